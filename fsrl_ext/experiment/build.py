@@ -1,0 +1,91 @@
+"""Where environments, buffers, collectors and policies meet."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import gymnasium as gym
+import numpy as np
+import torch
+from tianshou.env import DummyVectorEnv
+from tianshou.policy import BasePolicy
+
+from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
+from fsrl_ext.env import make
+from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.registry import policy_entry
+from fsrl_ext.experiment.task import TaskSpec, warn_if_episodes_can_end_early
+
+
+def seed_everything(config: ExperimentConfig) -> None:
+    """Seeds Python, NumPy and torch, and sets torch's CPU threads."""
+    random.seed(config.seed)
+    np.random.seed(config.seed)  # noqa: NPY002 - Tianshou and simulators draw from it
+    torch.manual_seed(config.seed)
+    torch.set_num_threads(config.threads)
+
+
+def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
+    """A fresh policy for the config's task, and the task's shapes.
+
+    :raises ValueError: if policy, task, limit or device do not go together.
+    """
+    entry = policy_entry(config.policy)
+    try:
+        torch.empty(0, device=config.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"device {config.device!r} cannot be used: {reason}") from error
+    env = make(config.task)
+    try:
+        spec = TaskSpec.from_env(env, config.task)
+        _check_costs(env, config)
+        if any(np.isfinite(config.cost_limit)):
+            warn_if_episodes_can_end_early(env, config.task)
+    finally:
+        env.close()
+    return entry.build(config, spec), spec
+
+
+def _check_costs(env: gym.Env, config: ExperimentConfig) -> None:
+    """One step tells how many costs there are, before anything is written."""
+    env.reset(seed=0)
+    cost = env.step(env.action_space.sample())[4]["cost"]
+    num_costs = np.size(cost)
+    if num_costs != len(config.cost_limit):
+        raise ValueError(
+            f"cost_limit must have one number per cost: {config.task} reports {num_costs}, "
+            f"got {len(config.cost_limit)}"
+        )
+
+
+def train_collector(policy: BasePolicy, config: ExperimentConfig) -> CostCollector:
+    """Training environments with the replay buffer."""
+    training = config.training
+    buffer = CostVectorReplayBuffer(
+        training.buffer_size,
+        training.num_envs,
+        num_costs=len(config.cost_limit),
+        random_seed=config.seed,
+    )
+    envs = _vector_env(config.task, training.num_envs)
+    return CostCollector(policy, envs, buffer, discount=config.policy_config.gamma)
+
+
+def test_collector(
+    policy: BasePolicy, config: ExperimentConfig, spec: TaskSpec, *, episodes: int
+) -> CostCollector:
+    """Environments for deterministic episodes, at most ten of them."""
+    num_envs = min(episodes, 10)
+    buffer = CostVectorReplayBuffer(
+        num_envs * (spec.max_episode_steps + 1), num_envs, num_costs=len(config.cost_limit)
+    )
+    return CostCollector(policy, _vector_env(config.task, num_envs), buffer)
+
+
+def _vector_env(task: str, count: int) -> DummyVectorEnv:
+    def factory() -> Callable[[], gym.Env]:
+        return lambda: make(task)
+
+    return DummyVectorEnv([factory() for _ in range(count)])

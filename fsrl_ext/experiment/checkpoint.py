@@ -1,0 +1,152 @@
+"""Complete policies on disk: networks, targets, optimisers, duals, counters, config and versions.
+
+A checkpoint is a plain ``torch.save`` file of tensors, numbers and text, so ``torch.load`` reads it with
+``weights_only=True``. Loading first checks the file's own checksums: a damaged file is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import tianshou
+import torch
+from tianshou.policy import BasePolicy
+
+import fsrl_ext
+from fsrl_ext.errors import CheckpointError
+from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.registry import policy_entry
+from fsrl_ext.experiment.task import TaskSpec
+
+FORMAT = 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    return {
+        "fsrl_ext": fsrl_ext.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "tianshou": tianshou.__version__,
+        "gymnasium": gymnasium.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def save_checkpoint(
+    path: Path,
+    policy: BasePolicy,
+    *,
+    config: ExperimentConfig,
+    spec: TaskSpec,
+    counters: dict[str, int],
+) -> None:
+    """Writes a checkpoint in one move: a crash leaves the old file or the new one, never half of one."""
+    data = {
+        "fsrl_ext_checkpoint": FORMAT,
+        "policy": policy.state_dict(),
+        "optimisers": {name: optim.state_dict() for name, optim in _optimisers(policy).items()},
+        "config": _plain(config.as_dict()),
+        "spec": spec.as_dict(),
+        "counters": dict(counters),
+        "versions": versions(),
+    }
+    temporary = path.with_suffix(".tmp")
+    torch.save(data, temporary)
+    os.replace(temporary, path)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads and checks a checkpoint file; tensors come to the CPU.
+
+    :raises CheckpointError: if the file is missing, damaged, or not a checkpoint of this library.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(f"{path} is damaged (checksum of {damaged} is wrong)")
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        NotImplementedError,
+    ) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path} is damaged or not a checkpoint ({reason})") from error
+    found = data.get("fsrl_ext_checkpoint") if isinstance(data, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of this version of fsrl_ext (format {found}, expected {FORMAT})"
+        )
+    return data
+
+
+def restore(policy: BasePolicy, data: dict[str, Any], *, optimisers: bool = True) -> None:
+    """Puts a checkpoint's state into a policy of the same shape.
+
+    :raises CheckpointError: if networks or optimisers do not fit; the policy is then unusable.
+    """
+    try:
+        policy.load_state_dict(data["policy"])
+        if optimisers:
+            for name, optim in _optimisers(policy).items():
+                optim.load_state_dict(data["optimisers"][name])
+    except (RuntimeError, KeyError, ValueError) as error:
+        first = str(error).strip().splitlines()
+        raise CheckpointError(f"the checkpoint does not fit the policy: {' '.join(first[:2])}") from error
+
+
+def load_policy(path: str | os.PathLike[str], *, device: str | None = None) -> BasePolicy:
+    """A policy that acts, without its environment: ``policy.compute_action(obs)``.
+
+    :param path: a checkpoint file, or a run folder (its best policy).
+    :param device: where to put it; the device it was trained on if not given.
+    :raises CheckpointError: if there is no usable checkpoint.
+    """
+    policy, _, _ = load_experiment(path, device=device)
+    return policy
+
+
+def load_experiment(
+    path: str | os.PathLike[str], *, device: str | None = None
+) -> tuple[BasePolicy, ExperimentConfig, TaskSpec]:
+    """As :func:`load_policy`, with the experiment's config and the task's shapes."""
+    file = Path(path)
+    data = read_checkpoint(file / "checkpoints" / "best.pt" if file.is_dir() else file)
+    settings = data["config"] | ({} if device is None else {"device": device})
+    config, spec = ExperimentConfig.from_dict(settings), TaskSpec.from_dict(data["spec"])
+    policy = policy_entry(config.policy).build(config, spec)
+    restore(policy, data)
+    return policy.eval(), config, spec
+
+
+def _optimisers(policy: BasePolicy) -> dict[str, torch.optim.Optimizer]:
+    """Every optimiser that the policy holds as an attribute."""
+    return {k: v for k, v in vars(policy).items() if isinstance(v, torch.optim.Optimizer)}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples to lists, all the way down: what both JSON and ``weights_only`` loading give back."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,132 @@
+"""What an experiment is made of, as frozen dataclasses that check themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from fsrl_ext.functional.returns import as_cost_limits
+from fsrl_ext.net.actor import Covariance
+from fsrl_ext.policy import CVPOConfig
+from fsrl_ext.policy.common import check_fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Networks, optimisers, buffer and loop of an off-policy algorithm."""
+
+    hidden_sizes: tuple[int, ...] = (128, 128)
+    """Widths of the hidden layers of actor and critics."""
+    covariance: Covariance = "diagonal"
+    """The actor's Gaussian: ``diagonal`` or ``full``."""
+    initial_std: float = 0.6
+    """Standard deviation of an untrained actor, in units of the normalised action box."""
+    reward_ensemble: int = 2
+    """Reward critics; their minimum is used."""
+    cost_ensemble: int = 2
+    """Critics for each cost; see the policy's ``cost_reduction``."""
+    shared_body: bool = False
+    """Reward and cost critics share their hidden layers."""
+    actor_lr: float = 5e-4
+    """Adam learning rate of the actor."""
+    critic_lr: float = 1e-3
+    """Adam learning rate of the critics."""
+    batch_size: int = 256
+    """Transitions of a gradient step."""
+    buffer_size: int = 200_000
+    """Transitions that the replay buffer holds."""
+    num_envs: int = 10
+    """Training environments."""
+    step_per_collect: int = 3000
+    """Environment steps collected between updates, at most."""
+    update_per_step: float = 0.2
+    """Gradient steps per environment step."""
+    warmup_steps: int = 0
+    """Environment steps with random actions at the start, counted in the budget."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            positive=("initial_std", "actor_lr", "critic_lr", "update_per_step"),
+            non_negative=("warmup_steps",),
+            at_least_one=(
+                "reward_ensemble",
+                "cost_ensemble",
+                "batch_size",
+                "buffer_size",
+                "num_envs",
+                "step_per_collect",
+            ),
+            choices={"covariance": ("diagonal", "full")},
+        )
+        if not self.hidden_sizes or any(x < 1 for x in self.hidden_sizes):
+            raise ValueError(f"hidden_sizes must be whole numbers >= 1, got {self.hidden_sizes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """One training run: a policy on a task, with a cost limit and a seed.
+
+    :raises ValueError: for values that cannot be used, naming them.
+    """
+
+    policy: str = "cvpo"
+    """Name of the policy, as ``fsrl-ext list`` prints it."""
+    task: str
+    """Environment id."""
+    cost_limit: tuple[float, ...]
+    """Undiscounted cost that an episode may have, one number per cost."""
+    steps: int = 150_000
+    """Environment steps, warm-up included."""
+    seed: int = 0
+    """Seed of networks, exploration and training environments."""
+    selections: int = 50
+    """How often, evenly over the run, the policy is tested and the best feasible one kept."""
+    selection_episodes: int = 10
+    """Deterministic episodes of each selection."""
+    final_episodes: int = 50
+    """Deterministic episodes of the final evaluation of the best and of the last policy."""
+    device: str = "cpu"
+    """Where the networks live."""
+    threads: int = 1
+    """CPU threads of torch."""
+    policy_config: CVPOConfig = field(default_factory=CVPOConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cost_limit", as_cost_limits(self.cost_limit))
+        check_fields(
+            self,
+            non_negative=("seed",),
+            at_least_one=(
+                "steps",
+                "selections",
+                "selection_episodes",
+                "final_episodes",
+                "threads",
+            ),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ExperimentConfig:
+        """The inverse of :meth:`as_dict`, also after a round trip through JSON."""
+        data = dict(data)
+        data["policy_config"] = CVPOConfig(**data["policy_config"])
+        training = dict(data["training"])
+        training["hidden_sizes"] = tuple(training["hidden_sizes"])
+        data["training"] = TrainingConfig(**training)
+        data["cost_limit"] = tuple(data["cost_limit"])
+        return cls(**data)
+
+    def digest(self) -> str:
+        """Short hash of everything that decides the result, seed apart."""
+        data = self.as_dict()
+        del data["seed"], data["threads"]
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]

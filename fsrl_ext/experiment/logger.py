@@ -1,0 +1,102 @@
+"""A Tianshou logger that writes a run folder: TensorBoard events and ``progress.csv``."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping
+from numbers import Number
+from pathlib import Path
+from typing import Any
+
+from tianshou.utils import BaseLogger
+from tianshou.utils.logger.base import VALID_LOG_VALS_TYPE, TRestoredData
+from torch.utils.tensorboard import SummaryWriter
+
+
+class RunLogger(BaseLogger):
+    """Writes every number it is given, at the environment step it is given for.
+
+    ``progress.csv`` has one row per environment step that something was logged for.
+
+    :param folder: an existing run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(train_interval=0, test_interval=0, update_interval=0, info_interval=0)
+        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        self.path = folder / "progress.csv"
+        self._columns: list[str] = []
+        self._rows: list[dict[str, float]] = []
+        self._row: dict[str, float] = {}
+
+    def prepare_dict_for_logging(self, log_data: dict) -> dict[str, VALID_LOG_VALS_TYPE]:
+        """Flattens nested dictionaries and drops arrays and everything that is not a number."""
+        return dict(_flatten(log_data))
+
+    def write(self, step_type: str, step: int, data: dict[str, VALID_LOG_VALS_TYPE]) -> None:
+        """Adds numbers to the row of the environment step; ``step_type`` is ``scope/unit``."""
+        scope = step_type.split("/")[0]
+        if scope == "info":  # Tianshou's epoch summary: its step is the epoch, and nothing in it is new
+            return
+        if self._row and self._row["env_step"] != step:
+            self.flush()
+        self._row["env_step"] = step
+        for key, value in data.items():
+            number = float(value)  # type: ignore[arg-type]
+            self._row[f"{scope}/{key}"] = number
+            self.writer.add_scalar(f"{scope}/{key}", number, global_step=step)
+
+    def flush(self) -> None:
+        """Puts the open row on disk."""
+        if not self._row:
+            return
+        self._rows.append(self._row)
+        new = [key for key in self._row if key not in self._columns]
+        self._columns += new
+        # A column that appears later (the first update, the first test) needs a new header.
+        rows, mode = (self._rows, "w") if new else ([self._row], "a")
+        with self.path.open(mode, newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)
+        self._row = {}
+        self.writer.flush()
+
+    def finalize(self) -> None:
+        """Writes what is open and closes the files."""
+        self.flush()
+        self.writer.close()
+
+    def save_data(
+        self,
+        epoch: int,
+        env_step: int,
+        gradient_step: int,
+        save_checkpoint_fn: Callable[[int, int, int], str] | None = None,
+    ) -> None:
+        """Calls the trainer's checkpoint hook."""
+        if save_checkpoint_fn is not None:
+            save_checkpoint_fn(epoch, env_step, gradient_step)
+
+    def restore_data(self) -> tuple[int, int, int]:
+        """Runs start from zero: epoch, environment step, gradient step."""
+        return 0, 0, 0
+
+    @staticmethod
+    def restore_logged_data(log_path: str) -> TRestoredData:
+        """The columns of a run's ``progress.csv`` as arrays, NaN where a row has no value."""
+        from fsrl_ext.report.progress import read_progress
+
+        return dict(read_progress(Path(log_path)))
+
+
+def _flatten(data: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    items: list[tuple[str, Any]] = []
+    for key, value in data.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            items += _flatten(value, f"{name}/")
+        elif isinstance(value, Number) and not isinstance(value, complex):
+            items.append((name, value))
+    return items

@@ -1,0 +1,190 @@
+"""One training run, from a config to a run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tianshou.policy import BasePolicy
+
+from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.experiment import build
+from fsrl_ext.experiment.checkpoint import read_checkpoint, restore, save_checkpoint, versions
+from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.folder import new_run_folder, write_json
+from fsrl_ext.experiment.logger import RunLogger
+from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.report import plot_run
+from fsrl_ext.trainer import CostOffpolicyTrainer, Evaluation, evaluate_policy, seed_range
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind.
+
+    :param folder: the run folder.
+    :param result: the content of its ``result.json``.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """``"finished"`` or ``"interrupted"``."""
+        return self.result["status"]
+
+
+def run(
+    config: ExperimentConfig,
+    *,
+    out: str | os.PathLike[str] = "runs",
+    run_name: str | None = None,
+    show_progress: bool = True,
+    command: str | None = None,
+) -> RunResult:
+    """Trains a policy and judges it.
+
+    The run folder holds ``config.json``, ``progress.csv``, TensorBoard events, ``checkpoints/best.pt`` and
+    ``last.pt``, ``result.json`` and ``curves.png``. A keyboard interrupt ends the run early and cleanly.
+
+    :param out: the run folder's parent.
+    :param run_name: the run folder's name; a fresh one with a counter if not given.
+    :param command: the command line to note in the result.
+    :raises ValueError: for a config that cannot run; nothing is written then.
+    :raises NonFiniteError: if an environment or a loss gives NaN; the last good policy is saved before.
+    """
+    build.seed_everything(config)
+    policy, spec = build.build_policy(config)
+    folder = new_run_folder(Path(out), config, run_name)
+    command = command or f"run(ExperimentConfig.from_dict({json.dumps(config.as_dict())}))"
+    write_json(folder / "config.json", {"command": command, **config.as_dict()})
+    return _Run(config, policy, spec, folder, command, show_progress).execute()
+
+
+class _Run:
+    """The state that training, saving and reporting of one run share."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        policy: BasePolicy,
+        spec: TaskSpec,
+        folder: Path,
+        command: str,
+        show_progress: bool,
+    ) -> None:
+        self.config, self.policy, self.spec = config, policy, spec
+        self.folder, self.command = folder, command
+        self.best_path = folder / "checkpoints" / "best.pt"
+        self.last_path = folder / "checkpoints" / "last.pt"
+        self.curve: list[dict[str, Any]] = []
+        self.started = time.time()
+        training = config.training
+        self.logger = RunLogger(folder)
+        self.train_collector = build.train_collector(policy, config)
+        self.test_collector = build.test_collector(
+            policy, config, spec, episodes=config.selection_episodes
+        )
+        selections = min(config.selections, max(config.steps // training.num_envs, 1))
+        self.trainer = CostOffpolicyTrainer(
+            policy=policy,
+            train_collector=self.train_collector,
+            test_collector=self.test_collector,
+            max_epoch=selections,
+            step_per_epoch=round(config.steps / selections),
+            step_per_collect=training.step_per_collect,
+            update_per_step=training.update_per_step,
+            batch_size=training.batch_size,
+            warmup_steps=training.warmup_steps,
+            train_seeds=seed_range("train", training.num_envs, run_seed=config.seed),
+            selection_seeds=seed_range("selection", config.selection_episodes),
+            on_selection=self._after_selection,
+            save_best_fn=lambda _: self._save(self.best_path),
+            logger=self.logger,
+            show_progress=show_progress,
+        )
+
+    def execute(self) -> RunResult:
+        status = "finished"
+        try:
+            try:
+                self.trainer.run()
+            except KeyboardInterrupt:
+                status = "interrupted"
+            except NonFiniteError:
+                # Losses are checked before a step is taken, so the parameters are the last good ones.
+                self._save(self.last_path)
+                raise
+            self._save(self.last_path)
+            if not self.best_path.exists():
+                self._save(self.best_path)
+            return self._report(status)
+        finally:
+            self.logger.finalize()
+            self.train_collector.close()
+            self.test_collector.close()
+
+    def _save(self, path: Path) -> None:
+        counters = {
+            "env_step": self.trainer.env_step,
+            "gradient_step": self.trainer._gradient_step,
+            "episode": self.trainer.env_episode,
+        }
+        save_checkpoint(
+            path, self.policy, config=self.config, spec=self.spec, counters=counters
+        )
+
+    def _after_selection(self, evaluation: Evaluation) -> None:
+        self.curve.append(evaluation.summary())
+        self._save(self.last_path)
+
+    def _report(self, status: str) -> RunResult:
+        self.logger.flush()
+        trained = time.time() - self.started
+        best_at, best_feasible = self.trainer.env_step, False
+        if self.trainer.best is not None:
+            best_at, best_feasible = self.trainer.best.env_step, self.trainer.best.feasible
+        result: dict[str, Any] = {
+            "status": status,
+            "command": self.command,
+            "config": self.config.as_dict(),
+            "config_digest": self.config.digest(),
+            "versions": versions(),
+            "env_step": self.trainer.env_step,
+            "gradient_step": self.trainer._gradient_step,
+            "train_episodes": self.trainer.env_episode,
+            "share_above_limit": self.trainer.share_above_limit,
+            "seconds": round(trained, 1),
+            "cores": os.cpu_count(),
+            "selections": self.curve,
+        }
+        if status == "finished":
+            last = self._final_evaluation(self.trainer.env_step)
+            if self.trainer.best is not None and best_at != self.trainer.env_step:
+                restore(self.policy, read_checkpoint(self.best_path), optimisers=False)
+                best = self._final_evaluation(best_at)
+            else:
+                best = last
+            result["best"] = {**best.summary(), "selected_as_feasible": best_feasible}
+            result["last"] = last.summary()
+        write_json(self.folder / "result.json", result)
+        plot_run(
+            self.folder,
+            title=f"{self.config.policy} on {self.config.task}, seed {self.config.seed}",
+            cost_limit=self.config.cost_limit,
+            path=self.folder / "curves.png",
+        )
+        return RunResult(self.folder, result)
+
+    def _final_evaluation(self, env_step: int) -> Evaluation:
+        return evaluate_policy(
+            self.test_collector,
+            seed_range("final", self.config.final_episodes),
+            cost_limit=self.config.cost_limit,
+            env_step=env_step,
+        )

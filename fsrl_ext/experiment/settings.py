@@ -1,0 +1,134 @@
+"""Every config field as one flat list: by name, from Python and from text."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fsrl_ext.experiment.config import ExperimentConfig, TrainingConfig
+from fsrl_ext.experiment.defaults import task_defaults
+from fsrl_ext.experiment.registry import policy_entry
+
+Section = Literal["run", "policy", "training"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of one config.
+
+    :param kind: its type, resolved.
+    :param help: its docstring, with the default.
+    """
+
+    name: str
+    section: Section
+    kind: Any
+    help: str
+
+    def parse(self, text: str) -> Any:
+        """The field's value from text.
+
+        :raises ValueError: naming the setting, what it received and what is allowed.
+        """
+        try:
+            return _convert(text, self.kind)
+        except (ValueError, KeyError):
+            allowed = _describe(self.kind)
+            raise ValueError(f"{self.name} must be {allowed}, got {text!r}") from None
+
+
+def list_settings(policy: str = "cvpo") -> dict[str, Setting]:
+    """All settings of an experiment with this policy, by name."""
+    sections: tuple[tuple[Section, type], ...] = (
+        ("run", ExperimentConfig),
+        ("policy", policy_entry(policy).config),
+        ("training", TrainingConfig),
+    )
+    settings = {}
+    for section, cls in sections:
+        kinds, texts = typing.get_type_hints(cls), _field_docs(cls)
+        for field in dataclasses.fields(cls):
+            if not dataclasses.is_dataclass(kinds[field.name]):
+                settings[field.name] = Setting(
+                    field.name, section, kinds[field.name], texts[field.name]
+                )
+    return settings
+
+
+def make_config(policy: str, task: str, **settings: Any) -> ExperimentConfig:
+    """A config from the policy's defaults, the task's defaults and the settings given, in this order.
+
+    .. code-block:: python
+
+        config = make_config("cvpo", "SafetyBallCircle-v0", steps=200_000, gamma=0.98)
+
+    :param policy: a name that ``fsrl-ext list`` prints.
+    :param task: an environment id.
+    :param settings: any fields of ``ExperimentConfig``, ``TrainingConfig`` and the policy's config.
+    :raises ValueError: for unknown names (with the nearest known one) and values that are not allowed.
+    """
+    entry, known = policy_entry(policy), list_settings(policy)
+    sections: dict[Section, dict[str, Any]] = {"run": {}, "policy": {}, "training": {}}
+    for name, value in (task_defaults(task) | settings).items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"unknown setting {name!r}{hint}")
+        sections[known[name].section][name] = value
+    return ExperimentConfig(
+        policy=policy,
+        task=task,
+        policy_config=entry.config(**sections["policy"]),
+        training=TrainingConfig(**sections["training"]),
+        **sections["run"],
+    )
+
+
+def _field_docs(cls: type) -> dict[str, str]:
+    """The docstring below each field of a dataclass, with the field's default."""
+    body = ast.parse(inspect.getsource(cls)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            default = f" (default: {ast.unparse(field.value)})" if field.value else ""
+            words = " ".join(str(text.value.value).split()).replace("``", "").rstrip(".")
+            docs[field.target.id] = words + default
+    return {field.name: docs.get(field.name, "") for field in dataclasses.fields(cls)}
+
+
+def _convert(text: str, kind: Any) -> Any:
+    if typing.get_origin(kind) is Literal:
+        if text not in typing.get_args(kind):
+            raise ValueError(text)
+        return text
+    if isinstance(kind, types.UnionType):
+        if text.lower() == "none":
+            return None
+        return _convert(text, typing.get_args(kind)[0])
+    if typing.get_origin(kind) is tuple:
+        return tuple(_convert(part, typing.get_args(kind)[0]) for part in text.split(","))
+    if kind is bool:
+        return {"true": True, "false": False}[text.lower()]
+    return kind(text)
+
+
+def _describe(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return f"one of {', '.join(typing.get_args(kind))}"
+    if isinstance(kind, types.UnionType):
+        return f"{_describe(typing.get_args(kind)[0])} or none"
+    if typing.get_origin(kind) is tuple:
+        return f"{_describe(typing.get_args(kind)[0])}, or several separated by commas"
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")

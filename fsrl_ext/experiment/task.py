@@ -1,0 +1,95 @@
+"""What a policy must know of a task, apart from the environment itself."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from fsrl_ext.env import can_terminate, time_limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """Shapes and bounds; enough to build a policy without the simulator.
+
+    :param obs_dim: length of the flat observation.
+    :param action_low: ``[A]`` lowest actions.
+    :param action_high: ``[A]`` highest actions.
+    :param max_episode_steps: the time limit.
+    """
+
+    obs_dim: int
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    max_episode_steps: int
+
+    @property
+    def act_dim(self) -> int:
+        return len(self.action_low)
+
+    @property
+    def action_space(self) -> gym.spaces.Box:
+        low, high = (np.asarray(x, dtype=np.float32) for x in (self.action_low, self.action_high))
+        return gym.spaces.Box(low, high)
+
+    @classmethod
+    def from_env(cls, env: gym.Env, task: str) -> TaskSpec:
+        """Reads the spaces.
+
+        :raises ValueError: for a discrete action space, observations that are not flat vectors, or an
+            environment without a time limit.
+        """
+        if not isinstance(env.action_space, gym.spaces.Box) or len(env.action_space.shape) != 1:
+            raise ValueError(
+                f"{task} has the action space {env.action_space}; a flat continuous (Box) one is needed"
+            )
+        shape = env.observation_space.shape
+        if not isinstance(env.observation_space, gym.spaces.Box) or shape is None or len(shape) != 1:
+            raise ValueError(
+                f"{task} has the observation space {env.observation_space}; a flat Box is needed "
+                "(gymnasium.wrappers.FlattenObservation makes one)"
+            )
+        horizon = time_limit(env)
+        if horizon is None:
+            raise ValueError(
+                f"{task} has no time limit; register it with max_episode_steps, which turns the cost "
+                "limit of an episode into a threshold"
+            )
+        return cls(
+            obs_dim=shape[0],
+            action_low=tuple(env.action_space.low.tolist()),
+            action_high=tuple(env.action_space.high.tolist()),
+            max_episode_steps=horizon,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "obs_dim": self.obs_dim,
+            "action_low": list(self.action_low),
+            "action_high": list(self.action_high),
+            "max_episode_steps": self.max_episode_steps,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TaskSpec:
+        return cls(
+            obs_dim=data["obs_dim"],
+            action_low=tuple(data["action_low"]),
+            action_high=tuple(data["action_high"]),
+            max_episode_steps=data["max_episode_steps"],
+        )
+
+
+def warn_if_episodes_can_end_early(env: gym.Env, task: str) -> None:
+    """Warns once that the cost threshold takes episodes to last until the time limit."""
+    if can_terminate(env):
+        warnings.warn(
+            f"episodes of {task} can end before the time limit; the discounted cost threshold takes "
+            "them to be full length, so it is stricter than the limit on shorter episodes "
+            "(docs/algorithms/cvpo.md, 'Cost limit and threshold')",
+            stacklevel=2,
+        )

@@ -1,0 +1,1 @@
+"""Pure maths on tensors: no modules, no optimisers, no Batch, no hidden randomness."""

@@ -1,0 +1,98 @@
+"""Returns and thresholds for reward and costs.
+
+Dimension letters: ``B`` batch, ``K`` steps of the n-step window, ``S`` signals (reward first, then the
+costs), ``C`` costs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ThresholdUnit = Literal["paper", "stationary"]
+
+
+def as_cost_limits(cost_limit: float | Sequence[float] | np.ndarray | Tensor) -> tuple[float, ...]:
+    """Checks a cost limit and returns it as a tuple with one number per cost.
+
+    :param cost_limit: undiscounted cost of one episode that is allowed, one number or one per cost.
+        ``inf`` means that a cost is watched but not constrained.
+    :raises ValueError: if it is empty, negative or NaN.
+    """
+    limits = tuple(float(x) for x in np.atleast_1d(np.asarray(cost_limit, dtype=np.float64)))
+    if not limits or any(math.isnan(x) or x < 0 for x in limits):
+        shown = limits[0] if len(limits) == 1 else list(limits)
+        raise ValueError(f"cost_limit must be >= 0 (one number or one per cost), got {shown}")
+    return limits
+
+
+def cost_threshold(
+    cost_limit: float, *, max_episode_steps: int, gamma: float, unit: ThresholdUnit = "paper"
+) -> float:
+    r"""Turns the limit on an episode's cost into the unit of a discounted cost critic.
+
+    With :math:`T` steps an episode and a cost spread evenly over them,
+
+    - ``"paper"``: :math:`d = \frac{L}{T} \frac{1 - \gamma^T}{1 - \gamma}` (Liu et al. 2022, appendix
+      B.1), the discounted cost of one episode seen from its first step; tends to :math:`L` as
+      :math:`\gamma \to 1`;
+    - ``"stationary"``: :math:`d = \frac{L}{T (1 - \gamma)}`, the level of a critic that bootstraps at
+      time limits. It is looser by :math:`1 / (1 - \gamma^T)`.
+
+    Both take it that episodes last T steps.
+
+    :param cost_limit: undiscounted cost of one episode, ``>= 0``; ``inf`` stays ``inf``.
+    :param max_episode_steps: T, the environment's time limit in steps.
+    :param gamma: discount factor in ``[0, 1]``; 1 is refused for ``"stationary"``.
+    :raises ValueError: for values outside these ranges.
+    """
+    (limit,) = as_cost_limits(cost_limit)
+    if max_episode_steps < 1:
+        raise ValueError(f"max_episode_steps must be >= 1, got {max_episode_steps}")
+    if not 0.0 <= gamma <= 1.0:
+        raise ValueError(f"gamma must be in [0, 1], got {gamma}")
+    if unit not in get_args(ThresholdUnit):
+        raise ValueError(f"threshold unit must be one of {get_args(ThresholdUnit)}, got {unit!r}")
+    if unit == "stationary" and gamma == 1.0:
+        raise ValueError("gamma must be < 1 for the 'stationary' threshold, got 1.0")
+    if math.isinf(limit):
+        return math.inf
+    if gamma == 1.0:
+        return limit
+    steps = 1.0 / (1.0 - gamma)
+    if unit == "paper":
+        steps *= -math.expm1(max_episode_steps * math.log(gamma)) if gamma > 0 else 1.0
+    return limit / max_episode_steps * steps
+
+
+def nstep_targets(
+    signals: Tensor, alive: Tensor, terminated: Tensor, bootstrap: Tensor, gamma: float
+) -> Tensor:
+    r"""n-step targets for reward and all costs in one pass.
+
+    .. math:: y = \sum_{k<m} \gamma^k x_k + \gamma^m (1 - \text{terminated}) V(s_m)
+
+    where :math:`m` is the number of steps of the window that belong to the episode, so a window that
+    meets the end of an episode (or of the data) is simply shorter.
+
+    :param signals: ``[K, B, S]`` reward and costs along the window.
+    :param alive: ``[K, B]`` bool, whether step k still belongs to the window; ``alive[0]`` is true.
+    :param terminated: ``[B]`` bool, whether the window's last step ended in a terminal state. A time
+        limit is not one: it bootstraps.
+    :param bootstrap: ``[B, S]`` values of the state after the window's last step.
+    :param gamma: discount factor.
+    :return: ``[B, S]``.
+    """
+    num_steps = signals.shape[0]
+    powers = gamma ** torch.arange(num_steps, dtype=signals.dtype, device=signals.device)
+    discounts = alive.to(signals.dtype) * powers[:, None]
+    partial = (discounts[..., None] * signals).sum(dim=0)
+    length = alive.sum(dim=0)
+    tail = torch.pow(torch.as_tensor(gamma, dtype=signals.dtype, device=signals.device), length)
+    tail = tail * (~terminated).to(signals.dtype)
+    return partial + tail[:, None] * bootstrap

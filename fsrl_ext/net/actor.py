@@ -1,0 +1,86 @@
+"""Gaussian actors.
+
+Dimension letters: ``B`` batch, ``O`` observation, ``A`` action.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from tianshou.utils.net.common import MLP
+from torch import Tensor, nn
+
+Covariance = Literal["diagonal", "full"]
+
+
+class GaussianActor(nn.Module):
+    """Observation to a Gaussian whose mean lies in the normalised action box ``[-1, 1]``.
+
+    Called as Tianshou's actors are and, for diagonal covariance, interchangeable with
+    ``tianshou.utils.net.continuous.ActorProb``: ``((mean, scale), state) = actor(obs)``.
+
+    :param obs_dim: O.
+    :param act_dim: A.
+    :param hidden_sizes: widths of the hidden layers.
+    :param covariance: ``"diagonal"`` gives standard deviations ``[B, A]``, ``"full"`` a lower Cholesky
+        factor ``[B, A, A]``.
+    :param initial_std: standard deviation of an untrained actor, in units of the normalised box.
+    :param std_range: smallest and largest standard deviation (of the Cholesky factor's diagonal).
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        act_dim: int,
+        *,
+        hidden_sizes: Sequence[int] = (128, 128),
+        covariance: Covariance = "diagonal",
+        initial_std: float = 0.6,
+        std_range: tuple[float, float] = (1e-3, 2.0),
+    ) -> None:
+        super().__init__()
+        if covariance not in get_args(Covariance):
+            raise ValueError(f"covariance must be one of {get_args(Covariance)}, got {covariance!r}")
+        if not 0 < std_range[0] < initial_std < std_range[1]:
+            raise ValueError(
+                f"std_range must enclose initial_std > 0, got {std_range} and {initial_std}"
+            )
+        self.act_dim = act_dim
+        self.covariance = covariance
+        self.log_std_range = (math.log(std_range[0]), math.log(std_range[1]))
+        self.body = MLP(obs_dim, hidden_sizes=tuple(hidden_sizes))
+        width = self.body.output_dim
+        self.mean_head = nn.Linear(width, act_dim)
+        self.scale_head = nn.Linear(width, act_dim)
+        if covariance == "full":
+            self.lower_head = nn.Linear(width, act_dim * (act_dim - 1) // 2)
+            self.register_buffer("_lower_index", torch.tril_indices(act_dim, act_dim, -1))
+        # Small last layers: an untrained actor acts alike in every state, near the middle of the box.
+        with torch.no_grad():
+            for head in self.children():
+                if isinstance(head, nn.Linear):
+                    head.weight.mul_(0.1)
+                    head.bias.zero_()
+            self.scale_head.bias.fill_(math.log(initial_std))
+
+    def forward(
+        self, obs: np.ndarray | Tensor, state: Any = None, info: Any = None
+    ) -> tuple[tuple[Tensor, Tensor], Any]:
+        """Mean ``[B, A]`` and scale of the actions for observations ``[B, O]``."""
+        weight = self.mean_head.weight
+        obs = torch.as_tensor(obs, dtype=weight.dtype, device=weight.device)
+        hidden = self.body(obs.flatten(1))
+        mean = torch.tanh(self.mean_head(hidden))
+        std = self.scale_head(hidden).clamp(*self.log_std_range).exp()
+        if self.covariance == "diagonal":
+            return (mean, std), state
+        scale = torch.diag_embed(std)
+        rows, columns = self._lower_index
+        # The factor's rows are scaled by the standard deviations, so correlations start at zero and
+        # keep their meaning when the deviations shrink.
+        scale[:, rows, columns] = self.lower_head(hidden) * std[:, rows]
+        return (mean, scale), state

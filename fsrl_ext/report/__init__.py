@@ -1,0 +1,7 @@
+"""Tables and curves from result files; nothing here imports a policy or a simulator."""
+
+from fsrl_ext.report.curves import plot_run
+from fsrl_ext.report.progress import read_progress, read_result
+from fsrl_ext.report.table import result_table, text_table
+
+__all__ = ["plot_run", "read_progress", "read_result", "result_table", "text_table"]

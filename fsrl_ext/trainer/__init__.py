@@ -1,0 +1,7 @@
+"""Trainers on Tianshou's loop, evaluation on given seeds, selection of the best feasible policy."""
+
+from fsrl_ext.trainer.evaluation import evaluate_policy
+from fsrl_ext.trainer.offpolicy import CostOffpolicyTrainer
+from fsrl_ext.trainer.selection import Evaluation, seed_range
+
+__all__ = ["CostOffpolicyTrainer", "Evaluation", "evaluate_policy", "seed_range"]

@@ -1,0 +1,112 @@
+"""Which checkpoint is the best one: feasibility first, then return.
+
+The rule of ``docs/evaluation.md``: a checkpoint is *feasible* when, for every cost, the mean over its
+evaluation episodes plus one standard error is at most the limit. Among feasible checkpoints the highest mean
+return wins; if there is none, the least violation does, and it is reported as infeasible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Episodes of one policy, judged against the cost limits.
+
+    :param env_step: environment steps that the policy had been trained for.
+    :param returns: ``[episodes]`` undiscounted returns.
+    :param costs: ``[episodes, C]`` undiscounted episode costs.
+    :param cost_limit: one number per cost.
+    """
+
+    env_step: int
+    returns: np.ndarray
+    costs: np.ndarray
+    cost_limit: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.costs.shape != (len(self.returns), len(self.cost_limit)) or not len(self.returns):
+            raise ValueError(
+                f"costs must have shape [{len(self.returns)} episodes, {len(self.cost_limit)} costs] "
+                f"with at least one episode, got {list(self.costs.shape)}"
+            )
+
+    @property
+    def return_mean(self) -> float:
+        return float(self.returns.mean())
+
+    @property
+    def return_stderr(self) -> float:
+        return float(_standard_error(self.returns))
+
+    @property
+    def cost_mean(self) -> np.ndarray:
+        """``[C]``."""
+        return self.costs.mean(0)
+
+    @property
+    def cost_stderr(self) -> np.ndarray:
+        """``[C]``."""
+        return _standard_error(self.costs)
+
+    @property
+    def violation(self) -> float:
+        """Largest excess of mean cost plus one standard error over its limit, relative to the limit."""
+        excess = self.cost_mean + self.cost_stderr - np.asarray(self.cost_limit)
+        scale = np.maximum(np.asarray(self.cost_limit), 1.0)
+        # An unlimited cost is never exceeded, and inf / inf is not a number.
+        relative = np.where(np.isinf(self.cost_limit), -math.inf, excess / scale)
+        return float(relative.max())
+
+    @property
+    def feasible(self) -> bool:
+        return self.violation <= 0.0
+
+    @property
+    def share_above_limit(self) -> float:
+        """Share of the episodes in which any cost exceeds its limit."""
+        return float((self.costs > np.asarray(self.cost_limit)).any(1).mean())
+
+    def is_better_than(self, other: Evaluation | None) -> bool:
+        """Whether this checkpoint replaces the other one as the best."""
+        if other is None:
+            return True
+        if self.feasible and other.feasible:
+            return self.return_mean > other.return_mean
+        if self.feasible != other.feasible:
+            return self.feasible
+        return self.violation < other.violation
+
+    def summary(self) -> dict[str, object]:
+        """Plain numbers for result files."""
+        return {
+            "env_step": self.env_step,
+            "episodes": len(self.returns),
+            "return_mean": self.return_mean,
+            "return_stderr": self.return_stderr,
+            "cost_mean": self.cost_mean.tolist(),
+            "cost_stderr": self.cost_stderr.tolist(),
+            "feasible": self.feasible,
+            "share_above_limit": self.share_above_limit,
+        }
+
+
+def _standard_error(values: np.ndarray) -> np.ndarray:
+    if len(values) < 2:
+        return np.zeros(values.shape[1:])
+    return values.std(0, ddof=1) / math.sqrt(len(values))
+
+
+def seed_range(purpose: str, count: int, *, run_seed: int = 0) -> Sequence[int]:
+    """Environment seeds that never overlap between training, selection and final evaluation.
+
+    Selection and final seeds are the same for every run, so policies are compared on the same episodes.
+    """
+    starts = {"selection": 1_000_000, "final": 2_000_000, "train": 3_000_000 + 1_000 * run_seed}
+    start = starts[purpose]
+    return range(start, start + count)

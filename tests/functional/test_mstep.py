@@ -1,0 +1,140 @@
+"""The M-step's pieces against torch.distributions and against fits with a known answer."""
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from fsrl_ext.functional.mstep import (
+    decoupled_kl,
+    gaussian_log_prob,
+    sample_actions,
+    update_kl_multipliers,
+    weighted_log_likelihood,
+)
+
+B, N, A = 5, 7, 3
+
+
+def gaussian(seed, full):
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.randn(B, A, generator=generator, dtype=torch.float64)
+    std = torch.rand(B, A, generator=generator, dtype=torch.float64) + 0.3
+    if not full:
+        return mean, std
+    lower = 0.4 * torch.randn(B, A, A, generator=generator, dtype=torch.float64).tril(-1)
+    return mean, lower + torch.diag_embed(std)
+
+
+def distribution(mean, scale):
+    if scale.dim() == 2:
+        scale = torch.diag_embed(scale)
+    return MultivariateNormal(mean, scale_tril=scale)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_log_prob_agrees_with_torch(full):
+    mean, scale = gaussian(0, full)
+    actions = torch.randn(B, N, A, dtype=torch.float64)
+    expected = distribution(mean, scale).log_prob(actions.transpose(0, 1)).T
+    torch.testing.assert_close(gaussian_log_prob(mean, scale, actions), expected)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_decoupled_kl_is_the_kl_with_the_other_part_fixed(full):
+    """KL(old || new) with only the mean, or only the covariance, taken from the new policy."""
+    old, new = gaussian(1, full), gaussian(2, full)
+    kl_mean, kl_scale = decoupled_kl(*old, *new)
+    reference = distribution(*old)
+    only_mean = kl_divergence(reference, distribution(new[0], old[1])).mean()
+    only_scale = kl_divergence(reference, distribution(old[0], new[1])).mean()
+    torch.testing.assert_close(kl_mean, only_mean)
+    torch.testing.assert_close(kl_scale, only_scale)
+
+
+def test_diagonal_and_full_agree_on_a_diagonal_covariance():
+    (mean_old, std_old), (mean, std) = gaussian(3, False), gaussian(4, False)
+    diagonal = decoupled_kl(mean_old, std_old, mean, std)
+    full = decoupled_kl(mean_old, torch.diag_embed(std_old), mean, torch.diag_embed(std))
+    torch.testing.assert_close(diagonal, full)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_samples_have_the_gaussians_moments(full):
+    mean, scale = gaussian(5, full)
+    generator = torch.Generator().manual_seed(0)
+    samples = sample_actions(mean, scale, 200_000, generator)
+    torch.testing.assert_close(samples.mean(1), mean, atol=0.02, rtol=0)
+    covariance = distribution(mean, scale).covariance_matrix
+    centred = samples - samples.mean(1, keepdim=True)
+    measured = centred.transpose(1, 2) @ centred / samples.shape[1]
+    torch.testing.assert_close(measured, covariance, atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_maximum_of_the_weighted_likelihood_is_the_weighted_fit(full):
+    """Optimum known in closed form: weighted mean, and weighted second moment about the *old* mean."""
+    mean_old, scale_old = gaussian(6, full)
+    generator = torch.Generator().manual_seed(1)
+    actions = sample_actions(mean_old, scale_old, 64, generator)
+    weights = torch.rand(B, 64, generator=generator, dtype=torch.float64)
+    weights = weights / weights.sum(1, keepdim=True)
+    mean = torch.einsum("bn,bna->ba", weights, actions)
+    centred = actions - mean_old.unsqueeze(1)
+    second = torch.einsum("bn,bna,bnc->bac", weights, centred, centred)
+    if full:
+        scale = torch.linalg.cholesky(second)
+    else:
+        scale = second.diagonal(dim1=1, dim2=2).sqrt()
+    mean.requires_grad_()
+    scale.requires_grad_()
+    weighted_log_likelihood(weights, actions, mean_old, scale_old, mean, scale).backward()
+    gradient = scale.grad.tril() if full else scale.grad
+    torch.testing.assert_close(mean.grad, torch.zeros_like(mean), atol=1e-10, rtol=0)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-10, rtol=0)
+
+
+def test_mean_and_covariance_get_their_own_gradients():
+    """The decoupling: the mean's gradient ignores the new covariance and the other way round."""
+    mean_old, std_old = gaussian(7, False)
+    actions = sample_actions(mean_old, std_old, N, torch.Generator().manual_seed(2))
+    weights = torch.full((B, N), 1.0 / N, dtype=torch.float64)
+    gradients = []
+    for factor in (1.0, 3.0):
+        mean = mean_old.clone().requires_grad_()
+        value = weighted_log_likelihood(
+            weights, actions, mean_old, std_old, mean, std_old * factor
+        )
+        value.backward()
+        gradients.append(mean.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_kl_multiplier_moves_with_the_violation_and_never_winds_up():
+    alpha, bound = torch.tensor([1.0, 0.0]), torch.tensor([0.1, 0.1])
+    up = update_kl_multipliers(alpha, torch.tensor([0.2, 0.0]), bound, lr=0.5, multiplier_max=10.0)
+    torch.testing.assert_close(up, torch.tensor([1.5, 0.0]))
+    # After many slack steps the stored value is zero, so one violated step raises it at once.
+    for _ in range(100):
+        alpha = update_kl_multipliers(
+            alpha, torch.zeros(2), bound, lr=0.5, multiplier_max=10.0
+        )
+    alpha = update_kl_multipliers(alpha, 3 * bound, bound, lr=0.5, multiplier_max=10.0)
+    torch.testing.assert_close(alpha, torch.tensor([1.0, 1.0]))
+    alpha = update_kl_multipliers(alpha, 1e6 * bound, bound, lr=0.5, multiplier_max=10.0)
+    torch.testing.assert_close(alpha, torch.tensor([10.0, 10.0]))
+
+
+def test_kl_multiplier_survives_a_non_finite_kl_and_mutates_nothing():
+    alpha = torch.tensor([0.5, 0.7])
+    kept = alpha.clone()
+    kl = torch.tensor([float("nan"), float("inf")])
+    out = update_kl_multipliers(alpha, kl, torch.ones(2), lr=1.0, multiplier_max=5.0)
+    torch.testing.assert_close(out, kept)
+    torch.testing.assert_close(alpha, kept)
+
+
+def test_one_dimensional_log_prob_is_the_normal_density():
+    mean, std = torch.tensor([[0.3]]), torch.tensor([[0.5]])
+    actions = torch.linspace(-1, 1, 5)[None, :, None]
+    expected = Normal(0.3, 0.5).log_prob(actions[0, :, 0])
+    torch.testing.assert_close(gaussian_log_prob(mean, std, actions)[0], expected)

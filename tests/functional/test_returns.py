@@ -1,0 +1,89 @@
+"""Thresholds and n-step targets against sums written out."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fsrl_ext.functional.returns import as_cost_limits, cost_threshold, nstep_targets
+
+
+def test_paper_threshold_is_the_discounted_cost_of_an_even_episode():
+    limit, horizon, gamma = 10.0, 300, 0.97
+    discounted = sum(gamma**t * limit / horizon for t in range(horizon))
+    got = cost_threshold(limit, max_episode_steps=horizon, gamma=gamma)
+    assert got == pytest.approx(discounted, rel=1e-12)
+
+
+def test_stationary_threshold_is_an_endless_even_cost():
+    got = cost_threshold(10.0, max_episode_steps=300, gamma=0.99, unit="stationary")
+    assert got == pytest.approx(10.0 / 300 / 0.01)
+    paper = cost_threshold(10.0, max_episode_steps=300, gamma=0.99)
+    assert paper / got == pytest.approx(1 - 0.99**300)
+
+
+@pytest.mark.parametrize(("gamma", "expected"), [(1.0, 25.0), (1 - 1e-12, 25.0), (0.0, 0.025)])
+def test_paper_threshold_at_the_ends_of_gamma(gamma, expected):
+    got = cost_threshold(25.0, max_episode_steps=1000, gamma=gamma)
+    assert got == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("unit", ["paper", "stationary"])
+def test_infinite_limit_stays_infinite(unit):
+    got = cost_threshold(math.inf, max_episode_steps=10, gamma=0.9, unit=unit)
+    assert got == math.inf
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"cost_limit": -1.0}, "cost_limit must be >= 0"),
+        ({"cost_limit": math.nan}, "cost_limit must be >= 0"),
+        ({"max_episode_steps": 0}, "max_episode_steps must be >= 1, got 0"),
+        ({"gamma": 1.2}, r"gamma must be in \[0, 1\], got 1.2"),
+        ({"gamma": 1.0, "unit": "stationary"}, "gamma must be < 1"),
+        ({"unit": "stationery"}, "must be one of .* got 'stationery'"),
+    ],
+)
+def test_bad_threshold_input_is_named(kwargs, words):
+    good = {"cost_limit": 1.0, "max_episode_steps": 10, "gamma": 0.9}
+    with pytest.raises(ValueError, match=words):
+        cost_threshold(**(good | kwargs))
+
+
+def test_cost_limits_come_as_a_tuple():
+    assert as_cost_limits(10) == (10.0,)
+    assert as_cost_limits(np.array([1.0, math.inf])) == (1.0, math.inf)
+    with pytest.raises(ValueError, match="cost_limit"):
+        as_cost_limits([])
+
+
+def test_nstep_targets_against_a_loop():
+    generator = torch.Generator().manual_seed(0)
+    steps, batch, signals, gamma = 4, 50, 3, 0.9
+    x = torch.randn(steps, batch, signals, generator=generator, dtype=torch.float64)
+    value = torch.randn(batch, signals, generator=generator, dtype=torch.float64)
+    length = torch.randint(1, steps + 1, (batch,), generator=generator)
+    alive = torch.arange(steps)[:, None] < length
+    terminated = torch.rand(batch, generator=generator) < 0.3
+    got = nstep_targets(x, alive, terminated, value, gamma)
+    for i in range(batch):
+        m = int(length[i])
+        expected = sum(gamma**k * x[k, i] for k in range(m))
+        if not terminated[i]:
+            expected = expected + gamma**m * value[i]
+        torch.testing.assert_close(got[i], expected)
+
+
+def test_nstep_targets_have_the_value_of_an_endless_constant_signal():
+    """The fixed point of the targets is x / (1 - gamma) whatever the number of steps."""
+    gamma = 0.95
+    for steps in (1, 2, 5):
+        x = torch.full((steps, 1, 1), 2.0, dtype=torch.float64)
+        value = torch.zeros(1, 1, dtype=torch.float64)
+        for _ in range(600):
+            value = nstep_targets(
+                x, torch.ones(steps, 1, dtype=torch.bool), torch.zeros(1, dtype=torch.bool), value, gamma
+            )
+        assert float(value) == pytest.approx(2.0 / (1 - gamma))
