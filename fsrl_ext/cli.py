@@ -117,3 +117,7 @@ def _list(options: argparse.Namespace, command: str) -> int:
         ]
         print(text_table(["task", "suite", "time limit", "can end earlier"], rows))
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -76,8 +76,8 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig) -> CostCollect
 def test_collector(
     policy: BasePolicy, config: ExperimentConfig, spec: TaskSpec, *, episodes: int
 ) -> CostCollector:
-    """Environments for deterministic episodes, at most ten of them."""
-    num_envs = min(episodes, 10)
+    """Environments for test episodes: at most ten, and as many as divide ``episodes``."""
+    num_envs = next(n for n in range(min(episodes, 10), 0, -1) if episodes % n == 0)
     buffer = CostVectorReplayBuffer(
         num_envs * (spec.max_episode_steps + 1), num_envs, num_costs=len(config.cost_limit)
     )

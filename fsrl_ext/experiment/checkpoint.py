@@ -53,7 +53,7 @@ def save_checkpoint(
         "fsrl_ext_checkpoint": FORMAT,
         "policy": policy.state_dict(),
         "optimisers": {name: optim.state_dict() for name, optim in _optimisers(policy).items()},
-        "config": _plain(config.as_dict()),
+        "config": config.as_dict(),
         "spec": spec.as_dict(),
         "counters": dict(counters),
         "versions": versions(),
@@ -141,12 +141,3 @@ def load_experiment(
 def _optimisers(policy: BasePolicy) -> dict[str, torch.optim.Optimizer]:
     """Every optimiser that the policy holds as an attribute."""
     return {k: v for k, v in vars(policy).items() if isinstance(v, torch.optim.Optimizer)}
-
-
-def _plain(value: Any) -> Any:
-    """Tuples to lists, all the way down: what both JSON and ``weights_only`` loading give back."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value

@@ -111,8 +111,8 @@ class ExperimentConfig:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return dataclasses.asdict(self)
+        """Plain data: numbers, text, lists and dictionaries."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ExperimentConfig:

@@ -9,9 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 # bullet-safety-gym ids end in -v0, those of safety-gymnasium in -v1 or level and -v0.
-TASK_DEFAULTS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("*", {"cost_limit": (10.0,)}),
-)
+TASK_DEFAULTS: tuple[tuple[str, dict[str, Any]], ...] = (("*", {"cost_limit": (10.0,)}),)
 
 
 def task_defaults(task: str) -> dict[str, Any]:

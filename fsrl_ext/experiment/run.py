@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -87,9 +88,8 @@ class _Run:
         training = config.training
         self.logger = RunLogger(folder)
         self.train_collector = build.train_collector(policy, config)
-        self.test_collector = build.test_collector(
-            policy, config, spec, episodes=config.selection_episodes
-        )
+        episodes = math.gcd(config.selection_episodes, config.final_episodes)
+        self.test_collector = build.test_collector(policy, config, spec, episodes=episodes)
         selections = min(config.selections, max(config.steps // training.num_envs, 1))
         self.trainer = CostOffpolicyTrainer(
             policy=policy,
@@ -135,9 +135,7 @@ class _Run:
             "gradient_step": self.trainer._gradient_step,
             "episode": self.trainer.env_episode,
         }
-        save_checkpoint(
-            path, self.policy, config=self.config, spec=self.spec, counters=counters
-        )
+        save_checkpoint(path, self.policy, config=self.config, spec=self.spec, counters=counters)
 
     def _after_selection(self, evaluation: Evaluation) -> None:
         self.curve.append(evaluation.summary())

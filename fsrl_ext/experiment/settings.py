@@ -55,9 +55,7 @@ def list_settings(policy: str = "cvpo") -> dict[str, Setting]:
         kinds, texts = typing.get_type_hints(cls), _field_docs(cls)
         for field in dataclasses.fields(cls):
             if not dataclasses.is_dataclass(kinds[field.name]):
-                settings[field.name] = Setting(
-                    field.name, section, kinds[field.name], texts[field.name]
-                )
+                settings[field.name] = Setting(field.name, section, kinds[field.name], texts[field.name])
     return settings
 
 

@@ -46,9 +46,7 @@ class GaussianActor(nn.Module):
         if covariance not in get_args(Covariance):
             raise ValueError(f"covariance must be one of {get_args(Covariance)}, got {covariance!r}")
         if not 0 < std_range[0] < initial_std < std_range[1]:
-            raise ValueError(
-                f"std_range must enclose initial_std > 0, got {std_range} and {initial_std}"
-            )
+            raise ValueError(f"std_range must enclose initial_std > 0, got {std_range} and {initial_std}")
         self.act_dim = act_dim
         self.covariance = covariance
         self.log_std_range = (math.log(std_range[0]), math.log(std_range[1]))

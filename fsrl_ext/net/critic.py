@@ -76,8 +76,7 @@ class EnsembleCritic(nn.Module):
         num_nets = reward_ensemble if shared_body else reward_ensemble + num_costs * cost_ensemble
         num_heads = 1 + num_costs if shared_body else 1
         self.nets = nn.ModuleList(
-            ActionValueNet(obs_dim, act_dim, tuple(hidden_sizes), num_heads)
-            for _ in range(num_nets)
+            ActionValueNet(obs_dim, act_dim, tuple(hidden_sizes), num_heads) for _ in range(num_nets)
         )
 
     def forward(self, obs: Tensor, act: Tensor) -> QValues:
@@ -104,18 +103,14 @@ class ActionValueNet(nn.Module):
     once per state.
     """
 
-    def __init__(
-        self, obs_dim: int, act_dim: int, hidden_sizes: tuple[int, ...], num_heads: int
-    ) -> None:
+    def __init__(self, obs_dim: int, act_dim: int, hidden_sizes: tuple[int, ...], num_heads: int) -> None:
         super().__init__()
         first = nn.Linear(obs_dim + act_dim, hidden_sizes[0])
         self.obs_weight = nn.Parameter(first.weight.data[:, :obs_dim].clone())
         self.act_weight = nn.Parameter(first.weight.data[:, obs_dim:].clone())
         self.bias = nn.Parameter(first.bias.data)
         sizes = [*hidden_sizes, num_heads]
-        self.layers = nn.ModuleList(
-            nn.Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
 
     def forward(self, obs: Tensor, act: Tensor) -> Tensor:
         """Values ``[B, N, heads]`` for ``[B, O]`` and ``[B, N, A]``."""

@@ -99,9 +99,7 @@ class CVPOConfig:
             },
         )
         if not 0.0 < self.gamma < 1.0:
-            raise ValueError(
-                f"gamma must be in (0, 1) because time limits bootstrap, got {self.gamma}"
-            )
+            raise ValueError(f"gamma must be in (0, 1) because time limits bootstrap, got {self.gamma}")
         if self.multiplier_max is not None and not self.multiplier_max >= 0:
             raise ValueError(f"multiplier_max must be None or >= 0, got {self.multiplier_max}")
 
@@ -235,9 +233,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
 
     def _reduce(self, q: QValues) -> tuple[Tensor, Tensor]:
         """One estimate per signal from the ensembles: ``[...]`` and ``[C, ...]``."""
-        return reduce_reward(q.reward), reduce_cost(
-            q.cost, self.config.cost_reduction, self.config.ucb_scale
-        )
+        return reduce_reward(q.reward), reduce_cost(q.cost, self.config.cost_reduction, self.config.ucb_scale)
 
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
         """One gradient step of the critics, one exact E-step, one M-step.
@@ -302,9 +298,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         for _ in range(config.mstep_iterations):
             mean, scale = self.actor(obs)[0]
             kl = torch.stack(decoupled_kl(mean_old, scale_old, mean, scale))
-            likelihood = weighted_log_likelihood(
-                weights, actions, mean_old, scale_old, mean, scale
-            )
+            likelihood = weighted_log_likelihood(weights, actions, mean_old, scale_old, mean, scale)
             self.kl_multipliers.copy_(
                 update_kl_multipliers(
                     self.kl_multipliers,

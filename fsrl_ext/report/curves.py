@@ -54,9 +54,7 @@ def _draw(
 ) -> None:
     if train is not None:
         there = ~np.isnan(train)
-        axis.plot(
-            steps[there], train[there], color="tab:blue", linewidth=1, label="training (stochastic)"
-        )
+        axis.plot(steps[there], train[there], color="tab:blue", linewidth=1, label="training (stochastic)")
     if test is not None and feasible is not None:
         there = ~np.isnan(test)
         axis.plot(steps[there], test[there], color="tab:orange", linewidth=1, alpha=0.6)

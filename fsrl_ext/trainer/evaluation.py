@@ -40,7 +40,12 @@ def evaluate_policy(
     :param env_step: noted in the result.
     :param stochastic: sample actions instead of taking the deterministic ones.
     :return: returns ``[episodes]`` and costs ``[episodes, C]``.
+    :raises ValueError: if the episodes do not fill whole groups.
     """
+    if not seeds or len(seeds) % collector.env_num:
+        raise ValueError(
+            f"the number of seeds must be a multiple of the {collector.env_num} environments, got {len(seeds)}"
+        )
     policy: BasePolicy = collector.policy
     was_training_step = policy.is_within_training_step
     num_envs = collector.env_num
@@ -50,8 +55,7 @@ def evaluate_policy(
         with _private_randomness(int(seeds[0])):
             for start in range(0, len(seeds), num_envs):
                 group = list(seeds[start : start + num_envs])
-                padded = [*group, *group[:1] * (num_envs - len(group))]
-                collector.reset(gym_reset_kwargs={"seed": padded})
+                collector.reset(gym_reset_kwargs={"seed": group})
                 stats = collector.collect(n_episode=len(group))
                 returns.append(stats.returns)
                 costs.append(stats.costs)

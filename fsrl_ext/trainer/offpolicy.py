@@ -177,10 +177,8 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         if self.train_fn is not None:
             self.train_fn(self.epoch, self.env_step)
         try:
-            stats = self.train_collector.collect(
-                n_step=steps, random=self.env_step < self.warmup_steps
-            )
-        except FloatingPointError as error:
+            stats = self.train_collector.collect(n_step=steps, random=self.env_step < self.warmup_steps)
+        except NonFiniteError as error:
             raise NonFiniteError(f"{error} (environment step {self.env_step})") from error
         self.env_step += stats.n_collected_steps
         self.env_episode += stats.n_collected_episodes
@@ -188,7 +186,7 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         self.num_train_episodes_above += int(above.sum())
         if stats.n_collected_episodes:
             self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
-            self.logger.log_train_data(asdict(stats), self.env_step)
+            self.logger.log_train_data(_training_curves(stats), self.env_step)
         self._show(stats)
         return stats
 
@@ -218,7 +216,7 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         for _ in range(num_updates):
             try:
                 stats = self.policy.update(self.batch_size, self.train_collector.buffer)
-            except FloatingPointError as error:
+            except NonFiniteError as error:
                 where = f"gradient step {self._gradient_step + 1}, environment step {self.env_step}"
                 raise NonFiniteError(f"{error} ({where})") from error
             self._gradient_step += 1
@@ -260,3 +258,10 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         return None, stop
 
 
+def _training_curves(stats: CostCollectStats) -> dict[str, Any]:
+    """What a collect cycle adds to the curves; arrays are never logged, so their means are added."""
+    curves: dict[str, Any] = asdict(stats)
+    if stats.discounted_returns is not None and stats.discounted_costs is not None:
+        curves["discounted_return"] = float(stats.discounted_returns.mean())
+        curves["discounted_cost"] = dict(enumerate(stats.discounted_costs.mean(0).tolist()))
+    return curves

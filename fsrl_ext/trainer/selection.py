@@ -57,11 +57,12 @@ class Evaluation:
     @property
     def violation(self) -> float:
         """Largest excess of mean cost plus one standard error over its limit, relative to the limit."""
-        excess = self.cost_mean + self.cost_stderr - np.asarray(self.cost_limit)
-        scale = np.maximum(np.asarray(self.cost_limit), 1.0)
-        # An unlimited cost is never exceeded, and inf / inf is not a number.
-        relative = np.where(np.isinf(self.cost_limit), -math.inf, excess / scale)
-        return float(relative.max())
+        limits = np.asarray(self.cost_limit)
+        constrained = np.isfinite(limits)
+        if not constrained.any():
+            return -math.inf
+        excess = (self.cost_mean + self.cost_stderr - limits)[constrained]
+        return float((excess / np.maximum(limits[constrained], 1.0)).max())
 
     @property
     def feasible(self) -> bool:

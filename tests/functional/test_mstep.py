@@ -101,9 +101,7 @@ def test_mean_and_covariance_get_their_own_gradients():
     gradients = []
     for factor in (1.0, 3.0):
         mean = mean_old.clone().requires_grad_()
-        value = weighted_log_likelihood(
-            weights, actions, mean_old, std_old, mean, std_old * factor
-        )
+        value = weighted_log_likelihood(weights, actions, mean_old, std_old, mean, std_old * factor)
         value.backward()
         gradients.append(mean.grad)
     torch.testing.assert_close(*gradients)
@@ -115,9 +113,7 @@ def test_kl_multiplier_moves_with_the_violation_and_never_winds_up():
     torch.testing.assert_close(up, torch.tensor([1.5, 0.0]))
     # After many slack steps the stored value is zero, so one violated step raises it at once.
     for _ in range(100):
-        alpha = update_kl_multipliers(
-            alpha, torch.zeros(2), bound, lr=0.5, multiplier_max=10.0
-        )
+        alpha = update_kl_multipliers(alpha, torch.zeros(2), bound, lr=0.5, multiplier_max=10.0)
     alpha = update_kl_multipliers(alpha, 3 * bound, bound, lr=0.5, multiplier_max=10.0)
     torch.testing.assert_close(alpha, torch.tensor([1.0, 1.0]))
     alpha = update_kl_multipliers(alpha, 1e6 * bound, bound, lr=0.5, multiplier_max=10.0)

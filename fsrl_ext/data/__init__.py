@@ -1,0 +1,14 @@
+"""Buffers, collector and statistics for experience with costs."""
+
+from fsrl_ext.data.buffer import CostReplayBuffer, CostVectorReplayBuffer
+from fsrl_ext.data.collector import CostCollector
+from fsrl_ext.data.errors import NonFiniteStepError
+from fsrl_ext.data.stats import CostCollectStats
+
+__all__ = [
+    "CostCollectStats",
+    "CostCollector",
+    "CostReplayBuffer",
+    "CostVectorReplayBuffer",
+    "NonFiniteStepError",
+]

@@ -1,0 +1,171 @@
+"""A collector that reads, checks, stores and counts costs."""
+
+import time
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from tianshou.data import Collector, ReplayBuffer
+from tianshou.data.collector import (
+    DEFAULT_BUFFER_MAXSIZE,
+    CollectActionBatchProtocol,
+    EpisodeRolloutHookProtocol,
+    StepHookProtocol,
+)
+from tianshou.data.types import RolloutBatchProtocol
+from tianshou.env import BaseVectorEnv, DummyVectorEnv
+from tianshou.policy import BasePolicy
+
+from fsrl_ext.data.buffer import AnyCostBuffer, CostReplayBuffer, CostVectorReplayBuffer
+from fsrl_ext.data.cost_env import CostVectorEnv
+from fsrl_ext.data.episodes import EpisodeTracker
+from fsrl_ext.data.errors import NonFiniteStepError
+from fsrl_ext.data.stats import CostCollectStats
+
+
+class CostCollector(Collector[CostCollectStats]):
+    """Tianshou's ``Collector`` for environments that report ``info["cost"]`` at every step.
+
+    The cost of every transition goes to ``buffer.cost [S, C]``; ``info`` is not stored. Episode
+    returns, lengths and costs are counted from what the environments do, not read back from the
+    buffer, so they stay right when an on-policy trainer clears it in the middle of an episode.
+    Resetting the environments closes the open episodes in the buffer: no n-step return reaches
+    from one episode into the next. No gradients are recorded while collecting.
+
+    :param policy: any Tianshou policy.
+    :param env: an environment or a vectorised (not asynchronous) one.
+    :param buffer: a :class:`CostReplayBuffer` (one environment) or
+        :class:`CostVectorReplayBuffer`; default: a new one.
+    :param exploration_noise: see Tianshou.
+    :param on_episode_done_hook: see Tianshou. The hook sees what the buffer holds of the episode.
+    :param on_step_hook: see Tianshou; it sees ``rollout_batch.cost [R, C]``. What it writes to
+        ``rew`` and ``cost`` is stored and counted.
+    :param raise_on_nan_in_buffer: see Tianshou. What enters the buffer is checked in any case.
+    :param collect_stats_class: a subclass of :class:`CostCollectStats`.
+    :param num_costs: number of costs ``C`` of the default buffer (1 if not given).
+    :param discount: if given, statistics have discounted episode returns and costs, too.
+    :param pass_info: show the environments' infos to the policy and to hooks. Off by default:
+        converting them takes longer than everything else in a collector step.
+    :raises TypeError: ``buffer`` has no place for costs, or ``collect_stats_class`` none.
+    :raises ValueError: asynchronous environments; ``num_costs`` contradicts the buffer.
+
+    Collecting raises ``ValueError`` naming the environment whose cost is missing or has the wrong
+    number of entries, and :class:`NonFiniteStepError` for NaN and infinity; the step is not stored, and
+    the environments must be reset before collecting on.
+    """
+
+    env: CostVectorEnv
+    buffer: AnyCostBuffer
+
+    def __init__(
+        self,
+        policy: BasePolicy,
+        env: gym.Env | BaseVectorEnv,
+        buffer: ReplayBuffer | None = None,
+        exploration_noise: bool = False,
+        on_episode_done_hook: EpisodeRolloutHookProtocol | None = None,
+        on_step_hook: StepHookProtocol | None = None,
+        raise_on_nan_in_buffer: bool = False,
+        collect_stats_class: type[CostCollectStats] = CostCollectStats,
+        *,
+        num_costs: int | None = None,
+        discount: float | None = None,
+        pass_info: bool = False,
+    ) -> None:
+        venv = env if isinstance(env, BaseVectorEnv) else DummyVectorEnv([lambda: env])
+        if venv.is_async:
+            raise ValueError(
+                "CostCollector needs synchronous environments (wait_num and timeout not set): "
+                "Tianshou's AsyncCollector has no place to read costs"
+            )
+        if discount is not None and not 0 <= discount <= 1:
+            raise ValueError(f"discount must be in [0, 1], got {discount}")
+        if not issubclass(collect_stats_class, CostCollectStats):
+            raise TypeError(
+                "collect_stats_class must be a subclass of CostCollectStats, "
+                f"got {collect_stats_class.__name__}"
+            )
+        if buffer is None:
+            size = DEFAULT_BUFFER_MAXSIZE * len(venv)
+            buffer = CostVectorReplayBuffer(size, len(venv), 1 if num_costs is None else num_costs)
+        if not isinstance(buffer, CostReplayBuffer | CostVectorReplayBuffer):
+            raise TypeError(
+                "buffer must be a CostReplayBuffer or CostVectorReplayBuffer, "
+                f"got {type(buffer).__name__}, which does not store costs"
+            )
+        if num_costs not in (None, buffer.num_costs):
+            raise ValueError(f"num_costs={num_costs}, but the buffer has {buffer.num_costs}")
+        super().__init__(
+            policy,
+            CostVectorEnv(venv, buffer.num_costs, pass_info),
+            buffer,
+            exploration_noise,
+            on_episode_done_hook,
+            on_step_hook,
+            raise_on_nan_in_buffer,
+            collect_stats_class,
+        )
+        self.discount = discount
+        self._episodes = EpisodeTracker(self.env_num, buffer.num_costs, discount)
+
+    @property
+    def num_costs(self) -> int:
+        """Number of costs ``C``."""
+        return self.buffer.num_costs
+
+    def run_on_step_hook(
+        self, action_batch: CollectActionBatchProtocol, rollout_batch: RolloutBatchProtocol
+    ) -> None:
+        """Add the costs to the step, run the user's hook, count the step."""
+        rollout_batch.cost = self.env.cost
+        if not self.env.pass_info:
+            rollout_batch.pop("info")
+        done = np.array(rollout_batch.done, dtype=bool)
+        super().run_on_step_hook(action_batch, rollout_batch)
+        rew = np.asarray(rollout_batch.rew, dtype=float)
+        if rew.ndim != 1:
+            raise ValueError(f"each environment must report one reward, got shape {rew.shape[1:]}")
+        self._episodes.step(self.env.ids, rew, np.asarray(rollout_batch.cost, dtype=float), done)
+
+    def reset_env(self, gym_reset_kwargs: dict[str, Any] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Reset all environments; episodes that were open end here, in the buffer, too.
+
+        :param gym_reset_kwargs: passed to every environment alike, so ``{"seed": 0}`` gives all of
+            them the same seed; ``collector.env.seed(0)`` gives environment ``i`` the seed ``i``.
+        :return: initial observations ``[N, ...]`` and infos ``[N]`` (None without ``pass_info``).
+        :raises NonFiniteStepError: an initial observation holds NaN or infinity.
+        """
+        self.buffer.close_episodes()
+        self._episodes.reset()
+        self._pre_collect_obs_RO = None
+        return super().reset_env(gym_reset_kwargs=gym_reset_kwargs)
+
+    def reset_stat(self) -> None:
+        """Reset the counters of steps, episodes and time."""
+        super().reset_stat()
+        self.env.steps = 0
+
+    def _collect(
+        self,
+        n_step: int | None = None,
+        n_episode: int | None = None,
+        random: bool = False,
+        render: float | None = None,
+        gym_reset_kwargs: dict[str, Any] | None = None,
+    ) -> CostCollectStats:
+        start = time.perf_counter()
+        self._episodes.pop_finished()
+        try:
+            with torch.no_grad():
+                stats = super()._collect(n_step, n_episode, random, render, gym_reset_kwargs)
+        except BaseException as error:
+            # the environments have moved on from the observations kept for the next call
+            self._pre_collect_obs_RO = None
+            if isinstance(error, NonFiniteStepError) and error.step is None:
+                raise NonFiniteStepError(error.field, error.env_id, self.env.steps) from error
+            raise
+        stats.set_episodes(self._episodes.pop_finished(), discounted=self.discount is not None)
+        # Tianshou's synchronous collector leaves its clock at zero
+        self.collect_time += time.perf_counter() - start
+        return stats

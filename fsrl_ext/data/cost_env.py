@@ -1,0 +1,126 @@
+"""A wrapper of a vectorised environment that takes ``info["cost"]`` out of every step.
+
+Tianshou turns the infos of a step into one ``Batch``, which costs more time than many policies and
+fills a key that one environment does not report with 0. A missing cost would read as "safe", so the
+costs are taken from the dictionaries, before that.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from tianshou.env import BaseVectorEnv, VectorEnvWrapper
+from tianshou.env.utils import gym_new_venv_step_type
+
+from fsrl_ext.data.errors import check_finite
+
+
+class CostVectorEnv(VectorEnvWrapper):
+    """Reads the costs of each step; ``R`` environments that step, ``C`` costs.
+
+    After a step ``ids [R]`` and ``cost [R, C]`` (float64) hold the environments that stepped and
+    their costs.
+
+    :param venv: the environments; each reports ``info["cost"]`` at each step, a number or ``C``
+        numbers.
+    :param num_costs: number of costs ``C``.
+    :param pass_info: hand the infos on; otherwise they are replaced by None.
+    """
+
+    def __init__(self, venv: BaseVectorEnv, num_costs: int, pass_info: bool = False) -> None:
+        super().__init__(venv)
+        self.num_costs = num_costs
+        self.pass_info = pass_info
+        self.steps = 0  # of all environments together, since the last reset of the counters
+        self.ids = np.array([], dtype=int)
+        self.cost = np.zeros((0, num_costs))
+
+    def __getattr__(self, key: str) -> Any:
+        # what a wrapped environment offers beyond BaseVectorEnv, for example `get_obs_rms`
+        if key == "venv":
+            raise AttributeError(key)
+        return getattr(self.venv, key)
+
+    def reset(
+        self, env_id: int | list[int] | np.ndarray | None = None, **kwargs: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Reset some environments (default: all).
+
+        :param kwargs: passed to each environment; ``seed`` may be a sequence, one for each.
+        :raises NonFiniteStepError: an initial observation holds NaN or infinity.
+        :raises ValueError: not as many seeds as environments.
+        """
+        ids = np.arange(len(self)) if env_id is None else np.atleast_1d(np.asarray(env_id))
+        seeds = kwargs.get("seed")
+        if seeds is None or np.ndim(seeds) == 0:
+            obs, infos = self.venv.reset(env_id, **kwargs)
+        else:
+            # Tianshou hands the same arguments to every environment.
+            if len(seeds) != len(ids):
+                raise ValueError(f"seed must have {len(ids)} entries, got {len(seeds)}")
+            each = [
+                self.venv.reset(int(i), **{**kwargs, "seed": int(s)}) for i, s in zip(ids, seeds, strict=True)
+            ]
+            obs = np.concatenate([o for o, _ in each])
+            infos = np.concatenate([i for _, i in each])
+        check_finite("obs", obs, ids, self.steps)
+        return obs, self._outgoing(infos)
+
+    def step(
+        self,
+        action: np.ndarray | torch.Tensor | None,
+        id: int | list[int] | np.ndarray | None = None,
+    ) -> gym_new_venv_step_type:
+        """Step some environments (default: all) and read their costs.
+
+        :raises NonFiniteStepError: an action holds NaN or infinity (the environments did not step).
+        :raises ValueError: an environment reports no cost or not ``C`` numbers.
+        """
+        ids = np.arange(len(self)) if id is None else np.atleast_1d(np.asarray(id))
+        check_finite("act", action, ids, self.steps)
+        obs, rew, terminated, truncated, infos = self.venv.step(action, id)
+        self.ids, self.cost = ids, read_costs(infos, ids, self.num_costs)
+        self.steps += len(ids)
+        return obs, rew, terminated, truncated, self._outgoing(infos)
+
+    def _outgoing(self, infos: np.ndarray) -> np.ndarray:
+        return infos if self.pass_info else np.full(len(infos), None)
+
+
+def read_costs(infos: np.ndarray, ids: np.ndarray, num_costs: int) -> np.ndarray:
+    """The costs ``[R, C]`` (float64) in the info dictionaries ``[R]`` of the environments ``ids``.
+
+    :raises ValueError: a cost is missing, is not numeric, or does not have ``C`` entries; the
+        message names the environment.
+    """
+    try:
+        costs = np.array([info["cost"] for info in infos], dtype=np.float64)
+    except (KeyError, TypeError, ValueError):
+        costs = None
+    if costs is not None and num_costs == 1 and costs.shape == (len(infos),):
+        return costs[:, None]
+    if costs is not None and costs.shape == (len(infos), num_costs):
+        return costs
+    for info, env_id in zip(infos, ids, strict=True):
+        _check_cost(info, int(env_id), num_costs)
+    # each is right by itself: numbers and arrays of one entry side by side
+    return np.array([np.reshape(info["cost"], num_costs) for info in infos], dtype=np.float64)
+
+
+def _check_cost(info: dict[str, Any], env_id: int, num_costs: int) -> None:
+    if "cost" not in info:
+        raise ValueError(
+            f"environment {env_id} reports no info['cost'] (its keys: {sorted(info)}); "
+            "a constrained problem needs the cost of every step"
+        )
+    try:
+        shape = np.asarray(info["cost"], dtype=np.float64).shape
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"info['cost'] of environment {env_id} must be a number or {num_costs} numbers, "
+            f"got {info['cost']!r}"
+        ) from error
+    if shape != (num_costs,) and not (num_costs == 1 and shape == ()):
+        raise ValueError(
+            f"info['cost'] of environment {env_id} must have num_costs={num_costs} entries, got shape {shape}"
+        )

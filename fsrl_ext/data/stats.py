@@ -1,0 +1,79 @@
+"""Statistics of a collection, with the costs of its episodes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from tianshou.data import CollectStats, SequenceSummaryStats
+from tianshou.data.stats import compute_dim_to_summary_stats
+
+from fsrl_ext.data.episodes import FinishedEpisodes
+
+
+@dataclass(kw_only=True)
+class CostCollectStats(CollectStats):
+    """Tianshou's ``CollectStats`` and the episode costs; ``E`` finished episodes, ``C`` costs.
+
+    Tianshou's loggers write numbers and nested dictionaries of numbers, never arrays: the curves
+    are ``costs_stat/<i>/mean`` (``std``, ``max``, ``min``) of cost ``i``.
+    """
+
+    costs: np.ndarray = field(default_factory=lambda: np.zeros((0, 1)))
+    """``[E, C]`` undiscounted cost of every finished episode, in the order of ``returns``."""
+    costs_stat: dict[int, SequenceSummaryStats] | None = None
+    """Mean, standard deviation, maximum and minimum per cost; None without a finished episode."""
+    discounted_returns: np.ndarray | None = None
+    """``[E]`` discounted episode returns; None unless the collector has a ``discount``."""
+    discounted_costs: np.ndarray | None = None
+    """``[E, C]`` discounted episode costs; None unless the collector has a ``discount``.
+
+    A sum ends with its episode, also when that was cut off by a time limit."""
+
+    @property
+    def mean_costs(self) -> np.ndarray:
+        """``[C]`` mean episode costs, NaN without a finished episode."""
+        if len(self.costs) == 0:
+            return np.full(self.costs.shape[1], np.nan)
+        return self.costs.mean(axis=0)
+
+    @property
+    def mean_cost(self) -> float:
+        """Mean episode cost of a single cost signal, NaN without a finished episode.
+
+        :raises ValueError: there are several costs.
+        """
+        if self.costs.shape[1] != 1:
+            raise ValueError(f"mean_cost needs one cost, got {self.costs.shape[1]}: use mean_costs")
+        return float(self.mean_costs[0])
+
+    def share_above(self, limit: float | Sequence[float]) -> float:
+        """Share of the episodes in which any cost exceeds its limit; NaN without an episode.
+
+        :param limit: limit of the undiscounted episode cost, one for all costs or one per cost.
+        :raises ValueError: the number of limits is neither 1 nor ``C``.
+        """
+        limits = np.atleast_1d(np.asarray(limit, dtype=float))
+        num_costs = self.costs.shape[1]
+        if limits.shape not in ((1,), (num_costs,)):
+            raise ValueError(f"limit must have 1 or {num_costs} entries, got {limits.shape}")
+        if len(self.costs) == 0:
+            return float("nan")
+        return float((self.costs > limits).any(axis=1).mean())
+
+    def set_episodes(self, episodes: FinishedEpisodes, *, discounted: bool = False) -> None:
+        """Take over the sums counted by the collector and refresh the summaries."""
+        self.n_collected_episodes = len(episodes.lens)
+        self.returns, self.lens, self.costs = episodes.returns, episodes.lens, episodes.costs
+        if discounted:
+            self.discounted_returns = episodes.discounted_returns
+            self.discounted_costs = episodes.discounted_costs
+        self.refresh_all_sequence_stats()
+
+    def refresh_cost_stats(self) -> None:
+        """Recompute ``costs_stat`` from ``costs``."""
+        self.costs_stat = compute_dim_to_summary_stats(self.costs.T) if len(self.costs) else None
+
+    def refresh_all_sequence_stats(self) -> None:
+        """Recompute all summaries, as Tianshou does at the end of a collection."""
+        super().refresh_all_sequence_stats()
+        self.refresh_cost_stats()

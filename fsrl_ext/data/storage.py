@@ -1,0 +1,78 @@
+"""What a cost-aware buffer stores of a transition: checked, and in its stored types.
+
+Dimensions: ``R`` transitions, ``C`` costs.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+from tianshou.data import Batch
+from tianshou.data.types import RolloutBatchProtocol
+
+from fsrl_ext.data.errors import check_finite
+
+# Everything Tianshou stores except `info`: the collector reads the cost out of it, the rest only
+# costs time and memory.
+STORED_KEYS = (
+    "obs",
+    "act",
+    "rew",
+    "terminated",
+    "truncated",
+    "done",
+    "obs_next",
+    "policy",
+    "cost",
+)
+
+
+def storable(
+    batch: RolloutBatchProtocol, num_costs: int, buffer_ids: Sequence[int] | np.ndarray | None
+) -> RolloutBatchProtocol:
+    """A new batch with what is stored, checked and in the stored types; the input is untouched.
+
+    :param batch: entries ``[R, ...]``; without the leading axis if ``buffer_ids`` is None.
+    :param buffer_ids: ``[R]`` indices of the environments, for the messages.
+    :return: float32 ``cost [R, C]``, observations and actions; the reward keeps Tianshou's float64.
+    :raises ValueError: ``cost`` is missing or has the wrong shape.
+    :raises NonFiniteStepError: a field holds NaN or infinity.
+    """
+    keys = set(batch.get_keys())
+    if "cost" not in keys:
+        raise ValueError(
+            "the batch has no `cost`: collect with fsrl_ext.data.CostCollector (Tianshou's "
+            "Collector and AsyncCollector do not read info['cost']) or set batch.cost"
+        )
+    if "policy" in keys and isinstance(batch.policy, Batch) and not batch.policy.get_keys():
+        keys.remove("policy")
+    rows = () if buffer_ids is None else (len(buffer_ids),)
+    stored = Batch()
+    for key in sorted(keys - {"info", "cost"}):
+        stored.__dict__[key] = _narrow(batch[key]) if key != "rew" else batch[key]
+    stored.__dict__["cost"] = _cost_array(batch.cost, rows, num_costs)
+    for key in ("obs", "act", "rew", "cost", "obs_next"):
+        if key in stored.__dict__:
+            check_finite(key, stored.__dict__[key], buffer_ids)
+    return cast(RolloutBatchProtocol, stored)
+
+
+def _cost_array(cost: Any, rows: tuple[int, ...], num_costs: int) -> np.ndarray:
+    array = np.asarray(cost, dtype=np.float32)
+    if num_costs == 1 and array.shape == rows:
+        array = array[..., None]
+    if array.shape != (*rows, num_costs):
+        raise ValueError(
+            f"batch.cost must have shape {[*rows, num_costs]} (num_costs={num_costs}), "
+            f"got {list(array.shape)}"
+        )
+    return array
+
+
+def _narrow(value: Any) -> Any:
+    """float64 to float32, also inside nested batches; everything else stays as it is."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.astype(np.float32) if value.dtype == np.float64 else value
+    if isinstance(value, Batch):
+        return Batch({key: _narrow(entry) for key, entry in value.items()})
+    return value

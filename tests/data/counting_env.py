@@ -1,0 +1,147 @@
+"""An environment whose every number is known in advance, and checks against it.
+
+The observation is ``[env, episode, t, 0.5]``, so every stored transition says where it belongs.
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from tianshou.data import Batch, ReplayBuffer
+from tianshou.policy import BasePolicy
+from tianshou.policy.base import TrainingStats
+
+
+class CountingEnv(gym.Env):
+    """Episode ``k`` of environment ``e`` lasts ``2 + (3 e + 2 k) % 5`` steps (2 to 6)."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (4,))
+    action_space = gym.spaces.Box(-1.0, 1.0, (2,))
+
+    def __init__(self, index: int, num_costs: int = 1, first_episode: int = 0) -> None:
+        self.index, self.num_costs = index, num_costs
+        self.episode, self.t = first_episode - 1, 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        super().reset(seed=seed)
+        self.episode, self.t = self.episode + 1, 0
+        return self._obs(), {"start": True}
+
+    def step(self, action: np.ndarray) -> Any:
+        rew = 1.0 + self.index + 0.1 * self.t + 10.0 * self.episode
+        hazard = float((self.t + self.episode + self.index) % 3 == 0)
+        costs = [hazard * (c + 1) + 0.3 * c for c in range(self.num_costs)]
+        self.t += 1
+        done = self.t >= length(self.index, self.episode)
+        terminated = done and self.episode % 2 == 0
+        info = {"cost": costs[0] if self.num_costs == 1 else np.array(costs), "extra": self.t}
+        return self._obs(), rew, terminated, done and not terminated, info
+
+    def _obs(self) -> np.ndarray:
+        return np.array([self.index, self.episode, self.t, 0.5])
+
+
+def length(index: int, episode: int) -> int:
+    return 2 + (3 * index + 2 * episode) % 5
+
+
+def truth(index: int, episode: int, num_costs: int, discount: float) -> dict[str, Any]:
+    """Sums over one episode, by a bare loop over a fresh environment."""
+    env = CountingEnv(index, num_costs, first_episode=episode)
+    env.reset()
+    sums = {"return": 0.0, "cost": np.zeros(num_costs), "len": 0}
+    sums |= {"discounted_return": 0.0, "discounted_cost": np.zeros(num_costs)}
+    weight, done = 1.0, False
+    while not done:
+        _, rew, terminated, truncated, info = env.step(np.zeros(2))
+        sums["len"] += 1
+        sums["return"] += rew
+        sums["cost"] = sums["cost"] + info["cost"]
+        sums["discounted_return"] += weight * rew
+        sums["discounted_cost"] = sums["discounted_cost"] + weight * np.asarray(info["cost"])
+        weight, done = weight * discount, terminated or truncated
+    return sums
+
+
+class RandomPolicy(BasePolicy):
+    """Uniform actions from its own generator; learns nothing."""
+
+    def __init__(self, seed: int = 0, **entries: Any) -> None:
+        super().__init__(action_space=CountingEnv.action_space)
+        self.rng = np.random.default_rng(seed)
+        self.entries = entries
+
+    def forward(self, batch: Any, state: Any = None, **kwargs: Any) -> Any:
+        act = self.rng.uniform(-1, 1, (len(batch.obs), 2)).astype(np.float32)
+        return Batch(act=act, **{key: make(act) for key, make in self.entries.items()})
+
+    def learn(self, batch: Any, *args: Any, **kwargs: Any) -> TrainingStats:
+        return TrainingStats()
+
+
+class Finished:
+    """An on-step hook that notes which episodes ended, as ``(env, episode)`` in their order."""
+
+    def __init__(self) -> None:
+        self.episodes: list[tuple[int, int]] = []
+
+    def __call__(self, action_batch: Any, rollout_batch: Any) -> None:
+        obs = rollout_batch.obs_next[rollout_batch.done]
+        self.episodes.extend((int(e), int(k)) for e, k in obs[:, :2])
+
+    def pop(self) -> list[tuple[int, int]]:
+        episodes, self.episodes = self.episodes, []
+        return episodes
+
+
+def check_stats(stats: Any, finished: list[tuple[int, int]], discount: float) -> None:
+    """The reported episodes are exactly those that ended, with their true sums."""
+    num_costs = stats.costs.shape[1]
+    expected = [truth(e, k, num_costs, discount) for e, k in finished]
+    assert stats.n_collected_episodes == len(finished)
+    assert stats.lens.tolist() == [entry["len"] for entry in expected]
+    assert stats.returns.tolist() == [entry["return"] for entry in expected]  # bit for bit
+    assert stats.costs.tolist() == [entry["cost"].tolist() for entry in expected]
+    for name, value in (
+        ("discounted_return", stats.discounted_returns),
+        ("discounted_cost", stats.discounted_costs),
+    ):
+        np.testing.assert_allclose(
+            value, np.array([entry[name] for entry in expected]).reshape(value.shape), rtol=1e-12
+        )
+    if finished:
+        assert stats.returns_stat.mean == np.mean(stats.returns)
+        for c in range(num_costs):
+            assert stats.costs_stat[c].mean == np.mean(stats.costs[:, c])
+            assert stats.costs_stat[c].max == np.max(stats.costs[:, c])
+    else:
+        assert stats.costs_stat is None
+
+
+def check_links(buffer: ReplayBuffer, abandoned: set[tuple[int, int]]) -> None:
+    """`next` and `prev` follow the episodes, and only those that ended are marked as done.
+
+    :param abandoned: episodes ``(env, episode)`` cut off by a reset of the environments.
+    """
+    indices = buffer.sample_indices(0)
+    following, previous = buffer.next(indices), buffer.prev(indices)
+    open_ends = set(buffer.unfinished_index().tolist())
+    for i, j, h in zip(indices, following, previous, strict=True):
+        e, k, t = buffer.obs[i, :3].astype(int)
+        ends = t + 1 == length(e, k)
+        if j != i:
+            assert buffer.obs[j, :3].tolist() == [e, k, t + 1]
+        else:
+            assert buffer.done[i] or i in open_ends
+        if h != i:
+            assert buffer.obs[h, :3].tolist() == [e, k, t - 1]
+        if buffer.done[i]:
+            assert ends or (e, k) in abandoned
+        assert bool(buffer.terminated[i]) == (ends and k % 2 == 0)
+        expected = CountingEnv(e, buffer.num_costs, first_episode=k)
+        expected.reset()
+        expected.t = t
+        obs_next, rew, _, _, info = expected.step(np.zeros(2))
+        assert buffer.rew[i] == rew
+        np.testing.assert_array_equal(buffer.cost[i], np.float32(info["cost"]))
+        np.testing.assert_array_equal(buffer.obs_next[i], np.float32(obs_next))

@@ -1,0 +1,300 @@
+"""The buffers: storage, refusals, files, memory."""
+
+import copy
+import pickle
+import tracemalloc
+
+import numpy as np
+import pytest
+from tianshou.data import Batch, ReplayBuffer
+
+from fsrl_ext.data import CostReplayBuffer, CostVectorReplayBuffer, NonFiniteStepError
+
+
+def step(i, rows=2, num_costs=1, done=False, **changes):
+    """Transition ``i`` of ``rows`` environments."""
+    ids = np.arange(rows)
+    fields = {
+        "obs": np.stack([ids, np.full(rows, i)], 1) + 0.1,
+        "act": np.full((rows, 1), 0.01 * i),
+        "rew": i + 0.5 * ids,
+        "terminated": np.full(rows, done),
+        "truncated": np.zeros(rows, dtype=bool),
+        "obs_next": np.stack([ids, np.full(rows, i + 1)], 1) + 0.1,
+        "cost": 0.1 * i + ids[:, None] + np.arange(num_costs),
+        "info": {"x": ids},
+        "policy": Batch(),
+    } | changes
+    return Batch({key: value for key, value in fields.items() if value is not None})
+
+
+def filled(kind, steps=23, num_costs=1, **kwargs):
+    """A buffer of 2 x 8 or 8 transitions after wrapping around, episodes of 3 steps."""
+    if kind is CostVectorReplayBuffer:
+        buffer = CostVectorReplayBuffer(16, 2, num_costs, **kwargs)
+    else:
+        buffer = CostReplayBuffer(8, num_costs, **kwargs)
+    for i in range(steps):
+        append(buffer, i)
+    return buffer
+
+
+def append(buffer, i):
+    rows = getattr(buffer, "buffer_num", 1)
+    batch = step(i, rows, buffer.num_costs, done=i % 3 == 2)
+    return buffer.add(batch, buffer_ids=np.arange(rows))
+
+
+KINDS = [CostReplayBuffer, CostVectorReplayBuffer]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_costs", [1, 2])
+def test_costs_are_stored_beside_their_transition(kind, num_costs):
+    buffer = filled(kind, num_costs=num_costs)
+    assert buffer.cost.dtype == np.float32
+    assert buffer.cost.shape == (buffer.maxsize, num_costs)
+    batch, _ = buffer.sample(32)
+    env, i = np.floor(batch.obs).T
+    expected = 0.1 * i[:, None] + env[:, None] + np.arange(num_costs)
+    np.testing.assert_allclose(batch.cost, expected, rtol=1e-6)
+    assert "info" not in buffer._meta.get_keys()
+    assert "policy" not in buffer._meta.get_keys()
+    assert buffer.rew.dtype == np.float64
+    assert buffer.obs.dtype == buffer.act.dtype == np.float32
+
+
+def test_a_first_cost_of_integer_zero_does_not_freeze_the_type():
+    buffer = CostReplayBuffer(4)
+    buffer.add(step(0, 1, cost=np.array([0])), [0])
+    buffer.add(step(1, 1, cost=np.array([0.7])), [0])
+    assert buffer.cost[1, 0] == np.float32(0.7)
+
+
+def test_one_transition_without_a_leading_axis():
+    buffer = CostReplayBuffer(4)
+    one = step(0, 1)
+    single = Batch({key: one[key][0] for key in one.get_keys() if key not in ("info", "policy")})
+    buffer.add(single)
+    single.cost = np.float64(0.5)
+    buffer.add(single)
+    np.testing.assert_array_equal(buffer.cost[:2, 0], np.float32([0.0, 0.5]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refused_batch_changes_nothing(kind):
+    buffer = filled(kind, steps=4, num_costs=2)
+    rows = getattr(buffer, "buffer_num", 1)
+    before = pickle.dumps(buffer)
+
+    def add(**changes):
+        buffer.add(step(4, rows, 2, **changes), np.arange(rows))
+
+    with pytest.raises(ValueError, match="the batch has no `cost`"):
+        add(cost=None)
+    with pytest.raises(ValueError, match=rf"shape \[{rows}, 2\] \(num_costs=2\), got \[{rows}, 3\]"):
+        add(cost=np.zeros((rows, 3)))
+    with pytest.raises(ValueError, match=rf"\(num_costs=2\), got \[{rows}\]"):
+        add(cost=np.zeros(rows))
+    for key in ("cost", "rew", "obs", "obs_next", "act"):
+        bad = np.array(step(4, rows, 2)[key], dtype=float)
+        bad[-1] = np.nan
+        with pytest.raises(NonFiniteStepError, match=f"^{key} of environment {rows - 1} is not"):
+            add(**{key: bad})
+    assert pickle.dumps(buffer) == before
+
+
+@pytest.mark.parametrize("argument", ["size", "num_costs"])
+def test_sizes_must_be_positive(argument):
+    with pytest.raises(ValueError, match=f"{argument} must be >= 1, got 0"):
+        CostReplayBuffer(**({"size": 3, "num_costs": 1} | {argument: 0}))
+    with pytest.raises(TypeError):
+        CostReplayBuffer(3, stak_num=1)
+
+
+def same(first, second):
+    assert type(first) is type(second)
+    assert len(first) == len(second)
+    assert first._meta.get_keys() == second._meta.get_keys()
+    for key in first._meta.get_keys():
+        np.testing.assert_array_equal(first._meta[key], second._meta[key])
+    indices = first.sample_indices(0)
+    np.testing.assert_array_equal(indices, second.sample_indices(0))
+    np.testing.assert_array_equal(first.next(indices), second.next(indices))
+    np.testing.assert_array_equal(first.prev(indices), second.prev(indices))
+    np.testing.assert_array_equal(first.unfinished_index(), second.unfinished_index())
+
+
+def through_hdf5(buffer, path):
+    buffer.save_hdf5(str(path / "buffer.h5"))
+    return type(buffer).load_hdf5(str(path / "buffer.h5"))
+
+
+def through_pickle(buffer, path):
+    return pickle.loads(pickle.dumps(buffer))
+
+
+def through_deepcopy(buffer, path):
+    return copy.deepcopy(buffer)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("through", [through_hdf5, through_pickle, through_deepcopy])
+@pytest.mark.parametrize("steps", [0, 5, 23])
+def test_a_restored_buffer_goes_on_like_the_original(kind, through, steps, tmp_path):
+    buffer = filled(kind, steps=steps, num_costs=2)
+    restored = through(buffer, tmp_path)
+    assert restored.num_costs == 2
+    for i in range(steps, steps + 12):  # past the end of an episode and around once more
+        for result, expected in zip(append(restored, i), append(buffer, i), strict=True):
+            np.testing.assert_array_equal(result, expected)
+        same(restored, buffer)
+        np.testing.assert_array_equal(restored.sample_indices(5), buffer.sample_indices(5))
+    np.testing.assert_array_equal(restored.close_episodes(), buffer.close_episodes())
+    same(restored, buffer)
+    restored.cost[:] = 99.0
+    assert buffer.cost.max() < 99.0
+
+
+def test_a_saved_vector_buffer_holds_every_transition_once(tmp_path):
+    buffer = CostVectorReplayBuffer(20_000, 4)
+    buffer.add(step(0, 4), np.arange(4))
+    arrays = sum(buffer._meta[key].nbytes for key in buffer._meta.get_keys())
+    buffer.save_hdf5(str(tmp_path / "buffer.h5"))
+    assert (tmp_path / "buffer.h5").stat().st_size < 1.05 * arrays
+    assert len(pickle.dumps(buffer)) < 1.05 * arrays
+
+
+def test_a_file_of_another_class_is_refused(tmp_path):
+    path = str(tmp_path / "buffer.h5")
+    filled(CostReplayBuffer).save_hdf5(path)
+    with pytest.raises(ValueError, match="not a saved CostVectorReplayBuffer"):
+        CostVectorReplayBuffer.load_hdf5(path)
+    stock = ReplayBuffer(4)
+    stock.add(step(0, 1), [0])
+    stock.save_hdf5(path)
+    with pytest.raises(ValueError, match="not a saved CostReplayBuffer"):
+        CostReplayBuffer.load_hdf5(path)
+
+
+def test_a_million_transitions_take_little_more_than_their_arrays():
+    CostVectorReplayBuffer(4, 2)  # numba compiles here, outside of the measurement
+    tracemalloc.start()
+    buffer = CostVectorReplayBuffer(1_000_000, 4)
+    buffer.add(step(0, 4, obs=np.zeros((4, 8)), obs_next=np.zeros((4, 8))), np.arange(4))
+    used, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    arrays = sum(buffer._meta[key].nbytes for key in buffer._meta.get_keys())
+    assert used < 1.1 * arrays
+    assert peak < 1.1 * arrays
+    for child, start in zip(buffer.buffers, buffer._offset, strict=True):
+        assert np.shares_memory(child.cost, buffer.cost[start : start + child.maxsize])
+        assert np.shares_memory(child.done, buffer.done[start : start + child.maxsize])
+
+
+def test_the_seed_reaches_manager_and_sub_buffers():
+    draws = [filled(CostVectorReplayBuffer, random_seed=seed).sample_indices(40) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+    which = [CostVectorReplayBuffer(400, 2, random_seed=seed)._random_state.rand() for seed in (1, 2)]
+    assert which[0] != which[1]  # the manager's own, which decides between the sub-buffers
+    # the draws of one sub-buffer say nothing about those of the other
+    buffer = filled(CostVectorReplayBuffer)
+    first, second = (child.sample_indices(200) for child in buffer.buffers)
+    assert np.mean(first == second) < 0.3
+
+
+def test_frames_can_be_stacked_and_obs_next_left_out():
+    buffer = filled(CostVectorReplayBuffer, stack_num=2, ignore_obs_next=True)
+    assert "obs_next" not in buffer._meta.get_keys()
+    batch = buffer[buffer.sample_indices(0)]
+    assert batch.obs.shape == (16, 2, 2)
+    assert batch.obs_next.shape == (16, 2, 2)
+    assert batch.cost.shape == (16, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_closing_episodes(kind):
+    buffer = filled(kind, steps=5)  # 3 + 2 steps: the second episode is open
+    per = 8
+    expected = [4] if kind is CostReplayBuffer else [4, 4 + per]
+    np.testing.assert_array_equal(buffer.close_episodes(), expected)
+    assert buffer.truncated[expected].all()
+    assert buffer.done[expected].all()
+    assert len(buffer.close_episodes()) == 0  # nothing is open any more
+    _, returns, lens, starts = append(buffer, 5)  # i = 5 ends an episode, now of one step
+    assert lens.tolist() == [1] * len(expected)
+    assert starts.tolist() == [i + 1 for i in expected]
+    np.testing.assert_array_equal(returns, [5.0, 5.5][: len(expected)])
+    buffer.reset()
+    assert len(buffer.close_episodes()) == 0
+    assert len(kind(4, *([2] if kind is CostVectorReplayBuffer else [])).close_episodes()) == 0
+
+
+def test_closing_before_every_environment_has_stepped():
+    buffer = CostVectorReplayBuffer(8, 2)
+    buffer.add(step(0, 1), [1])
+    assert buffer.close_episodes().tolist() == [4]
+    assert not buffer.done[0]
+
+
+@pytest.mark.parametrize("source_kind", KINDS)
+@pytest.mark.parametrize("size", [5, 8, 40])
+def test_update_moves_costs_and_joins_no_episodes(source_kind, size):
+    source = filled(source_kind, steps=20, num_costs=2)  # 18 is the last end, 2 open steps
+    target = CostReplayBuffer(size, 2)
+    append(target, 100)  # an open episode here, too
+    indices = target.update(source)
+    assert len(indices) == len(source)
+    assert len(target) == min(size, len(source) + 1)
+    append(target, 200)
+    for i in target.sample_indices(0):
+        j = target.next(i)
+        if j != i:
+            np.testing.assert_array_equal(target.obs[j], target.obs_next[i])
+        env, number = np.floor(target.obs[i])
+        np.testing.assert_allclose(target.cost[i], 0.1 * number + env + [0, 1], rtol=1e-6)
+    assert not source.done[source.last_index].any()  # the source stays as it was
+
+
+def test_update_needs_the_same_costs():
+    with pytest.raises(ValueError, match="num_costs=2, got 1"):
+        CostReplayBuffer(5, 2).update(filled(CostReplayBuffer))
+    with pytest.raises(ValueError, match="num_costs=2, got None"):
+        CostReplayBuffer(5, 2).update(ReplayBuffer(3))
+    with pytest.raises(NotImplementedError, match=r"use CostReplayBuffer\.update"):
+        filled(CostVectorReplayBuffer).update(filled(CostReplayBuffer))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_set_batch_checks_and_shares_the_data(kind):
+    buffer = filled(kind)
+    batch = Batch(buffer._meta, copy=True)
+    batch.cost = batch.cost[:, 0] + 1.0
+    buffer.set_batch(batch)
+    assert buffer.cost.shape == (buffer.maxsize, 1)
+    if kind is CostVectorReplayBuffer:
+        assert np.shares_memory(buffer.buffers[1].cost, buffer.cost)
+    with pytest.raises(ValueError, match="the batch has no `cost`"):
+        buffer.set_batch(Batch({k: v for k, v in batch.items() if k != "cost"}))
+    with pytest.raises(ValueError, match=f"must have {buffer.maxsize} rows .* got 4 rows"):
+        buffer.set_batch(batch[:4])
+    with pytest.raises(ValueError, match="unknown"):
+        buffer.set_batch(Batch(batch, unknown=np.zeros(buffer.maxsize)))
+
+
+def test_from_data_holds_a_whole_data_set():
+    source = filled(CostReplayBuffer, steps=6)
+    batch = source[:]
+    keys = ("obs", "act", "rew", "terminated", "truncated", "done", "obs_next", "cost")
+    data = {key: batch[key] for key in keys}
+    buffer = CostReplayBuffer.from_data(**data)
+    assert len(buffer) == 6
+    assert buffer.next(np.arange(6)).tolist() == [1, 2, 2, 4, 5, 5]
+    np.testing.assert_array_equal(buffer[:].cost, batch.cost)
+    append(buffer, 6)
+    assert buffer.cost[0, 0] == np.float32(0.6)
+    with pytest.raises(ValueError, match="same length"):
+        CostReplayBuffer.from_data(**(data | {"cost": np.zeros(5)}))
+    with pytest.raises(NotImplementedError, match=r"use CostReplayBuffer\.from_data"):
+        CostVectorReplayBuffer.from_data(**data)

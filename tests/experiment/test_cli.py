@@ -1,0 +1,98 @@
+"""The command line as a newcomer meets it, in processes of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fsrl_ext.experiment.settings import list_settings
+
+COMMAND = [sys.executable, "-m", "fsrl_ext.cli"]
+TINY = ["--steps", "600", "--selections", "2", "--selection-episodes", "2", "--final-episodes", "2"]
+TINY += ["--num-envs", "2", "--hidden-sizes", "16,16", "--batch-size", "16"]
+
+
+def cli(*arguments, **kwargs):
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120, **kwargs)
+
+
+def test_list_prints_tasks_and_policies_and_nothing_else():
+    out = cli("list")
+    assert out.returncode == 0
+    assert out.stderr == ""
+    for name in ("cvpo", "SafetyCarCircle-v0", "SafetyPointCircle1-v0", "SafetyAntVelocity-v1"):
+        assert any(line.startswith(name) for line in out.stdout.splitlines()), name
+
+
+def test_train_ends_with_a_table_and_the_folder(tmp_path):
+    out = cli("train", "cvpo", "SafetyBallCircle-v0", "--cost-limit", "10", "--out", str(tmp_path), *TINY)
+    assert out.returncode == 0, out.stderr
+    folder = tmp_path / "SafetyBallCircle-v0-cvpo-seed0-1"
+    assert str(folder) in out.stdout
+    assert str(folder / "curves.png") in out.stdout
+    assert "last policy" in out.stdout
+    assert "training episodes above the limit" in out.stdout
+    # the live bar: return, cost, limit, speed, time left
+    assert "limit 10" in out.stderr
+    assert "step/s" in out.stderr
+    quiet = cli("train", "cvpo", "SafetyBallCircle-v0", "--quiet", "--out", str(tmp_path), *TINY)
+    assert quiet.returncode == 0
+    assert quiet.stderr == ""
+
+
+def test_help_lists_every_setting_with_its_default():
+    out = cli("train", "--help").stdout
+    for name, setting in list_settings().items():
+        assert setting.help, name
+        if name not in ("policy", "task"):
+            assert f"--{name.replace('_', '-')}" in out
+    assert "0.97" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cvop", "SafetyCarCircle-v0"], "did you mean cvpo?"),
+        (["cvpo", "SafetyCarCircel-v0"], "did you mean SafetyCarCircle-v0"),
+        (["cvpo", "SafetyBallCircle-v0", "--cost-limit", "-1"], "cost_limit must be >= 0"),
+        (["cvpo", "SafetyBallCircle-v0", "--cost-limit", "nan"], "cost_limit must be >= 0"),
+        (["cvpo", "SafetyBallCircle-v0", "--cost-limit", "ten"], "cost_limit must be a number"),
+        (["cvpo", "SafetyBallCircle-v0", "--gamma", "1"], "gamma must be in (0, 1)"),
+        (["cvpo", "SafetyBallCircle-v0", "--gama", "0.9"], "unrecognized arguments: --gama"),
+        (["cvpo", "SafetyBallCircle-v0", "--shared-body", "maybe"], "must be true or false, got 'maybe'"),
+        (["cvpo", "SafetyBallCircle-v0", "--run-name", "taken"], "'taken' exists already"),
+        (["cvpo", "CartPole-v1"], "CartPole-v1 has the action space Discrete(2)"),
+        (["cvpo", "Pendulum-v1"], "Pendulum-v1"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, words):
+    (tmp_path / "taken").mkdir()
+    out = cli("train", *arguments, "--out", str(tmp_path), "--steps", "100")
+    assert out.returncode == 2
+    assert words in out.stderr
+    assert "Traceback" not in out.stderr
+    assert out.stdout == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+    assert list((tmp_path / "taken").iterdir()) == []
+
+
+def test_interrupt_ends_cleanly(tmp_path):
+    arguments = ["train", "cvpo", "SafetyBallCircle-v0", "--out", str(tmp_path), "--steps", "100000"]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments, "--selections", "500"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    best = tmp_path / "SafetyBallCircle-v0-cvpo-seed0-1" / "checkpoints" / "best.pt"
+    for _ in range(600):
+        if best.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted after" in out
+    assert "Traceback" not in err
+    assert best.exists()
+    assert (best.parent.parent / "result.json").exists()

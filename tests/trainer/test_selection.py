@@ -1,0 +1,68 @@
+"""Feasibility first, then return."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fsrl_ext.trainer.selection import Evaluation, seed_range
+
+
+def evaluation(returns, costs, limit=(10.0,)):
+    costs = np.asarray(costs, dtype=float)
+    costs = costs[:, None] if costs.ndim == 1 else costs
+    return Evaluation(env_step=0, returns=np.asarray(returns, dtype=float), costs=costs, cost_limit=limit)
+
+
+def test_feasible_means_mean_plus_one_standard_error_within_the_limit():
+    costs = [8.0, 12.0, 8.0, 12.0]  # mean 10, standard error 1.1547
+    assert not evaluation(np.zeros(4), costs, (11.1,)).feasible
+    assert evaluation(np.zeros(4), costs, (11.2,)).feasible
+    assert evaluation(np.zeros(4), costs).cost_stderr == pytest.approx(2.3094 / 2, abs=1e-4)
+
+
+def test_every_cost_must_be_feasible():
+    costs = np.array([[1.0, 30.0], [1.0, 30.0]])
+    assert not evaluation([0, 0], costs, (10.0, 25.0)).feasible
+    assert evaluation([0, 0], costs, (10.0, 35.0)).feasible
+    assert evaluation([0, 0], costs, (10.0, math.inf)).feasible
+
+
+def test_feasible_beats_return_and_then_return_decides():
+    greedy = evaluation([100, 100], [20, 20])
+    safe = evaluation([50, 50], [5, 5])
+    safer = evaluation([40, 40], [0, 0])
+    assert safe.is_better_than(greedy)
+    assert not greedy.is_better_than(safe)
+    assert safe.is_better_than(safer)
+    assert not safer.is_better_than(safe)
+    assert greedy.is_better_than(None)
+
+
+def test_among_infeasible_the_least_violation_wins():
+    far, near = evaluation([100, 100], [40, 40]), evaluation([1, 1], [11, 11])
+    assert near.is_better_than(far)
+    assert not far.is_better_than(near)
+
+
+def test_zero_limit_and_no_limit():
+    assert evaluation([0, 0], [0, 0], (0.0,)).feasible
+    assert not evaluation([0, 0], [0, 1], (0.0,)).feasible
+    assert evaluation([0, 0], [1e9, 1e9], (math.inf,)).feasible
+
+
+def test_share_above_counts_an_episode_once():
+    costs = np.array([[11.0, 30.0], [1.0, 30.0], [1.0, 1.0], [1.0, 1.0]])
+    assert evaluation(np.zeros(4), costs, (10.0, 25.0)).share_above_limit == 0.5
+
+
+def test_shapes_are_checked():
+    with pytest.raises(ValueError, match=r"\[2 episodes, 1 costs\].*got \[3, 1\]"):
+        evaluation([0, 0], [0, 0, 0])
+
+
+def test_seeds_never_overlap():
+    ranges = [seed_range("selection", 1000), seed_range("final", 1000)]
+    ranges += [seed_range("train", 1000, run_seed=s) for s in (0, 1, 7)]
+    seeds = [s for r in ranges for s in r]
+    assert len(set(seeds)) == len(seeds)
