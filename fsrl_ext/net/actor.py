@@ -56,7 +56,8 @@ class GaussianActor(nn.Module):
         self.scale_head = nn.Linear(width, act_dim)
         if covariance == "full":
             self.lower_head = nn.Linear(width, act_dim * (act_dim - 1) // 2)
-            self.register_buffer("_lower_index", torch.tril_indices(act_dim, act_dim, -1))
+            self.lower_index: Tensor
+            self.register_buffer("lower_index", torch.tril_indices(act_dim, act_dim, -1))
         # Small last layers: an untrained actor acts alike in every state, near the middle of the box.
         with torch.no_grad():
             for head in self.children():
@@ -77,7 +78,7 @@ class GaussianActor(nn.Module):
         if self.covariance == "diagonal":
             return (mean, std), state
         scale = torch.diag_embed(std)
-        rows, columns = self._lower_index
+        rows, columns = self.lower_index
         # The factor's rows are scaled by the standard deviations, so correlations start at zero and
         # keep their meaning when the deviations shrink.
         scale[:, rows, columns] = self.lower_head(hidden) * std[:, rows]

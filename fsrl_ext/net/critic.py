@@ -7,11 +7,12 @@ Dimension letters: ``B`` batch, ``N`` actions per state, ``O`` observation, ``A`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import linear, relu
 
 CostReduction = Literal["mean", "max", "ucb"]
 
@@ -110,14 +111,14 @@ class ActionValueNet(nn.Module):
         self.act_weight = nn.Parameter(first.weight.data[:, obs_dim:].clone())
         self.bias = nn.Parameter(first.bias.data)
         sizes = [*hidden_sizes, num_heads]
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
 
     def forward(self, obs: Tensor, act: Tensor) -> Tensor:
         """Values ``[B, N, heads]`` for ``[B, O]`` and ``[B, N, A]``."""
-        rows = F.linear(act.flatten(0, 1), self.act_weight).view(*act.shape[:2], -1)
-        hidden = (rows + F.linear(obs, self.obs_weight, self.bias).unsqueeze(1)).flatten(0, 1)
+        rows = linear(act.flatten(0, 1), self.act_weight).view(*act.shape[:2], -1)
+        hidden = (rows + linear(obs, self.obs_weight, self.bias).unsqueeze(1)).flatten(0, 1)
         for layer in self.layers:
-            hidden = layer(F.relu(hidden, inplace=True))
+            hidden = layer(relu(hidden, inplace=True))
         return hidden.view(*act.shape[:2], -1)
 
 

@@ -7,7 +7,6 @@ Dimension letters: ``B`` batch, ``N`` sampled actions, ``A`` action, ``C`` costs
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -165,7 +164,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         self.kl_multipliers: Tensor
         # In the state dict, so that they survive saving and loading.
         self.register_buffer("kl_multipliers", torch.zeros(2))
-        self.cost_limit = cost_limit  # type: ignore[assignment]
+        self.cost_limit = cost_limit
         self._acted_since_update = True
 
     @property

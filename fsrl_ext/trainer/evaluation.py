@@ -44,7 +44,7 @@ def evaluate_policy(
     """
     if not seeds or len(seeds) % collector.env_num:
         raise ValueError(
-            f"the number of seeds must be a multiple of the {collector.env_num} environments, got {len(seeds)}"
+            f"seeds must be a multiple of the {collector.env_num} environments, got {len(seeds)}"
         )
     policy: BasePolicy = collector.policy
     was_training_step = policy.is_within_training_step

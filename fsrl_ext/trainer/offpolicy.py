@@ -1,4 +1,4 @@
-"""Off-policy training on Tianshou's loop, with costs, feasible selection and curves over environment steps."""
+"""Off-policy training on Tianshou's loop, with costs, feasible selection, curves over environment steps."""
 
 from __future__ import annotations
 
@@ -114,6 +114,11 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         self._bar: tqdm | None = None
 
     @property
+    def cost_limit(self) -> tuple[float, ...]:
+        """The policy's limits, one per cost; they may change while training."""
+        return self.policy.cost_limit  # type: ignore[return-value]
+
+    @property
     def step_budget(self) -> int:
         """Environment steps of the whole run."""
         return self.max_epoch * self.step_per_epoch
@@ -182,7 +187,7 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
             raise NonFiniteError(f"{error} (environment step {self.env_step})") from error
         self.env_step += stats.n_collected_steps
         self.env_episode += stats.n_collected_episodes
-        above = (stats.costs > np.asarray(self.policy.cost_limit)).any(axis=-1)
+        above = (stats.costs > np.asarray(self.cost_limit)).any(axis=-1)
         self.num_train_episodes_above += int(above.sum())
         if stats.n_collected_episodes:
             self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
@@ -199,7 +204,7 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
             self._bar.set_postfix_str(
                 f"return {stats.returns.mean():.1f}, "
                 f"cost {show(f'{x:.1f}' for x in stats.costs.mean(0))}, "
-                f"limit {show(f'{x:g}' for x in self.policy.cost_limit)}"
+                f"limit {show(f'{x:g}' for x in self.cost_limit)}"
             )
 
     def policy_update_fn(self, collect_stats: CollectStatsBase) -> TrainingStats:
@@ -235,7 +240,7 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         self.last = evaluate_policy(
             self.test_collector,
             self.selection_seeds,
-            cost_limit=self.policy.cost_limit,
+            cost_limit=self.cost_limit,
             env_step=self.env_step,
         )
         if self.last.is_better_than(self.best):

@@ -82,7 +82,10 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, words):
 def test_interrupt_ends_cleanly(tmp_path):
     arguments = ["train", "cvpo", "SafetyBallCircle-v0", "--out", str(tmp_path), "--steps", "100000"]
     process = subprocess.Popen(
-        [*COMMAND, *arguments, "--selections", "500"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *arguments, "--selections", "500"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     best = tmp_path / "SafetyBallCircle-v0-cvpo-seed0-1" / "checkpoints" / "best.pt"
     for _ in range(600):

@@ -1,0 +1,133 @@
+"""Learning results over several seeds, resumably, two runs side by side.
+
+    python benchmarks/learning.py run cvpo SafetyBallCircle-v0 --seeds 0 1 2 --steps 500000
+    python benchmarks/learning.py table
+
+``run`` trains what is not there yet, with single-threaded jobs, and keeps one small file per run in
+``benchmarks/results/<task>/<policy>/[<label>/]seed<k>.json``: command, versions, config digest, curve (at
+most 200 points), final evaluations, wall time. ``table`` reads these files. Further options of ``run`` are
+handed to ``fsrl-ext train``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fsrl_ext.report import read_progress, read_result, text_table
+from fsrl_ext.report.statistics import bootstrap_interval
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(required=True)
+    run = commands.add_parser("run", help="train what is missing")
+    run.add_argument("policy")
+    run.add_argument("task")
+    run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    run.add_argument("--label", default="", help="a folder of its own, for other settings")
+    run.add_argument("--jobs", type=int, default=2)
+    run.add_argument("--runs", default="runs/learning", help="where the run folders go")
+    run.set_defaults(command=_run)
+    table = commands.add_parser("table", help="print all results")
+    table.set_defaults(command=_table)
+    options, rest = parser.parse_known_args()
+    return options.command(options, rest)
+
+
+def _run(options: argparse.Namespace, settings: list[str]) -> int:
+    folder = RESULTS / options.task / options.policy / options.label
+    missing = [s for s in options.seeds if not (folder / f"seed{s}.json").exists()]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        codes = list(pool.map(lambda seed: _train(options, settings, folder, seed), missing))
+    return max(codes, default=0)
+
+
+def _train(options: argparse.Namespace, settings: list[str], folder: Path, seed: int) -> int:
+    name = "-".join(filter(None, [options.task, options.policy, options.label, f"seed{seed}"]))
+    run_folder = Path(options.runs) / name
+    if not (run_folder / "result.json").exists():
+        # What an earlier session left unfinished makes way, under a name that tells.
+        if run_folder.exists():
+            run_folder.rename(run_folder.with_name(f"{name}-unfinished-{os.getpid()}"))
+        command = ["train", options.policy, options.task, "--seed", str(seed), *settings]
+        command += ["--quiet", "--out", options.runs, "--run-name", name]
+        done = subprocess.run([sys.executable, "-m", "fsrl_ext.cli", *command])
+        if done.returncode:
+            return done.returncode
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"seed{seed}.json").write_text(json.dumps(_small(run_folder), indent=1) + "\n")
+    print(f"{name}: done", flush=True)
+    return 0
+
+
+def _small(run_folder: Path) -> dict[str, Any]:
+    """What a result file keeps of a run."""
+    result, progress = read_result(run_folder), read_progress(run_folder)
+    columns = {
+        "env_step": "env_step",
+        "train_return": "train/returns_stat/mean",
+        "train_cost": "train/costs_stat/0/mean",
+    }
+    there = ~np.isnan(progress["train/returns_stat/mean"])
+    kept = np.flatnonzero(there)
+    kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), 200)).astype(int))]
+    curve = {k: [float(f"{x:.5g}") for x in progress[v][kept]] for k, v in columns.items()}
+    names = ("command", "versions", "config_digest", "config", "env_step", "gradient_step")
+    names += ("train_episodes", "share_above_limit", "seconds", "cores", "best", "last")
+    selections = {
+        key: [float(f"{np.max(point[key]):.5g}") for point in result["selections"]]
+        for key in ("env_step", "return_mean", "cost_mean", "feasible")
+    }
+    return {k: result[k] for k in names} | {"curve": curve, "selections": selections}
+
+
+def _table(options: argparse.Namespace, rest: list[str]) -> int:
+    if rest:
+        sys.exit(f"unrecognized arguments: {' '.join(rest)}")
+    rows = []
+    for folder in sorted({path.parent for path in RESULTS.rglob("seed*.json")}):
+        files = [json.loads(p.read_text()) for p in sorted(folder.glob("seed*.json"))]
+        rows.append(
+            [
+                str(folder.relative_to(RESULTS)),
+                f"{files[0]['env_step']:,}",
+                str(len(files)),
+                ",".join(f"{x:g}" for x in files[0]["config"]["cost_limit"]),
+                *(_interval([f[k][m] for f in files]) for k in ("best", "last") for m in MEANS),
+                f"{sum(f['best']['feasible'] for f in files)}/{len(files)}",
+                f"{sum(f['last']['feasible'] for f in files)}/{len(files)}",
+                f"{np.mean([f['share_above_limit'] for f in files]):.0%}",
+                f"{np.mean([f['seconds'] for f in files]) / 60:.0f} min",
+            ]
+        )
+    header = ["task/policy", "steps", "seeds", "limit", "best return", "best cost"]
+    header += ["last return", "last cost", "best feasible", "last feasible", "above", "time"]
+    print(text_table(header, rows))
+    print(
+        "50 deterministic episodes each; mean over seeds [95% bootstrap]; above: share of training episodes"
+    )
+    return 0
+
+
+MEANS = ("return_mean", "cost_mean")
+
+
+def _interval(values: list[Any]) -> str:
+    numbers = [float(np.max(v)) for v in values]
+    low, high = bootstrap_interval(numbers)
+    return f"{np.mean(numbers):.1f} [{low:.1f}, {high:.1f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""bullet-safety-gym as `CostEnv`: own random numbers, simulated time, headless frames."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+
+from fsrl_ext.env.contract import CostEnv
+from fsrl_ext.env.display import require_display
+from fsrl_ext.env.legacy_random import LegacyRandom
+from fsrl_ext.env.quiet import quiet
+
+# What is drawn while the bodies are loaded (the yaw of a box) is the same in every instance, so
+# that a fresh instance and one that was rebuilt for a seed are the same world.
+_BUILD_SEED = 0
+# Radius of a circling obstacle's path [m], as in the package.
+_ORBIT_RADIUS = 0.7
+
+
+class BulletEnv(CostEnv):
+    """A task of bullet-safety-gym 1.4.0.
+
+    Seeding: the package has none (its code draws from the global generators of `random` and NumPy
+    and moves obstacles by the wall clock). Here each instance has its own stream, and circling
+    obstacles follow simulated time, one radian per second, from a phase drawn at each reset.
+    `reset(seed=s)` also loads the bodies again, because motor targets and other leftovers of the
+    last episode survive the package's reset; `reset()` is the package's own, which is faster.
+
+    :param env_id: name of the task.
+    :param layout: the arguments of the package's `EnvironmentBuilder`.
+    :param max_episode_steps: the horizon.
+    :param render_mode: "human" opens PyBullet's window, "rgb_array" draws on the CPU.
+    :param spec: see `CostEnv`.
+    :raises RuntimeError: "human" without a display.
+    """
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 30}  # noqa: RUF012
+
+    def __init__(
+        self,
+        *,
+        env_id: str,
+        layout: dict[str, Any],
+        max_episode_steps: int | None,
+        render_mode: str | None = None,
+        spec: EnvSpec | None = None,
+    ) -> None:
+        if render_mode == "human":
+            require_display(env_id)
+        self._randomness = LegacyRandom(_BUILD_SEED)
+        with quiet():
+            from bullet_safety_gym.envs.builder import EnvironmentBuilder
+
+            with self._randomness():
+                self.simulator = EnvironmentBuilder(**layout, graphics=render_mode == "human")
+        self._adapt()
+        self.metadata = {**self.metadata, "render_fps": max(1, round(1 / self.simulator.dt))}
+        super().__init__(
+            env_id=env_id,
+            observation_space=self.simulator.observation_space,
+            action_space=self.simulator.action_space,
+            max_episode_steps=max_episode_steps,
+            render_mode=render_mode,
+            spec=spec,
+        )
+        self._randomness = LegacyRandom(int(self.np_random.integers(2**32)))
+
+    def _adapt(self) -> None:
+        """Give the freshly loaded task this instance's random numbers and clock."""
+        task = self.simulator.task
+        task.update_goal = self._with_own_randomness(task.update_goal)
+        self._circling = [o for o in self.simulator.obstacles if o.movement == "circular"]
+        for obstacle in self._circling:
+            obstacle.apply_movement = self._orbit(obstacle)
+        self._fresh = True
+
+    def _with_own_randomness(self, function: Callable[[], None]) -> Callable[[], None]:
+        def call() -> None:
+            with self._randomness():
+                function()
+
+        return call
+
+    def _orbit(self, obstacle: Any) -> Callable[[], None]:
+        def apply_movement() -> None:
+            angle = self.simulator.iteration * self.simulator.dt + obstacle.movement_offset
+            path = _ORBIT_RADIUS * np.array([np.sin(angle), np.cos(angle), 0.0])
+            centre = np.asarray(obstacle.init_xyz)
+            self.simulator.bc.changeConstraint(obstacle.constraint, centre + path)
+
+        return apply_movement
+
+    def _rebuild(self) -> None:
+        simulator = self.simulator
+        simulator.bc.disconnect()
+        self._randomness = LegacyRandom(_BUILD_SEED)
+        with quiet(), self._randomness():
+            simulator.bc = simulator._setup_client_and_physics()
+            simulator.bullet_client_id = simulator.bc._client
+            simulator.stored_state_id = -1
+            simulator.iteration = 0
+            simulator._setup_simulation()
+        self._adapt()
+
+    def _reset(self, seed: int | None) -> tuple[np.ndarray, dict[str, Any]]:
+        if seed is not None:
+            if not self._fresh:
+                self._rebuild()
+            # A seed that fits is used as it is: the episode is the one of np.random.seed(seed).
+            fits = seed < 2**32
+            self._randomness = LegacyRandom(seed if fits else int(self.np_random.integers(2**32)))
+        self._fresh = False
+        with self._randomness():
+            for obstacle in self._circling:
+                obstacle.movement_offset = np.random.uniform(0, 2 * np.pi)  # noqa: NPY002
+            return self.simulator.reset()
+
+    def _step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return self.simulator.step(action)
+
+    def render(self) -> Any:
+        """A frame `[360, 480, 3]` (uint8) in mode "rgb_array"; the window draws itself."""
+        if self.render_mode != "rgb_array":
+            return None
+        return self.simulator.render(mode="rgb_array").astype(np.uint8)
+
+    def close(self) -> None:
+        """Disconnect from the physics server; may be called again."""
+        self.simulator.close()
+
+
+def make_bullet(
+    env_id: str,
+    *,
+    render_mode: str | None,
+    max_episode_steps: int | None,
+    spec: EnvSpec | None = None,
+    **kwargs: Any,
+) -> BulletEnv:
+    """Build a task of bullet-safety-gym from its registration.
+
+    :param kwargs: replace entries of the registered layout (agent, task, obstacles, world).
+    """
+    with quiet():
+        import bullet_safety_gym  # noqa: F401  (registers the ids)
+    registered = gymnasium.registry[env_id]
+    return BulletEnv(
+        env_id=env_id,
+        layout={**registered.kwargs, **kwargs},
+        max_episode_steps=max_episode_steps or registered.max_episode_steps,
+        render_mode=render_mode,
+        spec=spec,
+    )

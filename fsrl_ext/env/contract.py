@@ -1,0 +1,225 @@
+"""What `make` promises of every environment, and the checks that keep the promise.
+
+Dimension letters: ``C`` costs.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+
+Cost = float | np.ndarray
+
+
+class CostError(ValueError):
+    """An environment's cost breaks the contract; the message names environment and step."""
+
+
+class MissingCostError(CostError):
+    """A step came without a cost."""
+
+
+class CostReader:
+    """Reads `info["cost"]` and refuses what is no cost.
+
+    :param env_id: the name errors give the environment.
+    :param num_costs: the number of costs ``C``; None takes it from the first step.
+    """
+
+    def __init__(self, env_id: str, num_costs: int | None = None) -> None:
+        if num_costs is not None and num_costs < 1:
+            raise ValueError(f"num_costs must be >= 1 or None, got {num_costs}")
+        self.env_id = env_id
+        self.num_costs = num_costs
+
+    def __call__(self, info: Mapping[str, Any], step: int) -> Cost:
+        """Return the cost of one step.
+
+        :param info: the step's info.
+        :param step: the step's number in its episode, from 1; for the error message.
+        :return: a float where ``C = 1``, else a new float32 array of shape ``[C]``.
+        :raises MissingCostError: no entry "cost", or None in it.
+        :raises CostError: not a number or a 1-D array of ``C`` numbers, or not finite.
+        """
+        cost = info.get("cost")
+        if isinstance(cost, float | int) and self.num_costs == 1 and math.isfinite(cost):
+            return float(cost)
+        return self._checked(cost, info, step)
+
+    def _checked(self, cost: Any, info: Mapping[str, Any], step: int) -> Cost:
+        where = f"{self.env_id}, step {step}"
+        if cost is None:
+            raise MissingCostError(
+                f'{where}: info has no "cost" (it has {sorted(map(str, info))}); a safe-RL '
+                'environment must put a number, or one number per cost, in info["cost"]'
+            )
+        try:
+            array = np.asarray(cost)
+        except ValueError:  # rows of different lengths
+            array = np.asarray(cost, dtype=object)
+        if array.dtype.kind not in "biuf" or array.ndim > 1 or array.size == 0:
+            raise CostError(f'{where}: info["cost"] must be a number or a 1-D array of numbers, got {cost!r}')
+        if self.num_costs is None:
+            self.num_costs = array.size
+        if array.size != self.num_costs:
+            raise CostError(
+                f'{where}: info["cost"] has {array.size} numbers, expected {self.num_costs} '
+                "as registered or as in the first step"
+            )
+        if not np.isfinite(array).all():
+            raise CostError(f'{where}: info["cost"] must be finite, got {cost!r}')
+        return float(array.item()) if array.size == 1 else array.astype(np.float32)
+
+
+def _is_image(space: spaces.Space) -> bool:
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
+
+
+def float32_space(space: spaces.Space) -> spaces.Space:
+    """The same space with float32 boxes; images (uint8, three axes) and other spaces stay."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: float32_space(sub) for key, sub in space.spaces.items()})
+    if isinstance(space, spaces.Tuple):
+        return spaces.Tuple([float32_space(sub) for sub in space.spaces])
+    if not isinstance(space, spaces.Box) or _is_image(space) or space.dtype == np.float32:
+        return space
+    low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    return spaces.Box(low, high, space.shape, np.float32)
+
+
+def float32_caster(space: spaces.Space) -> Callable[[Any], Any]:
+    """The function that casts an observation of `space` into `float32_space(space)`."""
+    if isinstance(space, spaces.Dict):
+        casters = {key: float32_caster(sub) for key, sub in space.spaces.items()}
+        return lambda observation: {key: cast(observation[key]) for key, cast in casters.items()}
+    if isinstance(space, spaces.Tuple):
+        parts = [float32_caster(sub) for sub in space.spaces]
+        return lambda observation: tuple(cast(part) for cast, part in zip(parts, observation, strict=True))
+    if not isinstance(space, spaces.Box) or _is_image(space):
+        return lambda observation: observation
+    return lambda observation: np.asarray(observation, dtype=np.float32)
+
+
+class CostEnv(gymnasium.Env):
+    """A simulator as a five-tuple environment: float32 observations, a cost on every step.
+
+    A subclass adapts one suite through `_reset` and `_step`. The time limit is kept here, so
+    nothing needs to be wrapped around: the end by time is `truncated`, never `terminated`.
+
+    :param env_id: name of the task.
+    :param observation_space: as the simulator has it; boxes become float32.
+    :param action_space: as the simulator has it.
+    :param max_episode_steps: the horizon; None for no limit.
+    :param render_mode: one of the class's `metadata["render_modes"]`, or None.
+    :param spec: what `gymnasium.make` needs to build the same environment again.
+    """
+
+    def __init__(
+        self,
+        *,
+        env_id: str,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        max_episode_steps: int | None,
+        render_mode: str | None,
+        spec: EnvSpec | None = None,
+    ) -> None:
+        modes = self.metadata["render_modes"]
+        if render_mode is not None and render_mode not in modes:
+            raise ValueError(f"{env_id}: render_mode must be None or one of {modes}, got {render_mode!r}")
+        self.env_id = env_id
+        self.observation_space = float32_space(observation_space)
+        self.action_space = action_space
+        self.max_episode_steps = max_episode_steps
+        self.render_mode = render_mode
+        self.spec = spec
+        self._cast = float32_caster(observation_space)
+        self._read_cost = CostReader(env_id, num_costs=1)
+        self._horizon = math.inf if max_episode_steps is None else max_episode_steps
+        self._elapsed: int | None = None
+
+    @abstractmethod
+    def _reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode and return observation and info; `self.np_random` is seeded already."""
+
+    @abstractmethod
+    def _step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One step of the simulator as a five-tuple with `info["cost"]`."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode; the same seed gives the same episodes from here on.
+
+        :param seed: seeds the simulator and the action space; None goes on with the stream.
+        :param options: accepted for the API; the simulators have none.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self.action_space.seed(seed)
+        observation, info = self._reset(seed)
+        self._elapsed = 0
+        return self._cast(observation), info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One step; `info["cost"]` is a float.
+
+        :raises gymnasium.error.ResetNeeded: called before the first `reset`.
+        :raises CostError: the simulator gave no cost, or none that is one.
+        """
+        if self._elapsed is None:
+            raise gymnasium.error.ResetNeeded(f"{self.env_id}: call reset() before step()")
+        observation, reward, terminated, truncated, info = self._step(action)
+        self._elapsed += 1
+        info["cost"] = self._read_cost(info, self._elapsed)
+        truncated = bool(truncated) or self._elapsed >= self._horizon
+        return self._cast(observation), float(reward), bool(terminated), truncated, info
+
+
+class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
+    """The contract around a Gymnasium environment that already has `info["cost"]`.
+
+    :param env: the environment, with its time limit.
+    :param env_id: the name errors give it.
+    :param num_costs: the number of costs; None takes it from the first step.
+    """
+
+    def __init__(self, env: gymnasium.Env, *, env_id: str, num_costs: int | None = None) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self, env_id=env_id, num_costs=num_costs)
+        gymnasium.Wrapper.__init__(self, env)
+        space = env.observation_space
+        self.env_id = env_id
+        self.observation_space = float32_space(space)
+        self._cast = float32_caster(space)
+        self._read_cost = CostReader(env_id, num_costs)
+        self._elapsed = 0
+
+    @property
+    def num_costs(self) -> int | None:
+        """The number of costs, None while it is unknown (before the first step)."""
+        return self._read_cost.num_costs
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment, and seed its action space too."""
+        if seed is not None:
+            self.action_space.seed(seed)
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._elapsed = 0
+        return self._cast(observation), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One step with a checked cost: a float, or float32 of shape ``[C]`` for several.
+
+        :raises CostError: no cost, a cost of another length than before, or not finite.
+        """
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._elapsed += 1
+        info["cost"] = self._read_cost(info, self._elapsed)
+        return self._cast(observation), reward, terminated, truncated, info

@@ -1,0 +1,208 @@
+"""`make` by name, the user's own tasks, and the list of all."""
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+
+from fsrl_ext.env.contract import CostWrapper
+from fsrl_ext.env.suite_tasks import BULLET, SUITE_TASKS, SUITES, USER, TaskInfo
+
+
+class UnknownTaskError(ValueError):
+    """No task of that id; the message names the nearest ones."""
+
+
+class SuiteNotInstalledError(ImportError):
+    """The task's suite is not installed; the message has the command that installs it."""
+
+
+_user_tasks: dict[str, TaskInfo] = {}
+
+# Arguments of `make` that leave the task as it is.
+_DRAWING_ARGUMENTS = {
+    *("id", "render_mode", "max_episode_steps"),
+    *("width", "height", "camera_id", "camera_name"),
+}
+
+
+def make(
+    id: str,
+    render_mode: str | None = None,
+    *,
+    max_episode_steps: int | None = None,
+    **kwargs: Any,
+) -> gymnasium.Env:
+    """Build an environment that keeps the contract of this package.
+
+    Five-tuple steps; float32 observations, in the space and in the values; `info["cost"]` on every
+    step, a float or, for ``C > 1`` costs, float32 of shape ``[C]``; `reset(seed=s)` seeds simulator
+    and action space, and the same seed gives the same episodes; the end by time is `truncated`.
+
+    :param id: a task of bullet-safety-gym or safety-gymnasium, or any id registered with
+        `register_task` or `gymnasium.register`; "module:id" imports the module first.
+    :param render_mode: None, "rgb_array" or "human" (and what else the environment has).
+    :param max_episode_steps: a horizon other than the registered one.
+    :param kwargs: passed to the environment's constructor.
+    :raises UnknownTaskError: no such id.
+    :raises SuiteNotInstalledError: the id belongs to a suite that is not installed.
+    """
+    if max_episode_steps is not None and max_episode_steps < 1:
+        raise ValueError(f"max_episode_steps must be >= 1 or None, got {max_episode_steps}")
+    task = SUITE_TASKS.get(id)
+    if task is None:
+        return _make_registered(id, render_mode, max_episode_steps, kwargs)
+    if not _installed(task.suite):
+        suite = SUITES[task.suite]
+        raise SuiteNotInstalledError(f"{id} needs {suite.name}; install it: {suite.install}")
+    horizon = max_episode_steps or task.horizon
+    spec = EnvSpec(
+        id=id,
+        entry_point="fsrl_ext.env.registry:make",
+        max_episode_steps=horizon,
+        order_enforce=False,
+        disable_env_checker=True,
+        kwargs={"id": id, "render_mode": render_mode, "max_episode_steps": horizon, **kwargs},
+    )
+    common: dict[str, Any] = {
+        "render_mode": render_mode,
+        "max_episode_steps": horizon,
+        "spec": spec,
+    }
+    if task.suite == BULLET:
+        from fsrl_ext.env.bullet import make_bullet
+
+        return make_bullet(id, **common, **kwargs)
+    from fsrl_ext.env.safety_gymnasium_suite import make_safety_gymnasium
+
+    return make_safety_gymnasium(id, **common, **kwargs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnvFn:
+    """`make` with its arguments, for a vector environment's workers; see `env_fn`."""
+
+    id: str
+    kwargs: dict[str, Any]
+    registered: EnvSpec | None
+    task: TaskInfo | None
+
+    def __call__(self) -> gymnasium.Env:
+        """Build the environment in the process that calls this."""
+        if self.registered is not None and self.registered.id not in gymnasium.registry:
+            gymnasium.registry[self.registered.id] = self.registered
+        if self.task is not None:
+            _user_tasks.setdefault(self.task.id, self.task)
+        return make(self.id, **self.kwargs)
+
+
+def env_fn(id: str, render_mode: str | None = None, **kwargs: Any) -> EnvFn:
+    """A function without arguments that calls `make`, in this process or in another.
+
+    A worker process that was spawned, not forked, has not run the user's registrations. So the
+    registration of `id` travels along: as "module:Class", or as a callable that can be pickled.
+    `lambda: make(id)` does the same where workers are forked, and for the suites' tasks always.
+
+    :param id: see `make`, as are the other parameters.
+    """
+    name = id.rpartition(":")[2]
+    return EnvFn(
+        id=id,
+        kwargs={"render_mode": render_mode, **kwargs},
+        registered=None if name in SUITE_TASKS else gymnasium.registry.get(name),
+        task=_user_tasks.get(name),
+    )
+
+
+def _make_registered(
+    id: str, render_mode: str | None, max_episode_steps: int | None, kwargs: Mapping[str, Any]
+) -> gymnasium.Env:
+    module, _, name = id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    if name not in gymnasium.registry:
+        raise UnknownTaskError(_unknown(name))
+    arguments = dict(kwargs)
+    if render_mode is not None:  # not every class has the argument
+        arguments["render_mode"] = render_mode
+    # The passive checker costs time on every step, and CostWrapper checks what matters here.
+    env = gymnasium.make(name, max_episode_steps=max_episode_steps, disable_env_checker=True, **arguments)
+    task = _user_tasks.get(name)
+    return CostWrapper(env, env_id=name, num_costs=task.num_costs if task else None)
+
+
+def _unknown(id: str) -> str:
+    known = [*SUITE_TASKS, *_user_tasks, *gymnasium.registry]
+    near = difflib.get_close_matches(id, dict.fromkeys(known), n=3, cutoff=0.6)
+    hint = f"did you mean {', '.join(near)}?" if near else "see fsrl_ext.env.list_tasks()"
+    return f"unknown task {id!r}; {hint}"
+
+
+def _installed(suite: str) -> bool:
+    return all(importlib.util.find_spec(module) for module in SUITES[suite].modules)
+
+
+def register_task(
+    id: str,
+    *,
+    entry_point: str | Callable[..., gymnasium.Env],
+    num_costs: int | None = None,
+    can_terminate: bool | None = None,
+    max_episode_steps: int | None = None,
+    **registration: Any,
+) -> None:
+    """Register an environment whose steps carry `info["cost"]`.
+
+    :param id: a new id of Gymnasium's form, "Name-v0".
+    :param entry_point: the class or a function that builds it, or "module:Class".
+    :param num_costs: the number of costs ``C`` on each step; None takes it from the first step.
+    :param can_terminate: whether an episode can end before its time limit; None if unknown.
+    :param max_episode_steps: the time limit; None for none.
+    :param registration: more arguments of `gymnasium.register`, `kwargs` for instance.
+    :raises ValueError: the id belongs to a suite, or `num_costs` is below one.
+    """
+    if id in SUITE_TASKS:
+        raise ValueError(f"id {id!r} belongs to {SUITE_TASKS[id].suite}; choose another")
+    if num_costs is not None and num_costs < 1:
+        raise ValueError(f"num_costs must be >= 1 or None, got {num_costs}")
+    gymnasium.register(id, entry_point=entry_point, max_episode_steps=max_episode_steps, **registration)
+    _user_tasks[id] = TaskInfo(
+        id=id,
+        suite=USER,
+        horizon=max_episode_steps,
+        can_terminate=can_terminate,
+        num_costs=num_costs,
+    )
+
+
+def list_tasks() -> list[TaskInfo]:
+    """The tasks of both suites, installed or not, and those of `register_task`, in that order."""
+    installed = {name: _installed(name) for name in SUITES}
+    suites = [dataclasses.replace(task, installed=installed[task.suite]) for task in SUITE_TASKS.values()]
+    return suites + list(_user_tasks.values())
+
+
+def time_limit(env: gymnasium.Env) -> int | None:
+    """The number of steps after which an episode of `env` is truncated; None for no limit."""
+    return env.spec.max_episode_steps if env.spec is not None else None
+
+
+def can_terminate(env: str | gymnasium.Env) -> bool | None:
+    """Whether an episode can end before its time limit; None if unknown.
+
+    :param env: an id, or an environment that has one in its `spec`. An environment that was built
+        with arguments beyond those for drawing may be another task than its id says: unknown.
+    """
+    if isinstance(env, str):
+        id = env.rpartition(":")[2]
+    elif env.spec is not None and _DRAWING_ARGUMENTS.issuperset(env.spec.kwargs):
+        id = env.spec.id
+    else:
+        return None
+    task = SUITE_TASKS.get(id) or _user_tasks.get(id)
+    return task.can_terminate if task else None
