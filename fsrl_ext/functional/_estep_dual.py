@@ -62,9 +62,7 @@ def dual_value(
     """
     z = lagrangian(q_reward, q_cost, multipliers)
     log_mean = torch.logsumexp(z / temperature, dim=-1).mean() - math.log(z.shape[-1])
-    threshold = torch.where(
-        torch.isinf(cost_threshold), torch.zeros_like(cost_threshold), cost_threshold
-    )
+    threshold = torch.where(torch.isinf(cost_threshold), torch.zeros_like(cost_threshold), cost_threshold)
     priced = (multipliers * threshold.to(multipliers.dtype)).sum()
     return temperature * kl_bound + priced + temperature * log_mean
 

@@ -202,10 +202,7 @@ def least_violation_newton(problem: Problem) -> Answer | None:
         theta[active] = nu
         moments = problem.evaluate(theta)
         residual = b - moments.grad[active] - tau * u
-        if (
-            abs(moments.kl - bound) <= KL_TOLERANCE * bound
-            and np.abs(residual).max() <= COST_TOLERANCE
-        ):
+        if abs(moments.kl - bound) <= KL_TOLERANCE * bound and np.abs(residual).max() <= COST_TOLERANCE:
             excess = ((problem.levels - moments.grad) / problem.violation_unit)[1:]
             if tau > 2 * COST_TOLERANCE and excess.max() <= tau + 2 * COST_TOLERANCE:
                 return Answer(moments, False, tuple(active), False)

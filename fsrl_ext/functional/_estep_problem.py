@@ -100,9 +100,7 @@ class Problem:
         return np.dot(f, f.T) / (self.num_states * self.num_actions)
 
 
-def solve_on_ray(
-    problem: Problem, direction: Array, start: float, limit: float
-) -> tuple[Moments, bool]:
+def solve_on_ray(problem: Problem, direction: Array, start: float, limit: float) -> tuple[Moments, bool]:
     """Scale ``s <= limit`` with ``KL(s direction) = kl_bound``; ``(moments, limit reached)``.
 
     KL grows with ``s``, so Newton in (log s, log KL), where a Gaussian is a straight line, with a

@@ -28,7 +28,7 @@ class Scaled:
     :ivar kept: indices of the costs with a finite threshold that vary inside some state.
     :ivar unmeetable: indices of those that do not vary and lie above their threshold.
     :ivar reward_spread: root-mean-square of Q_r around its state means; 0 if that is rounding.
-    :ivar reward_scale: a positive scale of Q_r even if flat.
+    :ivar reward_size: the largest mean of Q_r in a state, 1 if that is 0.
     :ivar cost_spread, cost_std, threshold: of the kept costs; std is over all entries.
     :ivar cost_mean: mean of every cost ``[C]``: its expectation under uniform weights.
     """
@@ -40,7 +40,7 @@ class Scaled:
     kept: list[int]
     unmeetable: list[int]
     reward_spread: float
-    reward_scale: float
+    reward_size: float
     cost_spread: Array
     cost_std: Array
     threshold: Array
@@ -53,6 +53,41 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
     if tensor.dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
     return tensor.cpu().numpy()
+
+
+def check_inputs(
+    q_reward: Tensor,
+    q_cost: Tensor,
+    kl_bound: float,
+    cost_threshold: Tensor,
+    multiplier_max: float | None,
+) -> None:
+    """Shapes and values that :func:`fsrl_ext.functional.estep.solve_dual` can work with.
+
+    :raises ValueError: naming the argument, what it is and what is allowed.
+    """
+    if q_reward.ndim != 2 or not q_reward.numel() or not q_reward.is_floating_point():
+        raise ValueError(
+            "q_reward must be a floating-point tensor [B, N] with B, N >= 1, "
+            f"got {q_reward.dtype} {list(q_reward.shape)}"
+        )
+    if q_cost.ndim != 3 or q_cost.shape[1:] != q_reward.shape or not q_cost.is_floating_point():
+        raise ValueError(
+            f"q_cost must be a floating-point tensor [C, B, N] = [C, {q_reward.shape[0]}, "
+            f"{q_reward.shape[1]}] like q_reward, got {q_cost.dtype} {list(q_cost.shape)}"
+        )
+    if cost_threshold.shape != (len(q_cost),):
+        raise ValueError(
+            f"cost_threshold must have shape [C] = [{len(q_cost)}] like q_cost, "
+            f"got {list(cost_threshold.shape)}"
+        )
+    thresholds = cost_threshold.tolist()
+    if any(math.isnan(d) or d == -math.inf for d in thresholds):
+        raise ValueError(f"cost_threshold must be finite or inf (no constraint), got {thresholds}")
+    if not 0.0 < kl_bound < math.inf:
+        raise ValueError(f"kl_bound must be a finite number > 0, got {kl_bound}")
+    if multiplier_max is not None and not 0.0 < multiplier_max < math.inf:
+        raise ValueError(f"multiplier_max must be None or a finite number > 0, got {multiplier_max}")
 
 
 def scale(q_reward: Tensor, q_cost: Tensor, cost_threshold: Tensor) -> Scaled:
@@ -102,9 +137,7 @@ def scale(q_reward: Tensor, q_cost: Tensor, cost_threshold: Tensor) -> Scaled:
         raw[0] = 0.0
     cost_spread = spread[rows[1:]]
     levels = (mean[rows[1:]] - threshold[kept]) / cost_spread
-    reward_scale = next(
-        (float(x) for x in (std[0], np.abs(state_mean[0]).max()) if x > 0.0 and np.isfinite(x)), 1.0
-    )
+    reward_size = float(np.abs(state_mean[0]).max())
     return Scaled(
         features=raw,
         largest=(largest / np.abs(divisor))[rows],
@@ -113,7 +146,7 @@ def scale(q_reward: Tensor, q_cost: Tensor, cost_threshold: Tensor) -> Scaled:
         kept=kept,
         unmeetable=unmeetable,
         reward_spread=float(spread[0]),
-        reward_scale=reward_scale,
+        reward_size=reward_size if reward_size > 0.0 else 1.0,
         cost_spread=cost_spread,
         cost_std=std[rows[1:]],
         threshold=threshold[kept],

@@ -189,7 +189,9 @@ def minimise_dual(problem: Problem, cap: Array) -> Answer:
     y = np.concatenate([[10.0 * lower[0]], np.minimum(0.1, 0.5 * cap[1:])])
     earlier: Array | None = None
     while True:
-        y, _ = minimise_in_box(objective, y, lower, upper, tolerance=1e-11)
+        # Rounding of lambda moves the weights by 1e-16 / eta: no gradient is better than that.
+        tolerance = max(1e-11, 1e-15 / lower[0])
+        y, _ = minimise_in_box(objective, y, lower, upper, tolerance=tolerance)
         if y[0] > lower[0] * (1.0 + 1e-9) or lower[0] <= floor:
             break
         lower[0] = max(0.1 * lower[0], floor)

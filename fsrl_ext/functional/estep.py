@@ -39,7 +39,7 @@ from fsrl_ext.functional._estep_dual import (
 )
 from fsrl_ext.functional._estep_newton import Answer
 from fsrl_ext.functional._estep_problem import Problem
-from fsrl_ext.functional._estep_scaling import Scaled, scale
+from fsrl_ext.functional._estep_scaling import Scaled, check_inputs, scale
 from fsrl_ext.functional._estep_solver import minimise_dual, solve, solve_flat
 
 __all__ = [
@@ -120,7 +120,7 @@ def solve_dual(
 
     The temperature has a floor, 1e-7 of the spread of Q_r (over ``max(1, kl_bound)``): where the
     optimum does not use up the KL budget the weights are those of the floor, uniform over exact
-    ties. Flat inputs get a temperature of about 1e-9 of Q_r's standard deviation.
+    ties. For a flat Q_r it is 1e-15 of the size of Q_r.
 
     Tensors on an accelerator are solved on the CPU, with one copy there and one back.
 
@@ -137,7 +137,11 @@ def solve_dual(
     :raises ValueError: on shapes that do not match, a ``kl_bound`` or ``multiplier_max`` that is
         not a positive number, thresholds that are NaN or -inf, or Q values that are not finite.
     """
-    _check(q_reward, q_cost, kl_bound, cost_threshold, multiplier_max, init)
+    check_inputs(q_reward, q_cost, kl_bound, cost_threshold, multiplier_max)
+    if init is not None and init.multipliers.shape != cost_threshold.shape:
+        raise ValueError(
+            f"init must be a solution with C = {len(q_cost)} multipliers, got {list(init.multipliers.shape)}"
+        )
     data = scale(q_reward, q_cost, cost_threshold)
     problem = Problem(data.features, data.levels, data.unit, kl_bound, data.largest)
     if data.reward_spread == 0.0:
@@ -191,7 +195,7 @@ def _report(
     elif np.any(nu > 0.0) and not answer.feasible:
         temperature = 1.0 / float(nu @ data.cost_std)
     else:
-        temperature = 1e-9 * data.reward_scale
+        temperature = 1e-15 * data.reward_size
     multipliers = np.zeros(len(q_cost))
     multipliers[data.kept] = nu * temperature
     expected_cost = data.cost_mean.copy()
@@ -252,7 +256,7 @@ def kkt_residual(
 
     :return: 0 at an exact optimum.
     """
-    _check(q_reward, q_cost, kl_bound, cost_threshold, multiplier_max, solution)
+    check_inputs(q_reward, q_cost, kl_bound, cost_threshold, multiplier_max)
     data = scale(q_reward, q_cost, cost_threshold)
     return kkt_residual_of_weights(
         data,
@@ -263,42 +267,3 @@ def kkt_residual(
         kl_bound=kl_bound,
         multiplier_max=multiplier_max,
     )
-
-
-def _check(
-    q_reward: Tensor,
-    q_cost: Tensor,
-    kl_bound: float,
-    cost_threshold: Tensor,
-    multiplier_max: float | None,
-    init: EStepSolution | None,
-) -> None:
-    if q_reward.ndim != 2 or not q_reward.numel() or not q_reward.is_floating_point():
-        raise ValueError(
-            "q_reward must be a floating-point tensor [B, N] with B, N >= 1, "
-            f"got {q_reward.dtype} {list(q_reward.shape)}"
-        )
-    if q_cost.ndim != 3 or q_cost.shape[1:] != q_reward.shape or not q_cost.is_floating_point():
-        raise ValueError(
-            f"q_cost must be a floating-point tensor [C, B, N] = [C, {q_reward.shape[0]}, "
-            f"{q_reward.shape[1]}] like q_reward, got {q_cost.dtype} {list(q_cost.shape)}"
-        )
-    if cost_threshold.shape != (len(q_cost),):
-        raise ValueError(
-            f"cost_threshold must have shape [C] = [{len(q_cost)}] like q_cost, "
-            f"got {list(cost_threshold.shape)}"
-        )
-    thresholds = cost_threshold.tolist()
-    if any(math.isnan(d) or d == -math.inf for d in thresholds):
-        raise ValueError(f"cost_threshold must be finite or inf (no constraint), got {thresholds}")
-    if not 0.0 < kl_bound < math.inf:
-        raise ValueError(f"kl_bound must be a finite number > 0, got {kl_bound}")
-    if multiplier_max is not None and not 0.0 < multiplier_max < math.inf:
-        raise ValueError(
-            f"multiplier_max must be None or a finite number > 0, got {multiplier_max}"
-        )
-    if init is not None and init.multipliers.shape != cost_threshold.shape:
-        raise ValueError(
-            f"init must be a solution with C = {len(q_cost)} multipliers, "
-            f"got {list(init.multipliers.shape)}"
-        )
