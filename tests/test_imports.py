@@ -26,7 +26,7 @@ ALLOWED = {
 }  # fmt: skip
 EVERYONE = {"errors", "__version__"}
 
-# Optional or heavy: only inside functions, or in a suite's own modules, which are imported where they are used.
+# Optional or heavy: only inside functions, or in a suite's own modules, which are imported there.
 LAZY = {"ray", "mujoco", "pybullet", "pybullet_envs", "bullet_safety_gym", "safety_gymnasium"}
 LAZY |= {"cvxpylayers", "cvxpy", "pettingzoo", "matplotlib", "pygame", "imageio"}
 

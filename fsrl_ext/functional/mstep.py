@@ -57,9 +57,7 @@ def gaussian_log_prob(mean: Tensor, scale: Tensor, actions: Tensor) -> Tensor:
     return -0.5 * (white.square().sum(-1) + mean.shape[-1] * _LOG_2PI) - log_det
 
 
-def decoupled_kl(
-    mean_old: Tensor, scale_old: Tensor, mean: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor]:
+def decoupled_kl(mean_old: Tensor, scale_old: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     r"""The two parts of the KL divergence between old and new Gaussian, each with the other part fixed.
 
     .. math::

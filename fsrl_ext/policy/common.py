@@ -62,7 +62,7 @@ def check_normalised_box(action_space: gym.Space, policy: str) -> None:
 def check_finite(loss: Tensor, name: str) -> None:
     """:raises NonFiniteError: if a loss is NaN or infinite, before any optimiser uses it."""
     if not torch.isfinite(loss):
-        raise NonFiniteError(f"{name} is {float(loss)}; the parameters were left as they were")
+        raise NonFiniteError(f"{name} is {loss.item()}; the parameters were left as they were")
 
 
 @torch.no_grad()

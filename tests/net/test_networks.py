@@ -6,18 +6,18 @@ from torch import nn
 
 from fsrl_ext.net import EnsembleCritic, GaussianActor, reduce_cost, reduce_reward
 
-O, A, B, N, C = 5, 3, 4, 6, 2
+OBS, A, B, N, C = 5, 3, 4, 6, 2
 
 
 def critic(**kwargs):
     settings = {"num_costs": C, "hidden_sizes": (16, 8), "reward_ensemble": 2, "cost_ensemble": 3}
-    return EnsembleCritic(O, A, **(settings | kwargs))
+    return EnsembleCritic(OBS, A, **(settings | kwargs))
 
 
 def as_sequential(module, net):
     """Network number `net` of the critic as plain linear layers."""
     net = module.nets[net]
-    first = nn.Linear(O + A, len(net.bias))
+    first = nn.Linear(OBS + A, len(net.bias))
     first.weight.data = torch.cat([net.obs_weight, net.act_weight], 1).data
     first.bias.data = net.bias.data
     layers = [first]
@@ -28,7 +28,7 @@ def as_sequential(module, net):
 
 def test_critics_equal_plain_networks():
     module = critic()
-    obs, act = torch.randn(B, O), torch.randn(B, A)
+    obs, act = torch.randn(B, OBS), torch.randn(B, A)
     q = module(obs, act)
     assert q.reward.shape == (2, B)
     assert q.cost.shape == (C, 3, B)
@@ -39,7 +39,7 @@ def test_critics_equal_plain_networks():
 
 def test_shared_body_has_one_head_per_signal():
     module = critic(shared_body=True, cost_ensemble=2)
-    obs, act = torch.randn(B, O), torch.randn(B, A)
+    obs, act = torch.randn(B, OBS), torch.randn(B, A)
     q = module(obs, act)
     for member in range(2):
         heads = as_sequential(module, member)(torch.cat([obs, act], 1))
@@ -50,7 +50,7 @@ def test_shared_body_has_one_head_per_signal():
 @pytest.mark.parametrize("shared", [False, True])
 def test_many_actions_at_once_equal_one_at_a_time(shared):
     module = critic(shared_body=shared, cost_ensemble=2)
-    obs, act = torch.randn(B, O), torch.randn(B, N, A)
+    obs, act = torch.randn(B, OBS), torch.randn(B, N, A)
     together = module(obs, act)
     assert together.reward.shape == (2, B, N)
     assert together.cost.shape == (C, 2, B, N)
@@ -62,14 +62,14 @@ def test_many_actions_at_once_equal_one_at_a_time(shared):
 
 def test_separate_critics_do_not_feel_each_others_losses():
     module = critic(reward_ensemble=1, cost_ensemble=1, num_costs=1)
-    module(torch.randn(B, O), torch.randn(B, A)).cost.sum().backward()
+    module(torch.randn(B, OBS), torch.randn(B, A)).cost.sum().backward()
     assert all(weight.grad is None or not weight.grad.any() for weight in module.nets[0].parameters())
     assert all(weight.grad.any() for weight in module.nets[1].parameters())
 
 
 def test_ensemble_members_start_apart():
     module = critic()
-    q = module(torch.randn(B, O), torch.randn(B, A)).reward
+    q = module(torch.randn(B, OBS), torch.randn(B, A)).reward
     assert (q[0] - q[1]).abs().min() > 0
 
 
@@ -80,7 +80,7 @@ def test_reductions():
     torch.testing.assert_close(reduce_cost(cost, "mean"), torch.tensor([[2.0, 3.0]]))
     torch.testing.assert_close(reduce_cost(cost, "max"), torch.tensor([[3.0, 4.0]]))
     torch.testing.assert_close(reduce_cost(cost, "ucb", 2.0), torch.tensor([[4.0, 5.0]]))
-    with pytest.raises(ValueError, match="cost_reduction must be one of .*'min'"):
+    with pytest.raises(ValueError, match=r"cost_reduction must be one of .*'min'"):
         reduce_cost(cost, "min")
 
 
@@ -93,8 +93,8 @@ def test_bad_critics_are_named():
 
 @pytest.mark.parametrize("covariance", ["diagonal", "full"])
 def test_actor_is_a_gaussian_inside_its_bounds(covariance):
-    actor = GaussianActor(O, A, covariance=covariance, initial_std=0.5)
-    (mean, scale), state = actor(torch.randn(B, O) * 100, state="kept")
+    actor = GaussianActor(OBS, A, covariance=covariance, initial_std=0.5)
+    (mean, scale), state = actor(torch.randn(B, OBS) * 100, state="kept")
     assert state == "kept"
     assert mean.abs().max() <= 1
     std = scale if covariance == "diagonal" else scale.diagonal(dim1=1, dim2=2)
@@ -106,21 +106,21 @@ def test_actor_is_a_gaussian_inside_its_bounds(covariance):
 
 
 def test_untrained_actor_has_the_initial_deviation_about_the_middle():
-    actor = GaussianActor(O, A, initial_std=0.5)
-    (mean, std), _ = actor(torch.randn(1000, O))
+    actor = GaussianActor(OBS, A, initial_std=0.5)
+    (mean, std), _ = actor(torch.randn(1000, OBS))
     assert float(std.detach().mean()) == pytest.approx(0.5, abs=0.02)
     assert mean.abs().max() < 0.2
 
 
 def test_full_covariance_learns_correlation():
-    actor = GaussianActor(O, A, covariance="full")
-    scale = actor(torch.randn(B, O))[0][1]
+    actor = GaussianActor(OBS, A, covariance="full")
+    scale = actor(torch.randn(B, OBS))[0][1]
     scale.tril(-1).sum().backward()
     assert actor.lower_head.weight.grad.abs().sum() > 0
 
 
 def test_bad_actors_are_named():
     with pytest.raises(ValueError, match="covariance must be one of"):
-        GaussianActor(O, A, covariance="banded")
+        GaussianActor(OBS, A, covariance="banded")
     with pytest.raises(ValueError, match="std_range must enclose"):
-        GaussianActor(O, A, initial_std=3.0)
+        GaussianActor(OBS, A, initial_std=3.0)

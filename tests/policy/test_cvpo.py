@@ -55,7 +55,7 @@ def collected(policy, steps=200, num_costs=1, num_envs=4):
     return collector
 
 
-def train(policy, cycles=40, num_costs=1, updates=50):
+def train(policy, cycles=20, num_costs=1, updates=50):
     collector = collected(policy, num_costs=num_costs)
     for _ in range(cycles):
         with policy_within_training_step(policy):
@@ -65,31 +65,38 @@ def train(policy, cycles=40, num_costs=1, updates=50):
     return stats
 
 
-def mean_action(policy):
-    obs = np.random.default_rng(0).uniform(-1, 1, (200, 2)).astype(np.float32)
-    with torch.no_grad():
-        return float(policy(Batch(obs=obs, info={})).act.mean())
+def executed_action(policy, samples=20_000):
+    """Mean action that the stochastic policy executes, over states: what the constraint is about."""
+    obs = np.random.default_rng(0).uniform(-1, 1, (samples, 2)).astype(np.float32)
+    with torch.no_grad(), policy_within_training_step(policy):
+        return float(policy(Batch(obs=obs, info={})).act.clamp(-1, 1).mean())
 
 
-LEARN = {"gamma": 0.9, "kl_bound": 0.1, "kl_bound_mean": 0.02, "kl_bound_scale": 0.005}
+LEARN = {
+    "gamma": 0.9,
+    "threshold": "stationary",
+    "kl_bound": 0.1,
+    "kl_bound_mean": 0.02,
+    "kl_bound_scale": 0.005,
+}
 
 
 def test_learns_the_constrained_optimum():
-    """Limit 5 of at most 20: the best feasible action is -0.5, the unconstrained one +1."""
+    """Limit 5 of at most 20: the best feasible mean action is -0.5, the unconstrained one +1."""
     stats = train(policy := build(cost_limit=5.0, **LEARN))
-    assert mean_action(policy) == pytest.approx(-0.5, abs=0.12)
+    assert executed_action(policy) == pytest.approx(-0.5, abs=0.06)
     assert stats.metrics["estep/kl_relative"] <= 1 + 1e-6
 
 
 def test_without_a_limit_it_takes_the_best_action():
     train(policy := build(cost_limit=math.inf, **LEARN))
-    assert mean_action(policy) > 0.8
+    assert executed_action(policy) > 0.7
 
 
 def test_the_tightest_of_two_costs_binds():
     """The second cost is half the first, so limits (20, 2.5) ask for the same action as (5, 20)."""
     train(policy := build(cost_limit=(20.0, 2.5), num_costs=2, **LEARN), num_costs=2)
-    assert mean_action(policy) == pytest.approx(-0.5, abs=0.12)
+    assert executed_action(policy) == pytest.approx(-0.5, abs=0.06)
 
 
 def test_a_limit_can_change_while_training():
@@ -98,7 +105,7 @@ def test_a_limit_can_change_while_training():
     policy.cost_limit = 15.0
     torch.testing.assert_close(policy.cost_threshold, 3 * before)
     train(policy)
-    assert mean_action(policy) == pytest.approx(0.5, abs=0.12)
+    assert executed_action(policy) == pytest.approx(0.5, abs=0.06)
 
 
 def test_works_in_tianshous_own_trainer_with_tianshous_actor():
@@ -122,7 +129,7 @@ def test_works_in_tianshous_own_trainer_with_tianshous_actor():
         show_progress=False,
     ).run()
     assert result.gradient_step == 1200
-    assert mean_action(policy) == pytest.approx(-0.5, abs=0.2)
+    assert executed_action(policy) == pytest.approx(-0.5, abs=0.1)
 
 
 def test_critics_see_the_action_as_executed_and_likelihoods_the_raw_one():
