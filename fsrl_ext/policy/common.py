@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from tianshou.data import ReplayBuffer
+from tianshou.data import ReplayBuffer, ReplayBufferManager
 from tianshou.policy.base import TrainingStats
 from torch import Tensor, nn
 
@@ -107,6 +107,16 @@ def nstep_returns(
         next_state_values(next_obs),
         gamma,
     )
+
+
+def recent_step_cost(buffer: ReplayBuffer, window: int) -> np.ndarray:
+    """Mean cost of a step ``[C]`` over the newest ``window`` stored steps of each environment."""
+    parts = buffer.buffers if isinstance(buffer, ReplayBufferManager) else [buffer]
+    recent = [
+        start + (part.last_index[0] - np.arange(min(window, len(part)))) % part.maxsize
+        for start, part in zip(buffer.subbuffer_edges[:-1], parts, strict=True)
+    ]
+    return buffer.cost[np.concatenate(recent)].mean(axis=0)
 
 
 @dataclass(kw_only=True)

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -38,6 +38,7 @@ from fsrl_ext.policy.common import (
     check_normalised_box,
     nstep_returns,
     polyak_update,
+    recent_step_cost,
 )
 
 ESTEP_STATUSES = ("slack", "active", "infeasible", "flat", "saturated")
@@ -59,6 +60,9 @@ class CVPOConfig:
     """E-step: actions sampled for each state."""
     threshold: ThresholdUnit = "paper"
     """How the cost limit becomes a discounted threshold: see ``functional.returns.cost_threshold``."""
+    cost_level: Literal["measured", "critic"] = "measured"
+    """How the E-step knows the present level of cost: from the episodes collected last, with the critic for
+    changes only, or from the critic alone (the paper)."""
     multiplier_max: float | None = None
     """E-step: cap of the cost multipliers, for an elastic constraint; ``None`` for an exact one."""
     kl_bound_mean: float = 5e-3
@@ -93,6 +97,7 @@ class CVPOConfig:
             at_least_one=("estimation_step", "num_samples", "mstep_iterations"),
             choices={
                 "threshold": get_args(ThresholdUnit),
+                "cost_level": ("measured", "critic"),
                 "old_policy": ("frozen", "polyak"),
                 "cost_reduction": get_args(CostReduction),
             },
@@ -165,6 +170,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         # In the state dict, so that they survive saving and loading.
         self.register_buffer("kl_multipliers", torch.zeros(2))
         self.cost_limit = cost_limit
+        self.measured_cost = torch.zeros(len(self._cost_limit), dtype=torch.float64)
         self._acted_since_update = True
 
     @property
@@ -175,18 +181,33 @@ class CVPOPolicy(BasePolicy[MetricStats]):
     @cost_limit.setter
     def cost_limit(self, value: float | Sequence[float]) -> None:
         limits = as_cost_limits(value)
+        self._cost_limit = limits
+        self.cost_threshold = self._discounted(limits)
+
+    def _discounted(self, episode_costs: Sequence[float]) -> Tensor:
+        """Undiscounted episode costs ``[C]`` in the unit of the cost critics, ``[C]`` float64."""
         thresholds = [
             cost_threshold(
-                limit,
+                cost,
                 max_episode_steps=self.max_episode_steps,
                 gamma=self.config.gamma,
                 unit=self.config.threshold,
             )
-            for limit in limits
+            for cost in episode_costs
         ]
-        device = self.kl_multipliers.device
-        self._cost_limit = limits
-        self.cost_threshold = torch.tensor(thresholds, dtype=torch.float64, device=device)
+        return torch.tensor(thresholds, dtype=torch.float64, device=self.kl_multipliers.device)
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets actor and critic to training mode; the old and the target networks always evaluate.
+
+        Nothing is done when the mode is as it was: Tianshou asks twice for each gradient step, and walking
+        through all modules would take a tenth of it.
+        """
+        if mode != self.training:
+            super().train(mode)
+            self.old_actor.eval()
+            self.target_critic.eval()
+        return self
 
     def forward(
         self,
@@ -208,6 +229,9 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> RolloutBatchProtocol:
         """Adds ``batch.returns [B, S]``: n-step targets of reward and costs."""
+        if self._acted_since_update:
+            costs = self.max_episode_steps * recent_step_cost(buffer, self.max_episode_steps)
+            self.measured_cost = self._discounted(costs.tolist())
         batch.returns = nstep_returns(
             buffer,
             indices,
@@ -279,11 +303,15 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         """Raw actions ``[B, N, A]`` of the old policy and the weights that the constraint allows."""
         actions = sample_actions(mean, scale, self.config.num_samples)
         q_reward, q_cost = self._reduce(self.target_critic(obs, self._executed(actions)))
+        threshold = self.cost_threshold
+        if self.config.cost_level == "measured":
+            # The allowed change of the cost, J_c(new) - J_c(old) = E[A_c], counted from the critic's level.
+            threshold = threshold - self.measured_cost + q_cost.mean((1, 2))
         solution = solve_dual(
             q_reward,
             q_cost,
             kl_bound=self.config.kl_bound,
-            cost_threshold=self.cost_threshold,
+            cost_threshold=threshold,
             multiplier_max=self.config.multiplier_max,
         )
         return actions, solution
@@ -335,6 +363,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
             metrics[f"estep/{status}"] = float(solution.status == status)
         metrics |= self._per_cost("estep/expected_cost", solution.expected_cost)
         metrics |= self._per_cost("estep/multiplier", solution.multipliers)
+        metrics |= self._per_cost("estep/measured_cost", self.measured_cost)
         return metrics | self._per_cost("estep/cost_threshold", self.cost_threshold)
 
     @staticmethod

@@ -14,6 +14,7 @@ from tianshou.policy import BasePolicy
 from tianshou.policy.base import TrainingStats
 from tianshou.trainer import OffpolicyTrainer
 from tianshou.utils import BaseLogger
+from tianshou.utils.torch_utils import torch_train_mode
 from tqdm import tqdm
 
 from fsrl_ext.data import CostCollector, CostCollectStats
@@ -218,15 +219,17 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         self._updates_due -= num_updates
         totals: defaultdict[str, float] = defaultdict(float)
         stats = TrainingStats()
-        for _ in range(num_updates):
-            try:
-                stats = self.policy.update(self.batch_size, self.train_collector.buffer)
-            except NonFiniteError as error:
-                where = f"gradient step {self._gradient_step + 1}, environment step {self.env_step}"
-                raise NonFiniteError(f"{error} ({where})") from error
-            self._gradient_step += 1
-            for name, value in stats.get_loss_stats_dict().items():
-                totals[name] += value
+        # Once for all updates; the policy then need not change its mode for each.
+        with torch_train_mode(self.policy):
+            for _ in range(num_updates):
+                try:
+                    stats = self.policy.update(self.batch_size, self.train_collector.buffer)
+                except NonFiniteError as error:
+                    where = f"gradient step {self._gradient_step + 1}, environment step {self.env_step}"
+                    raise NonFiniteError(f"{error} ({where})") from error
+                self._gradient_step += 1
+                for name, value in stats.get_loss_stats_dict().items():
+                    totals[name] += value
         self.policy_update_time += time.time() - started
         stats.smoothed_loss = {name: value / num_updates for name, value in totals.items()}
         self.logger.log_update_data(

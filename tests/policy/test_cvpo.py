@@ -18,7 +18,7 @@ from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.net import EnsembleCritic, GaussianActor
 from fsrl_ext.policy import CVPOPolicy
-from fsrl_ext.policy.common import nstep_returns
+from fsrl_ext.policy.common import nstep_returns, recent_step_cost
 
 T = 20
 
@@ -75,6 +75,7 @@ def executed_action(policy, samples=20_000):
 LEARN = {
     "gamma": 0.9,
     "threshold": "stationary",
+    "cost_level": "critic",
     "kl_bound": 0.1,
     "kl_bound_mean": 0.02,
     "kl_bound_scale": 0.005,
@@ -312,3 +313,55 @@ def test_unusable_action_spaces_are_refused(space, words):
             cost_limit=1.0,
             max_episode_steps=10,
         )
+
+
+def test_recent_step_cost_reads_the_newest_steps_of_each_environment():
+    """Also after the buffer has wrapped around, and before it is filled."""
+    policy = build()
+    for steps in (8, 40, 4 * 33):
+        buffer = CostVectorReplayBuffer(4 * 20, 4)
+        envs = DummyVectorEnv([line_env] * 4)
+        collector = CostCollector(policy, envs, buffer)
+        collector.reset()
+        costs = []
+        step = collector.env.step
+        collector.env.step = lambda *a, step=step, costs=costs: (
+            step(*a),
+            costs.append(collector.env.cost[:, 0]),
+        )[0]
+        collector.collect(n_step=steps)
+        expected = np.mean(costs[-15:])
+        assert recent_step_cost(buffer, 15) == pytest.approx([expected], rel=1e-5)
+
+
+def test_measured_cost_meets_the_limit_on_average():
+    """The loop through measured episodes hovers about the limit, so cycles are averaged."""
+    policy = build(cost_limit=5.0, **(LEARN | {"cost_level": "measured", "kl_bound": 0.02}))
+    train(policy, cycles=10)
+    actions = []
+    for _ in range(6):
+        train(policy, cycles=1)
+        actions.append(executed_action(policy))
+    assert np.mean(actions) == pytest.approx(-0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("cost_level", ["measured", "critic"])
+def test_a_biased_cost_critic_misleads_only_the_critics_own_level(cost_level):
+    """A constant added to every Q_c changes nothing when the level of cost is measured."""
+    policy = build(cost_level=cost_level, cost_limit=10.0)
+    collector = collected(policy)
+    results = []
+    for bias in (0.0, 50.0):
+        with torch.no_grad():
+            policy.target_critic.nets[1].layers[-1].bias += bias
+        torch.manual_seed(3)
+        policy.process_fn(*_sampled(collector.buffer))
+        obs = torch.as_tensor(collector.buffer.obs[:64])
+        results.append(policy._estep(obs, *policy.old_actor(obs)[0])[1].weights)
+    equal = torch.allclose(results[0], results[1], atol=1e-4)
+    assert equal == (cost_level == "measured")
+
+
+def _sampled(buffer):
+    indices = np.arange(64)
+    return buffer[indices], buffer, indices
