@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from fsrl_ext.functional.returns import as_cost_limits
+from fsrl_ext.functional.returns import as_cost_limits, decayed_cost_limit
 from fsrl_ext.net.actor import Covariance
 from fsrl_ext.policy import CVPOConfig
 from fsrl_ext.policy.common import check_fields
@@ -79,6 +79,10 @@ class ExperimentConfig:
     """Environment id."""
     cost_limit: tuple[float, ...]
     """Undiscounted cost that an episode may have, one number per cost."""
+    cost_limit_start: tuple[float, ...] | None = None
+    """A looser limit to train with at first; it decays to cost_limit. One number per cost."""
+    cost_limit_decay_steps: int = 100_000
+    """Environment steps after which 99% of the decay is done; unused without cost_limit_start."""
     steps: int = 150_000
     """Environment steps, warm-up included."""
     seed: int = 0
@@ -98,6 +102,13 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cost_limit", as_cost_limits(self.cost_limit))
+        if self.cost_limit_start is not None:
+            object.__setattr__(self, "cost_limit_start", as_cost_limits(self.cost_limit_start))
+            if len(self.cost_limit_start) != len(self.cost_limit):
+                raise ValueError(
+                    f"cost_limit_start must have {len(self.cost_limit)} numbers as cost_limit has, "
+                    f"got {len(self.cost_limit_start)}"
+                )
         check_fields(
             self,
             non_negative=("seed",),
@@ -107,6 +118,7 @@ class ExperimentConfig:
                 "selection_episodes",
                 "final_episodes",
                 "threads",
+                "cost_limit_decay_steps",
             ),
         )
 
@@ -122,8 +134,14 @@ class ExperimentConfig:
         training = dict(data["training"])
         training["hidden_sizes"] = tuple(training["hidden_sizes"])
         data["training"] = TrainingConfig(**training)
-        data["cost_limit"] = tuple(data["cost_limit"])
         return cls(**data)
+
+    def scheduled_cost_limit(self, env_step: int) -> tuple[float, ...]:
+        """The limit to train with at an environment step."""
+        if self.cost_limit_start is None:
+            return self.cost_limit
+        pairs = zip(self.cost_limit_start, self.cost_limit, strict=True)
+        return tuple(decayed_cost_limit(*pair, env_step, self.cost_limit_decay_steps) for pair in pairs)
 
     def digest(self) -> str:
         """Short hash of everything that decides the result, seed apart."""

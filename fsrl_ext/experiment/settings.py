@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from fsrl_ext.experiment.config import ExperimentConfig, TrainingConfig
 from fsrl_ext.experiment.defaults import task_defaults
+from fsrl_ext.experiment.presets import preset_settings
 from fsrl_ext.experiment.registry import policy_entry
 
 Section = Literal["run", "policy", "training"]
@@ -59,8 +60,8 @@ def list_settings(policy: str = "cvpo") -> dict[str, Setting]:
     return settings
 
 
-def make_config(policy: str, task: str, **settings: Any) -> ExperimentConfig:
-    """A config from the policy's defaults, the task's defaults and the settings given, in this order.
+def make_config(policy: str, task: str, *, preset: str = "tuned", **settings: Any) -> ExperimentConfig:
+    """A config from the policy's defaults, the task's, the preset's and the settings given, in this order.
 
     .. code-block:: python
 
@@ -68,12 +69,13 @@ def make_config(policy: str, task: str, **settings: Any) -> ExperimentConfig:
 
     :param policy: a name that ``fsrl-ext list`` prints.
     :param task: an environment id.
+    :param preset: ``"tuned"`` for the defaults, ``"paper"`` for those of the authors' code.
     :param settings: any fields of ``ExperimentConfig``, ``TrainingConfig`` and the policy's config.
     :raises ValueError: for unknown names (with the nearest known one) and values that are not allowed.
     """
     entry, known = policy_entry(policy), list_settings(policy)
     sections: dict[Section, dict[str, Any]] = {"run": {}, "policy": {}, "training": {}}
-    for name, value in (task_defaults(task) | settings).items():
+    for name, value in (task_defaults(task) | preset_settings(policy, preset) | settings).items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""

@@ -70,6 +70,21 @@ def cost_threshold(
     return limit / max_episode_steps * steps
 
 
+def decayed_cost_limit(start: float, end: float, step: float, decay_steps: float) -> float:
+    r"""A limit that tightens from ``start`` to ``end``: :math:`end + (start - end) e^{-5 step / decay\_steps}`.
+
+    The schedule of the CVPO authors' code: less than 1% of the way is left after ``decay_steps``.
+
+    :raises ValueError: if ``decay_steps`` is not positive or a limit is negative or NaN.
+    """
+    if not decay_steps > 0:
+        raise ValueError(f"decay_steps must be > 0, got {decay_steps}")
+    start, end = as_cost_limits([start, end])
+    if math.isinf(end):
+        return end
+    return end + (start - end) * math.exp(-5.0 * step / decay_steps)
+
+
 def nstep_targets(
     signals: Tensor, alive: Tensor, terminated: Tensor, bootstrap: Tensor, gamma: float
 ) -> Tensor:

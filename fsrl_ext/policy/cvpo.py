@@ -22,6 +22,7 @@ from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
 from fsrl_ext.functional.estep import EStepSolution, solve_dual
+from fsrl_ext.functional.estep_slsqp import solve_dual_slsqp
 from fsrl_ext.functional.mstep import (
     decoupled_kl,
     is_full_covariance,
@@ -60,7 +61,9 @@ class CVPOConfig:
     """E-step: actions sampled for each state."""
     threshold: ThresholdUnit = "paper"
     """How the cost limit becomes a discounted threshold: see ``functional.returns.cost_threshold``."""
-    cost_level: Literal["measured", "critic"] = "measured"
+    solver: Literal["exact", "slsqp"] = "exact"
+    """E-step: solved exactly, or loosely by SciPy as in the authors' code."""
+    cost_level: Literal["measured", "critic"] = "critic"
     """How the E-step knows the present level of cost: from the episodes collected last, with the critic for
     changes only, or from the critic alone (the paper)."""
     multiplier_max: float | None = None
@@ -97,6 +100,7 @@ class CVPOConfig:
             at_least_one=("estimation_step", "num_samples", "mstep_iterations"),
             choices={
                 "threshold": get_args(ThresholdUnit),
+                "solver": ("exact", "slsqp"),
                 "cost_level": ("measured", "critic"),
                 "old_policy": ("frozen", "polyak"),
                 "cost_reduction": get_args(CostReduction),
@@ -106,6 +110,10 @@ class CVPOConfig:
             raise ValueError(f"gamma must be in (0, 1) because time limits bootstrap, got {self.gamma}")
         if self.multiplier_max is not None and not self.multiplier_max >= 0:
             raise ValueError(f"multiplier_max must be None or >= 0, got {self.multiplier_max}")
+        if self.multiplier_max is not None and self.solver == "slsqp":
+            raise ValueError(
+                f"multiplier_max must be None with solver='slsqp', got {self.multiplier_max}"
+            )
 
 
 class CVPOPolicy(BasePolicy[MetricStats]):
@@ -172,6 +180,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         self.cost_limit = cost_limit
         self.measured_cost = torch.zeros(len(self._cost_limit), dtype=torch.float64)
         self._acted_since_update = True
+        self._last_solution: EStepSolution | None = None
 
     @property
     def cost_limit(self) -> tuple[float, ...]:
@@ -307,14 +316,13 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         if self.config.cost_level == "measured":
             # The allowed change of the cost, J_c(new) - J_c(old) = E[A_c], counted from the critic's level.
             threshold = threshold - self.measured_cost + q_cost.mean((1, 2))
-        solution = solve_dual(
-            q_reward,
-            q_cost,
-            kl_bound=self.config.kl_bound,
-            cost_threshold=threshold,
-            multiplier_max=self.config.multiplier_max,
+        problem = {"kl_bound": self.config.kl_bound, "cost_threshold": threshold}
+        if self.config.solver == "slsqp":
+            self._last_solution = solve_dual_slsqp(q_reward, q_cost, **problem, init=self._last_solution)
+            return actions, self._last_solution
+        return actions, solve_dual(
+            q_reward, q_cost, **problem, multiplier_max=self.config.multiplier_max
         )
-        return actions, solution
 
     def _mstep(
         self, obs: Tensor, actions: Tensor, weights: Tensor, mean_old: Tensor, scale_old: Tensor

@@ -48,6 +48,9 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
     :param save_best_fn: called with the policy whenever it is the best so far.
     :param warmup_steps: environment steps with random actions at the start, without gradient steps; they
         count in the budget.
+    :param cost_limit_schedule: environment steps to the limits that the policy trains with from then on, one per
+        cost; ``None`` leaves them alone. Episodes and checkpoints are judged by the limits that the policy
+        has at the start.
     :param train_seeds: seeds of the training environments' first episodes; ``None`` leaves them alone.
     :param logger: any Tianshou logger.
     :param show_progress: whether to draw the progress bar.
@@ -68,6 +71,7 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         on_selection: Callable[[Evaluation], None] | None = None,
         save_best_fn: Callable[[BasePolicy], None] | None = None,
         warmup_steps: int = 0,
+        cost_limit_schedule: Callable[[int], tuple[float, ...]] | None = None,
         train_seeds: Sequence[int] | None = None,
         logger: BaseLogger | None = None,
         show_progress: bool = True,
@@ -106,6 +110,8 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         self.selection_seeds = seeds
         self.train_seeds = None if train_seeds is None else list(train_seeds)
         self.warmup_steps = warmup_steps
+        self.cost_limit_schedule = cost_limit_schedule
+        self._scheduled_from = self._policy_limit() if cost_limit_schedule is not None else None
         self.best: Evaluation | None = None
         self.last: Evaluation | None = None
         self.num_train_episodes_above = 0
@@ -116,7 +122,10 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
 
     @property
     def cost_limit(self) -> tuple[float, ...]:
-        """The policy's limits, one per cost; they may change while training."""
+        """The limits that episodes and checkpoints are judged by, one per cost."""
+        return self._scheduled_from or self._policy_limit()
+
+    def _policy_limit(self) -> tuple[float, ...]:
         return self.policy.cost_limit  # type: ignore[return-value]
 
     @property
@@ -182,6 +191,8 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         steps = -(-min(self._max_step_per_collect, due) // num_envs) * num_envs
         if self.train_fn is not None:
             self.train_fn(self.epoch, self.env_step)
+        if self.cost_limit_schedule is not None:
+            self.policy.cost_limit = self.cost_limit_schedule(self.env_step)  # type: ignore[assignment]
         try:
             stats = self.train_collector.collect(n_step=steps, random=self.env_step < self.warmup_steps)
         except NonFiniteError as error:
