@@ -35,7 +35,7 @@ def main() -> None:
     test_envs = DummyVectorEnv([lambda: make(args.task) for _ in range(10)])
 
     # Networks: a Gaussian actor, a critic for the reward and one for the cost.
-    actor = GaussianActor(obs_dim, act_dim, hidden_sizes=(128, 128))
+    actor = GaussianActor(obs_dim, act_dim, hidden_sizes=(128, 128), initial_std=0.8)
     critic = EnsembleCritic(obs_dim, act_dim, hidden_sizes=(128, 128), reward_ensemble=1, cost_ensemble=1)
     policy = CVPOPolicy(
         actor=actor,
@@ -61,9 +61,9 @@ def main() -> None:
         test_collector=test_collector,
         max_epoch=10,
         step_per_epoch=args.steps // 10,
-        step_per_collect=3000,
-        update_per_step=0.2,
-        batch_size=256,
+        step_per_collect=1000,
+        update_per_step=0.4,
+        batch_size=128,
         train_seeds=seed_range("train", len(train_envs), run_seed=args.seed),
         save_best_fn=lambda policy: torch.save(policy.state_dict(), best_path),
         logger=logger,

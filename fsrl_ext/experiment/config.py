@@ -22,11 +22,11 @@ class TrainingConfig:
     """Widths of the hidden layers of actor and critics."""
     covariance: Covariance = "diagonal"
     """The actor's Gaussian: ``diagonal`` or ``full``."""
-    initial_std: float = 0.6
+    initial_std: float = 0.8
     """Standard deviation of an untrained actor, in units of the normalised action box."""
-    reward_ensemble: int = 2
+    reward_ensemble: int = 1
     """Reward critics; their minimum is used."""
-    cost_ensemble: int = 2
+    cost_ensemble: int = 1
     """Critics for each cost; see the policy's ``cost_reduction``."""
     shared_body: bool = False
     """Reward and cost critics share their hidden layers."""
@@ -34,15 +34,15 @@ class TrainingConfig:
     """Adam learning rate of the actor."""
     critic_lr: float = 1e-3
     """Adam learning rate of the critics."""
-    batch_size: int = 256
+    batch_size: int = 128
     """Transitions of a gradient step."""
     buffer_size: int = 200_000
     """Transitions that the replay buffer holds."""
     num_envs: int = 10
     """Training environments."""
-    step_per_collect: int = 3000
+    step_per_collect: int = 1000
     """Environment steps collected between updates, at most."""
-    update_per_step: float = 0.2
+    update_per_step: float = 0.4
     """Gradient steps per environment step."""
     warmup_steps: int = 0
     """Environment steps with random actions at the start, counted in the budget."""

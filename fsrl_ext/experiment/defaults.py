@@ -1,6 +1,7 @@
-"""Defaults that depend on the task: one table, read before anything the user sets.
+"""Defaults that depend on the task: one table, read before anything that the user sets.
 
-A row applies to every task that its pattern matches; later rows win.
+A row applies to every task of its suite whose id matches its pattern; later rows win. Discount factors and
+n-step lengths are those that FSRL's published CVPO results used, limits those of the published benchmarks.
 """
 
 from __future__ import annotations
@@ -8,14 +9,21 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
-# bullet-safety-gym ids end in -v0, those of safety-gymnasium in -v1 or level and -v0.
-TASK_DEFAULTS: tuple[tuple[str, dict[str, Any]], ...] = (("*", {"cost_limit": (10.0,)}),)
+from fsrl_ext.env import list_tasks
+
+TASK_DEFAULTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("*", "*", {"cost_limit": (10.0,)}),
+    ("safety-gymnasium", "*", {"cost_limit": (25.0,), "gamma": 0.99, "estimation_step": 3}),
+    ("safety-gymnasium", "*Velocity-v1", {"gamma": 0.98, "estimation_step": 2}),
+)
 
 
 def task_defaults(task: str) -> dict[str, Any]:
-    """The settings that the table gives for a task."""
+    """The settings that the table gives for a task; unknown tasks get those for all."""
+    name = task.rpartition(":")[2]
+    suite = next((info.suite for info in list_tasks() if info.id == name), "user")
     settings: dict[str, Any] = {}
-    for pattern, row in TASK_DEFAULTS:
-        if fnmatchcase(task, pattern):
+    for suite_pattern, pattern, row in TASK_DEFAULTS:
+        if fnmatchcase(suite, suite_pattern) and fnmatchcase(name, pattern):
             settings |= row
     return settings

@@ -55,7 +55,7 @@ class CVPOConfig:
     """Polyak rate of the target critics, in (0, 1]."""
     estimation_step: int = 2
     """Steps of the n-step targets."""
-    kl_bound: float = 0.02
+    kl_bound: float = 0.05
     """E-step: bound on the mean KL divergence between the reweighted and the old policy, in nats."""
     num_samples: int = 16
     """E-step: actions sampled for each state."""
@@ -68,9 +68,9 @@ class CVPOConfig:
     changes only, or from the critic alone (the paper)."""
     multiplier_max: float | None = None
     """E-step: cap of the cost multipliers, for an elastic constraint; ``None`` for an exact one."""
-    kl_bound_mean: float = 5e-3
+    kl_bound_mean: float = 0.01
     """M-step: bound on the KL divergence that the mean's change causes."""
-    kl_bound_scale: float = 5e-4
+    kl_bound_scale: float = 1e-3
     """M-step: bound on the KL divergence that the covariance's change causes."""
     kl_multiplier_lr: float = 0.01
     """M-step: ascent rate of the KL multipliers, per relative violation of their bound."""
@@ -111,9 +111,7 @@ class CVPOConfig:
         if self.multiplier_max is not None and not self.multiplier_max >= 0:
             raise ValueError(f"multiplier_max must be None or >= 0, got {self.multiplier_max}")
         if self.multiplier_max is not None and self.solver == "slsqp":
-            raise ValueError(
-                f"multiplier_max must be None with solver='slsqp', got {self.multiplier_max}"
-            )
+            raise ValueError(f"multiplier_max must be None with solver='slsqp', got {self.multiplier_max}")
 
 
 class CVPOPolicy(BasePolicy[MetricStats]):
@@ -320,9 +318,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         if self.config.solver == "slsqp":
             self._last_solution = solve_dual_slsqp(q_reward, q_cost, **problem, init=self._last_solution)
             return actions, self._last_solution
-        return actions, solve_dual(
-            q_reward, q_cost, **problem, multiplier_max=self.config.multiplier_max
-        )
+        return actions, solve_dual(q_reward, q_cost, **problem, multiplier_max=self.config.multiplier_max)
 
     def _mstep(
         self, obs: Tensor, actions: Tensor, weights: Tensor, mean_old: Tensor, scale_old: Tensor

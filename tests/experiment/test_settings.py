@@ -1,0 +1,103 @@
+"""Where a setting comes from: defaults, task, preset, user, in this order; and from text."""
+
+import pytest
+
+from fsrl_ext.experiment import ExperimentConfig, TrainingConfig, make_config
+from fsrl_ext.experiment.presets import PRESETS
+from fsrl_ext.experiment.settings import list_settings
+from fsrl_ext.functional.returns import decayed_cost_limit
+from fsrl_ext.policy import CVPOConfig
+
+
+def test_tasks_have_their_suites_defaults():
+    bullet = make_config("cvpo", "SafetyCarCircle-v0")
+    assert bullet.cost_limit == (10.0,)
+    assert bullet.policy_config == CVPOConfig()
+    assert bullet.training == TrainingConfig()
+    circle = make_config("cvpo", "SafetyPointCircle1-v0")
+    assert circle.cost_limit == (25.0,)
+    assert (circle.policy_config.gamma, circle.policy_config.estimation_step) == (0.99, 3)
+    velocity = make_config("cvpo", "SafetyAntVelocity-v1")
+    assert (velocity.policy_config.gamma, velocity.cost_limit) == (0.98, (25.0,))
+    assert make_config("cvpo", "Mine-v0").cost_limit == (10.0,)
+
+
+def test_user_wins_over_preset_and_preset_over_task():
+    paper = make_config("cvpo", "SafetyPointCircle1-v0", preset="paper")
+    assert paper.policy_config.solver == "slsqp"
+    assert paper.policy_config.old_policy == "polyak"
+    assert paper.policy_config.estimation_step == 1  # the task says 3
+    assert paper.cost_limit == (25.0,)
+    mine = make_config("cvpo", "SafetyPointCircle1-v0", preset="paper", num_samples=8, cost_limit=3)
+    assert (mine.policy_config.num_samples, mine.cost_limit) == (8, (3.0,))
+
+
+def test_every_preset_makes_a_config():
+    for policy, presets in PRESETS.items():
+        for preset in presets:
+            make_config(policy, "SafetyCarCircle-v0", preset=preset)
+
+
+def test_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match=r"preset must be one of tuned, paper, got 'papre'; did you mean paper"):
+        make_config("cvpo", "SafetyCarCircle-v0", preset="papre")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("cost_limit", "10,25.5", (10.0, 25.5)),
+        ("cost_limit", "inf", (float("inf"),)),
+        ("hidden_sizes", "64,32", (64, 32)),
+        ("shared_body", "True", True),
+        ("threshold", "stationary", "stationary"),
+        ("multiplier_max", "none", None),
+        ("multiplier_max", "2.5", 2.5),
+        ("cost_limit_start", "none", None),
+        ("cost_limit_start", "50", (50.0,)),
+        ("steps", "300_000", 300_000),
+    ],
+)
+def test_settings_from_text(name, text, value):
+    assert list_settings()[name].parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("steps", "many", "steps must be a whole number, got 'many'"),
+        ("gamma", "", "gamma must be a number, got ''"),
+        ("threshold", "papers", "threshold must be one of paper, stationary, got 'papers'"),
+        ("multiplier_max", "max", "multiplier_max must be a number or none, got 'max'"),
+        ("hidden_sizes", "64,,32", "several separated by commas"),
+    ],
+)
+def test_bad_text_is_named(name, text, words):
+    with pytest.raises(ValueError, match=words):
+        list_settings()[name].parse(text)
+
+
+def test_digest_ignores_the_seed_and_nothing_that_matters():
+    one = make_config("cvpo", "SafetyCarCircle-v0", seed=0)
+    assert one.digest() == make_config("cvpo", "SafetyCarCircle-v0", seed=5).digest()
+    assert one.digest() != make_config("cvpo", "SafetyCarCircle-v0", kl_bound=0.07).digest()
+    assert one.digest() != make_config("cvpo", "SafetyBallCircle-v0").digest()
+
+
+def test_cost_limit_decays_from_start_to_end():
+    config = make_config(
+        "cvpo", "SafetyCarCircle-v0", cost_limit=10, cost_limit_start=50, cost_limit_decay_steps=1000
+    )
+    assert config.scheduled_cost_limit(0) == (50.0,)
+    assert config.scheduled_cost_limit(1000)[0] == pytest.approx(10.0, abs=0.3)
+    assert decayed_cost_limit(50, 10, 200, 1000) == pytest.approx(10 + 40 * 0.36788, rel=1e-4)
+    assert make_config("cvpo", "SafetyCarCircle-v0").scheduled_cost_limit(7) == (10.0,)
+    with pytest.raises(ValueError, match="cost_limit_start must have 1 numbers"):
+        make_config("cvpo", "SafetyCarCircle-v0", cost_limit_start=(1.0, 2.0))
+    with pytest.raises(ValueError, match="decay_steps must be > 0, got 0"):
+        decayed_cost_limit(50, 10, 0, 0)
+
+
+def test_config_survives_json():
+    config = make_config("cvpo", "SafetyCarCircle-v0", cost_limit_start=40, hidden_sizes=(8, 8))
+    assert ExperimentConfig.from_dict(config.as_dict()) == config
