@@ -1,4 +1,4 @@
-"""The command line: ``fsrl-ext train | list``."""
+"""The command line: ``fsrl-ext train | evaluate | list``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import fsrl_ext
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fsrl_ext {fsrl_ext.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_train(commands)
+    _add_evaluate(commands)
     listing = commands.add_parser("list", help="print tasks and policies")
     listing.add_argument("what", nargs="?", choices=("tasks", "policies"), help="print only these")
     listing.set_defaults(command=_list)
@@ -57,6 +59,12 @@ def _add_train(commands: Any) -> None:
     train.add_argument("task", help="an environment id: see 'fsrl-ext list tasks'")
     train.add_argument("--out", default="runs", help="the run folder's parent (default: runs)")
     train.add_argument("--run-name", help="the run folder's name (default: a fresh one)")
+    train.add_argument(
+        "--init-from", metavar="RUN", help="start from the policy of a run folder or checkpoint file"
+    )
+    train.add_argument(
+        "--preset", default="tuned", help="a bundle of settings: tuned (default) or paper (the authors' code)"
+    )
     train.add_argument("--quiet", action="store_true", help="no progress bar")
     titles = {"run": "the run", "policy": "the policy", "training": "networks and training loop"}
     groups = {key: train.add_argument_group(title) for key, title in titles.items()}
@@ -79,13 +87,14 @@ def _train(options: argparse.Namespace, command: str) -> int:
     given = vars(options)
     known = list_settings(options.policy)
     settings = {name: known[name].parse(given[name]) for name in known if name in given}
-    config = make_config(**settings)
+    config = make_config(preset=options.preset, **settings)
     done = run(
         config,
         out=options.out,
         run_name=options.run_name,
         show_progress=not options.quiet,
         command=command,
+        init_from=options.init_from,
     )
     print()
     if done.status == "finished":
@@ -94,6 +103,77 @@ def _train(options: argparse.Namespace, command: str) -> int:
         print(f"interrupted after {done.result['env_step']:,} steps; the best policy so far is saved")
     print(f"run folder: {done.folder}\ncurves:     {done.folder / 'curves.png'}")
     return 0 if done.status == "finished" else 130
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="judge a saved policy, film it or show it",
+        description="Play a saved policy and print its return and cost with 95% bootstrap intervals over "
+        "episodes. Without --seed the episodes are those of the final evaluation.",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run folder or a checkpoint file")
+    parser.add_argument("--episodes", type=int, default=50, help="how many (default: 50)")
+    parser.add_argument("--seed", type=int, help="the first episode's seed; the next ones count up")
+    parser.add_argument("--stochastic", action="store_true", help="sample actions")
+    parser.add_argument(
+        "--checkpoint", choices=("best", "last"), default="best", help="of a run folder (default: best)"
+    )
+    parser.add_argument("--cost-limit", metavar="X[,Y]", help="judge by another limit than the run's")
+    parser.add_argument("--device", help="where the policy computes (default: as in training)")
+    parser.add_argument("--video", metavar="FILE", help="film deterministic episodes: a new .mp4 or .gif")
+    parser.add_argument("--render", choices=("human",), help="show deterministic episodes in a window")
+    parser.add_argument("--video-episodes", type=int, default=1, help="how many to film or show (default: 1)")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the numbers, and every episode's, to a new file"
+    )
+    parser.set_defaults(command=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace, command: str) -> int:
+    from fsrl_ext.experiment.evaluate import (
+        checkpoint_file,
+        episode_seeds,
+        evaluate,
+        evaluation_report,
+        evaluation_table,
+    )
+    from fsrl_ext.experiment.film import check_drawing, check_new_file, record_video, show
+    from fsrl_ext.experiment.folder import write_json
+    from fsrl_ext.experiment.settings import list_settings
+
+    run, limit = options.run, options.cost_limit
+    if limit is not None:
+        limit = list_settings()["cost_limit"].parse(limit)
+    if options.json is not None:
+        check_new_file(options.json)
+    check_drawing(video=options.video, window=options.render is not None, episodes=options.video_episodes)
+    seeds = episode_seeds(options.episodes, options.seed)
+    common = {name: getattr(options, name) for name in ("seed", "checkpoint", "device")}
+    evaluation = evaluate(run, episodes=len(seeds), stochastic=options.stochastic, cost_limit=limit, **common)
+    file = checkpoint_file(run, options.checkpoint)
+    print(
+        f"{file}, trained for {evaluation.env_step:,} steps: {len(seeds)} "
+        f"{'stochastic' if options.stochastic else 'deterministic'} episodes, seeds {seeds[0]} to {seeds[-1]}"
+    )
+    print(f"{evaluation_table(evaluation)}\n(feasible: mean cost plus one standard error within the limit)")
+    if options.json is not None:
+        source = {"command": command, "checkpoint": str(file), "seeds": [seeds[0], seeds[-1]]}
+        write_json(
+            Path(options.json),
+            {**source, "stochastic": options.stochastic, **evaluation_report(evaluation)},
+        )
+    played = []
+    if options.video is not None:
+        played = record_video(run, options.video, episodes=options.video_episodes, **common)
+    if options.render is not None:
+        played = show(run, episodes=options.video_episodes, **common)
+    for episode in played:
+        cost = ", ".join(f"{x:.2f}" for x in episode["cost"])
+        print(f"played seed {episode['seed']}: return {episode['return']:.2f}, cost {cost}")
+    if options.video is not None:
+        print(f"video: {options.video}")
+    return 0
 
 
 def _list(options: argparse.Namespace, command: str) -> int:

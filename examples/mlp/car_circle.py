@@ -55,12 +55,13 @@ def main() -> None:
     # Training: Tianshou's loop; the best policy is the best one within the cost limit.
     best_path = f"{args.logdir}/best.pt"
     logger = TensorboardLogger(SummaryWriter(args.logdir))
+    epochs = max(args.steps // 15_000, 1)
     trainer = CostOffpolicyTrainer(
         policy=policy,
         train_collector=train_collector,
         test_collector=test_collector,
-        max_epoch=10,
-        step_per_epoch=args.steps // 10,
+        max_epoch=epochs,
+        step_per_epoch=args.steps // epochs,
         step_per_collect=1000,
         update_per_step=0.4,
         batch_size=128,

@@ -2,6 +2,8 @@
 
 from fsrl_ext.experiment.checkpoint import load_policy
 from fsrl_ext.experiment.config import ExperimentConfig, TrainingConfig
+from fsrl_ext.experiment.evaluate import evaluate
+from fsrl_ext.experiment.film import record_video, show
 from fsrl_ext.experiment.run import RunResult, run
 from fsrl_ext.experiment.settings import make_config
 
@@ -9,7 +11,10 @@ __all__ = [
     "ExperimentConfig",
     "RunResult",
     "TrainingConfig",
+    "evaluate",
     "load_policy",
     "make_config",
+    "record_video",
     "run",
+    "show",
 ]

@@ -88,7 +88,8 @@ class ExperimentConfig:
     seed: int = 0
     """Seed of networks, exploration and training environments."""
     selections: int = 50
-    """How often, evenly over the run, the policy is tested and the best feasible one kept."""
+    """How often, evenly over the run, the policy is tested and the best feasible one kept. Less often in
+    short runs, where the test episodes would take more steps than training."""
     selection_episodes: int = 10
     """Deterministic episodes of each selection."""
     final_episodes: int = 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -10,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.errors import CheckpointError, NonFiniteError
 from fsrl_ext.experiment import build
 from fsrl_ext.experiment.checkpoint import read_checkpoint, restore, save_checkpoint, versions
 from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.evaluate import checkpoint_file
 from fsrl_ext.experiment.folder import new_run_folder, write_json
 from fsrl_ext.experiment.logger import RunLogger
 from fsrl_ext.experiment.task import TaskSpec
@@ -47,6 +50,7 @@ def run(
     run_name: str | None = None,
     show_progress: bool = True,
     command: str | None = None,
+    init_from: str | os.PathLike[str] | None = None,
 ) -> RunResult:
     """Trains a policy and judges it.
 
@@ -56,15 +60,66 @@ def run(
     :param out: the run folder's parent.
     :param run_name: the run folder's name; a fresh one with a counter if not given.
     :param command: the command line to note in the result.
+    :param init_from: a run folder (its best policy) or a checkpoint file whose networks, target networks, KL
+        multipliers and optimiser moments the policy starts with. Settings are the config's, learning rates
+        and cost limits too, and counters start from zero.
+    :raises CheckpointError: if ``init_from`` is unusable or does not fit; nothing is written then.
     :raises ValueError: for a config that cannot run; nothing is written then.
     :raises NonFiniteError: if an environment or a loss gives NaN; the last good policy is saved before.
     """
     build.seed_everything(config)
     policy, spec = build.build_policy(config)
+    origin = {} if init_from is None else {"init_from": _start_from(policy, config, init_from)}
     folder = new_run_folder(Path(out), config, run_name)
-    command = command or f"run(ExperimentConfig.from_dict({json.dumps(config.as_dict())}))"
-    write_json(folder / "config.json", {"command": command, **config.as_dict()})
-    return _Run(config, policy, spec, folder, command, show_progress).execute()
+    start = "" if init_from is None else f", init_from={str(init_from)!r}"
+    command = command or f"run(ExperimentConfig.from_dict({json.dumps(config.as_dict())}){start})"
+    write_json(folder / "config.json", {"command": command, **origin, **config.as_dict()})
+    return _Run(config, policy, spec, folder, command, show_progress, origin).execute()
+
+
+def _start_from(
+    policy: BasePolicy, config: ExperimentConfig, init_from: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """Loads a saved policy's state into a fresh one, and returns where it came from.
+
+    :raises CheckpointError: if there is no usable checkpoint or it does not fit.
+    """
+    path = checkpoint_file(init_from)
+    data = read_checkpoint(path)
+    origin = data["config"]
+    if origin["policy"] != config.policy:
+        raise CheckpointError(
+            f"init_from {path} does not fit: it holds the policy {origin['policy']!r}, not {config.policy!r}"
+        )
+    there, here = ({k: list(v.shape) for k, v in x.items()} for x in (data["policy"], policy.state_dict()))
+    different = [name for name in here | there if here.get(name) != there.get(name)]
+    if different:
+        name = different[0]
+        raise CheckpointError(
+            f"init_from {path} does not fit: {name} has the shape {there.get(name)} there, {here.get(name)} "
+            f"here (trained on {origin['task']}, hidden_sizes {tuple(origin['training']['hidden_sizes'])})"
+        )
+    restore(policy, data, optimisers=False)
+    optimisers = {k: v for k, v in vars(policy).items() if isinstance(v, torch.optim.Optimizer)}
+    return {
+        "checkpoint": str(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "task": origin["task"],
+        "env_step": data["counters"]["env_step"],
+        "optimisers": [k for k, v in optimisers.items() if _take_moments(v, data["optimisers"].get(k))],
+    }
+
+
+def _take_moments(optimiser: torch.optim.Optimizer, saved: dict[str, Any] | None) -> bool:
+    """Gives an optimiser the saved moments and keeps its own settings; False if it is of another kind."""
+    own = optimiser.state_dict()
+    # The names of the settings tell Adam from SGD; the order of the parameters is the policy's.
+    kinds = [[(sorted(g), g["params"]) for g in x["param_groups"]] for x in (own, saved) if x is not None]
+    if len(kinds) < 2 or kinds[0] != kinds[1]:
+        return False
+    assert saved is not None
+    optimiser.load_state_dict({"state": saved["state"], "param_groups": own["param_groups"]})
+    return True
 
 
 class _Run:
@@ -78,9 +133,10 @@ class _Run:
         folder: Path,
         command: str,
         show_progress: bool,
+        origin: dict[str, Any],
     ) -> None:
         self.config, self.policy, self.spec = config, policy, spec
-        self.folder, self.command = folder, command
+        self.folder, self.command, self.origin = folder, command, origin
         self.best_path = folder / "checkpoints" / "best.pt"
         self.last_path = folder / "checkpoints" / "last.pt"
         self.curve: list[dict[str, Any]] = []
@@ -90,7 +146,9 @@ class _Run:
         self.train_collector = build.train_collector(policy, config)
         episodes = math.gcd(config.selection_episodes, config.final_episodes)
         self.test_collector = build.test_collector(policy, config, spec, episodes=episodes)
-        selections = min(config.selections, max(config.steps // training.num_envs, 1))
+        # Testing never takes more steps than training: short runs are tested less often.
+        test_steps = config.selection_episodes * spec.max_episode_steps
+        selections = min(config.selections, max(config.steps // test_steps, 1))
         self.trainer = CostOffpolicyTrainer(
             policy=policy,
             train_collector=self.train_collector,
@@ -101,6 +159,7 @@ class _Run:
             update_per_step=training.update_per_step,
             batch_size=training.batch_size,
             warmup_steps=training.warmup_steps,
+            cost_limit_schedule=None if config.cost_limit_start is None else config.scheduled_cost_limit,
             train_seeds=seed_range("train", training.num_envs, run_seed=config.seed),
             selection_seeds=seed_range("selection", config.selection_episodes),
             on_selection=self._after_selection,
@@ -150,6 +209,7 @@ class _Run:
         result: dict[str, Any] = {
             "status": status,
             "command": self.command,
+            **self.origin,
             "config": self.config.as_dict(),
             "config_digest": self.config.digest(),
             "versions": versions(),

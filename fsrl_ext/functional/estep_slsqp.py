@@ -1,9 +1,9 @@
 """The E-step as the authors of CVPO solve it: SciPy's SLSQP on the dual, loosely.
 
-It is here to reproduce their results. Bounds, tolerance, number of iterations and warm start are those of their
-released code (Liu et al. 2022); neither the KL bound nor the cost constraint is met exactly, and a problem
-without a feasible q drives the multipliers to their bound. :func:`fsrl_ext.functional.estep.solve_dual` is
-exact, and faster.
+It is here to reproduce their results. Bounds, tolerance, number of iterations and warm start are those of
+their released code (Liu et al. 2022); neither the KL bound nor the cost constraint is met exactly, and a
+problem without a feasible q drives the multipliers to their bound.
+:func:`fsrl_ext.functional.estep.solve_dual` is exact, and faster.
 
 Letters: ``B`` states, ``N`` actions per state, ``C`` costs.
 """
@@ -43,10 +43,10 @@ def solve_dual_slsqp(
     :param q_reward: ``[B, N]``.
     :param q_cost: ``[C, B, N]``.
     :param kl_bound: eps > 0, in nats.
-    :param cost_threshold: d ``[C]``; a cost without a finite threshold keeps its multiplier at the lower bound.
-    :param init: where to start, whatever its status, as in the released code; 1 for all variables if not given.
-    :return: as :func:`solve_dual`, with ``kl`` and ``expected_cost`` of the weights as they are. The status is
-        ``"infeasible"`` when a cost stays more than 1% of its standard deviation above its threshold,
+    :param cost_threshold: d ``[C]``; a cost without a finite threshold is left out of the constraints.
+    :param init: where to start, whatever its status, as in the released code; all ones if not given.
+    :return: as :func:`solve_dual`, with ``kl`` and ``expected_cost`` of the weights as they are. The status
+        is ``"infeasible"`` when a cost stays more than 1% of its standard deviation above its threshold,
         ``"active"`` when a multiplier has left its lower bound, ``"slack"`` otherwise.
     :raises ValueError: for inputs that :func:`solve_dual` refuses.
     """
@@ -58,9 +58,9 @@ def solve_dual_slsqp(
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         temperature, multipliers = torch.tensor(x[0]), torch.tensor(x[1:])
-        settings = {"kl_bound": kl_bound, "cost_threshold": level}
-        value = dual_value(reward, cost, temperature, multipliers, **settings)
-        slope = dual_gradient(reward, cost, temperature, multipliers, **settings)
+        point = (reward, cost, temperature, multipliers)
+        value = dual_value(*point, kl_bound=kl_bound, cost_threshold=level)
+        slope = dual_gradient(*point, kl_bound=kl_bound, cost_threshold=level)
         return float(value), slope.numpy()
 
     start = np.ones(1 + len(cost))

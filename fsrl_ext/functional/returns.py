@@ -71,7 +71,9 @@ def cost_threshold(
 
 
 def decayed_cost_limit(start: float, end: float, step: float, decay_steps: float) -> float:
-    r"""A limit that tightens from ``start`` to ``end``: :math:`end + (start - end) e^{-5 step / decay\_steps}`.
+    r"""A limit that tightens from ``start`` to ``end``.
+
+    .. math:: end + (start - end) e^{-5 \, step / decay\_steps}
 
     The schedule of the CVPO authors' code: less than 1% of the way is left after ``decay_steps``.
 

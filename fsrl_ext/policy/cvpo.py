@@ -172,11 +172,14 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         self.old_actor = deepcopy(actor).requires_grad_(False).eval()
         self.target_critic = deepcopy(critic).requires_grad_(False).eval()
         self.max_episode_steps = max_episode_steps
+        # In the state dict, so that they survive saving and loading; the other two only follow the device.
         self.kl_multipliers: Tensor
-        # In the state dict, so that they survive saving and loading.
+        self.cost_threshold: Tensor
+        self.measured_cost: Tensor
         self.register_buffer("kl_multipliers", torch.zeros(2))
+        self.register_buffer("cost_threshold", torch.zeros(0), persistent=False)
         self.cost_limit = cost_limit
-        self.measured_cost = torch.zeros(len(self._cost_limit), dtype=torch.float64)
+        self.register_buffer("measured_cost", torch.zeros_like(self.cost_threshold), persistent=False)
         self._acted_since_update = True
         self._last_solution: EStepSolution | None = None
 
@@ -314,11 +317,22 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         if self.config.cost_level == "measured":
             # The allowed change of the cost, J_c(new) - J_c(old) = E[A_c], counted from the critic's level.
             threshold = threshold - self.measured_cost + q_cost.mean((1, 2))
-        problem = {"kl_bound": self.config.kl_bound, "cost_threshold": threshold}
         if self.config.solver == "slsqp":
-            self._last_solution = solve_dual_slsqp(q_reward, q_cost, **problem, init=self._last_solution)
+            self._last_solution = solve_dual_slsqp(
+                q_reward,
+                q_cost,
+                kl_bound=self.config.kl_bound,
+                cost_threshold=threshold,
+                init=self._last_solution,
+            )
             return actions, self._last_solution
-        return actions, solve_dual(q_reward, q_cost, **problem, multiplier_max=self.config.multiplier_max)
+        return actions, solve_dual(
+            q_reward,
+            q_cost,
+            kl_bound=self.config.kl_bound,
+            cost_threshold=threshold,
+            multiplier_max=self.config.multiplier_max,
+        )
 
     def _mstep(
         self, obs: Tensor, actions: Tensor, weights: Tensor, mean_old: Tensor, scale_old: Tensor

@@ -48,8 +48,8 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
     :param save_best_fn: called with the policy whenever it is the best so far.
     :param warmup_steps: environment steps with random actions at the start, without gradient steps; they
         count in the budget.
-    :param cost_limit_schedule: environment steps to the limits that the policy trains with from then on, one per
-        cost; ``None`` leaves them alone. Episodes and checkpoints are judged by the limits that the policy
+    :param cost_limit_schedule: environment steps to the limits that the policy trains with from then on, one
+        per cost; ``None`` leaves them alone. Episodes and checkpoints are judged by the limits that the policy
         has at the start.
     :param train_seeds: seeds of the training environments' first episodes; ``None`` leaves them alone.
     :param logger: any Tianshou logger.

@@ -8,20 +8,29 @@ from pathlib import Path
 FOLDER = Path(__file__).parents[2] / "examples" / "mlp"
 
 
-def test_car_circle_trains_and_judges(tmp_path):
-    out = subprocess.run(
-        [sys.executable, str(FOLDER / "car_circle.py"), "--steps", "3000", "--logdir", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def example(name, *arguments):
+    command = [sys.executable, str(FOLDER / name), *arguments]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert out.returncode == 0, out.stderr
-    found = re.search(
-        r"best policy: return (-?[\d.]+), cost ([\d.]+), limit 10; .* above it: \d+%", out.stdout
-    )
-    assert found, out.stdout
+    return out.stdout
+
+
+def test_car_circle_trains_and_judges(tmp_path):
+    out = example("car_circle.py", "--steps", "3000", "--logdir", str(tmp_path))
+    assert re.search(r"best policy: return -?[\d.]+, cost [\d.]+, limit 10; .* above it: \d+%", out), out
     assert (tmp_path / "best.pt").exists()
 
 
 def test_car_circle_is_short_enough_to_read():
     assert len((FOLDER / "car_circle.py").read_text().splitlines()) <= 100
+
+
+def test_ball_circle_trains_and_acts(tmp_path):
+    out = example("ball_circle.py", "--steps", "2000", "--out", str(tmp_path))
+    assert re.search(r"one episode: return -?[\d.]+, cost [\d.]+", out), out
+    assert (tmp_path / "SafetyBallCircle-v0-cvpo-seed0-1" / "result.json").exists()
+
+
+def test_point_circle_trains(tmp_path):
+    out = example("point_circle.py", "--steps", "1000", "--out", str(tmp_path))
+    assert "last policy" in out

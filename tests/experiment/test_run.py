@@ -24,6 +24,7 @@ SMALL = {
     "num_envs": 4,
     "step_per_collect": 80,
     "batch_size": 32,
+    "update_per_step": 0.2,
     "selections": 3,
     "selection_episodes": 4,
     "final_episodes": 6,

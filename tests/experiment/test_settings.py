@@ -39,7 +39,7 @@ def test_every_preset_makes_a_config():
 
 
 def test_unknown_preset_is_refused():
-    with pytest.raises(ValueError, match=r"preset must be one of tuned, paper, got 'papre'; did you mean paper"):
+    with pytest.raises(ValueError, match="preset must be one of tuned, paper, got 'papre'; did you mean"):
         make_config("cvpo", "SafetyCarCircle-v0", preset="papre")
 
 

@@ -27,12 +27,12 @@ def line_env(**kwargs):
     return gym.wrappers.TimeLimit(LineEnv(**kwargs), T)
 
 
-def build(*, cost_limit=5.0, num_costs=1, actor=None, hidden=(32, 32), lr=3e-3, **settings):
+def build(*, cost_limit=5.0, num_costs=1, actor=None, hidden=(32, 32), lr=3e-3, device="cpu", **settings):
     torch.manual_seed(0)
-    actor = actor or GaussianActor(2, 1, hidden_sizes=hidden)
+    actor = (actor or GaussianActor(2, 1, hidden_sizes=hidden)).to(device)
     critic = EnsembleCritic(
         2, 1, num_costs=num_costs, hidden_sizes=hidden, reward_ensemble=1, cost_ensemble=1
-    )
+    ).to(device)
     return CVPOPolicy(
         actor=actor,
         actor_optim=torch.optim.Adam(actor.parameters(), lr=lr),
@@ -42,7 +42,7 @@ def build(*, cost_limit=5.0, num_costs=1, actor=None, hidden=(32, 32), lr=3e-3, 
         cost_limit=cost_limit,
         max_episode_steps=T,
         **settings,
-    )
+    ).to(device)
 
 
 def collected(policy, steps=200, num_costs=1, num_envs=4):
@@ -315,23 +315,23 @@ def test_unusable_action_spaces_are_refused(space, words):
         )
 
 
-def test_recent_step_cost_reads_the_newest_steps_of_each_environment():
-    """Also after the buffer has wrapped around, and before it is filled."""
-    policy = build()
-    for steps in (8, 40, 4 * 33):
-        buffer = CostVectorReplayBuffer(4 * 20, 4)
-        envs = DummyVectorEnv([line_env] * 4)
-        collector = CostCollector(policy, envs, buffer)
-        collector.reset()
-        costs = []
-        step = collector.env.step
-        collector.env.step = lambda *a, step=step, costs=costs: (
-            step(*a),
-            costs.append(collector.env.cost[:, 0]),
-        )[0]
-        collector.collect(n_step=steps)
-        expected = np.mean(costs[-15:])
-        assert recent_step_cost(buffer, 15) == pytest.approx([expected], rel=1e-5)
+@pytest.mark.parametrize("steps", [8, 40, 4 * 33])
+def test_recent_step_cost_reads_the_newest_steps_of_each_environment(steps):
+    """Before the buffer is filled, and after it has wrapped around."""
+    buffer = CostVectorReplayBuffer(4 * 20, 4)
+    collector = CostCollector(build(), DummyVectorEnv([line_env] * 4), buffer)
+    collector.reset()
+    costs = []
+    step = collector.env.step
+
+    def watched(*args):
+        result = step(*args)
+        costs.append(collector.env.cost[:, 0])
+        return result
+
+    collector.env.step = watched
+    collector.collect(n_step=steps)
+    assert recent_step_cost(buffer, 15) == pytest.approx([np.mean(costs[-15:])], rel=1e-5)
 
 
 def test_measured_cost_meets_the_limit_on_average():
