@@ -49,8 +49,8 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
     :param warmup_steps: environment steps with random actions at the start, without gradient steps; they
         count in the budget.
     :param cost_limit_schedule: environment steps to the limits that the policy trains with from then on, one
-        per cost; ``None`` leaves them alone. Episodes and checkpoints are judged by the limits that the policy
-        has at the start.
+        per cost; ``None`` leaves them alone. Episodes and checkpoints are judged by the limits that the
+        policy has at the start.
     :param train_seeds: seeds of the training environments' first episodes; ``None`` leaves them alone.
     :param logger: any Tianshou logger.
     :param show_progress: whether to draw the progress bar.
