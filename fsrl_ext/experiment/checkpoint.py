@@ -52,7 +52,7 @@ def save_checkpoint(
     data = {
         "fsrl_ext_checkpoint": FORMAT,
         "policy": policy.state_dict(),
-        "optimisers": {name: optim.state_dict() for name, optim in _optimisers(policy).items()},
+        "optimisers": {name: optim.state_dict() for name, optim in optimisers_of(policy).items()},
         "config": config.as_dict(),
         "spec": spec.as_dict(),
         "counters": dict(counters),
@@ -107,7 +107,7 @@ def restore(policy: BasePolicy, data: dict[str, Any], *, optimisers: bool = True
     try:
         policy.load_state_dict(data["policy"])
         if optimisers:
-            for name, optim in _optimisers(policy).items():
+            for name, optim in optimisers_of(policy).items():
                 optim.load_state_dict(data["optimisers"][name])
     except (RuntimeError, KeyError, ValueError) as error:
         first = str(error).strip().splitlines()
@@ -138,6 +138,6 @@ def load_experiment(
     return policy.eval(), config, spec
 
 
-def _optimisers(policy: BasePolicy) -> dict[str, torch.optim.Optimizer]:
+def optimisers_of(policy: BasePolicy) -> dict[str, torch.optim.Optimizer]:
     """Every optimiser that the policy holds as an attribute."""
     return {k: v for k, v in vars(policy).items() if isinstance(v, torch.optim.Optimizer)}

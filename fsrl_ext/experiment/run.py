@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -11,17 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.errors import CheckpointError, NonFiniteError
+from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.experiment import build
 from fsrl_ext.experiment.checkpoint import read_checkpoint, restore, save_checkpoint, versions
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.evaluate import checkpoint_file
 from fsrl_ext.experiment.folder import new_run_folder, write_json
 from fsrl_ext.experiment.logger import RunLogger
 from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.warm_start import start_from
 from fsrl_ext.report import plot_run
 from fsrl_ext.trainer import CostOffpolicyTrainer, Evaluation, evaluate_policy, seed_range
 
@@ -69,57 +67,12 @@ def run(
     """
     build.seed_everything(config)
     policy, spec = build.build_policy(config)
-    origin = {} if init_from is None else {"init_from": _start_from(policy, config, init_from)}
+    origin = {} if init_from is None else {"init_from": start_from(policy, config, init_from)}
     folder = new_run_folder(Path(out), config, run_name)
     start = "" if init_from is None else f", init_from={str(init_from)!r}"
     command = command or f"run(ExperimentConfig.from_dict({json.dumps(config.as_dict())}){start})"
     write_json(folder / "config.json", {"command": command, **origin, **config.as_dict()})
     return _Run(config, policy, spec, folder, command, show_progress, origin).execute()
-
-
-def _start_from(
-    policy: BasePolicy, config: ExperimentConfig, init_from: str | os.PathLike[str]
-) -> dict[str, Any]:
-    """Loads a saved policy's state into a fresh one, and returns where it came from.
-
-    :raises CheckpointError: if there is no usable checkpoint or it does not fit.
-    """
-    path = checkpoint_file(init_from)
-    data = read_checkpoint(path)
-    origin = data["config"]
-    if origin["policy"] != config.policy:
-        raise CheckpointError(
-            f"init_from {path} does not fit: it holds the policy {origin['policy']!r}, not {config.policy!r}"
-        )
-    there, here = ({k: list(v.shape) for k, v in x.items()} for x in (data["policy"], policy.state_dict()))
-    different = [name for name in here | there if here.get(name) != there.get(name)]
-    if different:
-        name = different[0]
-        raise CheckpointError(
-            f"init_from {path} does not fit: {name} has the shape {there.get(name)} there, {here.get(name)} "
-            f"here (trained on {origin['task']}, hidden_sizes {tuple(origin['training']['hidden_sizes'])})"
-        )
-    restore(policy, data, optimisers=False)
-    optimisers = {k: v for k, v in vars(policy).items() if isinstance(v, torch.optim.Optimizer)}
-    return {
-        "checkpoint": str(path),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "task": origin["task"],
-        "env_step": data["counters"]["env_step"],
-        "optimisers": [k for k, v in optimisers.items() if _take_moments(v, data["optimisers"].get(k))],
-    }
-
-
-def _take_moments(optimiser: torch.optim.Optimizer, saved: dict[str, Any] | None) -> bool:
-    """Gives an optimiser the saved moments and keeps its own settings; False if it is of another kind."""
-    own = optimiser.state_dict()
-    # The names of the settings tell Adam from SGD; the order of the parameters is the policy's.
-    kinds = [[(sorted(g), g["params"]) for g in x["param_groups"]] for x in (own, saved) if x is not None]
-    if len(kinds) < 2 or kinds[0] != kinds[1]:
-        return False
-    assert saved is not None
-    optimiser.load_state_dict({"state": saved["state"], "param_groups": own["param_groups"]})
-    return True
 
 
 class _Run:
