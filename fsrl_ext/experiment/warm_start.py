@@ -38,6 +38,7 @@ def start_from(
             f"here (trained on {origin['task']}, hidden_sizes {tuple(origin['training']['hidden_sizes'])})"
         )
     restore(policy, data, optimisers=False)
+    saved = data["optimisers"]
     return {
         "checkpoint": str(path),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
