@@ -44,9 +44,7 @@ def start_from(
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "task": origin["task"],
         "env_step": data["counters"]["env_step"],
-        "optimisers": [
-            k for k, v in optimisers_of(policy).items() if _take_moments(v, data["optimisers"].get(k))
-        ],
+        "optimisers": [k for k, v in optimisers_of(policy).items() if _take_moments(v, saved.get(k))],
     }
 
 
