@@ -20,7 +20,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_samples": 32,
             "mstep_iterations": 6,
             "threshold": "paper",
-            "cost_level": "critic",
+            "cost_calibration": 0.0,
             "gamma": 0.99,
             "estimation_step": 1,
             "actor_lr": 2e-3,

@@ -63,9 +63,9 @@ class CVPOConfig:
     """How the cost limit becomes a discounted threshold: see ``functional.returns.cost_threshold``."""
     solver: Literal["exact", "slsqp"] = "exact"
     """E-step: solved exactly, or loosely by SciPy as in the authors' code."""
-    cost_level: Literal["measured", "critic"] = "critic"
-    """How the E-step knows the present level of cost: from the episodes collected last, with the critic for
-    changes only, or from the critic alone (the paper)."""
+    cost_calibration: float = 0.0
+    """E-step: how far, for each collect cycle, the threshold follows the measured bias of the cost critics; 0
+    trusts the critics (the paper), 1 the last episodes alone."""
     multiplier_max: float | None = None
     """E-step: cap of the cost multipliers, for an elastic constraint; ``None`` for an exact one."""
     kl_bound_mean: float = 0.01
@@ -101,13 +101,14 @@ class CVPOConfig:
             choices={
                 "threshold": get_args(ThresholdUnit),
                 "solver": ("exact", "slsqp"),
-                "cost_level": ("measured", "critic"),
                 "old_policy": ("frozen", "polyak"),
                 "cost_reduction": get_args(CostReduction),
             },
         )
         if not 0.0 < self.gamma < 1.0:
             raise ValueError(f"gamma must be in (0, 1) because time limits bootstrap, got {self.gamma}")
+        if not 0.0 <= self.cost_calibration <= 1.0:
+            raise ValueError(f"cost_calibration must be in [0, 1], got {self.cost_calibration}")
         if self.multiplier_max is not None and not self.multiplier_max >= 0:
             raise ValueError(f"multiplier_max must be None or >= 0, got {self.multiplier_max}")
         if self.multiplier_max is not None and self.solver == "slsqp":
@@ -172,14 +173,17 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         self.old_actor = deepcopy(actor).requires_grad_(False).eval()
         self.target_critic = deepcopy(critic).requires_grad_(False).eval()
         self.max_episode_steps = max_episode_steps
-        # In the state dict, so that they survive saving and loading; the other two only follow the device.
+        # kl_multipliers and cost_bias survive saving and loading, the others only follow the device.
         self.kl_multipliers: Tensor
         self.cost_threshold: Tensor
+        self.cost_bias: Tensor
         self.measured_cost: Tensor
         self.register_buffer("kl_multipliers", torch.zeros(2))
         self.register_buffer("cost_threshold", torch.zeros(0), persistent=False)
         self.cost_limit = cost_limit
+        self.register_buffer("cost_bias", torch.zeros_like(self.cost_threshold))
         self.register_buffer("measured_cost", torch.zeros_like(self.cost_threshold), persistent=False)
+        self._predicted_cost: Tensor | None = None
         self._acted_since_update = True
         self._last_solution: EStepSolution | None = None
 
@@ -240,8 +244,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
     ) -> RolloutBatchProtocol:
         """Adds ``batch.returns [B, S]``: n-step targets of reward and costs."""
         if self._acted_since_update:
-            costs = self.max_episode_steps * recent_step_cost(buffer, self.max_episode_steps)
-            self.measured_cost = self._discounted(costs.tolist())
+            self._measure_cost(buffer)
         batch.returns = nstep_returns(
             buffer,
             indices,
@@ -251,6 +254,14 @@ class CVPOPolicy(BasePolicy[MetricStats]):
             device=self.kl_multipliers.device,
         )
         return batch
+
+    def _measure_cost(self, buffer: ReplayBuffer) -> None:
+        """Compares the newest episodes' cost with what the critics said, both in the critics' unit."""
+        costs = self.max_episode_steps * recent_step_cost(buffer, self.max_episode_steps)
+        self.measured_cost = self._discounted(costs.tolist())
+        if self._predicted_cost is not None:
+            bias = self.measured_cost - self._predicted_cost
+            self.cost_bias.lerp_(bias, self.config.cost_calibration)
 
     def _next_state_values(self, obs: Tensor) -> Tensor:
         """Values ``[B, S]`` of states under the old policy, from the target critics and one action each."""
@@ -313,10 +324,8 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         """Raw actions ``[B, N, A]`` of the old policy and the weights that the constraint allows."""
         actions = sample_actions(mean, scale, self.config.num_samples)
         q_reward, q_cost = self._reduce(self.target_critic(obs, self._executed(actions)))
-        threshold = self.cost_threshold
-        if self.config.cost_level == "measured":
-            # The allowed change of the cost, J_c(new) - J_c(old) = E[A_c], counted from the critic's level.
-            threshold = threshold - self.measured_cost + q_cost.mean((1, 2))
+        threshold = self.cost_threshold - self.cost_bias
+        self._predicted_cost = q_cost.double().mean((1, 2))
         if self.config.solver == "slsqp":
             self._last_solution = solve_dual_slsqp(
                 q_reward,
@@ -382,6 +391,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         metrics |= self._per_cost("estep/expected_cost", solution.expected_cost)
         metrics |= self._per_cost("estep/multiplier", solution.multipliers)
         metrics |= self._per_cost("estep/measured_cost", self.measured_cost)
+        metrics |= self._per_cost("estep/cost_bias", self.cost_bias)
         return metrics | self._per_cost("estep/cost_threshold", self.cost_threshold)
 
     @staticmethod
