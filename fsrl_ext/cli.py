@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import warnings
@@ -24,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, ImportError, FloatingPointError) as error:
         print(f"fsrl-ext: {error}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError) else 2
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; nothing more is written, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("fsrl-ext: interrupted", file=sys.stderr)
         return 130

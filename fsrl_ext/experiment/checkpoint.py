@@ -132,7 +132,13 @@ def load_experiment(
     file = Path(path)
     data = read_checkpoint(file / "checkpoints" / "best.pt" if file.is_dir() else file)
     settings = data["config"] | ({} if device is None else {"device": device})
-    config, spec = ExperimentConfig.from_dict(settings), TaskSpec.from_dict(data["spec"])
+    try:
+        config, spec = ExperimentConfig.from_dict(settings), TaskSpec.from_dict(data["spec"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{file} was written by fsrl_ext {data['versions']['fsrl_ext']} with settings that this version "
+            f"does not have ({error})"
+        ) from error
     policy = policy_entry(config.policy).build(config, spec)
     restore(policy, data)
     return policy.eval(), config, spec

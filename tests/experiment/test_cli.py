@@ -27,6 +27,15 @@ def test_list_prints_tasks_and_policies_and_nothing_else():
         assert any(line.startswith(name) for line in out.stdout.splitlines()), name
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    out = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {' '.join(COMMAND)} list | head -n 1"],
+        capture_output=True,
+        text=True,
+    )
+    assert (out.returncode, out.stderr) == (0, "")
+
+
 def test_train_ends_with_a_table_and_the_folder(tmp_path):
     out = cli("train", "cvpo", "SafetyBallCircle-v0", "--cost-limit", "10", "--out", str(tmp_path), *TINY)
     assert out.returncode == 0, out.stderr
@@ -86,6 +95,8 @@ def test_interrupt_ends_cleanly(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A test run in a shell's background is told to ignore the interrupt, and so would its children be.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     best = tmp_path / "SafetyBallCircle-v0-cvpo-seed0-1" / "checkpoints" / "best.pt"
     for _ in range(600):

@@ -158,6 +158,15 @@ def test_damaged_checkpoints_are_refused_or_equal(done, tmp_path):
     assert all(len(message.splitlines()) == 1 for message in refused)
 
 
+def test_settings_of_another_version_get_one_clear_line(done, tmp_path):
+    data = torch.load(done.folder / "checkpoints" / "best.pt", weights_only=True)
+    data["config"]["policy_config"]["forgotten"] = 1.0
+    torch.save(data, tmp_path / "old.pt")
+    with pytest.raises(CheckpointError, match=r"settings that this version does not have.*forgotten") as info:
+        load_policy(tmp_path / "old.pt")
+    assert len(str(info.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
 def test_foreign_files_get_one_clear_line(tmp_path, content):
     path = tmp_path / "foreign.pt"
