@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.errors import NonFiniteError
@@ -129,8 +130,10 @@ class _Run:
             except KeyboardInterrupt:
                 status = "interrupted"
             except NonFiniteError:
-                # Losses are checked before a step is taken, so the parameters are the last good ones.
-                self._save(self.last_path)
+                # Losses are checked before a step is taken, so these are the last good parameters, unless a
+                # finite loss had a gradient that was not: then last.pt stays that of the last selection.
+                if all(bool(torch.isfinite(value).all()) for value in self.policy.state_dict().values()):
+                    self._save(self.last_path)
                 raise
             self._save(self.last_path)
             if not self.best_path.exists():

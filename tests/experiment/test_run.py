@@ -243,6 +243,26 @@ def test_nan_stops_the_run_with_the_last_good_policy(tmp_path):
     assert not (tmp_path / "nan" / "result.json").exists()
 
 
+def test_poisoned_parameters_never_replace_the_last_good_ones(tmp_path, monkeypatch):
+    from fsrl_ext.policy import CVPOPolicy
+
+    learn, calls = CVPOPolicy.learn, []
+
+    def poisoned(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 100:
+            with torch.no_grad():
+                self.critic.nets[0].bias[0] = float("nan")
+        return learn(self, *args, **kwargs)
+
+    monkeypatch.setattr(CVPOPolicy, "learn", poisoned)
+    with pytest.raises(NonFiniteError, match=r"critic loss is nan.*gradient step 100, environment step"):
+        run(small(), out=tmp_path, run_name="poisoned", show_progress=False)
+    data = read_checkpoint(tmp_path / "poisoned" / "checkpoints" / "last.pt")
+    assert data["counters"]["env_step"] == 400
+    assert all(torch.isfinite(v).all() for v in data["policy"].values())
+
+
 def test_early_ends_are_warned_about_once(tmp_path):
     with pytest.warns(UserWarning, match="ToyEarlyEnd-v0 can end before the time limit") as caught:
         run(small("ToyEarlyEnd-v0", steps=160, selections=1), out=tmp_path, show_progress=False)
