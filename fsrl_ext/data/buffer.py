@@ -222,6 +222,31 @@ class CostVectorReplayBuffer(VectorReplayBuffer):
         ids = np.arange(self.buffer_num) if buffer_ids is None else buffer_ids
         return super().add(storable(batch, self.num_costs, ids), ids)
 
+    def sample_indices(self, batch_size: int | None) -> np.ndarray:
+        """Places of ``batch_size`` transitions drawn uniformly, with replacement, from all that are stored.
+
+        Tianshou draws a sub-buffer for each first and then from each sub-buffer in turn, which takes
+        several times as long; ``0`` and ``None`` mean what they mean there.
+        """
+        if not batch_size or batch_size < 0 or (self._sample_avail and self.stack_num > 1):
+            return super().sample_indices(batch_size)
+        ends = self._lengths.cumsum()
+        drawn = self._random_state.randint(ends[-1], size=batch_size)
+        owner = ends.searchsorted(drawn, side="right")
+        # A sub-buffer's data start at its first place, whether it has wrapped around or not.
+        return drawn + (self._offset - ends + self._lengths)[owner]
+
+    def __getitem__(self, index: Any) -> RolloutBatchProtocol:
+        """As Tianshou's, in a third of its time for an array of places without frame stacks."""
+        if not isinstance(index, np.ndarray) or self.stack_num > 1 or not self._save_obs_next:
+            return super().__getitem__(index)
+        batch = Batch()
+        for key in ("info", "policy"):
+            batch.__dict__[key] = Batch()
+        for key, value in self._meta.__dict__.items():
+            batch.__dict__[key] = value[index]
+        return cast(RolloutBatchProtocol, batch)
+
     def close_episodes(self) -> np.ndarray:
         """Close the open episode of every sub-buffer, see :class:`CostReplayBuffer`.
 

@@ -10,6 +10,7 @@ Dimension letters: ``B`` batch, ``N`` sampled actions, ``A`` action. A Gaussian 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -98,6 +99,104 @@ def weighted_log_likelihood(
     log_prob = gaussian_log_prob(mean, scale_old, actions)
     log_prob = log_prob + gaussian_log_prob(mean_old, scale, actions)
     return (weights * log_prob).sum(-1).mean()
+
+
+class WeightedMoments(NamedTuple):
+    """All that the M-step's likelihood needs of the weighted samples; differences are to the old mean."""
+
+    first: Tensor
+    """``[B, A]`` weighted mean of the differences."""
+    second: Tensor
+    """Weighted mean of their squares ``[B, A]`` (diagonal) or outer products ``[B, A, A]`` (full)."""
+
+
+def weighted_moments(
+    weights: Tensor, actions: Tensor, mean_old: Tensor, scale_old: Tensor
+) -> WeightedMoments:
+    """Moments of actions ``[B, N, A]`` under weights ``[B, N]`` whose rows sum to one."""
+    difference = actions - mean_old.unsqueeze(-2)
+    row = weights.unsqueeze(-2)
+    first = (row @ difference).squeeze(-2)
+    if is_full_covariance(mean_old, scale_old):
+        return WeightedMoments(first, (difference.mT * row) @ difference)
+    return WeightedMoments(first, (row @ difference.square()).squeeze(-2))
+
+
+class MStepLoss(NamedTuple):
+    """The M-step's loss and its gradients at the actor's output."""
+
+    loss: Tensor
+    """0-dim."""
+    grad_mean: Tensor
+    """``[B, A]``."""
+    grad_scale: Tensor
+    """``[B, A]`` or ``[B, A, A]``."""
+
+
+def mstep_loss(
+    moments: WeightedMoments,
+    mean_old: Tensor,
+    scale_old: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    *,
+    kl: Tensor,
+    kl_bound: Tensor,
+    multipliers: Tensor,
+) -> MStepLoss:
+    r"""``-likelihood + sum_k multipliers_k (kl_k - kl_bound_k)`` with its gradients.
+
+    The likelihood is :func:`weighted_log_likelihood`, written through the samples' moments: the cost of an
+    M-step iteration does not depend on the number of samples. Diagonal gradients are in closed form, those
+    of a Cholesky factor come from automatic differentiation of ``[B, A, A]`` tensors.
+
+    :param kl: ``[2]`` from :func:`decoupled_kl`; likewise ``kl_bound`` and ``multipliers``.
+    """
+    penalty = multipliers @ (kl - kl_bound)
+    if is_full_covariance(mean, scale):
+        return _full_mstep_loss(moments, mean_old, scale_old, mean, scale, penalty, multipliers)
+    batch, dim = mean.shape
+    shift = mean - mean_old
+    precision_old = scale_old.square().reciprocal()
+    variance = scale.square()
+    # E_w (a - mean)^2 = second - 2 shift first + shift^2
+    squares = (moments.second - 2.0 * shift * moments.first + shift.square()) * precision_old
+    spread = moments.second / variance
+    log_dets = (scale * scale_old).log()
+    loss = (0.5 * (squares + spread) + log_dets).sum() / batch + dim * _LOG_2PI + penalty
+    grad_mean = ((1.0 + multipliers[0]) * shift - moments.first) * (precision_old / batch)
+    pull = (moments.second + multipliers[1] * scale_old.square()) / variance
+    grad_scale = ((1.0 + multipliers[1]) - pull) / (batch * scale)
+    return MStepLoss(loss, grad_mean, grad_scale)
+
+
+@torch.enable_grad()
+def _full_mstep_loss(
+    moments: WeightedMoments,
+    mean_old: Tensor,
+    scale_old: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    penalty: Tensor,
+    multipliers: Tensor,
+) -> MStepLoss:
+    mean, scale = mean.detach().requires_grad_(), scale.detach().requires_grad_()
+    shift = (mean - mean_old).unsqueeze(-1)
+    first = moments.first.unsqueeze(-1)
+    centred = moments.second - shift @ first.mT - first @ shift.mT + shift @ shift.mT
+    log_dets = _log_det_scale(mean, scale) + _log_det_scale(mean_old, scale_old)
+    squares = _mahalanobis_trace(scale_old, centred) + _mahalanobis_trace(scale, moments.second)
+    loss = (0.5 * squares + log_dets).mean() + mean.shape[-1] * _LOG_2PI
+    constraint = multipliers @ torch.stack(decoupled_kl(mean_old, scale_old, mean, scale))
+    grad_mean, grad_scale = torch.autograd.grad(loss + constraint, (mean, scale))
+    return MStepLoss(loss.detach() + penalty, grad_mean, grad_scale)
+
+
+def _mahalanobis_trace(scale: Tensor, second: Tensor) -> Tensor:
+    """``tr (L L^T)^-1 M`` ``[B]`` for a symmetric M ``[B, A, A]``."""
+    half = torch.linalg.solve_triangular(scale, second, upper=False)
+    whole = torch.linalg.solve_triangular(scale, half.mT, upper=False)
+    return whole.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
 def update_kl_multipliers(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from tianshou.utils.net.common import MLP
 from torch import Tensor, nn
+from torch.nn.functional import linear, relu
 
 Covariance = Literal["diagonal", "full"]
 
@@ -50,36 +51,36 @@ class GaussianActor(nn.Module):
         self.act_dim = act_dim
         self.covariance = covariance
         self.log_std_range = (math.log(std_range[0]), math.log(std_range[1]))
-        self.body = MLP(obs_dim, hidden_sizes=tuple(hidden_sizes))
-        width = self.body.output_dim
-        self.mean_head = nn.Linear(width, act_dim)
-        self.scale_head = nn.Linear(width, act_dim)
+        sizes = [obs_dim, *hidden_sizes]
+        self.body = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
+        # One last layer for means, logarithms of standard deviations, and what lies below the diagonal.
+        num_lower = act_dim * (act_dim - 1) // 2 if covariance == "full" else 0
+        self.head = nn.Linear(sizes[-1], 2 * act_dim + num_lower)
         if covariance == "full":
-            self.lower_head = nn.Linear(width, act_dim * (act_dim - 1) // 2)
             self.lower_index: Tensor
             self.register_buffer("lower_index", torch.tril_indices(act_dim, act_dim, -1))
-        # Small last layers: an untrained actor acts alike in every state, near the middle of the box.
+        # Small last layer: an untrained actor acts alike in every state, near the middle of the box.
         with torch.no_grad():
-            for head in self.children():
-                if isinstance(head, nn.Linear):
-                    head.weight.mul_(0.1)
-                    head.bias.zero_()
-            self.scale_head.bias.fill_(math.log(initial_std))
+            self.head.weight.mul_(0.1)
+            self.head.bias.zero_()
+            self.head.bias[act_dim : 2 * act_dim].fill_(math.log(initial_std))
 
     def forward(
         self, obs: np.ndarray | Tensor, state: Any = None, info: Any = None
     ) -> tuple[tuple[Tensor, Tensor], Any]:
         """Mean ``[B, A]`` and scale of the actions for observations ``[B, O]``."""
-        weight = self.mean_head.weight
-        obs = torch.as_tensor(obs, dtype=weight.dtype, device=weight.device)
-        hidden = self.body(obs.flatten(1))
-        mean = torch.tanh(self.mean_head(hidden))
-        std = self.scale_head(hidden).clamp(*self.log_std_range).exp()
+        weight = self.head.weight
+        hidden = torch.as_tensor(obs, dtype=weight.dtype, device=weight.device).flatten(1)
+        for layer in self.body:
+            hidden = relu(linear(hidden, layer.weight, layer.bias), inplace=True)
+        out = linear(hidden, weight, self.head.bias)
+        mean, log_std, lower = out.tensor_split((self.act_dim, 2 * self.act_dim), dim=1)
+        mean, std = torch.tanh(mean), log_std.clamp(*self.log_std_range).exp()
         if self.covariance == "diagonal":
             return (mean, std), state
         scale = torch.diag_embed(std)
         rows, columns = self.lower_index
         # The factor's rows are scaled by the standard deviations, so correlations start at zero and
         # keep their meaning when the deviations shrink.
-        scale[:, rows, columns] = self.lower_head(hidden) * std[:, rows]
+        scale[:, rows, columns] = lower * std[:, rows]
         return (mean, scale), state

@@ -1,21 +1,16 @@
-"""What the policies share: checks, n-step targets from a buffer, Polyak averages, statistics."""
+"""What the policies share: checks and Polyak averages."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
-from tianshou.data import ReplayBuffer, ReplayBufferManager
-from tianshou.policy.base import TrainingStats
-from torch import Tensor, nn
+from torch import Tensor
 
 from fsrl_ext.errors import NonFiniteError
-from fsrl_ext.functional.returns import nstep_targets
 
 
 def check_fields(
@@ -65,74 +60,28 @@ def check_finite(loss: Tensor, name: str) -> None:
         raise NonFiniteError(f"{name} is {loss.item()}; the parameters were left as they were")
 
 
+def check_all_finite(values: Tensor, names: Sequence[str]) -> None:
+    """:raises NonFiniteError: naming the first of the values ``[len(names)]`` that is NaN or infinite."""
+    for name, value in zip(names, values.tolist(), strict=True):
+        if not math.isfinite(value):
+            raise NonFiniteError(f"{name} is {value}; the parameters were left as they were")
+
+
+def clear_gradients(parameters: Sequence[Tensor]) -> None:
+    """What ``optimizer.zero_grad()`` does, in a fifth of its time."""
+    for parameter in parameters:
+        parameter.grad = None
+
+
 @torch.no_grad()
-def polyak_update(target: nn.Module, source: nn.Module, tau: float) -> None:
+def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> None:
+    """Scales all gradients so that their joint norm is at most ``max_norm``; the host does not wait."""
+    gradients = [x.grad for x in parameters if x.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+
+
+@torch.no_grad()
+def polyak_update(target: Sequence[Tensor], source: Sequence[Tensor], tau: float) -> None:
     """Moves the target's parameters by ``tau`` towards the source's."""
-    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
-
-
-@torch.no_grad()
-def nstep_returns(
-    buffer: ReplayBuffer,
-    indices: np.ndarray,
-    next_state_values: Callable[[Tensor], Tensor],
-    *,
-    gamma: float,
-    num_steps: int,
-    device: torch.device,
-) -> Tensor:
-    """n-step targets ``[B, S]`` of reward and all costs for transitions of a cost-aware buffer.
-
-    Windows end at the end of an episode and at the newest stored step; a terminal state stops
-    bootstrapping for reward and costs alike, a time limit does not.
-
-    :param indices: ``[B]`` places in the buffer.
-    :param next_state_values: observations ``[B, O]`` to values ``[B, S]``.
-    """
-    window = [np.asarray(indices)]
-    alive = [np.ones(len(indices), dtype=bool)]
-    for _ in range(num_steps - 1):
-        following = buffer.next(window[-1])
-        # next() stays where it is at the end of an episode and of the data.
-        alive.append(alive[-1] & (following != window[-1]))
-        window.append(following)
-    stacked, last = np.stack(window), window[-1]
-    rewards = buffer.rew[stacked].astype(np.float32)[..., None]
-    signals = np.concatenate([rewards, buffer.cost[stacked]], axis=-1)
-    next_obs = torch.as_tensor(buffer.obs_next[last], dtype=torch.float32, device=device)
-    return nstep_targets(
-        torch.as_tensor(signals, device=device),
-        torch.as_tensor(np.stack(alive), device=device),
-        torch.as_tensor(buffer.terminated[last], device=device),
-        next_state_values(next_obs),
-        gamma,
-    )
-
-
-def recent_step_cost(buffer: ReplayBuffer, window: int) -> np.ndarray:
-    """Mean cost of a step ``[C]`` over the newest ``window`` stored steps of each environment."""
-    parts = buffer.buffers if isinstance(buffer, ReplayBufferManager) else [buffer]
-    recent = [
-        start + (part.last_index[0] - np.arange(min(window, len(part)))) % part.maxsize
-        for start, part in zip(buffer.subbuffer_edges[:-1], parts, strict=True)
-    ]
-    return buffer.cost[np.concatenate(recent)].mean(axis=0)
-
-
-@dataclass(kw_only=True)
-class MetricStats(TrainingStats):
-    """Training statistics as one flat mapping from name to number."""
-
-    metrics: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def from_tensors(cls, metrics: Mapping[str, Tensor | float]) -> MetricStats:
-        """Reads all tensors back at once, so that a device is waited for a single time."""
-        tensors = {k: v.detach().double() for k, v in metrics.items() if isinstance(v, Tensor)}
-        values = torch.stack(list(tensors.values())).tolist() if tensors else []
-        numbers = {k: float(v) for k, v in metrics.items() if not isinstance(v, Tensor)}
-        return cls(metrics=numbers | dict(zip(tensors, values, strict=True)))
-
-    def get_loss_stats_dict(self) -> dict[str, float]:
-        """What Tianshou's trainers average and log."""
-        return dict(self.metrics)
+    torch._foreach_lerp_(target, source, tau)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -21,98 +20,32 @@ from tianshou.policy import BasePolicy
 from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
-from fsrl_ext.functional.estep import EStepSolution, solve_dual
+from fsrl_ext.functional.estep import EStepSolution, Status, solve_dual
 from fsrl_ext.functional.estep_slsqp import solve_dual_slsqp
 from fsrl_ext.functional.mstep import (
+    WeightedMoments,
     decoupled_kl,
     is_full_covariance,
+    mstep_loss,
     sample_actions,
     update_kl_multipliers,
-    weighted_log_likelihood,
+    weighted_moments,
 )
-from fsrl_ext.functional.returns import ThresholdUnit, as_cost_limits, cost_threshold
-from fsrl_ext.net.critic import CostReduction, QValues, reduce_cost, reduce_reward
+from fsrl_ext.functional.returns import as_cost_limits, cost_threshold
+from fsrl_ext.net.critic import QValues, reduce_cost, reduce_reward
 from fsrl_ext.policy.common import (
-    MetricStats,
-    check_fields,
+    check_all_finite,
     check_finite,
     check_normalised_box,
-    nstep_returns,
+    clear_gradients,
+    clip_gradients,
     polyak_update,
-    recent_step_cost,
 )
-
-ESTEP_STATUSES = ("slack", "active", "infeasible", "flat", "saturated")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CVPOConfig:
-    """Settings of :class:`CVPOPolicy`. The defaults are the tuned ones; see ``docs/algorithms/cvpo.md``."""
-
-    gamma: float = 0.97
-    """Discount factor of reward and costs, in (0, 1)."""
-    tau: float = 0.05
-    """Polyak rate of the target critics, in (0, 1]."""
-    estimation_step: int = 2
-    """Steps of the n-step targets."""
-    kl_bound: float = 0.05
-    """E-step: bound on the mean KL divergence between the reweighted and the old policy, in nats."""
-    num_samples: int = 16
-    """E-step: actions sampled for each state."""
-    threshold: ThresholdUnit = "paper"
-    """How the cost limit becomes a discounted threshold: see ``functional.returns.cost_threshold``."""
-    solver: Literal["exact", "slsqp"] = "exact"
-    """E-step: solved exactly, or loosely by SciPy as in the authors' code."""
-    cost_calibration: float = 0.0
-    """E-step: how far, for each collect cycle, the threshold follows the measured bias of the cost critics; 0
-    trusts the critics (the paper), 1 the last episodes alone."""
-    multiplier_max: float | None = None
-    """E-step: cap of the cost multipliers, for an elastic constraint; ``None`` for an exact one."""
-    kl_bound_mean: float = 0.01
-    """M-step: bound on the KL divergence that the mean's change causes."""
-    kl_bound_scale: float = 1e-3
-    """M-step: bound on the KL divergence that the covariance's change causes."""
-    kl_multiplier_lr: float = 0.01
-    """M-step: ascent rate of the KL multipliers, per relative violation of their bound."""
-    kl_multiplier_max: float = 10.0
-    """M-step: largest KL multiplier."""
-    mstep_iterations: int = 1
-    """M-step: optimiser steps for each E-step."""
-    max_grad_norm: float = 40.0
-    """M-step: the actor's gradient is clipped to this norm."""
-    old_policy: Literal["frozen", "polyak"] = "frozen"
-    """What actions are sampled from: a copy frozen for each collect cycle, or a moving average."""
-    old_policy_tau: float = 0.005
-    """Rate of the moving average, in (0, 1]; unused with a frozen copy."""
-    cost_reduction: CostReduction = "mean"
-    """How an ensemble of cost critics becomes one estimate."""
-    ucb_scale: float = 1.0
-    """Standard deviations added by ``cost_reduction="ucb"``."""
-    deterministic_eval: bool = True
-    """Act with the mean outside training steps."""
-
-    def __post_init__(self) -> None:
-        check_fields(
-            self,
-            positive=("kl_bound", "kl_bound_mean", "kl_bound_scale", "max_grad_norm"),
-            non_negative=("kl_multiplier_lr", "kl_multiplier_max", "ucb_scale"),
-            unit_interval=("tau", "old_policy_tau"),
-            at_least_one=("estimation_step", "num_samples", "mstep_iterations"),
-            choices={
-                "threshold": get_args(ThresholdUnit),
-                "solver": ("exact", "slsqp"),
-                "old_policy": ("frozen", "polyak"),
-                "cost_reduction": get_args(CostReduction),
-            },
-        )
-        if not 0.0 < self.gamma < 1.0:
-            raise ValueError(f"gamma must be in (0, 1) because time limits bootstrap, got {self.gamma}")
-        if not 0.0 <= self.cost_calibration <= 1.0:
-            raise ValueError(f"cost_calibration must be in [0, 1], got {self.cost_calibration}")
-        if self.multiplier_max is not None and not self.multiplier_max >= 0:
-            raise ValueError(f"multiplier_max must be None or >= 0, got {self.multiplier_max}")
-        if self.multiplier_max is not None and self.solver == "slsqp":
-            raise ValueError(f"multiplier_max must be None with solver='slsqp', got {self.multiplier_max}")
+from fsrl_ext.policy.critic_losses import critic_losses
+from fsrl_ext.policy.cvpo_config import CVPOConfig
+from fsrl_ext.policy.metrics import MetricStats, per_cost
+from fsrl_ext.policy.replay import NewData, nstep_returns, nstep_window, recent_step_cost
+from fsrl_ext.policy.transfer import to_device, to_host
 
 
 class CVPOPolicy(BasePolicy[MetricStats]):
@@ -172,18 +105,26 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         self.critic_optim = critic_optim
         self.old_actor = deepcopy(actor).requires_grad_(False).eval()
         self.target_critic = deepcopy(critic).requires_grad_(False).eval()
+        # Walking through the modules at every gradient step would take a fiftieth of it.
+        self._actor_parameters = list(self.actor.parameters())
+        self._old_parameters = list(self.old_actor.parameters())
+        self._critic_parameters = list(self.critic.parameters())
+        self._target_parameters = list(self.target_critic.parameters())
         self.max_episode_steps = max_episode_steps
-        # kl_multipliers and cost_bias survive saving and loading, the others only follow the device.
+        # kl_multipliers and cost_bias survive saving and loading.
         self.kl_multipliers: Tensor
-        self.cost_threshold: Tensor
+        self.kl_bounds: Tensor
         self.cost_bias: Tensor
-        self.measured_cost: Tensor
         self.register_buffer("kl_multipliers", torch.zeros(2))
-        self.register_buffer("cost_threshold", torch.zeros(0), persistent=False)
+        bounds = torch.tensor([self.config.kl_bound_mean, self.config.kl_bound_scale])
+        self.register_buffer("kl_bounds", bounds, persistent=False)
         self.cost_limit = cost_limit
         self.register_buffer("cost_bias", torch.zeros_like(self.cost_threshold))
-        self.register_buffer("measured_cost", torch.zeros_like(self.cost_threshold), persistent=False)
+        # The host's own: the E-step is solved there.
+        self.measured_cost = torch.zeros_like(self.cost_threshold)
+        self._host_bias = torch.zeros_like(self.cost_threshold)
         self._predicted_cost: Tensor | None = None
+        self._new_data = NewData()
         self._acted_since_update = True
         self._last_solution: EStepSolution | None = None
 
@@ -196,7 +137,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
     def cost_limit(self, value: float | Sequence[float]) -> None:
         limits = as_cost_limits(value)
         self._cost_limit = limits
-        self.cost_threshold = self._discounted(limits)
+        self.cost_threshold = self._discounted(limits) * (1.0 - self.config.cost_margin)
 
     def _discounted(self, episode_costs: Sequence[float]) -> Tensor:
         """Undiscounted episode costs ``[C]`` in the unit of the cost critics, ``[C]`` float64."""
@@ -209,7 +150,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
             )
             for cost in episode_costs
         ]
-        return torch.tensor(thresholds, dtype=torch.float64, device=self.kl_multipliers.device)
+        return torch.tensor(thresholds, dtype=torch.float64)
 
     def train(self, mode: bool = True) -> Self:
         """Sets actor and critic to training mode; the old and the target networks always evaluate.
@@ -239,36 +180,43 @@ class CVPOPolicy(BasePolicy[MetricStats]):
             act = sample_actions(mean, scale, 1).squeeze(1)
         return Batch(act=act, state=state)
 
+    @torch.no_grad()
     def process_fn(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> RolloutBatchProtocol:
-        """Adds ``batch.returns [B, S]``: n-step targets of reward and costs."""
-        if self._acted_since_update:
-            self._measure_cost(buffer)
-        batch.returns = nstep_returns(
-            buffer,
-            indices,
-            self._next_state_values,
-            gamma=self.config.gamma,
-            num_steps=self.config.estimation_step,
-            device=self.kl_multipliers.device,
-        )
+        """Adds what the old policy says of the batch, and ``batch.returns [B, S]``: n-step targets.
+
+        Targets are of reward and costs, with the old policy's actions and the target critics. ``batch.obs``
+        and ``batch.act`` become tensors; ``batch.old_mean`` and ``batch.old_scale`` are the old policy there.
+        """
+        # A cycle may also have been collected by a copy of this policy elsewhere.
+        if self._new_data.arrived(buffer) or self._acted_since_update:
+            self._begin_cycle(buffer)
+        device = self.kl_multipliers.device
+        window = nstep_window(buffer, indices, self.config.estimation_step)
+        batch.obs = to_device(batch.obs, device)
+        batch.act = to_device(batch.act, device)
+        next_obs = to_device(buffer.obs_next[window.last], device)
+        # One pass of the old actor for both sets of states.
+        mean, scale = self.old_actor(torch.cat([batch.obs, next_obs]))[0]
+        (batch.old_mean, next_mean), (batch.old_scale, next_scale) = mean.chunk(2), scale.chunk(2)
+        next_act = sample_actions(next_mean, next_scale, 1).squeeze(1)
+        q_reward, q_cost = self._reduce(self.target_critic(next_obs, self._executed(next_act)))
+        bootstrap = torch.cat([q_reward[:, None], q_cost.T], dim=1)
+        batch.returns = nstep_returns(buffer, window, bootstrap, gamma=self.config.gamma)
         return batch
 
-    def _measure_cost(self, buffer: ReplayBuffer) -> None:
-        """Compares the newest episodes' cost with what the critics said, both in the critics' unit."""
+    def _begin_cycle(self, buffer: ReplayBuffer) -> None:
+        """After new data: measures what they cost and takes the actor as the new old policy."""
+        self._acted_since_update = False
         costs = self.max_episode_steps * recent_step_cost(buffer, self.max_episode_steps)
         self.measured_cost = self._discounted(costs.tolist())
         if self._predicted_cost is not None:
             bias = self.measured_cost - self._predicted_cost
-            self.cost_bias.lerp_(bias, self.config.cost_calibration)
-
-    def _next_state_values(self, obs: Tensor) -> Tensor:
-        """Values ``[B, S]`` of states under the old policy, from the target critics and one action each."""
-        mean, scale = self.old_actor(obs)[0]
-        act = sample_actions(mean, scale, 1).squeeze(1)
-        q_reward, q_cost = self._reduce(self.target_critic(obs, self._executed(act)))
-        return torch.cat([q_reward[:, None], q_cost.T], dim=1)
+            self.cost_bias.lerp_(bias.to(self.cost_bias.device), self.config.cost_calibration)
+        self._host_bias = self.cost_bias.cpu()
+        if self.config.old_policy == "frozen":
+            self.old_actor.load_state_dict(self.actor.state_dict())
 
     @staticmethod
     def _executed(act: Tensor) -> Tensor:
@@ -282,50 +230,39 @@ class CVPOPolicy(BasePolicy[MetricStats]):
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
         """One gradient step of the critics, one exact E-step, one M-step.
 
-        :raises NonFiniteError: if a loss is not finite; the parameters it would have changed stay.
+        On an accelerator the host waits once: for the sampled actions' Q-values and the losses' finiteness.
+
+        :raises NonFiniteError: if a loss or the actor's output is not finite; no parameter has changed then.
         """
-        device = self.kl_multipliers.device
-        obs = torch.as_tensor(batch.obs, dtype=torch.float32, device=device)
-        act = torch.as_tensor(batch.act, dtype=torch.float32, device=device)
-        if self._acted_since_update and self.config.old_policy == "frozen":
-            self.old_actor.load_state_dict(self.actor.state_dict())
-        self._acted_since_update = False
+        obs, old_mean, old_scale = batch.obs, batch.old_mean, batch.old_scale
+        critic_loss = critic_losses(self.critic(obs, self._executed(batch.act)), batch.returns)
+        mean, scale = self.actor(obs)[0]
+        actions = sample_actions(old_mean, old_scale, self.config.num_samples)
+        with torch.no_grad():
+            q_reward, q_cost = self._reduce(self.target_critic(obs, self._executed(actions)))
+            checks = torch.stack([critic_loss.total, mean.sum(), scale.sum()])
+        q_reward, q_cost, checks = to_host(q_reward, q_cost, checks)
+        check_all_finite(checks, ("critic loss", "actor's mean", "actor's scale"))
+        solution = self._estep(q_reward, q_cost)
 
-        metrics = self._update_critics(obs, act, batch.returns)
-        old = self.old_actor(obs)[0]
-        actions, solution = self._estep(obs, *old)
-        metrics |= self._mstep(obs, actions, solution.weights, *old)
-        metrics |= self._estep_metrics(solution)
-
-        polyak_update(self.target_critic, self.critic, self.config.tau)
-        if self.config.old_policy == "polyak":
-            polyak_update(self.old_actor, self.actor, self.config.old_policy_tau)
-        return MetricStats.from_tensors(metrics)
-
-    def _update_critics(self, obs: Tensor, act: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Regresses every ensemble member on its signal's targets ``[B, S]``."""
-        q = self.critic(obs, self._executed(act))
-        reward_loss = (q.reward - targets[:, 0]).square().mean(-1).sum()
-        cost_loss = (q.cost - targets[:, 1:].T.unsqueeze(1)).square().mean(-1).sum()
-        loss = reward_loss + cost_loss
-        check_finite(loss, "critic loss")
-        self.critic_optim.zero_grad()
-        loss.backward()
+        clear_gradients(self._critic_parameters)
+        critic_loss.total.backward()
         self.critic_optim.step()
-        metrics = {
-            "loss/critic_reward": reward_loss / q.reward.shape[0],
-            "loss/critic_cost": cost_loss / q.cost[:, :, 0].numel(),
-            "q/reward": q.reward.mean(),
-        }
-        return metrics | self._per_cost("q/cost", q.cost.mean((1, 2)))
+        with torch.no_grad():
+            weights = to_device(solution.weights, obs.device)
+            moments = weighted_moments(weights, actions, old_mean, old_scale)
+        metrics = self._mstep(obs, moments, old_mean, old_scale, mean, scale)
 
-    @torch.no_grad()
-    def _estep(self, obs: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, EStepSolution]:
-        """Raw actions ``[B, N, A]`` of the old policy and the weights that the constraint allows."""
-        actions = sample_actions(mean, scale, self.config.num_samples)
-        q_reward, q_cost = self._reduce(self.target_critic(obs, self._executed(actions)))
-        threshold = self.cost_threshold - self.cost_bias
-        self._predicted_cost = q_cost.double().mean((1, 2))
+        polyak_update(self._target_parameters, self._critic_parameters, self.config.tau)
+        if self.config.old_policy == "polyak":
+            tau = self.config.old_policy_tau
+            polyak_update(self._old_parameters, self._actor_parameters, tau)
+        return MetricStats.of(metrics | critic_loss.metrics(), self._estep_metrics(solution))
+
+    def _estep(self, q_reward: Tensor, q_cost: Tensor) -> EStepSolution:
+        """The weights ``[B, N]`` that the constraint allows, for Q-values on the host."""
+        threshold = self.cost_threshold - self._host_bias
+        self._predicted_cost = q_cost.mean((1, 2), dtype=torch.float64)
         if self.config.solver == "slsqp":
             self._last_solution = solve_dual_slsqp(
                 q_reward,
@@ -334,8 +271,8 @@ class CVPOPolicy(BasePolicy[MetricStats]):
                 cost_threshold=threshold,
                 init=self._last_solution,
             )
-            return actions, self._last_solution
-        return actions, solve_dual(
+            return self._last_solution
+        return solve_dual(
             q_reward,
             q_cost,
             kl_bound=self.config.kl_bound,
@@ -344,59 +281,73 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         )
 
     def _mstep(
-        self, obs: Tensor, actions: Tensor, weights: Tensor, mean_old: Tensor, scale_old: Tensor
+        self,
+        obs: Tensor,
+        moments: WeightedMoments,
+        old_mean: Tensor,
+        old_scale: Tensor,
+        mean: Tensor,
+        scale: Tensor,
     ) -> dict[str, Tensor]:
-        """Fits the actor to the weighted samples inside the two trust regions."""
+        """Fits the actor to the weighted samples inside the two trust regions.
+
+        :param mean: of the actor at ``obs``, with its graph, for the first iteration; ``scale`` likewise.
+        """
         config = self.config
-        bounds = actions.new_tensor([config.kl_bound_mean, config.kl_bound_scale])
-        for _ in range(config.mstep_iterations):
-            mean, scale = self.actor(obs)[0]
-            kl = torch.stack(decoupled_kl(mean_old, scale_old, mean, scale))
-            likelihood = weighted_log_likelihood(weights, actions, mean_old, scale_old, mean, scale)
-            self.kl_multipliers.copy_(
-                update_kl_multipliers(
+        for iteration in range(config.mstep_iterations):
+            if iteration:
+                mean, scale = self.actor(obs)[0]
+            with torch.no_grad():
+                kl = torch.stack(decoupled_kl(old_mean, old_scale, mean, scale))
+                self.kl_multipliers = update_kl_multipliers(
                     self.kl_multipliers,
-                    kl.detach(),
-                    bounds,
+                    kl,
+                    self.kl_bounds,
                     lr=config.kl_multiplier_lr,
                     multiplier_max=config.kl_multiplier_max,
                 )
-            )
-            loss = -likelihood + (self.kl_multipliers * (kl - bounds)).sum()
-            check_finite(loss, "actor loss")
-            self.actor_optim.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.actor.parameters(), config.max_grad_norm)
+                step = mstep_loss(
+                    moments,
+                    old_mean,
+                    old_scale,
+                    mean,
+                    scale,
+                    kl=kl,
+                    kl_bound=self.kl_bounds,
+                    multipliers=self.kl_multipliers,
+                )
+            if iteration:
+                check_finite(step.loss, "actor loss")
+            clear_gradients(self._actor_parameters)
+            torch.autograd.backward((mean, scale), (step.grad_mean, step.grad_scale))
+            clip_gradients(self._actor_parameters, config.max_grad_norm)
             self.actor_optim.step()
-        deviations = scale
+        kl_relative = kl / self.kl_bounds
+        deviations = scale.detach()
         if is_full_covariance(mean, scale):
-            deviations = scale.square().sum(-1).sqrt()
+            deviations = deviations.square().sum(-1).sqrt()
         return {
-            "loss/actor": loss,
-            "mstep/kl_mean_relative": kl[0] / config.kl_bound_mean,
-            "mstep/kl_scale_relative": kl[1] / config.kl_bound_scale,
+            "loss/actor": step.loss,
+            "mstep/kl_mean_relative": kl_relative[0],
+            "mstep/kl_scale_relative": kl_relative[1],
             "mstep/multiplier_mean": self.kl_multipliers[0],
             "mstep/multiplier_scale": self.kl_multipliers[1],
             "policy/std": deviations.mean(),
         }
 
-    def _estep_metrics(self, solution: EStepSolution) -> dict[str, Any]:
-        metrics: dict[str, Any] = {
+    def _estep_metrics(self, solution: EStepSolution) -> dict[str, float]:
+        metrics = {
             "estep/kl_relative": solution.kl / self.config.kl_bound,
             "estep/temperature": solution.temperature,
             "estep/kkt_residual": solution.kkt_residual,
         }
-        for status in ESTEP_STATUSES:
+        for status in get_args(Status):
             metrics[f"estep/{status}"] = float(solution.status == status)
-        metrics |= self._per_cost("estep/expected_cost", solution.expected_cost)
-        metrics |= self._per_cost("estep/multiplier", solution.multipliers)
-        metrics |= self._per_cost("estep/measured_cost", self.measured_cost)
-        metrics |= self._per_cost("estep/cost_bias", self.cost_bias)
-        return metrics | self._per_cost("estep/cost_threshold", self.cost_threshold)
-
-    @staticmethod
-    def _per_cost(name: str, values: Tensor) -> dict[str, Tensor]:
-        """One entry per cost: the bare name for one cost, numbered names for several."""
-        if len(values) == 1:
-            return {name: values[0]}
-        return {f"{name}_{i}": value for i, value in enumerate(values)}
+        return (
+            metrics
+            | per_cost("estep/expected_cost", solution.expected_cost.tolist())
+            | per_cost("estep/multiplier", solution.multipliers.tolist())
+            | per_cost("estep/measured_cost", self.measured_cost.tolist())
+            | per_cost("estep/cost_bias", self._host_bias.tolist())
+            | per_cost("estep/cost_threshold", self.cost_threshold.tolist())
+        )

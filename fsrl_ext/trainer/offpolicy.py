@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from fsrl_ext.data import CostCollector, CostCollectStats
 from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.policy.metrics import MetricMean
 from fsrl_ext.trainer.evaluation import evaluate_policy
 from fsrl_ext.trainer.selection import Evaluation, seed_range
 
@@ -228,7 +228,7 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         self._updates_due += self.update_per_step * collect_stats.n_collected_steps
         num_updates, started = int(self._updates_due), time.time()
         self._updates_due -= num_updates
-        totals: defaultdict[str, float] = defaultdict(float)
+        means = MetricMean()
         stats = TrainingStats()
         # Once for all updates; the policy then need not change its mode for each.
         with torch_train_mode(self.policy):
@@ -239,10 +239,9 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
                     where = f"gradient step {self._gradient_step + 1}, environment step {self.env_step}"
                     raise NonFiniteError(f"{error} ({where})") from error
                 self._gradient_step += 1
-                for name, value in stats.get_loss_stats_dict().items():
-                    totals[name] += value
+                means.add(stats)
         self.policy_update_time += time.time() - started
-        stats.smoothed_loss = {name: value / num_updates for name, value in totals.items()}
+        stats.smoothed_loss = means.result()
         self.logger.log_update_data(
             {**stats.smoothed_loss, "gradient_step": self._gradient_step}, self.env_step
         )

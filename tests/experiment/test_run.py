@@ -252,7 +252,7 @@ def test_poisoned_parameters_never_replace_the_last_good_ones(tmp_path, monkeypa
         calls.append(1)
         if len(calls) == 100:
             with torch.no_grad():
-                self.critic.nets[0].bias[0] = float("nan")
+                self.critic.layers[0].bias[0] = float("nan")
         return learn(self, *args, **kwargs)
 
     monkeypatch.setattr(CVPOPolicy, "learn", poisoned)

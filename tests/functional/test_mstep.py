@@ -7,9 +7,11 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from fsrl_ext.functional.mstep import (
     decoupled_kl,
     gaussian_log_prob,
+    mstep_loss,
     sample_actions,
     update_kl_multipliers,
     weighted_log_likelihood,
+    weighted_moments,
 )
 
 B, N, A = 5, 7, 3
@@ -134,3 +136,33 @@ def test_one_dimensional_log_prob_is_the_normal_density():
     actions = torch.linspace(-1, 1, 5)[None, :, None]
     expected = Normal(0.3, 0.5).log_prob(actions[0, :, 0])
     torch.testing.assert_close(gaussian_log_prob(mean, std, actions)[0], expected)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_mstep_loss_and_gradients_are_those_of_the_likelihood_and_the_penalties(full):
+    mean_old, scale_old = gaussian(0, full)
+    mean, scale = (x.requires_grad_() for x in gaussian(1, full))
+    actions = sample_actions(mean_old, scale_old, N)
+    weights = torch.rand(B, N, dtype=torch.float64).softmax(-1)
+    bounds, multipliers = torch.tensor([0.01, 0.002]).double(), torch.tensor([0.7, 3.0]).double()
+    kl = torch.stack(decoupled_kl(mean_old, scale_old, mean, scale))
+    likelihood = weighted_log_likelihood(weights, actions, mean_old, scale_old, mean, scale)
+    expected = -likelihood + multipliers @ (kl - bounds)
+    gradients = torch.autograd.grad(expected, (mean, scale))
+    with torch.no_grad():
+        found = mstep_loss(
+            weighted_moments(weights, actions, mean_old, scale_old),
+            mean_old,
+            scale_old,
+            mean,
+            scale,
+            kl=kl,
+            kl_bound=bounds,
+            multipliers=multipliers,
+        )
+    torch.testing.assert_close(found.loss, expected.detach())
+    torch.testing.assert_close(found.grad_mean, gradients[0])
+    # Above a Cholesky factor's diagonal there is nothing: the actor puts zeros there.
+    torch.testing.assert_close(
+        found.grad_scale.tril() if full else found.grad_scale, gradients[1].tril() if full else gradients[1]
+    )

@@ -1,6 +1,7 @@
 """CVPO as a policy: its conventions, its parts against hand-made numbers, and optima that are known."""
 
 import math
+from copy import deepcopy
 
 import gymnasium as gym
 import numpy as np
@@ -16,9 +17,10 @@ from toy import LineEnv
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.functional.mstep import sample_actions
 from fsrl_ext.net import EnsembleCritic, GaussianActor
 from fsrl_ext.policy import CVPOPolicy
-from fsrl_ext.policy.common import nstep_returns, recent_step_cost
+from fsrl_ext.policy.replay import nstep_returns, nstep_window, recent_step_cost
 
 T = 20
 
@@ -140,14 +142,10 @@ def test_critics_see_the_action_as_executed_and_likelihoods_the_raw_one():
     seen = []
     for module in (policy.critic, policy.target_critic):
         module.register_forward_pre_hook(lambda _, args: seen.append(args[1].abs().max().item()))
-    raw = []
-    estep = policy._estep
-    policy._estep = lambda *args: raw.append(estep(*args)) or raw[-1]
     with policy_within_training_step(policy):
         policy.update(64, collector.buffer)
     assert len(seen) == 3  # targets, critic update, E-step
-    assert max(seen) <= 1.0
-    assert raw[0][0].abs().max() > 1.0
+    assert max(seen) == 1.0  # clipped, not squashed
 
 
 def test_nstep_targets_stop_at_the_ends_of_episodes():
@@ -156,8 +154,10 @@ def test_nstep_targets_stop_at_the_ends_of_episodes():
     policy = build()
     buffer = collected(policy, steps=4 * 50, num_envs=4).buffer
     indices = buffer.sample_indices(0)
-    values = lambda obs: torch.stack([obs[:, 0] + 2, obs[:, 1] - 3], 1)  # noqa: E731
-    got = nstep_returns(buffer, indices, values, gamma=gamma, num_steps=steps, device=torch.device("cpu"))
+    window = nstep_window(buffer, indices, steps)
+    next_obs = torch.as_tensor(buffer.obs_next[window.last])
+    values = torch.stack([next_obs[:, 0] + 2, next_obs[:, 1] - 3], 1)
+    got = nstep_returns(buffer, window, values, gamma=gamma)
     newest = set(buffer.last_index.tolist())
     for index, row in zip(indices, got.double().numpy(), strict=True):
         expected, i = np.zeros(2), int(index)
@@ -172,13 +172,12 @@ def test_nstep_targets_stop_at_the_ends_of_episodes():
 
 def test_termination_masks_reward_and_cost_alike():
     buffer = collected(build(), steps=80).buffer
-    indices = np.array([19])
-    values = lambda obs: torch.full((len(obs), 2), 100.0)  # noqa: E731
-    kwargs = {"gamma": 0.9, "num_steps": 1, "device": torch.device("cpu")}
+    window = nstep_window(buffer, np.array([19]), 1)
+    values = torch.full((1, 2), 100.0)
     assert buffer.truncated[19]
-    truncated = nstep_returns(buffer, indices, values, **kwargs)
+    truncated = nstep_returns(buffer, window, values, gamma=0.9)
     buffer._meta.terminated[19] = True
-    terminated = nstep_returns(buffer, indices, values, **kwargs)
+    terminated = nstep_returns(buffer, window, values, gamma=0.9)
     torch.testing.assert_close(truncated - terminated, torch.full((1, 2), 90.0))
 
 
@@ -196,6 +195,26 @@ def test_frozen_old_policy_follows_once_per_collect_cycle():
         collected_with = parameters(policy.actor).clone()
         policy.update(64, collector.buffer)
         torch.testing.assert_close(parameters(policy.old_actor), collected_with)
+
+
+def test_frozen_old_policy_follows_data_that_were_collected_elsewhere():
+    policy = build(old_policy="frozen")
+    collector = collected(policy)
+    with policy_within_training_step(policy):
+        policy.update(64, collector.buffer)
+        collector.policy = deepcopy(policy)
+        collector.collect(n_step=4)
+        collected_with = [p.clone() for p in policy.actor.parameters()]
+        policy.update(64, collector.buffer)
+    for old, new in zip(collected_with, policy.old_actor.parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+def test_cost_margin_tightens_the_threshold():
+    policy = build(cost_limit=5.0)
+    with_margin = build(cost_limit=5.0, cost_margin=0.25)
+    torch.testing.assert_close(with_margin.cost_threshold, 0.75 * policy.cost_threshold)
+    assert with_margin.cost_limit == policy.cost_limit
 
 
 def test_testing_between_updates_does_not_move_the_frozen_policy():
@@ -277,6 +296,7 @@ def test_multipliers_survive_the_state_dict():
         ({"kl_bound": math.nan}, "kl_bound must be > 0, got nan"),
         ({"num_samples": 0}, "num_samples must be a whole number >= 1, got 0"),
         ({"threshold": "papers"}, "threshold must be one of .* got 'papers'"),
+        ({"cost_margin": 1.0}, r"cost_margin must be in \[0, 1\), got 1.0"),
         ({"cost_calibration": 1.5}, r"cost_calibration must be in \[0, 1\], got 1.5"),
         ({"tau": 0.0}, r"tau must be in \(0, 1\], got 0.0"),
         ({"multiplier_max": -1.0}, "multiplier_max must be None or >= 0, got -1.0"),
@@ -349,17 +369,20 @@ def test_calibration_meets_the_limit_on_average():
 @pytest.mark.parametrize("calibration", [0.0, 1.0])
 def test_calibration_takes_a_constant_bias_of_the_cost_critic_away(calibration):
     policy = build(cost_calibration=calibration, cost_limit=10.0)
-    buffer = collected(policy).buffer
-    obs = torch.as_tensor(buffer.obs[:64])
+    collector = collected(policy)
+    buffer = collector.buffer
     results = []
     for bias in (0.0, 50.0):
         with torch.no_grad():
-            policy.target_critic.nets[1].layers[-1].bias += bias
+            policy.target_critic.layers[-1].bias[1] += bias
         for _ in range(2):  # the first E-step shows what the critic says
             policy._acted_since_update = True
-            policy.process_fn(*_sampled(buffer))
+            batch = policy.process_fn(*_sampled(buffer))
             torch.manual_seed(3)
-            solution = policy._estep(obs, *policy.old_actor(obs)[0])[1]
+            actions = sample_actions(batch.old_mean, batch.old_scale, 16)
+            with torch.no_grad():
+                q = policy.target_critic(batch.obs, actions.clamp(-1, 1))
+            solution = policy._estep(*policy._reduce(q))
         results.append(solution.weights)
     equal = torch.allclose(results[0], results[1], atol=1e-4)
     assert equal == (calibration == 1.0)

@@ -100,8 +100,8 @@ def test_warmup_acts_at_random_without_updates_and_counts():
     logger = Recorder()
     policy = policy_for()
     with torch.no_grad():  # an actor that can only do one thing
-        policy.actor.scale_head.bias.fill_(-20.0)
-        policy.actor.mean_head.bias.fill_(20.0)
+        policy.actor.head.bias[1:].fill_(-20.0)
+        policy.actor.head.bias[:1].fill_(20.0)
     trainer = trainer_for(policy, logger=logger, warmup_steps=90)
     trainer.run()
     assert trainer.env_step == 408
