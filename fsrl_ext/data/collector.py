@@ -1,17 +1,20 @@
 """A collector that reads, checks, stores and counts costs."""
 
+from __future__ import annotations
+
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import torch
-from tianshou.data import Collector, ReplayBuffer
+from tianshou.data import Batch, Collector, ReplayBuffer, to_numpy
 from tianshou.data.collector import (
     DEFAULT_BUFFER_MAXSIZE,
     CollectActionBatchProtocol,
     EpisodeRolloutHookProtocol,
     StepHookProtocol,
+    get_stddev_from_dist,
 )
 from tianshou.data.types import RolloutBatchProtocol
 from tianshou.env import BaseVectorEnv, DummyVectorEnv
@@ -20,7 +23,8 @@ from tianshou.policy import BasePolicy
 from fsrl_ext.data.buffer import AnyCostBuffer, CostReplayBuffer, CostVectorReplayBuffer
 from fsrl_ext.data.cost_env import CostVectorEnv
 from fsrl_ext.data.episodes import EpisodeTracker
-from fsrl_ext.data.errors import NonFiniteStepError
+from fsrl_ext.data.errors import NonFiniteStepError, check_finite
+from fsrl_ext.data.row_writer import RowWriter
 from fsrl_ext.data.stats import CostCollectStats
 
 
@@ -47,6 +51,8 @@ class CostCollector(Collector[CostCollectStats]):
     :param discount: if given, statistics have discounted episode returns and costs, too.
     :param pass_info: show the environments' infos to the policy and to hooks. Off by default:
         converting them takes longer than everything else in a collector step.
+    :param fast: write steps straight into the buffer's arrays where nothing needs Tianshou's way: no hooks,
+        no infos, no rendering, no recurrent state, plain arrays. The results are the same, bit for bit.
     :raises TypeError: ``buffer`` has no place for costs, or ``collect_stats_class`` none.
     :raises ValueError: asynchronous environments; ``num_costs`` contradicts the buffer.
 
@@ -72,6 +78,7 @@ class CostCollector(Collector[CostCollectStats]):
         num_costs: int | None = None,
         discount: float | None = None,
         pass_info: bool = False,
+        fast: bool = True,
     ) -> None:
         venv = env if isinstance(env, BaseVectorEnv) else DummyVectorEnv([lambda: env])
         if venv.is_async:
@@ -107,6 +114,7 @@ class CostCollector(Collector[CostCollectStats]):
             collect_stats_class,
         )
         self.discount = discount
+        self.fast = fast
         self._episodes = EpisodeTracker(self.env_num, buffer.num_costs, discount)
 
     @property
@@ -158,7 +166,11 @@ class CostCollector(Collector[CostCollectStats]):
         self._episodes.pop_finished()
         try:
             with torch.no_grad():
-                stats = super()._collect(n_step, n_episode, random, render, gym_reset_kwargs)
+                stats = None
+                if self._can_write_rows(n_episode, render):
+                    stats = self._collect_rows(n_step, n_episode, random, gym_reset_kwargs)
+                if stats is None:
+                    stats = super()._collect(n_step, n_episode, random, render, gym_reset_kwargs)
         except BaseException as error:
             # the environments have moved on from the observations kept for the next call
             self._pre_collect_obs_RO = None
@@ -169,3 +181,101 @@ class CostCollector(Collector[CostCollectStats]):
         # Tianshou's synchronous collector leaves its clock at zero
         self.collect_time += time.perf_counter() - start
         return stats
+
+    def _can_write_rows(self, n_episode: int | None, render: float | None) -> bool:
+        return (
+            self.fast
+            and not (self._on_step_hook or self._on_episode_done_hook or self.env.pass_info or render)
+            and (n_episode is None or n_episode >= self.env_num)
+            and self._pre_collect_obs_RO is not None
+            and self._pre_collect_hidden_state_RH is None
+            and RowWriter.can_write(self.buffer)
+        )
+
+    def _collect_rows(
+        self, n_step: int | None, n_episode: int | None, random: bool, gym_reset_kwargs: dict[str, Any] | None
+    ) -> CostCollectStats | None:
+        """What Tianshou's ``_collect`` does, without its batches; None if the policy needs those."""
+        stats = self.collect_stats_class()
+        ids, obs = np.arange(self.env_num), self._pre_collect_obs_RO
+        deviations: list[np.ndarray] = []
+        steps = episodes = 0
+        with RowWriter(self.buffer) as writer:
+            while not ((n_step and steps >= n_step) or (n_episode and episodes >= n_episode)):
+                action = self._row_actions(ids, obs, random)
+                if action is None:
+                    # Recurrent, or with entries to store: told by the first step, before anything happened.
+                    assert steps == 0
+                    self.fast = False
+                    return None
+                if action.deviation is not None:
+                    deviations.append(action.deviation)
+                following, rew, terminated, truncated, _ = self.env.step(action.mapped, ids)
+                rew, cost = np.asarray(rew, dtype=float), self.env.cost
+                if rew.ndim != 1:
+                    raise ValueError(f"each environment must report one reward, got shape {rew.shape[1:]}")
+                done = np.logical_or(terminated, truncated)
+                for field, values in (("rew", rew), ("cost", cost), ("obs_next", following)):
+                    check_finite(field, values, ids)
+                self._episodes.step(ids, rew, cost, done)
+                writer.add(
+                    ids,
+                    obs=obs,
+                    act=action.raw,
+                    rew=rew,
+                    terminated=terminated,
+                    truncated=truncated,
+                    done=done,
+                    obs_next=following,
+                    cost=cost,
+                )
+                steps += len(ids)
+                obs = following
+                if done.any():
+                    episodes += int(done.sum())
+                    obs = following.copy()
+                    obs[done] = self.env.reset(ids[done], **(gym_reset_kwargs or {}))[0]
+                    surplus = len(ids) - (n_episode - episodes) if n_episode else 0
+                    if surplus > 0:
+                        stays = np.ones(len(ids), dtype=bool)
+                        stays[np.flatnonzero(done)[:surplus]] = False
+                        ids, obs = ids[stays], obs[stays]
+        stats.n_collected_steps = steps
+        if deviations:
+            stats.pred_dist_std_array = np.concatenate(deviations)
+        self.collect_step += steps
+        self.collect_episode += episodes
+        if n_step:
+            self._pre_collect_obs_RO = obs
+            self._pre_collect_info_R = np.full(self.env_num, None)
+        else:
+            self.reset_env(gym_reset_kwargs)
+        return stats
+
+    def _row_actions(self, ids: np.ndarray, obs: np.ndarray, random: bool) -> _Actions | None:
+        """The actions of one step; None if the policy has a state or entries to store."""
+        if random:
+            batch = self._compute_action_policy_hidden(True, ids, obs, np.full(len(ids), None))
+            return _Actions(batch.act, batch.act_normalized, None)
+        seen = Batch()
+        seen.__dict__.update(obs=obs, info=Batch())
+        answer = self.policy(seen, None)
+        entries = answer.get("policy")
+        if answer.get("state") is not None or (isinstance(entries, Batch) and entries.get_keys()):
+            return None
+        raw, dist = to_numpy(answer.act), answer.get("dist")
+        if self.exploration_noise:
+            raw = self.policy.exploration_noise(raw, seen)
+        deviation = None
+        if dist is not None:
+            deviation = np.atleast_2d(to_numpy(get_stddev_from_dist(dist)))
+        return _Actions(raw, self.policy.map_action(raw), deviation)
+
+
+class _Actions(NamedTuple):
+    raw: np.ndarray
+    """``[R, A]`` as stored."""
+    mapped: np.ndarray
+    """``[R, A]`` as the environments get them."""
+    deviation: np.ndarray | None
+    """``[R, A]`` standard deviations, of policies that say so."""

@@ -5,11 +5,12 @@ fills a key that one environment does not report with 0. A missing cost would re
 costs are taken from the dictionaries, before that.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from tianshou.env import BaseVectorEnv, VectorEnvWrapper
+from tianshou.env import BaseVectorEnv, DummyVectorEnv, VectorEnvWrapper
 from tianshou.env.utils import gym_new_venv_step_type
 
 from fsrl_ext.data.errors import check_finite
@@ -31,9 +32,11 @@ class CostVectorEnv(VectorEnvWrapper):
         super().__init__(venv)
         self.num_costs = num_costs
         self.pass_info = pass_info
+        self._in_process = type(venv) is DummyVectorEnv
         self.steps = 0  # of all environments together, since the last reset of the counters
         self.ids = np.array([], dtype=int)
         self.cost = np.zeros((0, num_costs))
+        self._workers = venv.workers if self._in_process else []
 
     def __getattr__(self, key: str) -> Any:
         # what a wrapped environment offers beyond BaseVectorEnv, for example `get_obs_rms`
@@ -78,13 +81,37 @@ class CostVectorEnv(VectorEnvWrapper):
         """
         ids = np.arange(len(self)) if id is None else np.atleast_1d(np.asarray(id))
         check_finite("act", action, ids, self.steps)
-        obs, rew, terminated, truncated, infos = self.venv.step(action, id)
+        if self._in_process and len(ids):
+            obs, rew, terminated, truncated, infos = self._step_in_process(action, ids)
+        else:
+            obs, rew, terminated, truncated, infos = self.venv.step(action, id)
         self.ids, self.cost = ids, read_costs(infos, ids, self.num_costs)
         self.steps += len(ids)
         return obs, rew, terminated, truncated, self._outgoing(infos)
 
+    def _step_in_process(self, action: Any, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What ``DummyVectorEnv.step`` does, without messages to workers that are no processes."""
+        workers = self._workers
+        results = [workers[i].env.step(a) for i, a in zip(ids.tolist(), action, strict=True)]
+        obs, rew, terminated, truncated, infos = zip(*results, strict=True)
+        if self.pass_info:
+            for info, env_id in zip(infos, ids, strict=True):
+                info["env_id"] = env_id
+        kept = np.empty(len(infos), dtype=object)
+        kept[:] = infos
+        return _stack(obs), np.array(rew), np.array(terminated), np.array(truncated), kept
+
     def _outgoing(self, infos: np.ndarray) -> np.ndarray:
         return infos if self.pass_info else np.full(len(infos), None)
+
+
+def _stack(rows: Sequence[Any]) -> np.ndarray:
+    """One array of all observations; of objects where their shapes differ."""
+    try:
+        stacked = np.array(rows)
+    except ValueError:
+        stacked = np.array(rows, dtype=object)
+    return stacked
 
 
 def read_costs(infos: np.ndarray, ids: np.ndarray, num_costs: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """bullet-safety-gym as `CostEnv`: own random numbers, simulated time, headless frames."""
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -68,7 +70,8 @@ class BulletEnv(CostEnv):
         self._randomness = LegacyRandom(int(self.np_random.integers(2**32)))
 
     def _adapt(self) -> None:
-        """Give the freshly loaded task this instance's random numbers and clock."""
+        """Give the freshly loaded task this instance's random numbers, clock and bound functions."""
+        _bind_functions(self.simulator.bc)
         task = self.simulator.task
         task.update_goal = self._with_own_randomness(task.update_goal)
         self._circling = [o for o in self.simulator.obstacles if o.movement == "circular"]
@@ -129,6 +132,18 @@ class BulletEnv(CostEnv):
     def close(self) -> None:
         """Disconnect from the physics server; may be called again."""
         self.simulator.close()
+
+
+def _bind_functions(client: Any) -> None:
+    """Bind PyBullet's functions to the client once.
+
+    The client's `__getattr__` inspects and binds a function anew at each of some twenty calls of a step.
+    """
+    import pybullet
+
+    for name, function in vars(pybullet).items():
+        if inspect.isbuiltin(function) and name != "disconnect":  # which has to forget the client
+            client.__dict__[name] = functools.partial(function, physicsClientId=client._client)
 
 
 def make_bullet(

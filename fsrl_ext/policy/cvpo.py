@@ -178,7 +178,9 @@ class CVPOPolicy(BasePolicy[MetricStats]):
             act = mean
         else:
             act = sample_actions(mean, scale, 1).squeeze(1)
-        return Batch(act=act, state=state)
+        answer = Batch()
+        answer.__dict__.update(act=act, state=state)  # Batch(act=...) would look into every entry first
+        return answer
 
     @torch.no_grad()
     def process_fn(
