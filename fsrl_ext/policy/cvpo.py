@@ -41,6 +41,7 @@ from fsrl_ext.policy.common import (
     clip_gradients,
     polyak_update,
 )
+from fsrl_ext.policy.cost_level import CostLevel
 from fsrl_ext.policy.critic_losses import critic_losses
 from fsrl_ext.policy.cvpo_config import CVPOConfig
 from fsrl_ext.policy.metrics import MetricStats, per_cost
@@ -123,7 +124,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         # The host's own: the E-step is solved there.
         self.measured_cost = torch.zeros_like(self.cost_threshold)
         self._host_bias = torch.zeros_like(self.cost_threshold)
-        self._predicted_cost: Tensor | None = None
+        self._cost_level = CostLevel(self.config.cost_level_rate)
         self._new_data = NewData()
         self._acted_since_update = True
         self._last_solution: EStepSolution | None = None
@@ -213,8 +214,9 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         self._acted_since_update = False
         costs = self.max_episode_steps * recent_step_cost(buffer, self.max_episode_steps)
         self.measured_cost = self._discounted(costs.tolist())
-        if self._predicted_cost is not None:
-            bias = self.measured_cost - self._predicted_cost
+        predicted = self._cost_level.pop_mean()
+        if predicted is not None:
+            bias = self.measured_cost - predicted
             self.cost_bias.lerp_(bias.to(self.cost_bias.device), self.config.cost_calibration)
         self._host_bias = self.cost_bias.cpu()
         if self.config.old_policy == "frozen":
@@ -263,8 +265,10 @@ class CVPOPolicy(BasePolicy[MetricStats]):
 
     def _estep(self, q_reward: Tensor, q_cost: Tensor) -> EStepSolution:
         """The weights ``[B, N]`` that the constraint allows, for Q-values on the host."""
-        threshold = self.cost_threshold - self._host_bias
-        self._predicted_cost = q_cost.mean((1, 2), dtype=torch.float64)
+        predicted = q_cost.mean((1, 2), dtype=torch.float64)
+        self._cost_level.add(predicted)
+        # The constraint is about the mean over all states, not about those that this batch happens to hold.
+        threshold = self.cost_threshold - self._host_bias + (predicted - self._cost_level.running)
         if self.config.solver == "slsqp":
             self._last_solution = solve_dual_slsqp(
                 q_reward,
@@ -348,6 +352,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         return (
             metrics
             | per_cost("estep/expected_cost", solution.expected_cost.tolist())
+            | per_cost("estep/cost_level", self._cost_level.running.tolist())
             | per_cost("estep/multiplier", solution.multipliers.tolist())
             | per_cost("estep/measured_cost", self.measured_cost.tolist())
             | per_cost("estep/cost_bias", self._host_bias.tolist())
