@@ -31,13 +31,15 @@ class NavigationEnv(CostEnv):
     """A navigation or vision task: Goal, Button, Push, Circle, Run, Race, Fading.
 
     Rewards, costs and observations are those of the package for the same seed and actions, bit for
-    bit before the cast to float32. Where nothing is drawn, resets skip the sky (see `LeanWorld`).
+    bit before the cast to float32. Where nothing is drawn, resets skip the sky (see `LeanWorld`);
+    steps and resets waste nothing (see `fsrl_ext.env.fast`).
 
     :param env_id: name of the task.
     :param arguments: arguments of the package's `Builder`.
     :param max_episode_steps: the horizon.
     :param render_mode: "human", "rgb_array", "depth_array" or None.
     :param spec: see `CostEnv`.
+    :param fast: False runs the package's own code for every step and reset, at its own speed.
     """
 
     metadata = {  # noqa: RUF012
@@ -53,17 +55,25 @@ class NavigationEnv(CostEnv):
         max_episode_steps: int | None,
         render_mode: str | None = None,
         spec: EnvSpec | None = None,
+        fast: bool = True,
     ) -> None:
         from safety_gymnasium.builder import Builder
+
+        from fsrl_ext.env.fast.layout import LayoutCache
+        from fsrl_ext.env.fast.task import quicken
 
         with LegacyRandom(0)():  # the builder draws its first seed from NumPy's global generator
             self.simulator = Builder(**arguments, render_mode=render_mode)
         task = self.simulator.task
         if task.observe_vision:
             require_offscreen_gl(env_id)
-        self._drawn = render_mode is not None or task.observe_vision
+        # Without `fast`, only those pictures are left out that are not there.
+        self._drawn = render_mode is not None or task.observe_vision or not fast
+        self._layouts = LayoutCache() if fast else None
         self._new_world()
-        task.obs_info.obs_space_dict = _TrustedDict(task.obs_info.obs_space_dict.spaces)
+        if fast:
+            quicken(task)
+            task.obs_info.obs_space_dict = _TrustedDict(task.obs_info.obs_space_dict.spaces)
         if max_episode_steps is not None:
             task.num_steps = max_episode_steps
         super().__init__(
@@ -80,7 +90,7 @@ class NavigationEnv(CostEnv):
         from fsrl_ext.env.lean_world import LeanWorld
 
         task = self.simulator.task
-        task.world = LeanWorld(task.agent, task._obstacles, drawn=self._drawn)
+        task.world = LeanWorld(task.agent, task._obstacles, drawn=self._drawn, layouts=self._layouts)
 
     def _reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
         from safety_gymnasium.utils.common_utils import ResamplingError
