@@ -19,6 +19,7 @@ from fsrl_ext.env.fast.views import Views
 
 Costs = dict[str, Any]
 Pairs = list[tuple[str, str]]
+# The costs of one object, given the agent's contacts.
 CostOf = Callable[[Pairs], Costs]
 
 
@@ -148,6 +149,8 @@ _REPLACED: dict[Any, Callable[[Any, Views], CostOf | None]] = {
     Sigwalls.cal_cost: walls_cost,
 }
 
+_BY_CONTACT = {Buttons.cal_cost, Pillars.cal_cost, Gremlins.cal_cost, Vases.cal_cost}
+
 
 def _nothing(pairs: Pairs) -> Costs:
     return {}
@@ -174,11 +177,12 @@ class ObjectCosts:
 
     def __init__(self, obstacles: list[BaseObject], agent: BaseAgent, views: Views) -> None:
         self.contacts = Contacts(agent, views)
+        self._read_contacts = any(type(o).cal_cost in _BY_CONTACT for o in obstacles)
         self._costs = [cost for o in obstacles if (cost := _cost_of(o, views)) is not _nothing]
 
     def __call__(self) -> Costs:
         """All costs and their sum "cost_sum"; positions and contacts must be up to date."""
-        pairs = self.contacts.with_agent()
+        pairs = self.contacts.with_agent() if self._read_contacts else []
         costs: Costs = {}
         for cost_of in self._costs:
             costs.update(cost_of(pairs))

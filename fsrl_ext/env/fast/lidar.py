@@ -20,50 +20,57 @@ class Lidar:
 
     :param count: the number of objects ``O``.
     :param bins: the number of bins ``B``.
+    :param reach: distance from which on an object is not seen.
     :param alias: whether an object also shows in the neighbouring bins.
     """
 
-    def __init__(self, count: int, bins: int, alias: bool) -> None:
-        self.count, self.bins, self.alias = count, bins, alias
+    def __init__(self, count: int, bins: int, reach: float, alias: bool) -> None:
+        self.conf = bins, reach, alias
+        self._agent = np.zeros((count, 3))
         self._world, self._ego = np.zeros((count, 1, 3)), np.zeros((count, 1, 3))
+        self._world_rows, self._ego_xy = self._world[:, 0], self._ego[:, 0, :2]
         self._complex = np.zeros(count, np.complex128)
         self._pairs = self._complex.view(np.float64).reshape(count, 2)
-        apart = np.zeros((4, count + 8))[:, :count]
-        self._distance, self._angle, self._turn, self._share = apart
+        self._x, self._y = self._pairs.T
+        self._distance, self._angle, self._bin, self._share = np.zeros((4, count + 8))[:, :count]
         shown = 3 if alias else 1
         self._places, self._closeness = np.zeros((shown, count), np.intp), np.zeros((shown, count))
+        self._place_rows, self._close_rows = list(self._places), list(self._closeness)
         numbers = np.arange(bins)
         self._plus, self._minus = (numbers + 1) % bins, (numbers - 1) % bins
+        # One number per object: NumPy takes longer to spread one number than to compute with it.
+        constants = 0.0, 1.0, reach, _CIRCLE, _CIRCLE / bins
+        rows = np.repeat(np.array(constants)[:, None], count, axis=1)
+        self._zero, self._one, self._reach, self._circle, self._size = rows
 
     def look(
-        self, positions: np.ndarray, agent_pos: np.ndarray, agent_mat: np.ndarray, reach: float
+        self, positions: np.ndarray, agent_pos: np.ndarray, agent_mat: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Bins and closeness, each ``[1 or 3, O]``; overwritten by the next call.
 
         :param positions: in the world, ``[O, 3]``; their height counts as 0, as in the package.
         :param agent_pos: ``[3]``.
         :param agent_mat: ``[3, 3]``.
-        :param reach: distance from which on an object is not seen.
         """
         positions[:, 2] = 0.0
-        np.subtract(positions, agent_pos, out=self._world[:, 0])
+        self._agent[:] = agent_pos
+        np.subtract(positions, self._agent, out=self._world_rows)
         np.matmul(self._world, agent_mat, out=self._ego)
-        self._pairs[:] = self._ego[:, 0, :2]
+        self._pairs[:] = self._ego_xy
         # A complex number's absolute value is not NumPy's hypot, bit for bit.
         distance = np.abs(self._complex, out=self._distance)
-        angle = np.arctan2(self._pairs[:, 1], self._pairs[:, 0], out=self._angle)
-        # The remainder of an angle in [-pi, pi] adds the circle to what is below zero.
-        angle += np.multiply(angle < 0, _CIRCLE, out=self._turn)
-        size = _CIRCLE / self.bins
-        bins = np.divide(angle, size, out=self._turn).astype(np.intp)
-        closeness = np.maximum(np.subtract(reach, distance, out=distance), 0.0, out=distance)
-        np.divide(closeness, reach, out=self._closeness[0])
-        self._places[0] = bins
-        if self.alias:
-            share = np.multiply(size, bins, out=self._share)
-            np.divide(np.subtract(angle, share, out=share), size, out=share)
-            np.multiply(share, self._closeness[0], out=self._closeness[1])
-            np.multiply(1 - share, self._closeness[0], out=self._closeness[2])
-            self._plus.take(bins, out=self._places[1])
-            self._minus.take(bins, out=self._places[2])
+        angle = np.arctan2(self._y, self._x, out=self._angle)
+        np.remainder(angle, self._circle, out=angle)
+        number = np.trunc(np.divide(angle, self._size, out=self._bin), out=self._bin)
+        bins = number.astype(np.intp)
+        np.maximum(np.subtract(self._reach, distance, out=distance), self._zero, out=distance)
+        closeness = np.divide(distance, self._reach, out=self._close_rows[0])
+        self._place_rows[0][:] = bins
+        if len(self._place_rows) == 3:
+            share = np.multiply(self._size, number, out=self._share)
+            np.divide(np.subtract(angle, share, out=share), self._size, out=share)
+            np.multiply(share, closeness, out=self._close_rows[1])
+            np.multiply(np.subtract(self._one, share, out=share), closeness, out=self._close_rows[2])
+            self._place_rows[1][:] = self._plus.take(bins)
+            self._place_rows[2][:] = self._minus.take(bins)
         return self._places, self._closeness

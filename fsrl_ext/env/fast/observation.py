@@ -74,11 +74,11 @@ class FlatObservation:
         self._sensors.read(observation)
         if self._bodies.size:
             conf, views = self._task.lidar_conf, self._views
-            lidar = self._lidar
-            if lidar is None or (lidar.bins, lidar.alias) != (conf.num_bins, conf.alias):
-                lidar = self._lidar = Lidar(self._bodies.size, conf.num_bins, conf.alias)
+            asked = conf.num_bins, conf.max_dist, conf.alias
+            if self._lidar is None or self._lidar.conf != asked:
+                self._lidar = Lidar(self._bodies.size, *asked)
             positions = views.xpos.take(self._bodies, axis=0)
-            places, closeness = lidar.look(positions, views.agent_pos, views.agent_mat, conf.max_dist)
+            places, closeness = self._lidar.look(positions, views.agent_pos, views.agent_mat)
             places += self._starts
             np.maximum.at(observation, places.ravel(), closeness.ravel())
         return observation

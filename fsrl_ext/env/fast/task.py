@@ -37,15 +37,22 @@ class Plan:
         self.views: Views = task.world.engine.views
         self.costs = ObjectCosts(task._obstacles, task.agent, self.views)
         self.observation = FlatObservation(task, self.views)
-        self.gremlins = [m for m in task._mocaps.values() if type(m).move is Gremlins.move]
+        self.gremlins = [(m, _mocap_ids(m, self.views)) for m in task._mocaps.values() if _is_gremlins(m)]
         self.only_gremlins = len(self.gremlins) == len(task._mocaps)
-        self.mocap_ids = [
-            self.views.model.body_mocapid[self.views.body(f"gremlin{i}mocap")]
-            for gremlins in self.gremlins
-            for i in range(gremlins.num)
-        ]
         # Between two forward passes of one step, only the package's own code has run.
         self.all_known = all(_is_the_packages(o) for o in (task, task.agent, *task._obstacles))
+
+
+def _is_gremlins(mocap: Any) -> bool:
+    return type(mocap).move is Gremlins.move
+
+
+def _mocap_ids(gremlins: Gremlins, views: Views) -> slice | list[int]:
+    """The rows of `mocap_pos` that belong to some gremlins; a slice is written faster."""
+    ids = views.model.body_mocapid
+    rows = [int(ids[views.body(f"gremlin{i}mocap")]) for i in range(gremlins.num)]
+    in_a_row = rows == list(range(rows[0], rows[0] + len(rows))) if rows else False
+    return slice(rows[0], rows[-1] + 1) if in_a_row else rows
 
 
 def _is_the_packages(instance: Any) -> bool:
@@ -103,13 +110,13 @@ def _step_with_gremlins(plan: Plan, steps: int) -> None:
     phases = [data.time]
     for _ in range(steps - 1):
         phases.append(phases[-1] + timestep)
-    kinds = [(g, gremlin_places(np.array(phases), g.travel, g.size)) for g in plan.gremlins]
+    moves = [(rows, gremlin_places(np.array(phases), g.travel, g.size)) for g, rows in plan.gremlins]
     for step in range(steps):
         if data.time == phases[step]:
-            rows = [row for g, places in kinds for row in (places[step],) * g.num]
-            mocap_pos[plan.mocap_ids] = rows
+            for rows, places in moves:
+                mocap_pos[rows] = places[step]
         else:
-            for gremlins in plan.gremlins:
+            for gremlins, _ in plan.gremlins:
                 gremlins.move()
         mujoco.mj_step(model, data)
 
@@ -198,8 +205,8 @@ def pseudo_lidar(task: Any, positions: Any) -> np.ndarray:
     rows = np.array(positions, dtype=np.float64, ndmin=2)
     places = np.zeros((len(rows), 3))
     places[:, :2] = rows[:, :2]
-    lidar = Lidar(len(places), conf.num_bins, conf.alias)
-    marked, closeness = lidar.look(places, views.agent_pos, views.agent_mat, conf.max_dist)
+    lidar = Lidar(len(places), conf.num_bins, conf.max_dist, conf.alias)
+    marked, closeness = lidar.look(places, views.agent_pos, views.agent_mat)
     seen = np.zeros(conf.num_bins)
     np.maximum.at(seen, marked.ravel(), closeness.ravel())
     return seen
