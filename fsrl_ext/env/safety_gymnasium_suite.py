@@ -188,10 +188,12 @@ def make_safety_gymnasium(
     render_mode: str | None,
     max_episode_steps: int | None,
     spec: EnvSpec | None = None,
+    fast: bool = True,
     **kwargs: Any,
 ) -> CostEnv:
-    """Build a task of safety-gymnasium from its registration.
+    """Build a task of safety-gymnasium, or a user's own one of its `Builder`, from its registration.
 
+    :param fast: see `NavigationEnv`; a velocity task is the package's own code either way.
     :param kwargs: passed to the package's constructor; `config` of a navigation task changes
         entries of the registered one, for example `config={"sim_conf.frameskip_binom_n": 5}`.
     """
@@ -212,7 +214,7 @@ def make_safety_gymnasium(
         "spec": spec,
     }
     if config:
-        return NavigationEnv(arguments={**arguments, "config": config}, **common)
+        return NavigationEnv(arguments={**arguments, "config": config}, fast=fast, **common)
     assert isinstance(registered.entry_point, str)
     creator = load_env_creator(registered.entry_point)
     with quiet():
