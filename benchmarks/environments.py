@@ -181,7 +181,7 @@ def passed(row: dict[str, Any]) -> bool:
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| task | stock steps/s | steps/s | ratio (bar) | resets/s (stock) | share of raw physics | MB | equal |",
+        "| task | stock steps/s | steps/s | ratio (bar) | resets/s (stock) | of raw physics | MB | equal |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for r in rows:

@@ -88,21 +88,28 @@ class SensorReader:
             length = sections[name].stop - sections[name].start
             skipped = 2 if name == info.freejoint_pos_name else 0  # only the height is observed
             sources.append(address[name] + skipped + np.arange(length))
-        self._from = np.concatenate([*sources, np.empty(0, int)]).astype(int)
-        self._to = _places(sections, copied)
+        self._from = _in_a_row(np.concatenate([*sources, np.empty(0, int)]).astype(int))
+        self._to = _in_a_row(_places(sections, copied))
         self._angles = np.array([address[name] for name in angles], dtype=int)
         self._angles_to = _places(sections, angles).reshape(-1, 2)
         self._quaternions = [(address[name], sections[name]) for name in quaternions]
 
     def read(self, observation: np.ndarray) -> None:
         """Fill in the sections of the sensors."""
-        observation[self._to] = self._data.take(self._from)
+        observation[self._to] = self._data[self._from]
         if self._angles.size:
             angles = self._data.take(self._angles)
             observation[self._angles_to[:, 0]] = np.sin(angles)
             observation[self._angles_to[:, 1]] = np.cos(angles)
         for address, section in self._quaternions:
             mujoco.mju_quat2Mat(observation[section], self._data[address : address + 4])
+
+
+def _in_a_row(places: np.ndarray) -> np.ndarray | slice:
+    """The same places as a slice where they are one; NumPy copies that faster."""
+    if len(places) and np.array_equal(places, np.arange(places[0], places[0] + len(places))):
+        return slice(places[0], places[-1] + 1)
+    return places
 
 
 def _places(sections: dict[str, slice], names: list[str]) -> np.ndarray:

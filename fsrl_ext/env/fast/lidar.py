@@ -32,7 +32,7 @@ class Lidar:
         self._complex = np.zeros(count, np.complex128)
         self._pairs = self._complex.view(np.float64).reshape(count, 2)
         self._x, self._y = self._pairs.T
-        self._distance, self._angle, self._bin, self._share = np.zeros((4, count + 8))[:, :count]
+        self._rows = list(np.zeros((10, count + 8))[:, :count])
         shown = 3 if alias else 1
         self._places, self._closeness = np.zeros((shown, count), np.intp), np.zeros((shown, count))
         self._place_rows, self._close_rows = list(self._places), list(self._closeness)
@@ -57,20 +57,22 @@ class Lidar:
         np.subtract(positions, self._agent, out=self._world_rows)
         np.matmul(self._world, agent_mat, out=self._ego)
         self._pairs[:] = self._ego_xy
+        # A row for each result: NumPy is also slower where output and input are the same.
+        distance, angle, turn, quotient, number, start, past, share, rest, near = self._rows
         # A complex number's absolute value is not NumPy's hypot, bit for bit.
-        distance = np.abs(self._complex, out=self._distance)
-        angle = np.arctan2(self._y, self._x, out=self._angle)
-        np.remainder(angle, self._circle, out=angle)
-        number = np.trunc(np.divide(angle, self._size, out=self._bin), out=self._bin)
+        np.abs(self._complex, out=distance)
+        np.arctan2(self._y, self._x, out=angle)
+        np.remainder(angle, self._circle, out=turn)
+        np.trunc(np.divide(turn, self._size, out=quotient), out=number)
+        np.subtract(self._reach, distance, out=near)
+        closeness = np.divide(np.maximum(near, self._zero, out=rest), self._reach, out=self._close_rows[0])
         bins = number.astype(np.intp)
-        np.maximum(np.subtract(self._reach, distance, out=distance), self._zero, out=distance)
-        closeness = np.divide(distance, self._reach, out=self._close_rows[0])
         self._place_rows[0][:] = bins
         if len(self._place_rows) == 3:
-            share = np.multiply(self._size, number, out=self._share)
-            np.divide(np.subtract(angle, share, out=share), self._size, out=share)
+            np.subtract(turn, np.multiply(self._size, number, out=start), out=past)
+            np.divide(past, self._size, out=share)
             np.multiply(share, closeness, out=self._close_rows[1])
-            np.multiply(np.subtract(self._one, share, out=share), closeness, out=self._close_rows[2])
+            np.multiply(np.subtract(self._one, share, out=rest), closeness, out=self._close_rows[2])
             self._place_rows[1][:] = self._plus.take(bins)
             self._place_rows[2][:] = self._minus.take(bins)
         return self._places, self._closeness

@@ -50,6 +50,7 @@ class FlatObservation:
         self._size = sum(section.stop - section.start for section in self._sections.values())
         self._sensors = SensorReader(task.agent, views, self._sections)
         self._lidar: Lidar | None = None
+        self._shifts = np.empty((0, 0), int)  # the sections' starts, in the shape of the lidar's bins
         self._bodies, self._starts, self._known = np.empty(0, int), np.empty(0, int), True
         for obstacle in task._obstacles:
             self._known = self._known and not getattr(obstacle, "is_comp_observed", False)
@@ -77,9 +78,10 @@ class FlatObservation:
             asked = conf.num_bins, conf.max_dist, conf.alias
             if self._lidar is None or self._lidar.conf != asked:
                 self._lidar = Lidar(self._bodies.size, *asked)
+                self._shifts = np.tile(self._starts, (3 if conf.alias else 1, 1))
             positions = views.xpos.take(self._bodies, axis=0)
             places, closeness = self._lidar.look(positions, views.agent_pos, views.agent_mat)
-            places += self._starts
+            places += self._shifts
             np.maximum.at(observation, places.ravel(), closeness.ravel())
         return observation
 
