@@ -176,6 +176,7 @@ class CompiledLayout:
         self._write_mocaps(world)
         if self._camera >= 0:
             model.cam_pos[self._camera], model.cam_quat[self._camera] = track_camera(world.agent_rot)
+        mujoco.mj_resetData(model, self.data)  # mj_setConst looks at moving objects where they are
         mujoco.mj_setConst(model, self.data)
         mujoco.mj_resetData(model, self.data)
 
