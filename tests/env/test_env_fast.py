@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -156,14 +157,15 @@ class OwnGoalLevel1(GoalLevel1):
 
 
 @pytest.fixture
-def own_task(monkeypatch: pytest.MonkeyPatch) -> str:
+def own_task(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(safety_gymnasium.tasks, "OwnGoalLevel1", OwnGoalLevel1, raising=False)
     id = "SafetyPointOwnGoal1-v0"
-    if id not in gymnasium.registry:
-        config = {"config": {"agent_name": "Point"}, "task_id": id}
-        entry = "safety_gymnasium.builder:Builder"
-        safety_gymnasium.register(id=id, entry_point=entry, kwargs=config, max_episode_steps=400)
-    return id
+    config = {"config": {"agent_name": "Point"}, "task_id": id}
+    entry = "safety_gymnasium.builder:Builder"
+    safety_gymnasium.register(id=id, entry_point=entry, kwargs=config, max_episode_steps=400)
+    yield id
+    gymnasium.registry.pop(id)
+    safety_gymnasium.utils.registration.safe_registry.discard(id)
 
 
 def test_a_users_own_task_is_fast_and_the_same(own_task: str) -> None:
