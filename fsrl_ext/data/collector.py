@@ -269,7 +269,20 @@ class CostCollector(Collector[CostCollectStats]):
         deviation = None
         if dist is not None:
             deviation = np.atleast_2d(to_numpy(get_stddev_from_dist(dist)))
-        return _Actions(raw, self.policy.map_action(raw), deviation)
+        return _Actions(raw, self._map_action(raw), deviation)
+
+    def _map_action(self, raw: np.ndarray) -> np.ndarray:
+        """``policy.map_action``; for clipped and scaled actions the same operations without its look-ups."""
+        policy, box = self.policy, self.policy.action_space
+        if (
+            type(policy).map_action is not BasePolicy.map_action
+            or policy.action_bound_method != "clip"
+            or not policy.action_scaling
+            or not isinstance(box, gym.spaces.Box)
+        ):
+            return policy.map_action(raw)
+        clipped = np.minimum(np.maximum(raw, -1.0), 1.0)
+        return box.low + (box.high - box.low) * (clipped + 1.0) / 2.0
 
 
 class _Actions(NamedTuple):

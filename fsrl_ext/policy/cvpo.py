@@ -124,6 +124,8 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         # The host's own: the E-step is solved there.
         self.measured_cost = torch.zeros_like(self.cost_threshold)
         self._host_bias = torch.zeros_like(self.cost_threshold)
+        low = self.config.estep_precision == "bfloat16"
+        self._estep_precision = {"hidden_dtype": torch.bfloat16} if low else {}
         self._cost_level = CostLevel(self.config.cost_level_rate)
         self._new_data = NewData()
         self._acted_since_update = True
@@ -243,7 +245,8 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         mean, scale = self.actor(obs)[0]
         actions = sample_actions(old_mean, old_scale, self.config.num_samples)
         with torch.no_grad():
-            q_reward, q_cost = self._reduce(self.target_critic(obs, self._executed(actions)))
+            q = self.target_critic(obs, self._executed(actions), **self._estep_precision)
+            q_reward, q_cost = self._reduce(q)
             checks = torch.stack([critic_loss.total, mean.sum(), scale.sum()])
         q_reward, q_cost, checks = to_host(q_reward, q_cost, checks)
         check_all_finite(checks, ("critic loss", "actor's mean", "actor's scale"))
