@@ -198,6 +198,7 @@ class CostCollector(Collector[CostCollectStats]):
         """What Tianshou's ``_collect`` does, without its batches; None if the policy needs those."""
         stats = self.collect_stats_class()
         ids, obs = np.arange(self.env_num), self._pre_collect_obs_RO
+        assert obs is not None
         deviations: list[np.ndarray] = []
         steps = episodes = 0
         with RowWriter(self.buffer) as writer:
@@ -256,7 +257,7 @@ class CostCollector(Collector[CostCollectStats]):
         """The actions of one step; None if the policy has a state or entries to store."""
         if random:
             batch = self._compute_action_policy_hidden(True, ids, obs, np.full(len(ids), None))
-            return _Actions(batch.act, batch.act_normalized, None)
+            return _Actions(to_numpy(batch.act), to_numpy(batch.act_normalized), None)
         seen = Batch()
         seen.__dict__.update(obs=obs, info=Batch())
         answer = self.policy(seen, None)

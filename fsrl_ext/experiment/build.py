@@ -80,7 +80,7 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig) -> CostCollect
         random_seed=config.seed,
     )
     make_envs = functools.partial(
-        _train_envs, config.task, training.workers, training.worker_type, config.num_envs
+        _train_envs, env_fn(config.task), training.workers, training.worker_type, config.num_envs
     )
     discount = config.policy_config.gamma
     if not training.collect_ahead:
@@ -90,11 +90,13 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig) -> CostCollect
     return AheadCollector(policy, make_envs, buffer, seed=seed, discount=discount)
 
 
-def _train_envs(task: str, workers: int, worker_type: str, num_envs: int) -> BaseVectorEnv:
+def _train_envs(
+    make_env: Callable[[], gym.Env], workers: int, worker_type: str, num_envs: int
+) -> BaseVectorEnv:
     if not workers:
-        return _vector_env(task, num_envs)
+        return DummyVectorEnv([make_env] * num_envs)
     kinds = {"shmem": ShmemVectorEnv, "subproc": SubprocVectorEnv, "ray": RayVectorEnv}
-    return kinds[worker_type]([env_fn(task) for _ in range(workers)])
+    return kinds[worker_type]([make_env] * workers)
 
 
 def test_collector(
@@ -105,11 +107,4 @@ def test_collector(
     buffer = CostVectorReplayBuffer(
         num_envs * (spec.max_episode_steps + 1), num_envs, num_costs=len(config.cost_limit)
     )
-    return CostCollector(policy, _vector_env(config.task, num_envs), buffer)
-
-
-def _vector_env(task: str, count: int) -> DummyVectorEnv:
-    def factory() -> Callable[[], gym.Env]:
-        return lambda: make(task)
-
-    return DummyVectorEnv([factory() for _ in range(count)])
+    return CostCollector(policy, DummyVectorEnv([env_fn(config.task)] * num_envs), buffer)

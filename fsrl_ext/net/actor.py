@@ -52,7 +52,8 @@ class GaussianActor(nn.Module):
         self.covariance = covariance
         self.log_std_range = (math.log(std_range[0]), math.log(std_range[1]))
         sizes = [obs_dim, *hidden_sizes]
-        self.body = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
+        # A ModuleList does not tell the type of what it holds.
+        self.body: Any = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
         # One last layer for means, logarithms of standard deviations, and what lies below the diagonal.
         num_lower = act_dim * (act_dim - 1) // 2 if covariance == "full" else 0
         self.head = nn.Linear(sizes[-1], 2 * act_dim + num_lower)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +79,8 @@ class EnsembleCritic(nn.Module):
         self.num_nets = reward_ensemble if shared_body else reward_ensemble + num_costs * cost_ensemble
         num_heads = 1 + num_costs if shared_body else 1
         sizes = [obs_dim + act_dim, *hidden_sizes, num_heads]
-        self.layers = nn.ModuleList(StackedLinear(self.num_nets, i, o) for i, o in pairwise(sizes))
+        # A ModuleList does not tell the type of what it holds.
+        self.layers: Any = nn.ModuleList(StackedLinear(self.num_nets, i, o) for i, o in pairwise(sizes))
 
     def forward(self, obs: Tensor, act: Tensor, hidden_dtype: torch.dtype | None = None) -> QValues:
         """Q-values for observations ``[B, O]`` and actions ``[B, A]`` or ``[B, N, A]``.

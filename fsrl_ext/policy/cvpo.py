@@ -199,6 +199,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
             self._begin_cycle(buffer)
         device = self.kl_multipliers.device
         window = nstep_window(buffer, indices, self.config.estimation_step)
+        assert isinstance(batch.obs, np.ndarray | Tensor), "flat observations"
         batch.obs = to_device(batch.obs, device)
         batch.act = to_device(batch.act, device)
         next_obs = to_device(buffer.obs_next[window.last], device)
@@ -240,8 +241,10 @@ class CVPOPolicy(BasePolicy[MetricStats]):
 
         :raises NonFiniteError: if a loss or the actor's output is not finite; no parameter has changed then.
         """
-        obs, old_mean, old_scale = batch.obs, batch.old_mean, batch.old_scale
-        critic_loss = critic_losses(self.critic(obs, self._executed(batch.act)), batch.returns)
+        obs, act, old_mean, old_scale = batch.obs, batch.act, batch.old_mean, batch.old_scale
+        assert isinstance(obs, Tensor), "process_fn comes before learn"
+        assert isinstance(act, Tensor), "process_fn comes before learn"
+        critic_loss = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
         mean, scale = self.actor(obs)[0]
         actions = sample_actions(old_mean, old_scale, self.config.num_samples)
         with torch.no_grad():
