@@ -20,6 +20,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "num_samples": 32,
             "mstep_iterations": 6,
             "threshold": "paper",
+            "cost_margin": 0.0,
+            "cost_level_rate": 1.0,
             "cost_calibration": 0.0,
             "gamma": 0.99,
             "estimation_step": 1,

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class CostLevel:
-    """Means over batches of the critics' expected cost ``[C]``: a running one, and one since the last pop.
+    """Means over batches of the critics' expected cost ``[C]``: a running one, and one since the last start.
 
     Costs are rare, so the mean over the states of one batch says more about the batch than about the policy.
 
@@ -18,18 +18,16 @@ class CostLevel:
         self._running: Tensor | None = None
         self._sum: Tensor | None = None
         self._count = 0
-        self._seen = 0
 
     def add(self, cost: Tensor) -> None:
         """Takes in one batch's mean ``[C]``."""
         self._count += 1
-        self._seen += 1
         self._sum = cost.clone() if self._sum is None else self._sum + cost
         if self._running is None:
             self._running = cost.clone()
         else:
-            # Right from the start, as the mean of few batches: no pull towards the first one.
-            self._running = self._running.lerp(cost, max(self.rate, 1.0 / self._seen))
+            # Of few batches the plain mean: the first one does not linger.
+            self._running = self._running.lerp(cost, max(self.rate, 1.0 / self._count))
 
     @property
     def running(self) -> Tensor:
@@ -37,8 +35,8 @@ class CostLevel:
         assert self._running is not None, "no batch yet"
         return self._running
 
-    def pop_mean(self) -> Tensor | None:
-        """Mean ``[C]`` of the batches since the last call; None if there were none."""
+    def restart(self) -> Tensor | None:
+        """Begin anew for another old policy; mean ``[C]`` of the batches since the last start, None without."""
         mean = None if self._sum is None else self._sum / self._count
         self._sum, self._count = None, 0
         return mean

@@ -217,7 +217,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         self._acted_since_update = False
         costs = self.max_episode_steps * recent_step_cost(buffer, self.max_episode_steps)
         self.measured_cost = self._discounted(costs.tolist())
-        predicted = self._cost_level.pop_mean()
+        predicted = self._cost_level.restart()
         if predicted is not None:
             bias = self.measured_cost - predicted
             self.cost_bias.lerp_(bias.to(self.cost_bias.device), self.config.cost_calibration)

@@ -34,7 +34,7 @@ class CVPOConfig:
     cost_margin: float = 0.0
     """E-step: share of the limit by which the threshold stays below it, in [0, 1). A policy whose *mean* cost
     is at the limit exceeds it in about every other episode."""
-    cost_level_rate: float = 1.0
+    cost_level_rate: float = 0.1
     """E-step: rate of the running mean of Q_c that the constraint is about, per gradient step, in (0, 1].
     With 1 each batch's own states have to meet it (the paper)."""
     cost_calibration: float = 0.0

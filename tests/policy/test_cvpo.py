@@ -86,7 +86,7 @@ LEARN = {
 
 def test_learns_the_constrained_optimum():
     """Limit 5 of at most 20: the best feasible mean action is -0.5, the unconstrained one +1."""
-    stats = train(policy := build(cost_limit=5.0, **LEARN))
+    stats = train(policy := build(cost_limit=5.0, **LEARN), cycles=30)
     assert executed_action(policy) == pytest.approx(-0.5, abs=0.06)
     assert stats.metrics["estep/kl_relative"] <= 1 + 1e-6
 
@@ -241,14 +241,14 @@ def test_the_constraint_is_about_the_mean_over_all_states():
 
 def test_cost_levels_are_means():
     level = CostLevel(rate=0.1)
-    assert level.pop_mean() is None
+    assert level.restart() is None
     values = torch.rand(50, 2, dtype=torch.float64)
     for i, value in enumerate(values):
         level.add(value)
         if i < 10:  # an ordinary mean at first, so that the start does not linger
             torch.testing.assert_close(level.running, values[: i + 1].mean(0))
-    torch.testing.assert_close(level.pop_mean(), values.mean(0))
-    assert level.pop_mean() is None
+    torch.testing.assert_close(level.restart(), values.mean(0))
+    assert level.restart() is None
 
 
 def test_testing_between_updates_does_not_move_the_frozen_policy():
