@@ -1,8 +1,10 @@
-"""Separate networks one after the other against one stack of batched matrix products, at the E-step's size.
+"""Critic networks one after the other against one stack of batched matrix products.
 
-    python benchmarks/critic_layout.py [--nets 4] [--batch 256] [--samples 16]
+    python benchmarks/critic_layout.py [--nets 2] [--batch 256] [--samples 16]
 
-Prints the median time of each over alternating rounds in one process, one thread, and their ratio.
+Two sizes of CVPO: the E-step's evaluation (many actions for each state, no gradients), and a regression step
+(one action for each state, forward and backward). Prints the median time of both layouts over alternating
+rounds in one process, one thread, and their ratio. ``EnsembleCritic`` takes the faster one for each.
 """
 
 from __future__ import annotations
@@ -10,17 +12,18 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 
 from fsrl_ext.net import EnsembleCritic
 
-OBS, ACT, HIDDEN = 8, 2, 128
+OBS, ACT = 8, 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--nets", type=int, default=4)
+    parser.add_argument("--nets", type=int, default=2, help="reward critics and one cost critic")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=60)
@@ -28,34 +31,47 @@ def main() -> None:
     torch.set_num_threads(1)
     critic = EnsembleCritic(OBS, ACT, reward_ensemble=options.nets - 1, cost_ensemble=1)
     obs = torch.randn(options.batch, OBS)
-    act = torch.randn(options.batch, options.samples, ACT)
-    first = torch.stack([torch.cat([n.obs_weight, n.act_weight], 1).T for n in critic.nets]).detach()
-    biases = [torch.stack([n.bias for n in critic.nets])[:, None].detach()]
-    weights = [first]
-    for layers in zip(*(n.layers for n in critic.nets), strict=True):
-        weights.append(torch.stack([x.weight.T for x in layers]).detach())
-        biases.append(torch.stack([x.bias for x in layers])[:, None].detach())
+    many = torch.randn(options.batch, options.samples, ACT)
+    one = torch.randn(options.batch, ACT)
+    rows = obs.repeat_interleave(options.samples, 0)
 
-    def stacked() -> torch.Tensor:
-        rows = torch.cat([obs[:, None].expand(-1, options.samples, -1), act], -1).flatten(0, 1)
-        hidden = rows.expand(options.nets, -1, -1)
-        for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            hidden = torch.baddbmm(bias, hidden.relu_() if i else hidden, weight)
-        return hidden.view(options.nets, options.batch, options.samples)
+    def separate(act: torch.Tensor) -> torch.Tensor:
+        return torch.stack([critic._many_actions(net, obs, act, None)[..., 0] for net in range(options.nets)])
 
-    with torch.no_grad():
-        q = critic(obs, act)
-        torch.testing.assert_close(stacked(), torch.cat([q.reward, q.cost[0]]), atol=1e-4, rtol=1e-4)
-        times: dict[str, list[float]] = {"separate": [], "stacked": []}
-        for _ in range(options.rounds):
-            for name, call in (("separate", lambda: critic(obs, act)), ("stacked", stacked)):
-                start = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, median in medians.items():
-        print(f"{name:9} {1e3 * median:.2f} ms")
-    print(f"ratio     {medians['stacked'] / medians['separate']:.2f}")
+    def evaluate_separate() -> torch.Tensor:
+        with torch.no_grad():
+            return separate(many).flatten(1)
+
+    def evaluate_stacked() -> torch.Tensor:
+        with torch.no_grad():
+            return critic._one_action(rows, many.flatten(0, 1))[..., 0]
+
+    def fit(values: torch.Tensor) -> torch.Tensor:
+        critic.zero_grad()
+        values.square().mean().backward()
+        return values
+
+    compare("evaluation", evaluate_separate, evaluate_stacked, options.rounds)
+    compare(
+        "regression",
+        lambda: fit(separate(one[:, None])[..., 0]),
+        lambda: fit(critic._one_action(obs, one)[..., 0]),
+        options.rounds,
+    )
+
+
+def compare(
+    name: str, separate: Callable[[], torch.Tensor], stacked: Callable[[], torch.Tensor], rounds: int
+) -> None:
+    torch.testing.assert_close(separate(), stacked(), atol=1e-4, rtol=1e-4)
+    times: dict[str, list[float]] = {"separate": [], "stacked": []}
+    for _ in range(rounds):
+        for layout, call in (("separate", separate), ("stacked", stacked)):
+            start = time.perf_counter()
+            call()
+            times[layout].append(time.perf_counter() - start)
+    apart, together = (1e3 * statistics.median(times[layout]) for layout in ("separate", "stacked"))
+    print(f"{name}: separate {apart:.2f} ms, stacked {together:.2f} ms, ratio {together / apart:.2f}")
 
 
 if __name__ == "__main__":

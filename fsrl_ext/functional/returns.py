@@ -110,6 +110,5 @@ def nstep_targets(
     discounts = alive.to(signals.dtype) * powers[:, None]
     partial = (discounts[..., None] * signals).sum(dim=0)
     length = alive.sum(dim=0)
-    tail = torch.pow(torch.as_tensor(gamma, dtype=signals.dtype, device=signals.device), length)
-    tail = tail * (~terminated).to(signals.dtype)
+    tail = torch.pow(gamma, length.to(signals.dtype)) * (~terminated).to(signals.dtype)
     return partial + tail[:, None] * bootstrap

@@ -36,7 +36,7 @@ class CostLevel:
         return self._running
 
     def restart(self) -> Tensor | None:
-        """Begin anew for another old policy; mean ``[C]`` of the batches since the last start, None without."""
+        """Begin anew for another old policy; mean ``[C]`` of the batches since the last start, if any."""
         mean = None if self._sum is None else self._sum / self._count
         self._sum, self._count = None, 0
         return mean

@@ -1,5 +1,7 @@
 """The same policy on an accelerator; skipped where there is none."""
 
+import warnings
+
 import pytest
 import torch
 from test_cvpo import build, collected
@@ -25,6 +27,22 @@ def test_learns_on_the_device(solver, old_policy):
     assert all(torch.isfinite(torch.tensor(list(stats.metrics.values()))))
 
 
+def test_the_host_waits_once_for_a_gradient_step():
+    policy = build(device="cuda")
+    collector = collected(policy)
+    with policy_within_training_step(policy):
+        policy.update(64, collector.buffer)  # the first one begins a cycle
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                policy.update(64, collector.buffer)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waits = [str(w.message) for w in caught if "synchroniz" in str(w.message)]
+    assert len(waits) <= 1, waits
+
+
 def test_learn_agrees_with_the_cpu():
     """The same batch, parameters and noise give the same losses and weights."""
     cpu, gpu = build(), build(device="cuda")
@@ -38,7 +56,7 @@ def test_learn_agrees_with_the_cpu():
         actions = mean[:, None] + scale[:, None] * noise.to(device)
         q_reward, q_cost = policy._reduce(policy.target_critic(obs.to(device), actions.clamp(-1, 1)))
         solution = solve_dual(
-            q_reward.detach(), q_cost.detach(), kl_bound=0.1, cost_threshold=policy.cost_threshold
+            q_reward.detach(), q_cost.detach(), kl_bound=0.1, cost_threshold=policy.cost_threshold.to(device)
         )
         values.append(solution.weights.cpu())
         assert solution.weights.device.type == device
