@@ -35,6 +35,7 @@ from torch import Tensor
 from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.functional._step_basis import Basis, reduce
 from fsrl_ext.functional._step_solver import Array, Point, best_feasible, least_violation, shortest_feasible
+from fsrl_ext.functional._step_vjp import Solution, StepFunction, StepGradient
 
 __all__ = ["Case", "ConstrainedStep", "constrained_step"]
 
@@ -59,7 +60,7 @@ class ConstrainedStep:
     - ``"active"``: some constraint binds and changes the step; the trust region binds too.
     - ``"inactive"``: the step ``-sqrt(2 delta / q) u`` of TRPO meets every constraint.
 
-    :ivar step: x ``[P]``, dtype and device of ``g``; without gradient.
+    :ivar step: x ``[P]``, dtype and device of ``g``.
     :ivar case: see above.
     :ivar multiplier_kl: lambda; 0 in a flat case, and where constraints contradict each other inside the
         trust region.
@@ -91,6 +92,11 @@ def constrained_step(
 ) -> ConstrainedStep:
     """Solve the constrained trust-region problem exactly, and say how it ended.
 
+    The step is differentiable, once, in ``g``, ``a`` and ``b``, with H as a constant; a backward pass takes
+    one product with ``H^-1``. Where the derivative does not exist its singular part is left out: there is
+    none for ``g`` in a degenerate case, and none at all where constraints contradict each other inside the
+    trust region.
+
     ``a`` and ``b`` must share a unit: the gradient of the mean over *steps* of ratio times cost advantage
     goes with ``b = (J_c - limit) / T`` for an undiscounted episode cost of T steps.
 
@@ -110,12 +116,14 @@ def constrained_step(
     basis = reduce(g.detach(), a.detach(), inverse_metric)
     radius = math.sqrt(2.0 * kl_bound)
     surplus = b.detach().double().cpu().numpy()
-    found = _solve(basis, surplus, radius)
-    step = torch.as_tensor(found.x, device=g.device) @ basis.directions
+    case, found = _solve(basis, surplus, radius)
+    step = (torch.as_tensor(found.x, device=g.device) @ basis.directions).to(g.dtype)
+    if torch.is_grad_enabled() and (g.requires_grad or a.requires_grad or b.requires_grad):
+        step = StepFunction.apply(g, a, b, step, StepGradient(basis, surplus, found, inverse_metric))
     multipliers = torch.as_tensor(found.multipliers, device=g.device)
     return ConstrainedStep(
-        step=step.to(g.dtype),
-        case=found.case,
+        step=step,
+        case=case,
         multiplier_kl=found.multiplier_kl,
         multipliers=multipliers,
         predicted_objective=float(basis.objective @ found.x),
@@ -124,17 +132,7 @@ def constrained_step(
     )
 
 
-@dataclass(frozen=True)
-class _Solution:
-    """Coordinates ``[n]`` of the step, its case and its multipliers in the units of the inputs."""
-
-    x: Array
-    case: Case
-    multiplier_kl: float
-    multipliers: Array
-
-
-def _solve(basis: Basis, surplus: Array, radius: float) -> _Solution:
+def _solve(basis: Basis, surplus: Array, radius: float) -> tuple[Case, Solution]:
     """The problem in H-orthonormal coordinates, scaled to unit rows and a unit ball."""
     size = np.linalg.norm(basis.constraints, axis=1)
     slope = float(np.linalg.norm(basis.objective))
@@ -144,30 +142,33 @@ def _solve(basis: Basis, surplus: Array, radius: float) -> _Solution:
     size = size[kept]
     rows, offsets = basis.constraints[kept] / size[:, None], surplus[kept] / (size * radius)
 
-    def answer(point: Point, case: Case, unit: Array | None = None, ball: float = 0.0) -> _Solution:
+    def unscaled(point: Point, unit: Array, ball: float, least_violation: bool = False) -> Solution:
+        binding = list(point.binding)
         multipliers = np.zeros(len(surplus))
-        if unit is not None:
-            binding = list(point.binding)
-            multipliers[kept[binding]] = np.maximum(point.multipliers, 0.0) * unit[binding]
-        length = float(np.linalg.norm(point.x))
-        return _Solution(point.x * (radius / max(1.0, length)), case, ball, multipliers)
+        multipliers[kept[binding]] = np.maximum(point.multipliers, 0.0) * unit[binding]
+        return Solution(
+            x=point.x * (radius / max(1.0, float(np.linalg.norm(point.x)))),
+            multiplier_kl=ball,
+            multipliers=multipliers,
+            binding=tuple(kept[binding].tolist()),
+            least_violation=least_violation,
+        )
 
     shortest = shortest_feasible(rows, offsets)
     if shortest is not None:
         if blocked or slope == 0.0:
-            return answer(shortest, "degenerate")
+            return "degenerate", unscaled(shortest, np.zeros(len(size)), 0.0)
         best = best_feasible(basis.objective / slope, rows, offsets)
         if best is not None:
-            case: Case = "active" if best.binding else "inactive"
-            case = case if best.ball > 0.0 else "degenerate"
-            return answer(best, case, slope / size, slope * best.ball / radius)
+            tight: Case = "active" if best.binding else "inactive"
+            found = unscaled(best, slope / size, slope * best.ball / radius)
+            return tight if best.ball > 0.0 else "degenerate", found
     least = least_violation(rows, offsets)
     if least is None:
         raise ArithmeticError("rounding leaves no step of least violation")
     total = float((least.multipliers / size[list(least.binding)]).sum())
-    return answer(
-        least, "degenerate" if blocked else "recovery", 1.0 / (size * total), least.ball / radius / total
-    )
+    found = unscaled(least, 1.0 / (size * total), least.ball / (radius * total), least_violation=True)
+    return "degenerate" if blocked else "recovery", found
 
 
 def _check(g: Tensor, a: Tensor, b: Tensor, kl_bound: float) -> None:

@@ -124,6 +124,7 @@ def minimise(objective, constraints):
     return float(problem.value)
 
 
+@pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
 def test_against_a_conic_solver():
     """The full comparison is benchmarks/constrained_step.py."""
     rng = np.random.default_rng(1)
