@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.functional._step_basis import reduce
 from fsrl_ext.functional.constrained_step import constrained_step
 
 
@@ -328,6 +329,21 @@ def test_the_metric_is_applied_once_per_gradient_and_inputs_stay():
     constrained_step(g, a, b, kl_bound=0.1, inverse_metric=inverse)
     assert len(calls) == 3
     assert all(torch.equal(x, y) for x, y in zip((g, a, b), copies, strict=True))
+
+
+def test_coordinates_of_nearly_parallel_gradients_are_orthonormal():
+    rng = np.random.default_rng(9)
+    for angle in (1e-3, 1e-6, 1e-9):
+        g, _, _, metric, _ = draw(rng)
+        inverse = torch.tensor(np.linalg.inv(metric))
+        a = torch.tensor(rng.standard_normal(len(g)))
+        near = torch.stack([a, a + angle * torch.tensor(rng.standard_normal(len(g)))])
+        basis = reduce(near[0] - angle * near[1].flip(0), near, inverse.mv)
+        directions, matrix = basis.directions, torch.tensor(metric)
+        assert len(directions) == min(3, len(g))
+        gram = directions @ matrix @ directions.T
+        torch.testing.assert_close(gram, torch.eye(len(gram), dtype=gram.dtype), rtol=0, atol=1e-11)
+        torch.testing.assert_close(directions @ matrix, basis.duals, rtol=1e-6, atol=1e-9)
 
 
 def test_refusals():

@@ -230,8 +230,10 @@ def test_together_they_make_one_update_of_cpo(policy, generator):
     parameters = list(policy.parameters())
     product = FisherVectorProduct(mean_kl(policy, obs), parameters, damping=0.1)
     old = policy(obs)
-    actions = old.sample()
+    noise = torch.randn(50, 2, generator=generator, dtype=torch.float64)
+    actions = (old.base_dist.loc + old.base_dist.scale * noise).detach()
     advantage = torch.randn(2, 50, generator=generator, dtype=torch.float64)
+    advantage[1] += 2 * advantage[0]  # what pays also costs
     advantage -= advantage.mean(1, keepdim=True)
     old_log_prob = old.log_prob(actions).detach()
 
