@@ -1,0 +1,130 @@
+"""The step's vector-Jacobian product: finite differences in every case, a formula by hand, the corners."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from fsrl_ext.functional.constrained_step import constrained_step
+
+
+def draw(rng):
+    size, m = int(rng.integers(3, 7)), int(rng.integers(1, 4))
+    root = torch.tensor(rng.standard_normal((size, size)))
+    inverse = root @ root.T + 0.1 * torch.eye(size)
+    kl_bound = 10.0 ** rng.uniform(-2, 0)
+    g, a = torch.tensor(rng.standard_normal(size)), torch.tensor(rng.standard_normal((m, size)))
+    reach = (2 * kl_bound * torch.einsum("ip,pq,iq->i", a, inverse, a)).sqrt()
+    b = torch.tensor(rng.uniform(-1.2, 1.2, m)) * reach
+    return g, a, b, {"kl_bound": kl_bound, "inverse_metric": inverse.mv}
+
+
+def check(problem, settings, varied=(0, 1, 2)):
+    def step(*values):
+        whole = list(problem)
+        for k, value in zip(varied, values, strict=True):
+            whole[k] = value
+        return constrained_step(*whole, **settings).step
+
+    leaves = [problem[k].clone().requires_grad_() for k in varied]
+    assert torch.autograd.gradcheck(step, leaves, eps=1e-7, atol=1e-5, rtol=1e-4)
+
+
+def test_against_finite_differences():
+    rng = np.random.default_rng(0)
+    cases = Counter()
+    for _ in range(100):
+        *problem, settings = draw(rng)
+        found = constrained_step(*problem, **settings)
+        # Contradicting constraints have no derivative.
+        if found.multiplier_kl == 0.0:
+            continue
+        cases[found.case, min(len(problem[2]), 2)] += 1
+        check(problem, settings)
+    assert min(cases[c, m] for c in ("active", "inactive", "recovery") for m in (1, 2)) >= 3
+
+
+def test_without_an_objective_or_with_a_blocked_constraint():
+    rng = np.random.default_rng(1)
+    moved = 0
+    for _ in range(20):
+        g, a, b, settings = draw(rng)
+        none = torch.zeros_like(g)
+        moved += bool(constrained_step(none, a, b, **settings).step.any())
+        check([none, a, b], settings, varied=(1, 2))
+        blocked = [g, torch.cat([a, none[None]]), torch.cat([b, b.new_ones(1)])]
+        assert constrained_step(*blocked, **settings).case == "degenerate"
+        check(blocked, settings, varied=(0, 2))
+    assert moved > 5
+
+
+def test_the_formula_for_one_active_constraint():
+    """The closed form of the step, differentiated by hand."""
+    rng = np.random.default_rng(2)
+    count = 0
+    for _ in range(60):
+        g, a, b, settings = draw(rng)
+        leaves = [x.clone().requires_grad_() for x in (g, a[:1], b[:1])]
+        found = constrained_step(*leaves, **settings)
+        if found.case != "active":
+            continue
+        count += 1
+        y = torch.tensor(rng.standard_normal(len(g)))
+        apply, a, b = settings["inverse_metric"], a[0], float(b[0])
+        u, v, yt = apply(g), apply(a), apply(y)
+        q, r, s = float(g @ u), float(g @ v), float(a @ v)
+        w, big_a, big_b = u - r / s * v, q - r * r / s, 2 * settings["kl_bound"] - b * b / s
+        c, al, om = math.sqrt(big_b / big_a), float(v @ y), float(w @ y)
+        g_bar = -c * (yt - al / s * v - om / big_a * w)
+        b_bar = -(al - b * om / (c * big_a)) / s
+        a_bar = float(found.multipliers) * g_bar + b_bar * found.step.detach()
+        found.step.backward(y)
+        for leaf, expected in zip(leaves, (g_bar, a_bar, g.new_tensor(b_bar)), strict=True):
+            torch.testing.assert_close(leaf.grad.squeeze(), expected, rtol=1e-8, atol=1e-8)
+    assert count > 10
+
+
+def gradients(g, a, b, **settings):
+    leaves = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (g, a, b)]
+    found = constrained_step(*leaves, kl_bound=0.5, **settings)
+    found.step.backward(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    return found, [leaf.grad for leaf in leaves]
+
+
+@pytest.mark.parametrize("b", [math.nextafter(1.0, 0.0), 1.0, math.nextafter(1.0, 2.0), 1 - 1e-9])
+def test_finite_on_the_edge_of_infeasible(b):
+    _, grads = gradients([-3.0, 4.0], [[1.0, 0.0]], [b])
+    assert all(torch.isfinite(x).all() for x in grads)
+
+
+def test_the_singular_part_is_left_out():
+    found, grads = gradients([-2.0, 0.0], [[1.0, 0.0]], [0.25])
+    assert found.case == "degenerate"
+    # x = -(b/s) a with s = |a|^2: only b and a move it.
+    assert grads[0].tolist() == [0.0, 0.0]
+    np.testing.assert_allclose(grads[1], [[0.25, -0.5]], atol=1e-12)
+    np.testing.assert_allclose(grads[2], [-1.0], atol=1e-12)
+    found, grads = gradients([0.0, 1.0], [[1.0, 0.0], [-1.0, 0.0]], [0.5, 0.25])
+    assert found.case == "recovery"
+    assert not any(x.any() for x in grads)
+
+
+def test_one_product_per_cotangent_and_none_without_gradient():
+    calls = []
+
+    def inverse(z):
+        calls.append(z.dtype)
+        return 0.5 * z
+
+    g, a, b = torch.randn(4, requires_grad=True), torch.randn(1, 4), torch.zeros(1)
+    step = constrained_step(g, a, b, kl_bound=0.1, inverse_metric=inverse).step
+    assert len(calls) == 2
+    step.sum().backward()
+    assert calls == [torch.float32] * 3
+    assert g.grad.dtype == torch.float32
+    with torch.no_grad():
+        assert not constrained_step(g, a, b, kl_bound=0.1).step.requires_grad

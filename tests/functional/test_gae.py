@@ -1,0 +1,135 @@
+"""Advantages against a plain loop, and where bootstrapping happens and where it must not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from fsrl_ext.functional.gae import generalised_advantages
+
+
+def plain_loop(signals, values, next_values, terminated, ends, gamma, gae_lambda):
+    """One environment, one signal, one step at a time."""
+    steps, envs, count = signals.shape
+    advantages = torch.zeros_like(signals)
+    for e in range(envs):
+        for s in range(count):
+            following = 0.0
+            for t in reversed(range(steps)):
+                bootstrap = 0.0 if terminated[t, e] else float(next_values[t, e, s])
+                delta = float(signals[t, e, s]) + gamma[s] * bootstrap - float(values[t, e, s])
+                if terminated[t, e] or ends[t, e]:
+                    following = 0.0
+                following = delta + gamma[s] * gae_lambda[s] * following
+                advantages[t, e, s] = following
+    return advantages
+
+
+def draw(steps, envs, count, seed, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (steps, envs, count)
+    data = [torch.randn(shape, generator=generator, dtype=dtype) for _ in range(3)]
+    chance = torch.rand(2, steps, envs, generator=generator)
+    return data, chance[0] < 0.1, chance[1] < 0.1
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 8, 9, 100])
+def test_against_a_plain_loop(steps):
+    gamma, gae_lambda = (0.99, 0.97, 1.0), (0.95, 0.5, 1.0)
+    data, terminated, ends = draw(steps, 3, 3, seed=steps)
+    expected = plain_loop(*data, terminated, ends, gamma, gae_lambda)
+    found = generalised_advantages(
+        *data, terminated=terminated, ends=ends, gamma=gamma, gae_lambda=gae_lambda
+    )
+    torch.testing.assert_close(found.advantages, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.returns, expected + data[1], rtol=1e-12, atol=1e-12)
+    # A buffer without an axis of environments.
+    one = generalised_advantages(
+        *(x[:, 1] for x in data),
+        terminated=terminated[:, 1],
+        ends=ends[:, 1],
+        gamma=gamma,
+        gae_lambda=gae_lambda,
+    )
+    torch.testing.assert_close(one.advantages, expected[:, 1], rtol=1e-12, atol=1e-12)
+
+
+def constant(steps, value, next_value, **flags):
+    """Reward 1 at every step and the values given."""
+    ones = torch.ones(steps, 1, dtype=torch.float64)
+    none = torch.zeros(steps, dtype=torch.bool)
+    return generalised_advantages(
+        ones, value * ones, next_value * ones, **{"terminated": none, "ends": none, **flags}
+    )
+
+
+def test_the_true_value_of_endless_ones_has_no_advantage():
+    """1 / (1 - gamma), through time limits and the cut after the last row."""
+    limit = torch.tensor([False, True, False, False])
+    for gae_lambda in (0.0, 0.9, 1.0):
+        found = constant(4, 100.0, 100.0, ends=limit, gamma=0.99, gae_lambda=gae_lambda)
+        torch.testing.assert_close(found.advantages, torch.zeros(4, 1, dtype=torch.float64))
+
+
+def test_only_a_terminal_state_is_worth_nothing():
+    last = torch.tensor([False, False, True])
+    dead = constant(3, 0.0, 10.0, terminated=last, gamma=0.5, gae_lambda=1.0)
+    cut = constant(3, 0.0, 10.0, ends=last, gamma=0.5, gae_lambda=1.0)
+    unmarked = constant(3, 0.0, 10.0, gamma=0.5, gae_lambda=1.0)
+    # delta of the inner steps is 1 + 5 - 0.
+    assert dead.returns.flatten().tolist() == [6 + 3 + 0.25, 6 + 0.5, 1.0]
+    assert cut.returns.flatten().tolist() == [6 + 3 + 1.5, 6 + 3, 6.0]
+    assert torch.equal(cut.returns, unmarked.returns)
+
+
+def test_nothing_crosses_an_end():
+    data, _, _ = draw(10, 2, 2, seed=0)
+    none, ends = torch.zeros(10, 2, dtype=torch.bool), torch.zeros(10, 2, dtype=torch.bool)
+    ends[4] = True
+    settings = {"terminated": none, "gamma": 0.99, "gae_lambda": 0.95}
+    whole = generalised_advantages(*data, ends=ends, **settings).advantages
+    settings["terminated"] = none[:5]
+    halves = [
+        generalised_advantages(*(x[part] for x in data), ends=none[:5], **settings).advantages
+        for part in (slice(0, 5), slice(5, 10))
+    ]
+    torch.testing.assert_close(whole, torch.cat(halves))
+
+
+def test_values_after_a_terminal_state_are_not_read():
+    data, terminated, ends = draw(20, 2, 2, seed=1)
+    settings = {"terminated": terminated, "ends": ends, "gamma": 0.9, "gae_lambda": 0.9}
+    clean = generalised_advantages(*data, **settings)
+    data[2][terminated] = math.nan
+    assert terminated.any()
+    assert torch.equal(generalised_advantages(*data, **settings).advantages, clean.advantages)
+
+
+def test_long_rows_in_float32_and_inputs_stay():
+    data, _, ends = draw(5000, 1, 2, seed=2, dtype=torch.float32)
+    copies = [x.clone() for x in data]
+    none = torch.zeros_like(ends)
+    # A number that float32 holds exactly: only the arithmetic differs.
+    settings = {"terminated": none, "ends": none, "gamma": 1.0, "gae_lambda": 1 - 2.0**-10}
+    found = generalised_advantages(*data, **settings).advantages
+    exact = generalised_advantages(*(x.double() for x in data), **settings).advantages
+    assert float((found - exact).abs().max()) < 1e-5 * float(exact.abs().max())
+    assert all(torch.equal(x, y) for x, y in zip(data, copies, strict=True))
+
+
+def test_refusals():
+    data, terminated, ends = draw(4, 2, 2, seed=3)
+    good = {"terminated": terminated, "ends": ends, "gamma": 0.9, "gae_lambda": 0.9}
+    for change, message in (
+        ({"gamma": 1.1}, "gamma must be in"),
+        ({"gae_lambda": [0.9, math.nan]}, "gae_lambda must be in"),
+        ({"gamma": [0.9] * 3}, "gamma must be one number or 2"),
+        ({"ends": ends.float()}, "ends must be bool"),
+        ({"terminated": terminated[:2]}, "terminated must be bool"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            generalised_advantages(*data, **{**good, **change})
+    with pytest.raises(ValueError, match="next_values must have shape"):
+        generalised_advantages(data[0], data[1], data[2][:2], **good)
