@@ -27,11 +27,14 @@ class MultiplierState(NamedTuple):
     """0-dim: updates so far."""
 
 
-def initial_multipliers(num_costs: int, value: float = 0.0) -> MultiplierState:
-    """A state before any update, with all multipliers at ``value``."""
+def initial_multipliers(num_costs: int, value: float = 0.0, *, integral_gain: float = 0.0) -> MultiplierState:
+    """A state before any update, with all multipliers at ``value``.
+
+    :param integral_gain: of a PID controller, whose integral then holds the value.
+    """
     return MultiplierState(
         torch.full((num_costs,), float(value)),
-        torch.zeros(num_costs),
+        torch.full((num_costs,), value / integral_gain if integral_gain > 0 else 0.0),
         torch.zeros(num_costs),
         torch.zeros(()),
     )
@@ -40,7 +43,7 @@ def initial_multipliers(num_costs: int, value: float = 0.0) -> MultiplierState:
 def dual_ascent(
     state: MultiplierState, cost: Tensor, limit: Tensor, *, lr: float, multiplier_max: float
 ) -> MultiplierState:
-    r"""Gradient ascent on the dual: :math:`\lambda \leftarrow clip(\lambda + lr (J_c - d), 0, \lambda_{max})`.
+    r"""Gradient ascent: :math:`\lambda \leftarrow clip(\lambda + lr (J_c - d), 0, \lambda_{max})`.
 
     :param cost: ``[C]`` measured or estimated.
     :param limit: ``[C]``; ``inf`` releases a cost: its multiplier is zero.
@@ -65,7 +68,8 @@ def pid_control(
 
     .. math::
         I_k &= clip(I_{k-1} + J_k - d,\; 0,\; \lambda_{max} / K_I) \\
-        \lambda_k &= clip(K_P (\bar J_k - d) + K_I I_k + K_D (\bar J_k - \bar J_{k-1})_+,\; 0,\; \lambda_{max})
+        \lambda_k &= clip(K_P (\bar J_k - d) + K_I I_k + K_D (\bar J_k - \bar J_{k-1})_+,
+            \; 0,\; \lambda_{max})
 
     The derivative acts on rising cost only, and on cost, not on surplus: a limit that is changed gives no
     kick. The integral stops where it alone would reach the cap, so it does not wind up.
@@ -92,7 +96,8 @@ def pid_control(
 def augmented_multipliers(multipliers: Tensor, cost: Tensor, limit: Tensor, *, penalty: float) -> Tensor:
     r"""The multipliers ``[C]`` whose plain Lagrangian has the gradient of the augmented one.
 
-    .. math:: \nabla \frac{(\lambda + c\,(J_c - d))_+^2 - \lambda^2}{2 c} = (\lambda + c\,(J_c - d))_+ \nabla J_c
+    .. math::
+        \nabla \frac{(\lambda + c\,(J_c - d))_+^2 - \lambda^2}{2 c} = (\lambda + c\,(J_c - d))_+ \nabla J_c
 
     The augmented Lagrangian of CAL (Wu et al., ICLR 2024, arXiv 2401.14758).
 

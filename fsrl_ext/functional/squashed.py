@@ -16,8 +16,8 @@ def squash(mean: Tensor, std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 
     .. math:: \log \pi(a) = \sum_i \log N(u_i; \mu_i, \sigma_i) - 2 (\log 2 - u_i - softplus(-2 u_i))
 
-    Haarnoja et al. (arXiv 1801.01290, appendix C), with :math:`\log(1 - \tanh^2 u)` in a form that stays finite
-    for every u. Differentiable in mean and standard deviation.
+    Haarnoja et al. (arXiv 1801.01290, appendix C), with :math:`\log(1 - \tanh^2 u)` in a form that stays
+    finite for every u. Differentiable in mean and standard deviation.
 
     :param mean: ``[B, A]``, before squashing; ``std`` and ``noise`` likewise.
     :return: actions ``[B, A]`` inside the box and log densities ``[B]``.

@@ -1,4 +1,4 @@
-"""Multipliers against hand-made numbers, gradients by finite differences, and a problem whose price is known."""
+"""Multipliers against hand-made numbers, finite differences, and a problem whose price is known."""
 
 import math
 

@@ -8,11 +8,8 @@ from fsrl_ext.functional.squashed import squash
 
 def test_density_agrees_with_torch():
     torch.manual_seed(0)
-    mean, std, noise = (
-        torch.randn(64, 3).double(),
-        torch.rand(64, 3).double() + 0.1,
-        torch.randn(64, 3).double(),
-    )
+    mean, std, noise = torch.randn(3, 64, 3).double()
+    std = std.abs() + 0.1
     act, log_prob = squash(mean, std, noise)
     reference = TransformedDistribution(Independent(Normal(mean, std), 1), TanhTransform(cache_size=1))
     raw = mean + std * noise
