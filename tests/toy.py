@@ -74,7 +74,7 @@ class TwoStateEnv(gym.Env):
     """Two states that the action decides between; episodes are cut after the wrapper's time limit.
 
     With ``x = (1 + a) / 2``, a step in state 0 earns ``x``, costs ``x^2`` and leads to state 1 with
-    probability ``x``; a step in state 1 earns ``2 x``, costs ``x^2`` and leads to state 0 with probability 1/2.
+    probability ``x``; a step in state 1 earns ``2 x``, costs ``x^2`` and leads to 0 with probability 1/2.
 
     :param num_costs: further costs are halves of the first.
     :param cost_scale: factor of all costs.
