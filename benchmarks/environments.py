@@ -1,97 +1,212 @@
-"""Speed and identity of environments against the stock safety-gymnasium package.
+"""Speed of environments against the stock safety-gymnasium package, and against their physics alone.
 
-    python benchmarks/environments.py            # the bar: SafetyPointCircle1-v0, 10 times as fast
-    python benchmarks/environments.py --all      # and four more tasks
-    python benchmarks/environments.py --ids      # build, reset and step every id of both suites
+    python benchmarks/environments.py                              # the tasks with a bar
+    python benchmarks/environments.py SafetyPointGoal0-v0 --episodes 5
+    python benchmarks/environments.py --all                        # every task: hours, stock is slow
+    python benchmarks/environments.py --ids    # build, reset and step every id of both suites
 
 Whole episodes are run with the same seeds and actions, one on the stock environment and one on
-ours in turn, so that whatever else the machine does meets both. The time is that of `reset` and
-`step`; a first episode of each is not counted. Rewards, costs and ends must be equal, observations
-equal after the cast to float32. The exit status is 1 if the bar is missed, a number differs, or an
-id cannot be built.
+ours in turn, so that whatever else the machine does meets both; the time is that of `reset` and
+`step`, and three first episodes of each are not counted (then our model is no longer compiled).
+Then, in turn again, our steps and raw physics: ten `mj_step` from the same states' model with the
+same actions. Rewards, costs, ends and `info` must be equal, observations equal as float32; see
+`environment_equality.py` for the thorough comparison. Results go to
+`benchmarks/results/environments.json` and into the table of `docs/environments.md`. The exit status
+is 1 if a bar is missed, a number differs, or an id cannot be built.
 """
 
 import argparse
+import json
+import pathlib
+import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from environment_equality import all_tasks, difference, our_step, stock_step
 
 from fsrl_ext.env import list_tasks, make, time_limit
 from fsrl_ext.env.safety_import import import_safety_gymnasium
 
-BAR_TASK, BAR = "SafetyPointCircle1-v0", 10.0
-MORE_TASKS = (
-    "SafetyCarCircle1-v0",
-    "SafetyPointGoal1-v0",
-    "SafetyPointButton1-v0",
-    "SafetyPointPush1-v0",
-)
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "environments.json"
+DOCS = ROOT / "docs" / "environments.md"
+BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 
-# One step: observation [D], and reward, cost, terminated, truncated.
-Step = tuple[np.ndarray, tuple[float, float, bool, bool]]
-
-
-def stock_step(env: Any, action: np.ndarray) -> tuple[Any, float, float, bool, bool]:
-    observation, reward, cost, terminated, truncated, _ = env.step(action)
-    return observation, reward, cost, terminated, truncated
-
-
-def our_step(env: Any, action: np.ndarray) -> tuple[Any, float, float, bool, bool]:
-    observation, reward, terminated, truncated, info = env.step(action)
-    return observation, reward, info["cost"], terminated, truncated
+# Steps per second of whole episodes, as a multiple of the stock package's.
+BARS = {
+    "SafetyPointCircle1-v0": 18.0,
+    "SafetyCarCircle1-v0": 9.0,
+    "SafetyPointGoal1-v0": 6.0,
+    "SafetyPointGoal2-v0": 6.0,
+    "SafetyPointPush1-v0": 5.0,
+    "SafetyPointButton1-v0": 5.0,
+    "SafetyPointButton2-v0": 5.0,
+}
+MEMORY_BAR = 40.0  # MB per environment
+_WARM_UP = 3  # episodes
+_ENVIRONMENTS = 4  # whose memory is averaged
 
 
-def episode(
-    env: Any, step: Callable[..., Any], actions: np.ndarray, seed: int | None
-) -> tuple[float, list[Step]]:
-    """Run one episode.
+def episode(env: Any, step: Any, actions: np.ndarray, seed: int | None) -> tuple[float, float, list[Any]]:
+    """Run one episode; return the seconds of `reset`, those of the steps, and the steps.
 
     :param actions: ``[T, A]``, as many as the episode can have steps.
-    :param seed: None goes on with the environment's random stream.
-    :return: the seconds of reset and steps, and the steps.
     """
     start = time.perf_counter()
     observation, _ = env.reset(seed=seed)
-    seen: list[Any] = [(observation, 0.0, 0.0, False, False)]
+    ready = time.perf_counter()
+    raw = []
     for action in actions:
-        seen.append(step(env, action))
-        if seen[-1][3] or seen[-1][4]:
+        raw.append(env.step(action))
+        if raw[-1][-3] or raw[-1][-2]:
             break
-    seconds = time.perf_counter() - start
-    return seconds, [(np.asarray(obs, dtype=np.float32), tuple(rest)) for obs, *rest in seen]
+    end = time.perf_counter()
+    replay = iter(raw)
+    recorded = _Recorded(replay)
+    seen = [(np.array(observation), 0.0, 0.0, False, False, {})]
+    return ready - start, end - ready, seen + [step(recorded, None) for _ in raw]
 
 
-def identical(a: list[Step], b: list[Step]) -> bool:
-    return len(a) == len(b) and all(
-        np.array_equal(x[0], y[0]) and x[1] == y[1] for x, y in zip(a, b, strict=True)
-    )
+class _Recorded:
+    """Gives steps that were taken before, so that converting them is not timed."""
+
+    def __init__(self, steps: Any) -> None:
+        self._steps = steps
+
+    def step(self, action: Any) -> Any:
+        return next(self._steps)
 
 
-def compare(task: str, episodes: int) -> tuple[float, bool]:
-    """Print one row; return the ratio of speeds and whether all numbers agree."""
+def physics_share(env: Any, steps: int = 600, rounds: int = 5) -> tuple[float, float]:
+    """Steps/s of ten raw `mj_step` and the share of it that `env.step` reaches, medians, in turn."""
+    import mujoco
+
+    task = env.simulator.task if hasattr(env.simulator, "task") else env.simulator.unwrapped
+    model, data = task.model, task.data
+    count = task.sim_conf.frameskip_binom_n if hasattr(task, "sim_conf") else task.frame_skip
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(env.action_space.low, env.action_space.high, (steps, *env.action_space.shape))
+    raw, ours = [], []
+    for _ in range(rounds):
+        env.reset()
+        model, data = task.model, task.data
+        start = time.perf_counter()
+        for action in actions:
+            data.ctrl[:] = action
+            mujoco.mj_step(model, data, count)
+        raw.append(steps / (time.perf_counter() - start))
+        env.reset()
+        start, taken = time.perf_counter(), 0
+        for action in actions:
+            taken += 1
+            _, _, terminated, truncated, _ = env.step(action)
+            if terminated or truncated:
+                break
+        ours.append(taken / (time.perf_counter() - start))
+    return float(np.median(raw)), float(np.median(np.array(ours) / np.array(raw)))
+
+
+def _resident() -> float:
+    """Resident memory of this process [MB]."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def print_memory(task: str) -> None:
+    """Print the memory [MB] that one more environment takes, after some resets and steps."""
+    kept, before = [], 0.0
+    for number in range(_ENVIRONMENTS + 1):
+        env = make(task)
+        for _ in range(3):
+            env.reset()
+            for _ in range(20):
+                env.step(env.action_space.sample())
+        kept.append(env)
+        if number == 0:  # the first loads the libraries
+            before = _resident()
+    print((_resident() - before) / _ENVIRONMENTS)
+
+
+def memory(task: str) -> float:
+    """`print_memory` in a process of its own."""
+    command = [sys.executable, __file__, "--memory-of", task]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def measure(task: str, episodes: int) -> dict[str, Any]:
+    """One row of the result."""
     stock, ours = import_safety_gymnasium().make(task), make(task)
     rng = np.random.default_rng(0)
-    seconds, steps, same = np.zeros(2), 0, True
-    for number in range(episodes + 1):
-        shape = (time_limit(ours), *ours.action_space.shape)
+    resets, steps_s = np.zeros(2), np.zeros(2)
+    steps, different = 0, None
+    horizon = time_limit(ours) or 1000
+    for number in range(_WARM_UP + episodes):
+        shape = (horizon if number >= _WARM_UP else 20, *ours.action_space.shape)
         actions = rng.uniform(ours.action_space.low, ours.action_space.high, shape)
         # The stock package agrees with itself only from its first seeded reset on.
         seed = 0 if number == 0 else None
-        stock_seconds, theirs = episode(stock, stock_step, actions, seed)
-        our_seconds, mine = episode(ours, our_step, actions, seed)
-        same = same and identical(theirs, mine)
-        if number > 0:
-            seconds += stock_seconds, our_seconds
+        *stock_seconds, theirs = episode(stock, stock_step, actions, seed)
+        *our_seconds, mine = episode(ours, our_step, actions, seed)
+        different = different or difference(theirs, mine)
+        if number >= _WARM_UP:
+            resets += stock_seconds[0], our_seconds[0]
+            steps_s += stock_seconds[1], our_seconds[1]
             steps += len(mine) - 1
-    stock_rate, our_rate = steps / seconds
-    ratio = our_rate / stock_rate
-    verdict = "identical" if same else "DIFFERENT"
-    row = f"{task:24s} {episodes:8d} {stock_rate:12.0f} {our_rate:12.0f} {ratio:7.1f}"
-    print(f"{row}  {verdict}", flush=True)
-    return ratio, same
+    stock_rate, our_rate = steps / (resets + steps_s)
+    stock_resets, our_resets = episodes / resets
+    raw, share = physics_share(ours)
+    return {
+        "task": task,
+        "episodes": episodes,
+        "stock_steps_per_second": stock_rate,
+        "steps_per_second": our_rate,
+        "ratio": our_rate / stock_rate,
+        "bar": BARS.get(task),
+        "stock_resets_per_second": stock_resets,
+        "resets_per_second": our_resets,
+        "raw_steps_per_second": raw,
+        "share_of_raw": share,
+        "memory_mb": memory(task),
+        "difference": different,
+    }
+
+
+def passed(row: dict[str, Any]) -> bool:
+    enough = row["bar"] is None or row["ratio"] >= row["bar"]
+    return enough and row["difference"] is None and row["memory_mb"] < MEMORY_BAR
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| task | stock steps/s | steps/s | ratio (bar) | resets/s (stock) | of raw physics | MB | equal |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for r in rows:
+        bar = f" ({r['bar']:.0f})" if r["bar"] else ""
+        lines.append(
+            f"| {r['task']} | {r['stock_steps_per_second']:.0f} | {r['steps_per_second']:.0f} "
+            f"| {r['ratio']:.1f}{bar} | {r['resets_per_second']:.0f} ({r['stock_resets_per_second']:.1f}) "
+            f"| {r['share_of_raw']:.0%} of {r['raw_steps_per_second']:.0f} | {r['memory_mb']:.0f} "
+            f"| {'yes' if r['difference'] is None else 'NO'} |"
+        )
+    return "\n".join(lines)
+
+
+def save(rows: list[dict[str, Any]]) -> None:
+    """Merge rows into the result file, and write its table into the docs."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    merged = {r["task"]: r for r in [*known, *rows]}
+    order = [*BARS, *(task for task in merged if task not in BARS)]
+    ordered = [merged[task] for task in order if task in merged]
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
+    text = DOCS.read_text()
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    DOCS.write_text(f"{head}{BEGIN}\n{table(ordered)}\n{END}{tail}")
 
 
 def build_all() -> bool:
@@ -116,20 +231,25 @@ def build_all() -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--all", action="store_true", help="more tasks than the one with a bar")
+    parser.add_argument("tasks", nargs="*", help="task ids; none for those with a bar")
+    parser.add_argument("--all", action="store_true", help="every navigation and velocity task")
     parser.add_argument("--ids", action="store_true", help="build every id instead")
-    parser.add_argument("--episodes", type=int, default=5, help="counted episodes of each")
+    parser.add_argument("--episodes", type=int, default=3, help="counted episodes of each")
+    parser.add_argument("--memory-of", metavar="TASK", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.memory_of:
+        print_memory(options.memory_of)
+        return 0
     if options.ids:
         return 0 if build_all() else 1
-    print(f"{'task':24s} {'episodes':>8s} {'stock step/s':>12s} {'ours step/s':>12s} {'ratio':>7s}")
-    ratio, same = compare(BAR_TASK, options.episodes)
-    passed = same and ratio >= BAR
-    if options.all:
-        for task in MORE_TASKS:
-            passed = compare(task, options.episodes)[1] and passed
-    print(f"{'passed' if passed else 'MISSED'}: {BAR_TASK} {ratio:.1f}x, bar {BAR:.0f}x, identical")
-    return 0 if passed else 1
+    rows = []
+    for task in all_tasks() if options.all else options.tasks or BARS:
+        rows.append(measure(task, options.episodes))
+        save(rows)
+        print(table(rows[-1:]).splitlines()[-1], flush=True)
+    missed = [row["task"] for row in rows if not passed(row)]
+    print(f"MISSED: {', '.join(missed)}" if missed else "all bars passed, all numbers equal")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Buffers, collector and statistics for experience with costs."""
 
+from fsrl_ext.data.ahead import AheadCollector
 from fsrl_ext.data.buffer import CostReplayBuffer, CostVectorReplayBuffer
 from fsrl_ext.data.collector import CostCollector
 from fsrl_ext.data.errors import NonFiniteStepError
 from fsrl_ext.data.stats import CostCollectStats
 
 __all__ = [
+    "AheadCollector",
     "CostCollectStats",
     "CostCollector",
     "CostReplayBuffer",

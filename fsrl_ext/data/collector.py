@@ -198,6 +198,7 @@ class CostCollector(Collector[CostCollectStats]):
         """What Tianshou's ``_collect`` does, without its batches; None if the policy needs those."""
         stats = self.collect_stats_class()
         ids, obs = np.arange(self.env_num), self._pre_collect_obs_RO
+        assert obs is not None
         deviations: list[np.ndarray] = []
         steps = episodes = 0
         with RowWriter(self.buffer) as writer:
@@ -256,7 +257,7 @@ class CostCollector(Collector[CostCollectStats]):
         """The actions of one step; None if the policy has a state or entries to store."""
         if random:
             batch = self._compute_action_policy_hidden(True, ids, obs, np.full(len(ids), None))
-            return _Actions(batch.act, batch.act_normalized, None)
+            return _Actions(to_numpy(batch.act), to_numpy(batch.act_normalized), None)
         seen = Batch()
         seen.__dict__.update(obs=obs, info=Batch())
         answer = self.policy(seen, None)
@@ -269,7 +270,20 @@ class CostCollector(Collector[CostCollectStats]):
         deviation = None
         if dist is not None:
             deviation = np.atleast_2d(to_numpy(get_stddev_from_dist(dist)))
-        return _Actions(raw, self.policy.map_action(raw), deviation)
+        return _Actions(raw, self._map_action(raw), deviation)
+
+    def _map_action(self, raw: np.ndarray) -> np.ndarray:
+        """``policy.map_action``; for clipped and scaled actions the same operations without its look-ups."""
+        policy, box = self.policy, self.policy.action_space
+        if (
+            type(policy).map_action is not BasePolicy.map_action
+            or policy.action_bound_method != "clip"
+            or not policy.action_scaling
+            or not isinstance(box, gym.spaces.Box)
+        ):
+            return policy.map_action(raw)
+        clipped = np.minimum(np.maximum(raw, -1.0), 1.0)
+        return box.low + (box.high - box.low) * (clipped + 1.0) / 2.0
 
 
 class _Actions(NamedTuple):

@@ -59,12 +59,14 @@ class EpisodeTracker:
         signals = np.concatenate([rew[:, None], cost], axis=1)
         self._lens[ids] += 1
         self._sums[ids] += signals
-        self._discounted[ids] += self._weight[ids] * signals
-        self._weight[ids] *= self.discount
+        if self.discount != 1.0:
+            self._discounted[ids] += self._weight[ids] * signals
+            self._weight[ids] *= self.discount
         if done.any():
             ended = ids[done]
+            discounted = self._sums if self.discount == 1.0 else self._discounted
             self._finished.extend(
-                (int(self._lens[i]), self._sums[i].copy(), self._discounted[i].copy()) for i in ended
+                (int(self._lens[i]), self._sums[i].copy(), discounted[i].copy()) for i in ended
             )
             self._start(ended)
 

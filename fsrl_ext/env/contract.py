@@ -47,8 +47,8 @@ class CostReader:
         :raises CostError: not a number or a 1-D array of ``C`` numbers, or not finite.
         """
         cost = info.get("cost")
-        if isinstance(cost, float | int) and self.num_costs == 1 and math.isfinite(cost):
-            return float(cost)
+        if type(cost) is float and self.num_costs == 1 and math.isfinite(cost):
+            return cost
         return self._checked(cost, info, step)
 
     def _checked(self, cost: Any, info: Mapping[str, Any], step: int) -> Cost:

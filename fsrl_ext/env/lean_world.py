@@ -1,4 +1,4 @@
-"""safety-gymnasium's world with only the pictures it needs.
+"""safety-gymnasium's world with only the pictures it needs, compiled as rarely as possible.
 
 Import this after `import_safety_gymnasium`.
 """
@@ -7,7 +7,11 @@ import os
 from typing import Any
 from xml.etree import ElementTree
 
+import mujoco
 from safety_gymnasium.world import World
+
+from fsrl_ext.env.fast.layout import LayoutCache
+from fsrl_ext.env.fast.views import IndexedEngine
 
 
 class LeanWorld(World):
@@ -16,18 +20,24 @@ class LeanWorld(World):
     The package compiles its model from XML at every reset, and nearly all of that time goes into
     decoding six large pictures of stars which only a camera sees. Everything else is the package's:
     the physics is the same, bit for bit. A task that is given an instance before its first reset
-    keeps it.
+    keeps it. What the compiler made is used again where only places changed (see `LayoutCache`);
+    `xml_string` and `xml` are then those of the layout that was compiled last.
 
     :param agent: the task's agent.
     :param obstacles: the task's obstacles.
     :param drawn: whether a camera is used; then only pictures are left out that the installed
         package lacks (it ships without those of the Race tasks).
+    :param layouts: the compiled layouts of the environment, which outlive this world; None to
+        compile at every reset.
     """
 
-    def __init__(self, agent: Any, obstacles: list[Any], *, drawn: bool) -> None:
+    def __init__(self, agent: Any, obstacles: list[Any], *, drawn: bool, layouts: LayoutCache | None) -> None:
         self._drawn = drawn
+        self._layouts = layouts
         self._xml_string: str | None = None
         super().__init__(agent, obstacles)
+        self.engine = IndexedEngine()
+        self.bind_engine()
 
     @property
     def xml_string(self) -> str | None:
@@ -55,6 +65,18 @@ class LeanWorld(World):
             if material.get("texture") in dropped:
                 material.attrib.pop("texture", None)
         return ElementTree.tostring(root, encoding="unicode")
+
+    def build(self) -> None:
+        """Put the objects where they belong: in the compiled model, or else by compiling one."""
+        if self._layouts is None:
+            super().build()
+        elif self._layouts.load(self):
+            model, data = self._layouts.engine()
+            mujoco.mj_forward(model, data)  # as after compiling
+            self.engine.update(model, data)
+        else:
+            super().build()
+            self._layouts.store(self)
 
     def rebuild(self, config: dict[str, Any] | None = None, state: bool = True) -> None:
         """Build the model for a new layout.

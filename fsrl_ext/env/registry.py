@@ -11,7 +11,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from fsrl_ext.env.contract import CostWrapper
-from fsrl_ext.env.suite_tasks import BULLET, SUITE_TASKS, SUITES, USER, TaskInfo
+from fsrl_ext.env.suite_tasks import BULLET, SAFETY_BUILDER, SUITE_TASKS, SUITES, USER, TaskInfo
 
 
 class UnknownTaskError(ValueError):
@@ -48,7 +48,8 @@ def make(
         `register_task` or `gymnasium.register`; "module:id" imports the module first.
     :param render_mode: None, "rgb_array" or "human" (and what else the environment has).
     :param max_episode_steps: a horizon other than the registered one.
-    :param kwargs: passed to the environment's constructor.
+    :param kwargs: passed to the environment's constructor; `fast=False` makes a navigation task of
+        safety-gymnasium run the package's own code for every step and reset.
     :raises UnknownTaskError: no such id.
     :raises SuiteNotInstalledError: the id belongs to a suite that is not installed.
     """
@@ -61,14 +62,7 @@ def make(
         suite = SUITES[task.suite]
         raise SuiteNotInstalledError(f"{id} needs {suite.name}; install it: {suite.install}")
     horizon = max_episode_steps or task.horizon
-    spec = EnvSpec(
-        id=id,
-        entry_point="fsrl_ext.env.registry:make",
-        max_episode_steps=horizon,
-        order_enforce=False,
-        disable_env_checker=True,
-        kwargs={"id": id, "render_mode": render_mode, "max_episode_steps": horizon, **kwargs},
-    )
+    spec = _spec(id, render_mode, horizon, kwargs)
     common: dict[str, Any] = {
         "render_mode": render_mode,
         "max_episode_steps": horizon,
@@ -127,6 +121,8 @@ def _make_registered(
         importlib.import_module(module)
     if name not in gymnasium.registry:
         raise UnknownTaskError(_unknown(name))
+    if gymnasium.registry[name].entry_point == SAFETY_BUILDER:
+        return _make_own_navigation(name, render_mode, max_episode_steps, kwargs)
     arguments = dict(kwargs)
     if render_mode is not None:  # not every class has the argument
         arguments["render_mode"] = render_mode
@@ -134,6 +130,28 @@ def _make_registered(
     env = gymnasium.make(name, max_episode_steps=max_episode_steps, disable_env_checker=True, **arguments)
     task = _user_tasks.get(name)
     return CostWrapper(env, env_id=name, num_costs=task.num_costs if task else None)
+
+
+def _make_own_navigation(
+    id: str, render_mode: str | None, max_episode_steps: int | None, kwargs: Mapping[str, Any]
+) -> gymnasium.Env:
+    """A user's own task of safety-gymnasium: its steps have six parts, and it can be made fast."""
+    from fsrl_ext.env.safety_gymnasium_suite import make_safety_gymnasium
+
+    horizon = max_episode_steps or gymnasium.registry[id].max_episode_steps
+    spec = _spec(id, render_mode, horizon, kwargs)
+    return make_safety_gymnasium(id, render_mode=render_mode, max_episode_steps=horizon, spec=spec, **kwargs)
+
+
+def _spec(id: str, render_mode: str | None, horizon: int | None, kwargs: Mapping[str, Any]) -> EnvSpec:
+    return EnvSpec(
+        id=id,
+        entry_point="fsrl_ext.env.registry:make",
+        max_episode_steps=horizon,
+        order_enforce=False,
+        disable_env_checker=True,
+        kwargs={"id": id, "render_mode": render_mode, "max_episode_steps": horizon, **kwargs},
+    )
 
 
 def _unknown(id: str) -> str:

@@ -31,13 +31,15 @@ class NavigationEnv(CostEnv):
     """A navigation or vision task: Goal, Button, Push, Circle, Run, Race, Fading.
 
     Rewards, costs and observations are those of the package for the same seed and actions, bit for
-    bit before the cast to float32. Where nothing is drawn, resets skip the sky (see `LeanWorld`).
+    bit before the cast to float32. Where nothing is drawn, resets skip the sky (see `LeanWorld`);
+    steps and resets waste nothing (see `fsrl_ext.env.fast`).
 
     :param env_id: name of the task.
     :param arguments: arguments of the package's `Builder`.
     :param max_episode_steps: the horizon.
     :param render_mode: "human", "rgb_array", "depth_array" or None.
     :param spec: see `CostEnv`.
+    :param fast: False runs the package's own code for every step and reset, at its own speed.
     """
 
     metadata = {  # noqa: RUF012
@@ -53,17 +55,25 @@ class NavigationEnv(CostEnv):
         max_episode_steps: int | None,
         render_mode: str | None = None,
         spec: EnvSpec | None = None,
+        fast: bool = True,
     ) -> None:
         from safety_gymnasium.builder import Builder
+
+        from fsrl_ext.env.fast.layout import LayoutCache
+        from fsrl_ext.env.fast.task import quicken
 
         with LegacyRandom(0)():  # the builder draws its first seed from NumPy's global generator
             self.simulator = Builder(**arguments, render_mode=render_mode)
         task = self.simulator.task
         if task.observe_vision:
             require_offscreen_gl(env_id)
-        self._drawn = render_mode is not None or task.observe_vision
+        # Without `fast`, only those pictures are left out that are not there.
+        self._drawn = render_mode is not None or task.observe_vision or not fast
+        self._layouts = LayoutCache() if fast else None
         self._new_world()
-        task.obs_info.obs_space_dict = _TrustedDict(task.obs_info.obs_space_dict.spaces)
+        if fast:
+            quicken(task)
+            task.obs_info.obs_space_dict = _TrustedDict(task.obs_info.obs_space_dict.spaces)
         if max_episode_steps is not None:
             task.num_steps = max_episode_steps
         super().__init__(
@@ -80,7 +90,7 @@ class NavigationEnv(CostEnv):
         from fsrl_ext.env.lean_world import LeanWorld
 
         task = self.simulator.task
-        task.world = LeanWorld(task.agent, task._obstacles, drawn=self._drawn)
+        task.world = LeanWorld(task.agent, task._obstacles, drawn=self._drawn, layouts=self._layouts)
 
     def _reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
         from safety_gymnasium.utils.common_utils import ResamplingError
@@ -178,10 +188,12 @@ def make_safety_gymnasium(
     render_mode: str | None,
     max_episode_steps: int | None,
     spec: EnvSpec | None = None,
+    fast: bool = True,
     **kwargs: Any,
 ) -> CostEnv:
-    """Build a task of safety-gymnasium from its registration.
+    """Build a task of safety-gymnasium, or a user's own one of its `Builder`, from its registration.
 
+    :param fast: see `NavigationEnv`; a velocity task is the package's own code either way.
     :param kwargs: passed to the package's constructor; `config` of a navigation task changes
         entries of the registered one, for example `config={"sim_conf.frameskip_binom_n": 5}`.
     """
@@ -202,7 +214,7 @@ def make_safety_gymnasium(
         "spec": spec,
     }
     if config:
-        return NavigationEnv(arguments={**arguments, "config": config}, **common)
+        return NavigationEnv(arguments={**arguments, "config": config}, fast=fast, **common)
     assert isinstance(registered.entry_point, str)
     creator = load_env_creator(registered.entry_point)
     with quiet():

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 BULLET = "bullet-safety-gym"
 SAFETY = "safety-gymnasium"
 USER = "user"
+# What builds safety-gymnasium's navigation tasks, and users' own ones.
+SAFETY_BUILDER = "safety_gymnasium.builder:Builder"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 
 import gymnasium as gym
 import numpy as np
 import torch
-from tianshou.env import DummyVectorEnv
+from tianshou.env import (
+    BaseVectorEnv,
+    DummyVectorEnv,
+    RayVectorEnv,
+    ShmemVectorEnv,
+    SubprocVectorEnv,
+)
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
-from fsrl_ext.env import make
+from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer
+from fsrl_ext.env import env_fn, make
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import policy_entry
 from fsrl_ext.experiment.task import TaskSpec, warn_if_episodes_can_end_early
@@ -60,17 +67,36 @@ def _check_costs(env: gym.Env, config: ExperimentConfig) -> None:
         )
 
 
-def train_collector(policy: BasePolicy, config: ExperimentConfig) -> CostCollector:
-    """Training environments with the replay buffer."""
+def train_collector(policy: BasePolicy, config: ExperimentConfig) -> CostCollector | AheadCollector:
+    """Training environments with the replay buffer.
+
+    :raises ImportError: for Ray workers without Ray.
+    """
     training = config.training
     buffer = CostVectorReplayBuffer(
         training.buffer_size,
-        training.num_envs,
+        config.num_envs,
         num_costs=len(config.cost_limit),
         random_seed=config.seed,
     )
-    envs = _vector_env(config.task, training.num_envs)
-    return CostCollector(policy, envs, buffer, discount=config.policy_config.gamma)
+    make_envs = functools.partial(
+        _train_envs, env_fn(config.task), training.workers, training.worker_type, config.num_envs
+    )
+    discount = config.policy_config.gamma
+    if not training.collect_ahead:
+        return CostCollector(policy, make_envs(), buffer, discount=discount)
+    # Apart from the seeds of the learner and of the environments.
+    seed = int(np.random.SeedSequence([config.seed, 1]).generate_state(1)[0])
+    return AheadCollector(policy, make_envs, buffer, seed=seed, discount=discount)
+
+
+def _train_envs(
+    make_env: Callable[[], gym.Env], workers: int, worker_type: str, num_envs: int
+) -> BaseVectorEnv:
+    if not workers:
+        return DummyVectorEnv([make_env] * num_envs)
+    kinds = {"shmem": ShmemVectorEnv, "subproc": SubprocVectorEnv, "ray": RayVectorEnv}
+    return kinds[worker_type]([make_env] * workers)
 
 
 def test_collector(
@@ -81,11 +107,4 @@ def test_collector(
     buffer = CostVectorReplayBuffer(
         num_envs * (spec.max_episode_steps + 1), num_envs, num_costs=len(config.cost_limit)
     )
-    return CostCollector(policy, _vector_env(config.task, num_envs), buffer)
-
-
-def _vector_env(task: str, count: int) -> DummyVectorEnv:
-    def factory() -> Callable[[], gym.Env]:
-        return lambda: make(task)
-
-    return DummyVectorEnv([factory() for _ in range(count)])
+    return CostCollector(policy, DummyVectorEnv([env_fn(config.task)] * num_envs), buffer)

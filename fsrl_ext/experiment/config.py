@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from fsrl_ext.functional.returns import as_cost_limits, decayed_cost_limit
 from fsrl_ext.net.actor import Covariance
@@ -39,7 +39,14 @@ class TrainingConfig:
     buffer_size: int = 200_000
     """Transitions that the replay buffer holds."""
     num_envs: int = 10
-    """Training environments."""
+    """Training environments, when they run in the collector's own process."""
+    workers: int = 0
+    """Processes for the training environments, one environment each instead of num_envs; 0 for none."""
+    worker_type: Literal["shmem", "subproc", "ray"] = "shmem"
+    """How workers hand over observations: Tianshou's ``ShmemVectorEnv``, ``SubprocVectorEnv`` or
+    ``RayVectorEnv`` (needs Ray)."""
+    collect_ahead: bool = False
+    """Collect in another process while this one learns; the policy that acts is then one collect old."""
     step_per_collect: int = 1000
     """Environment steps collected between updates, at most."""
     update_per_step: float = 0.4
@@ -51,7 +58,7 @@ class TrainingConfig:
         check_fields(
             self,
             positive=("initial_std", "actor_lr", "critic_lr", "update_per_step"),
-            non_negative=("warmup_steps",),
+            non_negative=("warmup_steps", "workers"),
             at_least_one=(
                 "reward_ensemble",
                 "cost_ensemble",
@@ -60,7 +67,10 @@ class TrainingConfig:
                 "num_envs",
                 "step_per_collect",
             ),
-            choices={"covariance": ("diagonal", "full")},
+            choices={
+                "covariance": ("diagonal", "full"),
+                "worker_type": ("shmem", "subproc", "ray"),
+            },
         )
         if not self.hidden_sizes or any(x < 1 for x in self.hidden_sizes):
             raise ValueError(f"hidden_sizes must be whole numbers >= 1, got {self.hidden_sizes}")
@@ -122,6 +132,11 @@ class ExperimentConfig:
                 "cost_limit_decay_steps",
             ),
         )
+
+    @property
+    def num_envs(self) -> int:
+        """Training environments, wherever they run."""
+        return self.training.workers or self.training.num_envs
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data: numbers, text, lists and dictionaries."""

@@ -114,7 +114,7 @@ class _Run:
             batch_size=training.batch_size,
             warmup_steps=training.warmup_steps,
             cost_limit_schedule=None if config.cost_limit_start is None else config.scheduled_cost_limit,
-            train_seeds=seed_range("train", training.num_envs, run_seed=config.seed),
+            train_seeds=seed_range("train", config.num_envs, run_seed=config.seed),
             selection_seeds=seed_range("selection", config.selection_episodes),
             on_selection=self._after_selection,
             save_best_fn=lambda _: self._save(self.best_path),

@@ -114,7 +114,8 @@ def _body(obs_dim: int, hidden_sizes: Sequence[int]) -> nn.ModuleList:
     return nn.ModuleList(nn.Linear(i, o) for i, o in pairwise([obs_dim, *hidden_sizes]))
 
 
-def _run(body: nn.ModuleList, head: nn.Linear, obs: np.ndarray | Tensor) -> Tensor:
+# A ModuleList does not tell the type of what it holds.
+def _run(body: Any, head: nn.Linear, obs: np.ndarray | Tensor) -> Tensor:
     """The head's output for observations ``[B, O]``."""
     weight = head.weight
     hidden = torch.as_tensor(obs, dtype=weight.dtype, device=weight.device).flatten(1)

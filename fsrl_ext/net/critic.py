@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -79,17 +79,22 @@ class EnsembleCritic(nn.Module):
         self.num_nets = reward_ensemble if shared_body else reward_ensemble + num_costs * cost_ensemble
         num_heads = 1 + num_costs if shared_body else 1
         sizes = [obs_dim + act_dim, *hidden_sizes, num_heads]
-        self.layers = nn.ModuleList(StackedLinear(self.num_nets, i, o) for i, o in pairwise(sizes))
+        # A ModuleList does not tell the type of what it holds.
+        self.layers: Any = nn.ModuleList(StackedLinear(self.num_nets, i, o) for i, o in pairwise(sizes))
 
-    def forward(self, obs: Tensor, act: Tensor) -> QValues:
+    def forward(self, obs: Tensor, act: Tensor, hidden_dtype: torch.dtype | None = None) -> QValues:
         """Q-values for observations ``[B, O]`` and actions ``[B, A]`` or ``[B, N, A]``.
 
         Actions are the executed ones: clipped to ``[-1, 1]`` by the caller.
+
+        :param hidden_dtype: with N actions, the type of the products between hidden layers, such as
+            ``torch.bfloat16``; the first and the last layer keep the parameters' type.
         """
         if act.dim() == 2:
             out = self._one_action(obs, act)
         else:
-            out = torch.stack([self._many_actions(net, obs, act) for net in range(self.num_nets)])
+            nets = range(self.num_nets)
+            out = torch.stack([self._many_actions(net, obs, act, hidden_dtype) for net in nets])
         if self.shared_body:
             signals = out.movedim(-1, 0)
             return QValues(signals[0], signals[1:])
@@ -104,15 +109,18 @@ class EnsembleCritic(nn.Module):
             hidden = layer(relu(hidden, inplace=True) if i else hidden)
         return hidden
 
-    def _many_actions(self, net: int, obs: Tensor, act: Tensor) -> Tensor:
+    def _many_actions(self, net: int, obs: Tensor, act: Tensor, hidden_dtype: torch.dtype | None) -> Tensor:
         """Values ``[B, N, heads]`` of one network; the observation's part is computed once per state."""
         weight, bias = self.layers[0].member(net)
         base = torch.addmm(bias, obs, weight[: self.obs_dim]).unsqueeze(1)
         per_state = weight[self.obs_dim :].expand(len(act), -1, -1)
         hidden = torch.baddbmm(base, act, per_state).flatten(0, 1)
-        for layer in list(self.layers)[1:]:
+        dtype = hidden_dtype or hidden.dtype
+        for layer in list(self.layers)[1:-1]:
             weight, bias = layer.member(net)
-            hidden = torch.addmm(bias, relu(hidden, inplace=True), weight)
+            hidden = torch.addmm(bias.to(dtype), relu(hidden, inplace=True).to(dtype), weight.to(dtype))
+        weight, bias = self.layers[-1].member(net)
+        hidden = torch.addmm(bias, relu(hidden, inplace=True).to(weight.dtype), weight)
         return hidden.view(*act.shape[:2], -1)
 
 

@@ -84,4 +84,4 @@ def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> None:
 @torch.no_grad()
 def polyak_update(target: Sequence[Tensor], source: Sequence[Tensor], tau: float) -> None:
     """Moves the target's parameters by ``tau`` towards the source's."""
-    torch._foreach_lerp_(target, source, tau)
+    torch._foreach_lerp_(list(target), list(source), tau)

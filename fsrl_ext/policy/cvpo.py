@@ -124,6 +124,8 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         # The host's own: the E-step is solved there.
         self.measured_cost = torch.zeros_like(self.cost_threshold)
         self._host_bias = torch.zeros_like(self.cost_threshold)
+        low = self.config.estep_precision == "bfloat16"
+        self._estep_precision = {"hidden_dtype": torch.bfloat16} if low else {}
         self._cost_level = CostLevel(self.config.cost_level_rate)
         self._new_data = NewData()
         self._acted_since_update = True
@@ -197,6 +199,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
             self._begin_cycle(buffer)
         device = self.kl_multipliers.device
         window = nstep_window(buffer, indices, self.config.estimation_step)
+        assert isinstance(batch.obs, np.ndarray | Tensor), "flat observations"
         batch.obs = to_device(batch.obs, device)
         batch.act = to_device(batch.act, device)
         next_obs = to_device(buffer.obs_next[window.last], device)
@@ -238,12 +241,15 @@ class CVPOPolicy(BasePolicy[MetricStats]):
 
         :raises NonFiniteError: if a loss or the actor's output is not finite; no parameter has changed then.
         """
-        obs, old_mean, old_scale = batch.obs, batch.old_mean, batch.old_scale
-        critic_loss = critic_losses(self.critic(obs, self._executed(batch.act)), batch.returns)
+        obs, act, old_mean, old_scale = batch.obs, batch.act, batch.old_mean, batch.old_scale
+        assert isinstance(obs, Tensor), "process_fn comes before learn"
+        assert isinstance(act, Tensor), "process_fn comes before learn"
+        critic_loss = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
         mean, scale = self.actor(obs)[0]
         actions = sample_actions(old_mean, old_scale, self.config.num_samples)
         with torch.no_grad():
-            q_reward, q_cost = self._reduce(self.target_critic(obs, self._executed(actions)))
+            q = self.target_critic(obs, self._executed(actions), **self._estep_precision)
+            q_reward, q_cost = self._reduce(q)
             checks = torch.stack([critic_loss.total, mean.sum(), scale.sum()])
         q_reward, q_cost, checks = to_host(q_reward, q_cost, checks)
         check_all_finite(checks, ("critic loss", "actor's mean", "actor's scale"))

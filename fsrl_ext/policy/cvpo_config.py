@@ -28,12 +28,15 @@ class CVPOConfig:
     """How the cost limit becomes a discounted threshold: see ``functional.returns.cost_threshold``."""
     solver: Literal["exact", "slsqp"] = "exact"
     """E-step: solved exactly, or loosely by SciPy as in the authors' code."""
+    estep_precision: Literal["float32", "bfloat16"] = "float32"
+    """E-step: type of the products between the critics' hidden layers; ``bfloat16`` is faster where the
+    processor has it (``benchmarks/gradient_step.py``) and needs an ``EnsembleCritic``."""
     cost_margin: float = 0.0
     """E-step: share of the limit by which the threshold stays below it, in [0, 1). A policy whose *mean* cost
     is at the limit exceeds it in about every other episode."""
     cost_level_rate: float = 1.0
-    """E-step: rate of the running mean of Q_c that the constraint is about, per gradient step, in (0, 1]. With 1
-    each batch's own states have to meet it (the paper)."""
+    """E-step: rate of the running mean of Q_c that the constraint is about, per gradient step, in (0, 1].
+    With 1 each batch's own states have to meet it (the paper)."""
     cost_calibration: float = 0.0
     """E-step: how far, for each collect cycle, the threshold follows the measured bias of the cost critics; 0
     trusts the critics (the paper), 1 the last episodes alone."""
@@ -72,6 +75,7 @@ class CVPOConfig:
             choices={
                 "threshold": get_args(ThresholdUnit),
                 "solver": ("exact", "slsqp"),
+                "estep_precision": ("float32", "bfloat16"),
                 "old_policy": ("frozen", "polyak"),
                 "cost_reduction": get_args(CostReduction),
             },

@@ -11,7 +11,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -215,7 +215,8 @@ class LagrangianPolicy(BasePolicy[MetricStats], Generic[TConfig]):
             self._begin_cycle(buffer)
         device = self._limits.device
         window = nstep_window(buffer, indices, self.config.estimation_step)
-        batch.obs = to_device(cast(np.ndarray, batch.obs), device)
+        assert isinstance(batch.obs, np.ndarray | Tensor), "flat observations"
+        batch.obs = to_device(batch.obs, device)
         batch.act = to_device(batch.act, device)
         next_obs = to_device(buffer.obs_next[window.last], device)
         next_act, bonus = self._next_action(next_obs)
@@ -252,7 +253,9 @@ class LagrangianPolicy(BasePolicy[MetricStats], Generic[TConfig]):
 
         :raises NonFiniteError: if a loss is not finite; no parameter has changed then.
         """
-        obs, act = cast(Tensor, batch.obs), cast(Tensor, batch.act)
+        obs, act = batch.obs, batch.act
+        assert isinstance(obs, Tensor), "process_fn comes before learn"
+        assert isinstance(act, Tensor), "process_fn comes before learn"
         critic = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
         losses, names = [critic.total.detach()], ["critic loss"]
         metrics, objective, actor_loss = critic.metrics(), None, None

@@ -16,7 +16,7 @@ from tianshou.utils import BaseLogger
 from tianshou.utils.torch_utils import torch_train_mode
 from tqdm import tqdm
 
-from fsrl_ext.data import CostCollector, CostCollectStats
+from fsrl_ext.data import AheadCollector, CostCollector, CostCollectStats
 from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.policy.metrics import MetricMean
 from fsrl_ext.trainer.evaluation import evaluate_policy
@@ -36,7 +36,8 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
     - one progress bar for the whole run: return, cost, limit, steps per second, time left.
 
     :param policy: a policy with ``cost_limit``, a tuple with one number per cost.
-    :param train_collector: collects ``step_per_collect`` steps at a time.
+    :param train_collector: collects ``step_per_collect`` steps at a time; an :class:`AheadCollector` collects
+        them while the learner learns from those before.
     :param test_collector: runs the selection episodes; ``None`` for no selection.
     :param max_epoch: number of epochs.
     :param step_per_epoch: environment steps of an epoch.
@@ -60,7 +61,7 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         self,
         *,
         policy: BasePolicy,
-        train_collector: CostCollector,
+        train_collector: CostCollector | AheadCollector,
         test_collector: CostCollector | None,
         max_epoch: int,
         step_per_epoch: int,
@@ -92,7 +93,7 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
         seeds = list(seed_range("selection", 10) if selection_seeds is None else selection_seeds)
         super().__init__(
             policy=policy,
-            train_collector=train_collector,
+            train_collector=train_collector,  # type: ignore[arg-type]
             test_collector=test_collector,
             max_epoch=max_epoch,
             step_per_epoch=step_per_epoch,
@@ -185,18 +186,18 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
 
     def _collect_training_data(self) -> CostCollectStats:
         """Collects the next cycle, which never reaches past the end of the epoch."""
-        assert isinstance(self.train_collector, CostCollector)
-        num_envs = self.train_collector.env_num
-        due = self.epoch * self.step_per_epoch - self.env_step
-        steps = -(-min(self._max_step_per_collect, due) // num_envs) * num_envs
+        collector: Any = self.train_collector
         if self.train_fn is not None:
             self.train_fn(self.epoch, self.env_step)
         if self.cost_limit_schedule is not None:
             self.policy.cost_limit = self.cost_limit_schedule(self.env_step)  # type: ignore[assignment]
+        steps, random = self._request(self.env_step)
         try:
-            stats = self.train_collector.collect(n_step=steps, random=self.env_step < self.warmup_steps)
+            stats: CostCollectStats = collector.collect(n_step=steps, random=random)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error} (environment step {self.env_step})") from error
+        if isinstance(collector, AheadCollector) and self.env_step + steps < self.step_budget:
+            collector.start(*self._request(self.env_step + steps))
         self.env_step += stats.n_collected_steps
         self.env_episode += stats.n_collected_episodes
         above = (stats.costs > np.asarray(self.cost_limit)).any(axis=-1)
@@ -206,6 +207,14 @@ class CostOffpolicyTrainer(OffpolicyTrainer):
             self.logger.log_train_data(_training_curves(stats), self.env_step)
         self._show(stats)
         return stats
+
+    def _request(self, env_step: int) -> tuple[int, bool]:
+        """Steps of the collect that begins at a step, and whether its actions are random."""
+        assert self.train_collector is not None
+        due = self.step_per_epoch - env_step % self.step_per_epoch
+        num_envs = self.train_collector.env_num
+        steps = -(-min(self._max_step_per_collect, due) // num_envs) * num_envs
+        return steps, env_step < self.warmup_steps
 
     def _show(self, stats: CostCollectStats) -> None:
         if self._bar is None:

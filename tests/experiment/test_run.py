@@ -192,6 +192,22 @@ def test_same_seed_same_curves(done, tmp_path):
     assert not np.array_equal(first["update/loss/actor"], read_progress(other.folder)["update/loss/actor"])
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"collect_ahead": True},
+        {"workers": 4},
+        {"workers": 4, "worker_type": "subproc", "collect_ahead": True},
+    ],
+)
+def test_collecting_in_other_processes_gives_the_same_run_twice(settings, tmp_path):
+    first, second = (run(small(**settings), out=tmp_path, show_progress=False) for _ in range(2))
+    assert first.result["env_step"] == 1200
+    assert first.result["status"] == "finished"
+    for name in ("selections", "best", "last", "share_above_limit"):
+        assert first.result[name] == second.result[name]
+
+
 def test_several_costs(tmp_path):
     config = small("ToyLineTwoCosts-v0", cost_limit=(5.0, 2.0), steps=400, selections=2)
     done = run(config, out=tmp_path, show_progress=False)

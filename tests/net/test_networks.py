@@ -59,6 +59,17 @@ def test_many_actions_at_once_equal_one_at_a_time(shared):
         torch.testing.assert_close(together.cost[..., n], alone.cost)
 
 
+def test_low_precision_is_near_and_only_between_hidden_layers():
+    module = critic(hidden_sizes=(64, 64))
+    obs, act = torch.randn(B, OBS), torch.randn(B, N, A)
+    exact, low = module(obs, act), module(obs, act, hidden_dtype=torch.bfloat16)
+    assert low.reward.dtype == torch.float32
+    assert not torch.equal(low.reward, exact.reward)
+    torch.testing.assert_close(low.reward, exact.reward, atol=0.01, rtol=0.0)
+    one_hidden = critic(hidden_sizes=(64,))
+    assert torch.equal(one_hidden(obs, act).cost, one_hidden(obs, act, hidden_dtype=torch.bfloat16).cost)
+
+
 def test_separate_critics_do_not_feel_each_others_losses():
     module = critic(reward_ensemble=1, cost_ensemble=1, num_costs=1)
     module(torch.randn(B, OBS), torch.randn(B, A)).cost.sum().backward()

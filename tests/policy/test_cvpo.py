@@ -20,6 +20,7 @@ from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.functional.mstep import sample_actions
 from fsrl_ext.net import EnsembleCritic, GaussianActor
 from fsrl_ext.policy import CVPOPolicy
+from fsrl_ext.policy.cost_level import CostLevel
 from fsrl_ext.policy.replay import nstep_returns, nstep_window, recent_step_cost
 
 T = 20
@@ -215,6 +216,39 @@ def test_cost_margin_tightens_the_threshold():
     with_margin = build(cost_limit=5.0, cost_margin=0.25)
     torch.testing.assert_close(with_margin.cost_threshold, 0.75 * policy.cost_threshold)
     assert with_margin.cost_limit == policy.cost_limit
+
+
+def test_the_constraint_is_about_the_mean_over_all_states():
+    """Batches of dear and of cheap states in turn: alone they are infeasible or slack, their mean neither."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, 64, 16)
+
+    def batches():
+        for k in range(200):
+            noise = torch.rand(shape, generator=generator)
+            yield torch.rand(shape[1:], generator=generator), noise + (4.0 if k % 2 else 0.0)
+
+    statuses = {}
+    for rate in (1.0, 0.01):
+        policy = build(cost_level_rate=rate, kl_bound=0.1)
+        policy.cost_threshold = torch.tensor([2.45]).double()  # a little below the mean over all states, 2.5
+        solutions = [policy._estep(q_reward, q_cost) for q_reward, q_cost in batches()]
+        statuses[rate] = {x.status for x in solutions[100:]}
+    assert statuses == {1.0: {"slack", "infeasible"}, 0.01: {"active"}}
+    met = np.mean([float(x.expected_cost) for x in solutions[100:]])
+    assert met == pytest.approx(2.45, abs=0.01)
+
+
+def test_cost_levels_are_means():
+    level = CostLevel(rate=0.1)
+    assert level.pop_mean() is None
+    values = torch.rand(50, 2, dtype=torch.float64)
+    for i, value in enumerate(values):
+        level.add(value)
+        if i < 10:  # an ordinary mean at first, so that the start does not linger
+            torch.testing.assert_close(level.running, values[: i + 1].mean(0))
+    torch.testing.assert_close(level.pop_mean(), values.mean(0))
+    assert level.pop_mean() is None
 
 
 def test_testing_between_updates_does_not_move_the_frozen_policy():

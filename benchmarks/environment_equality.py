@@ -1,0 +1,230 @@
+"""Whether navigation and velocity tasks are the stock safety-gymnasium package, bit for bit.
+
+    python benchmarks/environment_equality.py                          # every task: about two hours
+    python benchmarks/environment_equality.py SafetyPointGoal1-v0 --seeds 3
+
+For every task and seed, whole episodes with random actions and with a script: every 20 steps the
+agent is put beside an object, another one each time, and then driven, so that buttons are pressed,
+boxes pushed, gremlins and vases hit and goals reached, whatever the agent can do. Stock and ours
+get the same actions. Compared after each step: the observation (as float32, and in full), reward,
+cost, the ends and every entry of `info`; and where an OpenGL is found, camera images. What happened is
+counted in the result, so that a task in which nothing was hit shows as such. Results go to
+`benchmarks/results/environment_equality.json`; the exit status is 1 if anything differs.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fsrl_ext.env import list_tasks, make, time_limit
+from fsrl_ext.env.display import require_offscreen_gl
+from fsrl_ext.env.safety_import import import_safety_gymnasium
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "environment_equality.json"
+AGENTS = ("Point", "Car", "Racecar", "Doggo", "Ant")
+NAVIGATION = (
+    *("Goal0", "Goal1", "Goal2", "Button0", "Button1", "Button2", "Push0", "Push1", "Push2"),
+    *("Circle0", "Circle1", "Circle2", "Run0"),
+)
+MODES = ("random", "script")
+_OBJECTS = ("goal", "button", "hazard", "vase", "pillar", "push_box", "gremlin")
+_MOVED_EVERY = 20  # steps
+
+# One step: observation, reward, cost, terminated, truncated, info.
+Step = tuple[np.ndarray, float, float, bool, bool, dict[str, float]]
+
+
+def all_tasks() -> list[str]:
+    """Every navigation task, and the velocity tasks."""
+    velocity = [task.id for task in list_tasks() if "Velocity" in task.id]
+    return [f"Safety{agent}{task}-v0" for task in NAVIGATION for agent in AGENTS] + velocity
+
+
+def _numbers(info: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in info.items()}
+
+
+def stock_step(env: Any, action: np.ndarray) -> Step:
+    observation, reward, cost, terminated, truncated, info = env.step(action)
+    return (
+        np.array(observation),
+        float(reward),
+        float(cost),
+        bool(terminated),
+        bool(truncated),
+        _numbers(info),
+    )
+
+
+def our_step(env: Any, action: np.ndarray) -> Step:
+    observation, reward, terminated, truncated, info = env.step(action)
+    numbers = _numbers(info)
+    if "cost_sum" in numbers:  # the package's info of a velocity task has no costs
+        numbers.pop("cost")
+    return np.array(observation), float(reward), float(info["cost"]), terminated, truncated, numbers
+
+
+def put_beside_an_object(task: Any, rng: np.random.Generator) -> None:
+    """Move the agent to one of the task's objects; it does not matter whether that is possible."""
+    import mujoco
+
+    model, data = task.model, task.data
+    names = [model.body(i).name for i in range(model.nbody)]
+    objects = [name for name in names if name.startswith(_OBJECTS) and not name.endswith("mocap")]
+    target = data.body(objects[rng.integers(len(objects))]).xpos[:2] if objects else np.zeros(2)
+    place = target + rng.uniform(-0.25, 0.25, 2)
+    agent = model.body("agent")
+    if model.jnt_type[agent.jntadr[0]] != mujoco.mjtJoint.mjJNT_FREE:  # slides along its first axes
+        rotation = np.zeros(9)
+        mujoco.mju_quat2Mat(rotation, agent.quat.copy())
+        place = ((place - agent.pos[:2]) @ rotation.reshape(3, 3)[:2])[:2]
+    data.qpos[:2] = place
+
+
+def episodes(
+    env: Any,
+    step: Callable[[Any, np.ndarray], Step],
+    task: Callable[[], Any] | None,
+    *,
+    mode: str,
+    seed: int,
+    count: int,
+    steps: int,
+) -> list[Step]:
+    """Some episodes; the first reset is seeded, the others go on with the stream.
+
+    :param task: the safety-gymnasium task, for the script.
+    :param steps: at most so many per episode.
+    """
+    rng = np.random.default_rng(seed + 100)
+    low, high = env.action_space.low, env.action_space.high
+    seen: list[Step] = []
+    for number in range(count):
+        observation, _ = env.reset(seed=seed if number == 0 else None)
+        seen.append((np.array(observation), 0.0, 0.0, False, False, {}))
+        for at in range(steps):
+            action = rng.uniform(low, high)
+            if mode == "script" and task is not None:
+                if at % _MOVED_EVERY == 0:
+                    put_beside_an_object(task(), rng)
+                if at // _MOVED_EVERY % 2:
+                    action = 0.5 * (action + high)
+            seen.append(step(env, action))
+            if seen[-1][3] or seen[-1][4]:
+                break
+    return seen
+
+
+def difference(stock: list[Step], ours: list[Step]) -> str | None:
+    """What differs first, or None; observations of either dtype are compared as float32."""
+    for at, (a, b) in enumerate(zip(stock, ours, strict=False)):
+        if not np.array_equal(a[0].astype(np.float32), b[0].astype(np.float32)):
+            return f"observation {at} by {np.abs(a[0] - b[0]).max():.3g}"
+        if a[1:] != b[1:]:
+            return f"step {at}: {a[1:]} and {b[1:]}"
+    return None if len(stock) == len(ours) else f"{len(stock)} and {len(ours)} steps"
+
+
+def compare(task: str, *, mode: str, seed: int, count: int, steps: int | None = None) -> dict[str, Any]:
+    """Run stock and ours; what differs, and how often each cost was above zero."""
+    stock, ours = import_safety_gymnasium().make(task), make(task)
+    navigation = hasattr(ours, "simulator") and hasattr(ours.simulator, "task")
+    most: int = steps or time_limit(ours) or 1000
+    common: dict[str, Any] = {"mode": mode, "seed": seed, "count": count, "steps": most}
+    theirs = episodes(stock, stock_step, (lambda: stock.unwrapped.task) if navigation else None, **common)
+    mine = episodes(ours, our_step, (lambda: ours.simulator.task) if navigation else None, **common)
+    ours.close()
+    happened = Counter(name for step in mine for name, value in step[5].items() if value > 0)
+    return {
+        "task": task,
+        "mode": mode,
+        "seed": seed,
+        "steps": len(mine),
+        "difference": difference(theirs, mine),
+        "happened": {
+            name: n for name, n in sorted(happened.items()) if "cost_" in name or name == "goal_met"
+        },
+    }
+
+
+def compare_images(task: str, seed: int = 0) -> dict[str, Any]:
+    """Whether camera images over two episodes' first steps are the stock package's."""
+    stock = import_safety_gymnasium().make(task, render_mode="rgb_array")
+    ours = make(task, render_mode="rgb_array")
+    differ, frames = 0, 0
+    for number in range(4):  # the model is written into from the third reset on
+        for env in (stock, ours):
+            env.reset(seed=seed if number == 0 else None)
+        for _ in range(3):
+            action = np.random.default_rng(frames).uniform(ours.action_space.low, ours.action_space.high)
+            stock.step(action)
+            ours.step(action)
+            frames += 1
+            differ += not np.array_equal(stock.render(), ours.render())
+    ours.close()
+    result = f"{differ} of {frames} images" if differ else None
+    return {
+        "task": task,
+        "mode": "images",
+        "seed": seed,
+        "steps": frames,
+        "difference": result,
+        "happened": {},
+    }
+
+
+def images_can_be_compared() -> bool:
+    """Whether MuJoCo can draw here; says why not."""
+    try:
+        require_offscreen_gl("images")
+    except RuntimeError as error:
+        print(f"images are not compared: {error}")
+        return False
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tasks", nargs="*", help="task ids; none for all")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--episodes", type=int, default=3, help="per seed and mode")
+    parser.add_argument("--steps", type=int, help="at most so many per episode; none for whole ones")
+    parser.add_argument("--no-images", action="store_true")
+    options = parser.parse_args()
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    results = {(r["task"], r["mode"], r["seed"]): r for r in known}
+    images = not options.no_images and images_can_be_compared()
+    failed = 0
+    for task in options.tasks or all_tasks():
+        start = time.perf_counter()
+        rows = [
+            compare(task, mode=mode, seed=seed, count=options.episodes, steps=options.steps)
+            for seed in range(options.seeds)
+            for mode in (MODES if "Velocity" not in task else MODES[:1])
+        ]
+        if images and "Velocity" not in task:
+            rows.append(compare_images(task))
+        results.update({(r["task"], r["mode"], r["seed"]): r for r in rows})
+        wrong = [r for r in rows if r["difference"]]
+        failed += len(wrong)
+        happened = sum((Counter(r["happened"]) for r in rows), Counter())
+        verdict = "identical" if not wrong else f"DIFFERENT: {[r['difference'] for r in wrong]}"
+        steps = sum(r["steps"] for r in rows)
+        print(
+            f"{task:26s} {steps:6d} steps {time.perf_counter() - start:4.0f} s  {verdict}  {dict(happened)}"
+        )
+        sys.stdout.flush()
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps([results[key] for key in sorted(results)], indent=1) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""CVPO's gradient step on one thread: against its floor, by stage, and how it grows.
+
+    python benchmarks/gradient_step.py               # the step against the bare matrix products, by stage
+    python benchmarks/gradient_step.py --scaling     # with batch, samples, width and ensemble
+    python benchmarks/gradient_step.py --bfloat16    # the E-step's products in bfloat16: speed and weights
+    python benchmarks/gradient_step.py --memory      # a replay buffer against its arrays
+
+The floor is what the step cannot do without: the matrix products of all forward and backward passes and of
+the E-step's evaluation, with the same shapes, nothing between them. Sizes are those of FSRL's CVPO on
+SafetyCarCircle-v0: batch 256, 16 samples, 128 x 128. Timings alternate in one process; medians are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from tianshou.data import Batch
+from tianshou.policy.base import policy_within_training_step
+from tianshou.utils.torch_utils import torch_train_mode
+
+from fsrl_ext.data import CostVectorReplayBuffer
+from fsrl_ext.functional.estep import solve_dual
+from fsrl_ext.net import EnsembleCritic, GaussianActor
+from fsrl_ext.policy import CVPOPolicy
+from fsrl_ext.policy import cvpo as stages
+from fsrl_ext.report import text_table
+
+OBS, ACT, ENVS = 8, 2, 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    chosen: list[Callable[[int], dict[str, Any]]] = [
+        task
+        for wanted, task in (
+            (options.scaling, scaling),
+            (options.bfloat16, bfloat16),
+            (options.memory, memory),
+        )
+        if wanted
+    ]
+    result: dict[str, Any] = {}
+    for task in chosen or [floor_and_stages]:
+        result |= task(options.rounds)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+class Step:
+    """A policy with a filled buffer; calling it takes one gradient step."""
+
+    def __init__(
+        self, batch: int = 256, samples: int = 16, width: int = 128, ensemble: int = 1, **settings: Any
+    ) -> None:
+        actor = GaussianActor(OBS, ACT, hidden_sizes=(width, width))
+        critic = EnsembleCritic(
+            OBS, ACT, hidden_sizes=(width, width), reward_ensemble=ensemble, cost_ensemble=ensemble
+        )
+        self.policy = CVPOPolicy(
+            actor=actor,
+            actor_optim=torch.optim.Adam(actor.parameters(), lr=5e-4, fused=True),
+            critic=critic,
+            critic_optim=torch.optim.Adam(critic.parameters(), lr=1e-3, fused=True),
+            action_space=gym.spaces.Box(-1, 1, (ACT,)),
+            cost_limit=10.0,
+            max_episode_steps=300,
+            num_samples=samples,
+            **settings,
+        )
+        self.batch, self.samples, self.width, self.ensemble = batch, samples, width, ensemble
+        self.buffer = filled_buffer(2000)
+        self.policy.is_within_training_step = True
+        for _ in range(20):
+            self()
+
+    def __call__(self) -> None:
+        with torch_train_mode(self.policy):
+            self.policy.update(self.batch, self.buffer)
+
+
+def filled_buffer(steps: int, size: int = 200_000) -> CostVectorReplayBuffer:
+    """Random transitions in episodes of 300 steps, one cost in twenty steps."""
+    rng = np.random.default_rng(0)
+    buffer = CostVectorReplayBuffer(size, ENVS)
+    for t in range(steps):
+        done = np.full(ENVS, t % 300 == 299)
+        obs, obs_next = rng.standard_normal((2, ENVS, OBS)).astype(np.float32)
+        transition = {
+            "obs": obs,
+            "act": rng.uniform(-1, 1, (ENVS, ACT)).astype(np.float32),
+            "rew": rng.standard_normal(ENVS),
+            "terminated": np.zeros(ENVS, bool),
+            "truncated": done,
+            "done": done,
+            "obs_next": obs_next,
+            "cost": (rng.random(ENVS) < 0.05).astype(np.float32),
+        }
+        buffer.add(Batch(transition))
+    return buffer
+
+
+def floor_of(step: Step) -> Callable[[], None]:
+    """The step's matrix products alone."""
+    width, batch = step.width, step.batch
+    critic, actor = [OBS + ACT, width, width, 1], [OBS, width, width, 2 * ACT]
+    per_net = [
+        *products(batch * step.samples, [ACT, width, width, 1]),  # E-step: the observation's part is small
+        *products(batch, [OBS, width]),
+        *products(batch, critic),  # targets
+        *products(batch, critic, backward=True),
+    ]
+    pairs = [
+        *(pair for _ in range(2 * step.ensemble) for pair in per_net),
+        *products(2 * batch, actor),  # the old policy
+        *products(batch, actor, backward=True),
+    ]
+
+    def run() -> None:
+        for left, right in pairs:
+            torch.mm(left, right)
+
+    return run
+
+
+def products(
+    rows: int, sizes: list[int], *, backward: bool = False
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
+        x, weight, grad = torch.randn(rows, inputs), torch.randn(inputs, outputs), torch.randn(rows, outputs)
+        yield x, weight
+        if backward:
+            yield x.T, grad
+            if index:  # nobody asks for the gradient at the input
+                yield grad, weight.T
+
+
+def alternate(calls: dict[str, Callable[[], None]], rounds: int, repeats: int = 10) -> dict[str, float]:
+    """Median milliseconds of each call."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            for _ in range(repeats):
+                call()
+            times[name].append((time.perf_counter() - start) / repeats * 1e3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def floor_and_stages(rounds: int) -> dict[str, Any]:
+    step = Step()
+    with torch.no_grad():
+        floor = floor_of(step)
+    medians = alternate({"gradient step": step, "floor": floor}, rounds)
+    ratio = medians["gradient step"] / medians["floor"]
+    step_ms, floor_ms = medians["gradient step"], medians["floor"]
+    print(f"gradient step {step_ms:.2f} ms, floor {floor_ms:.2f} ms, ratio {ratio:.2f}\n")
+    shares = stage_times(step, rounds * 10)
+    total = shares.pop("step")
+    rows = [[name, f"{1e3 * value:.2f}", f"{value / total:.0%}"] for name, value in shares.items()]
+    print(text_table(["stage", "ms", "share"], rows))
+    return {"step": {"ms": medians, "ratio": ratio, "stages_ms": {k: 1e3 * v for k, v in shares.items()}}}
+
+
+def stage_times(step: Step, count: int) -> dict[str, float]:
+    """Mean seconds of each stage, clocks read around the policy's own calls."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    policy = step.policy
+
+    def clocked(owner: Any, attribute: str, stage: str) -> Callable[[], None]:
+        function = getattr(owner, attribute)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            answer = function(*args, **kwargs)
+            seconds[stage] += time.perf_counter() - start
+            return answer
+
+        setattr(owner, attribute, call)
+        return lambda: setattr(owner, attribute, function)
+
+    many_actions = EnsembleCritic.forward
+
+    def target(obs: torch.Tensor, act: torch.Tensor, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        answer = many_actions(policy.target_critic, obs, act, **kwargs)
+        stage = "E-step: evaluation" if act.dim() == 3 else "targets: critics"
+        seconds[stage] += time.perf_counter() - start
+        return answer
+
+    undo = [
+        clocked(step.buffer, "sample", "sample and gather"),
+        clocked(stages, "nstep_window", "targets: window"),
+        clocked(stages, "nstep_returns", "targets: returns"),
+        clocked(policy.old_actor, "forward", "old policy"),
+        clocked(policy.critic, "forward", "critics: forward"),
+        clocked(torch.Tensor, "backward", "critics: backward"),
+        clocked(policy.critic_optim, "step", "critics: Adam"),
+        clocked(policy, "_estep", "E-step: dual"),
+        clocked(policy, "_mstep", "M-step, forward apart"),
+        clocked(policy.actor, "forward", "M-step: forward"),
+        clocked(stages, "polyak_update", "Polyak"),
+        clocked(stages.MetricStats, "of", "statistics"),
+    ]
+    policy.target_critic.forward = target
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    total = time.perf_counter() - start
+    del policy.target_critic.forward
+    for each in undo:
+        each()
+    seconds["everything else"] = total - sum(seconds.values())
+    return {name: value / count for name, value in seconds.items()} | {"step": total / count}
+
+
+def scaling(rounds: int) -> dict[str, Any]:
+    """Time per gradient step, relative to the default sizes."""
+    variants: list[dict[str, int]] = [
+        {},
+        *({"batch": x} for x in (64, 128, 512, 1024)),
+        *({"samples": x} for x in (4, 8, 32, 64)),
+        *({"width": x} for x in (64, 256)),
+        {"ensemble": 2},
+    ]
+    names = [" ".join(f"{k} {v}" for k, v in x.items()) or "batch 256 samples 16 width 128" for x in variants]
+    medians = alternate(
+        {name: Step(**x) for name, x in zip(names, variants, strict=True)}, max(rounds // 3, 3), repeats=3
+    )
+    base = medians[names[0]]
+    print(
+        text_table(["size", "ms", "ratio"], [[n, f"{m:.2f}", f"{m / base:.2f}"] for n, m in medians.items()])
+    )
+    return {"scaling_ms": medians}
+
+
+def bfloat16(rounds: int) -> dict[str, Any]:
+    """Speed of the whole step, and how far the E-step's weights move."""
+    exact, low = Step(), Step(estep_precision="bfloat16")
+    medians = alternate({"float32": exact, "bfloat16": low}, rounds)
+    policy = exact.policy
+    obs = torch.as_tensor(exact.buffer.sample(256)[0].obs)
+    weights = []
+    with torch.no_grad(), policy_within_training_step(policy):
+        mean, scale = policy.actor(obs)[0]
+        act = (mean[:, None] + scale[:, None] * torch.randn(256, 16, ACT)).clamp(-1, 1)
+        for kwargs in ({}, {"hidden_dtype": torch.bfloat16}):
+            q = policy.target_critic(obs, act, **kwargs)
+            threshold = q.cost.double().mean().reshape(1) * 0.98
+            solution = solve_dual(q.reward[0], q.cost[0], kl_bound=0.05, cost_threshold=threshold)
+            weights.append(solution.weights)
+    moved = float((weights[0] - weights[1]).abs().sum(1).mean() / 2)
+    spread = float((weights[0] - 1 / 16).abs().sum(1).mean() / 2)
+    print(text_table(["E-step in", "ms"], [[n, f"{m:.2f}"] for n, m in medians.items()]))
+    print(f"ratio {medians['float32'] / medians['bfloat16']:.2f}")
+    print(
+        f"weights: mean total variation {moved:.2e} between the two, {spread:.2e} between float32 and uniform"
+    )
+    return {"bfloat16": {"ms": medians, "total_variation": moved, "from_uniform": spread}}
+
+
+def memory(rounds: int) -> dict[str, Any]:
+    """Peak memory of a buffer of a million transitions, beside its arrays."""
+    filled_buffer(10, size=100)  # what is compiled and imported on the way is not the buffer's
+    before = resident()
+    buffer = filled_buffer(10, size=1_000_000)
+    for value in buffer._meta.values():
+        value.fill(0)  # touch every page
+    grown = resident() - before
+    arrays = sum(x.nbytes for x in buffer._meta.values())
+    ratio = grown / arrays
+    print(f"1M transitions: {grown / 2**20:.1f} MiB, its arrays {arrays / 2**20:.1f} MiB, ratio {ratio:.3f}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    print(f"peak of the process {peak:.0f} MiB")
+    return {"memory": {"bytes": grown, "arrays": arrays, "ratio": ratio, "peak_mib": peak}}
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""Training throughput against FSRL's CVPO, and collection against Tianshou's collector.
+
+    python benchmarks/throughput.py compare --peer PEER/bin/python    # five alternating runs, CarCircle
+    python benchmarks/throughput.py collect                           # BallCircle, 10 environments
+    python benchmarks/throughput.py environments                      # steps/s with 1 to 20 environments
+
+``compare`` runs whole trainings without evaluation, each in a process of its own with one torch thread, at
+FSRL's settings (batch 256, 16 samples, 128 x 128, 0.2 updates per step, 10 environments, 3,000 steps per
+collect), turn by turn: ours plainly, ours collecting ahead in a second process, ours with that and bfloat16,
+and FSRL (how to make its environment: ``benchmarks/peers/fsrl_cvpo.py``). Medians over the cycles after the
+first and then over the runs. ``--json`` keeps the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+from tianshou.data import Collector, VectorReplayBuffer
+from tianshou.env import DummyVectorEnv
+from tianshou.policy.base import policy_within_training_step
+
+from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
+from fsrl_ext.env import make
+from fsrl_ext.experiment import build, make_config
+from fsrl_ext.report import text_table
+from fsrl_ext.trainer import CostOffpolicyTrainer, seed_range
+
+FSRL_SETTINGS: dict[str, Any] = {
+    "batch_size": 256,
+    "num_samples": 16,
+    "update_per_step": 0.2,
+    "step_per_collect": 3000,
+    "num_envs": 10,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "fsrl_ext": {},
+    "fsrl_ext, collecting ahead": {"collect_ahead": True},
+    "fsrl_ext, ahead and bfloat16": {"collect_ahead": True, "estep_precision": "bfloat16"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(required=True)
+    compare_parser = commands.add_parser("compare")
+    compare_parser.add_argument("--peer", help="Python of the peer's environment; without it only ours runs")
+    compare_parser.add_argument("--task", default="SafetyCarCircle-v0")
+    compare_parser.add_argument("--rounds", type=int, default=5)
+    compare_parser.add_argument("--cycles", type=int, default=4)
+    compare_parser.set_defaults(command=compare)
+    collect_parser = commands.add_parser("collect")
+    collect_parser.add_argument("--task", default="SafetyBallCircle-v0")
+    collect_parser.add_argument("--rounds", type=int, default=7)
+    collect_parser.set_defaults(command=collect)
+    environments_parser = commands.add_parser("environments")
+    environments_parser.add_argument("--task", default="SafetyCarCircle-v0")
+    environments_parser.set_defaults(command=environments)
+    own_parser = commands.add_parser("own", help="one training run of ours; used by the others")
+    own_parser.add_argument("--task", required=True)
+    own_parser.add_argument("--settings", type=json.loads, default={})
+    own_parser.add_argument("--cycles", type=int, required=True)
+    own_parser.set_defaults(command=own)
+    for each in (compare_parser, collect_parser, environments_parser, own_parser):
+        each.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    result = options.command(options)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def own(options: argparse.Namespace) -> dict[str, Any]:
+    """Trains some cycles and times each of them."""
+    config = make_config("cvpo", options.task, **{**FSRL_SETTINGS, **options.settings})
+    build.seed_everything(config)
+    policy, _ = build.build_policy(config)
+    training = config.training
+    trainer = ClockedTrainer(
+        policy=policy,
+        train_collector=build.train_collector(policy, config),
+        test_collector=None,
+        max_epoch=options.cycles,
+        step_per_epoch=training.step_per_collect,
+        step_per_collect=training.step_per_collect,
+        update_per_step=training.update_per_step,
+        batch_size=training.batch_size,
+        train_seeds=seed_range("train", config.num_envs, run_seed=config.seed),
+        show_progress=False,
+    )
+    trainer.run()
+    trainer.train_collector.close()
+    return {"cycles": trainer.cycles}
+
+
+class ClockedTrainer(CostOffpolicyTrainer):
+    """Keeps the seconds of every cycle and of its updates."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.cycles: list[dict[str, float]] = []
+        super().__init__(**kwargs)
+
+    def _collect_training_data(self) -> Any:
+        self.began = time.perf_counter()
+        return super()._collect_training_data()
+
+    def policy_update_fn(self, collect_stats: Any) -> Any:
+        collected, before = time.perf_counter(), self._gradient_step
+        stats = super().policy_update_fn(collect_stats)
+        ended = time.perf_counter()
+        self.cycles.append(
+            {
+                "env_steps": collect_stats.n_collected_steps,
+                "gradient_steps": self._gradient_step - before,
+                "collect_seconds": collected - self.began,
+                "update_seconds": ended - collected,
+                "seconds": ended - self.began,
+            }
+        )
+        return stats
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Alternating runs of all variants and the peer."""
+    names = [*VARIANTS, *(["FSRL"] if options.peer else [])]
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for _ in range(options.rounds):
+        for name in names:
+            runs[name].append(_summary(_run(options, name)))
+    figures = {
+        name: {key: statistics.median(run[key] for run in runs[name]) for key in runs[name][0]}
+        for name in names
+    }
+    base = figures["FSRL" if options.peer else "fsrl_ext"]
+    rows = [
+        [
+            name,
+            f"{x['steps_per_second']:.0f}",
+            f"{x['steps_per_second'] / base['steps_per_second']:.2f}",
+            f"{x['ms_per_gradient_step']:.2f}",
+            f"{base['ms_per_gradient_step'] / x['ms_per_gradient_step']:.2f}",
+        ]
+        for name, x in figures.items()
+    ]
+    print(text_table(["", "steps/s", "ratio", "ms per gradient step", "ratio"], rows))
+    return {"task": options.task, "medians": figures, "runs": runs}
+
+
+def _run(options: argparse.Namespace, name: str) -> list[dict[str, float]]:
+    here = Path(__file__).parent
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.json"
+        if name == "FSRL":
+            steps = str(options.cycles * FSRL_SETTINGS["step_per_collect"])
+            command = [options.peer, str(here / "peers" / "fsrl_cvpo.py"), "--steps", steps, "--no-eval"]
+        else:
+            settings = json.dumps(VARIANTS[name])
+            command = [sys.executable, str(here / "throughput.py"), "own", "--settings", settings]
+            command += ["--cycles", str(options.cycles)]
+        command += ["--task", options.task, "--json", str(out)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(
+            command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        return json.loads(out.read_text())["cycles"]
+
+
+def _summary(cycles: list[dict[str, float]]) -> dict[str, float]:
+    later = cycles[1:]
+    return {
+        "steps_per_second": statistics.median(c["env_steps"] / c["seconds"] for c in later),
+        "ms_per_gradient_step": 1e3
+        * statistics.median(c["update_seconds"] / c["gradient_steps"] for c in later),
+    }
+
+
+def collect(options: argparse.Namespace) -> dict[str, Any]:
+    """Vector steps per second of three collectors with one policy, the environments' own time subtracted."""
+    config = make_config("cvpo", options.task)
+    build.seed_everything(config)
+    policy, _ = build.build_policy(config)
+    count, steps = 10, 200
+    envs = DummyVectorEnv([ClockedEnv.factory(options.task) for _ in range(count)])
+    collectors: dict[str, Collector] = {
+        "Tianshou's": Collector(policy, envs, VectorReplayBuffer(100_000, count)),
+        "plain": CostCollector(policy, envs, CostVectorReplayBuffer(100_000, count), fast=False),
+        "fast": CostCollector(policy, envs, CostVectorReplayBuffer(100_000, count)),
+    }
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in collectors}
+    with policy_within_training_step(policy), torch.no_grad():
+        for turn in range(options.rounds + 1):
+            for name, collector in collectors.items():
+                collector.reset_env()
+                ClockedEnv.seconds, began = 0.0, time.perf_counter()
+                collector.collect(n_step=count * steps)
+                total = time.perf_counter() - began
+                if turn:  # the first fills caches and allocates
+                    times[name].append((total / steps, ClockedEnv.seconds / steps))
+    figures = {
+        name: {
+            "ms": 1e3 * statistics.median(total - inside for total, inside in values),
+            "environment_ms": 1e3 * statistics.median(inside for _, inside in values),
+        }
+        for name, values in times.items()
+    }
+    base = figures["Tianshou's"]["ms"]
+    rows = [[name, f"{x['ms']:.3f}", f"{base / x['ms']:.2f}"] for name, x in figures.items()]
+    print(text_table(["collector", "ms per vector step, environments apart", "ratio"], rows))
+    return {"task": options.task, "collectors": figures}
+
+
+class ClockedEnv(gym.Wrapper):
+    """Adds up the time that all environments of this class take."""
+
+    seconds = 0.0
+
+    @staticmethod
+    def factory(task: str) -> Any:
+        return lambda: ClockedEnv(make(task))
+
+    def reset(self, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        answer = self.env.reset(**kwargs)
+        ClockedEnv.seconds += time.perf_counter() - began
+        return answer
+
+    def step(self, action: Any) -> Any:
+        began = time.perf_counter()
+        answer = self.env.step(action)
+        ClockedEnv.seconds += time.perf_counter() - began
+        return answer
+
+
+def environments(options: argparse.Namespace) -> dict[str, Any]:
+    """Training steps per second, by the number of environments."""
+    figures = {}
+    for count in (1, 2, 5, 10, 20):
+        variant = {"num_envs": count, "step_per_collect": 1000}
+        VARIANTS[f"{count}"] = variant
+        arguments = argparse.Namespace(cycles=4, task=options.task, peer=None)
+        figures[count] = _summary(_run(arguments, f"{count}"))["steps_per_second"]
+    print(text_table(["environments", "steps/s"], [[str(n), f"{x:.0f}"] for n, x in figures.items()]))
+    return {"task": options.task, "steps_per_second": figures}
+
+
+if __name__ == "__main__":
+    main()

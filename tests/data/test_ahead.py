@@ -1,0 +1,141 @@
+"""Collecting in another process: the same data, one collect ahead, errors that arrive."""
+
+import functools
+import os
+import signal
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from test_cvpo import build
+from tianshou.env import DummyVectorEnv
+from tianshou.policy.base import policy_within_training_step
+from toy import LineEnv, NoCostEnv
+
+from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer, NonFiniteStepError
+from fsrl_ext.trainer import CostOffpolicyTrainer
+
+N = 3
+
+
+def envs(count=N, kind=LineEnv, **kwargs):
+    return DummyVectorEnv([lambda: gym.wrappers.TimeLimit(kind(**kwargs), 7)] * count)
+
+
+@pytest.fixture
+def ahead():
+    made = []
+
+    def make(policy=None, seed=5, **kwargs):
+        policy = policy or build()
+        buffer = CostVectorReplayBuffer(300, N)
+        made.append(
+            AheadCollector(policy, functools.partial(envs, **kwargs), buffer, seed=seed, discount=0.9)
+        )
+        made[-1].reset(gym_reset_kwargs={"seed": list(range(N))})
+        return made[-1]
+
+    yield make
+    for collector in made:
+        collector.close()
+
+
+def test_collects_what_a_collector_here_would(ahead):
+    policy = build()
+    other = ahead(policy)
+    stats = [other.collect(n_step=30), other.collect(n_step=12), other.collect(n_step=60)]
+    torch.manual_seed(5)
+    here = CostCollector(policy, envs(), CostVectorReplayBuffer(300, N), discount=0.9)
+    here.reset(gym_reset_kwargs={"seed": list(range(N))})
+    torch.manual_seed(5)
+    with policy_within_training_step(policy):
+        expected = [here.collect(n_step=30), here.collect(n_step=12), here.collect(n_step=60)]
+    for key, values in here.buffer._meta.items():
+        np.testing.assert_array_equal(other.buffer._meta[key], values, err_msg=key)
+    assert len(other.buffer) == len(here.buffer) == 102
+    assert other.buffer.last_index.tolist() == here.buffer.last_index.tolist()
+    assert other.collect_step == 102
+    assert other.collect_episode == here.collect_episode
+    for one, reference in zip(stats, expected, strict=True):
+        np.testing.assert_array_equal(one.costs, reference.costs)
+        np.testing.assert_array_equal(one.discounted_returns, reference.discounted_returns)
+
+
+def test_acts_with_the_parameters_of_the_start(ahead):
+    """What is begun before a change is collected by the policy before it; the next by the one after."""
+    policy = build()
+    collector = ahead(policy)
+    with torch.no_grad():
+        policy.actor.head.bias[:1].fill_(20.0)
+        policy.actor.head.bias[1:].fill_(-20.0)
+        collector.start(30)
+        policy.actor.head.bias[:1].fill_(-20.0)
+        collector.collect(n_step=30)
+        assert collector.buffer.act[collector.buffer.sample_indices(0)].min() > 0.99
+        collector.collect(n_step=30)
+    newest = np.concatenate([i + np.arange(-9, 1) for i in collector.buffer.last_index])
+    assert collector.buffer.act[newest].max() < -0.99
+
+
+def test_collects_must_match_what_was_begun(ahead):
+    collector = ahead()
+    collector.start(30)
+    with pytest.raises(RuntimeError, match="a collect of 30 steps is under way"):
+        collector.start(30)
+    with pytest.raises(ValueError, match=r"\(30, False\) was begun, got \(12, False\)"):
+        collector.collect(n_step=12)
+    assert collector.collect(n_step=30).n_collected_steps == 30
+    with pytest.raises(ValueError, match="by n_step alone"):
+        collector.collect(n_episode=3)
+
+
+def test_resets_drop_what_is_under_way(ahead):
+    collector = ahead()
+    collector.start(30)
+    collector.reset_env({"seed": [1, 2, 3]})
+    assert len(collector.buffer) == 0
+    assert collector.collect(n_step=12).n_collected_steps == 12
+
+
+def test_errors_of_the_other_process_arrive(ahead):
+    with pytest.raises(NonFiniteStepError, match="rew of environment 0 is not finite"):
+        ahead(nan_at=3).collect(n_step=30)
+    with pytest.raises(ValueError, match=r"environment 0 reports no info\['cost'\]"):
+        ahead(kind=NoCostEnv).collect(n_step=30)
+    with pytest.raises(ValueError, match="make_envs must build 3 environments, built 2"):
+        AheadCollector(build(), functools.partial(envs, 2), CostVectorReplayBuffer(300, N), seed=0)
+    with pytest.raises(TypeError, match="buffer must be a CostVectorReplayBuffer"):
+        AheadCollector(build(), envs, None, seed=0)
+
+
+def test_an_ended_process_is_an_error_not_a_hang(ahead):
+    collector = ahead()
+    os.kill(collector._process.pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="the collecting process has ended"):
+        collector.collect(n_step=30)
+
+
+def test_trains_the_same_run_twice(ahead):
+    def run():
+        policy = build()
+        trainer = CostOffpolicyTrainer(
+            policy=policy,
+            train_collector=ahead(policy),
+            test_collector=None,
+            max_epoch=2,
+            step_per_epoch=90,
+            step_per_collect=60,
+            update_per_step=0.2,
+            batch_size=32,
+            warmup_steps=60,
+            show_progress=False,
+            train_seeds=list(range(N)),
+        )
+        trainer.run()
+        assert trainer.env_step == 180
+        assert trainer._gradient_step == 24
+        return policy.state_dict()
+
+    first, second = run(), run()
+    assert all(torch.equal(first[k], second[k]) for k in first)
