@@ -1,10 +1,11 @@
 """Defaults that depend on policy and task: two tables, read before anything that the user sets.
 
-A policy's row has what differs from ``TrainingConfig``: batch and updates of the off-policy baselines are FSRL's
-published ones, with two critics where the algorithm is about two.
+A policy's row has what differs from ``TrainingConfig``: batch and updates of the off-policy baselines are
+FSRL's published ones, with two critics where the algorithm is about two.
 
 A task's row applies to every task of its suite whose id matches its pattern; later rows win. Discount factors
-and n-step lengths are those that FSRL's published CVPO results used, limits those of the published benchmarks.
+and n-step lengths are those that FSRL's published CVPO results used, limits those of the published
+benchmarks.
 """
 
 from __future__ import annotations

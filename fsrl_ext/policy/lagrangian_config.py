@@ -40,7 +40,7 @@ class LagrangianConfig:
     """What they follow: the costs of the episodes that ended since the last collect cycle, once per cycle,
     against the limit; or the critics' estimate for the policy's actions, at every actor step, against the
     discounted threshold."""
-    multiplier_gains: tuple[float, ...] = (0.05, 0.0005, 0.1)
+    multiplier_gains: tuple[float, ...] = (0.02, 0.002, 0.0)
     """PID: proportional, integral and derivative gain, per unit of cost."""
     multiplier_smoothing: float = 0.0
     """PID: smoothing of the cost in the proportional and derivative parts, in [0, 1)."""
