@@ -14,11 +14,12 @@ def main() -> None:
     parser.add_argument("--policy", choices=("sac", "ddpg", "td3"), default="ddpg")
     parser.add_argument("--cost-limit", type=float, default=10.0)
     parser.add_argument("--steps", type=int, default=200_000)
+    parser.add_argument("--episodes", type=int, default=50, help="of the final evaluations")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs")
     args = parser.parse_args()
 
-    common = {"steps": args.steps, "seed": args.seed}
+    common = {"steps": args.steps, "seed": args.seed, "final_episodes": args.episodes}
     constrained = make_config(
         f"{args.policy}_lag", "SafetyBallCircle-v0", cost_limit=args.cost_limit, **common
     )
@@ -27,7 +28,7 @@ def main() -> None:
 
     # Trained without a limit, judged by the same one.
     free = run(make_config(args.policy, "SafetyBallCircle-v0", **common), out=args.out)
-    judged = evaluate(free.folder, episodes=20, cost_limit=args.cost_limit)
+    judged = evaluate(free.folder, episodes=args.episodes, cost_limit=args.cost_limit)
     print(f"without a limit: return {judged.return_mean:.1f}, cost {judged.cost_mean[0]:.1f}")
 
 
