@@ -17,7 +17,7 @@ import fsrl_ext
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser()
+    parser = _parser(arguments)
     options = parser.parse_args(arguments)
     warnings.showwarning = _show_warning
     try:
@@ -38,13 +38,14 @@ def _show_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
     print(f"fsrl-ext: {category.__name__}: {message}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; the help of ``train`` is about the policy that is named among the arguments."""
     parser = argparse.ArgumentParser(
         prog="fsrl-ext", description="Constrained (safe) reinforcement learning."
     )
     parser.add_argument("--version", action="version", version=f"fsrl_ext {fsrl_ext.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_train(commands)
+    _add_train(commands, arguments)
     _add_evaluate(commands)
     listing = commands.add_parser("list", help="print tasks and policies")
     listing.add_argument("what", nargs="?", choices=("tasks", "policies"), help="print only these")
@@ -52,13 +53,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_train(commands: Any) -> None:
+def _add_train(commands: Any, arguments: Sequence[str]) -> None:
+    from fsrl_ext.experiment.registry import POLICIES
     from fsrl_ext.experiment.settings import list_settings
 
+    shown = next((x for x in arguments if x in POLICIES), "cvpo")
     train = commands.add_parser(
         "train",
         help="train a policy on a task",
-        description="Train a policy on a task; ends with an evaluation, a table and a picture.",
+        description="Train a policy on a task; ends with an evaluation, a table and a picture. "
+        f"Settings and defaults below are those of {shown}: 'fsrl-ext train POLICY --help' has another's.",
     )
     train.add_argument("policy", help="cvpo, ...: see 'fsrl-ext list policies'")
     train.add_argument("task", help="an environment id: see 'fsrl-ext list tasks'")
@@ -68,29 +72,37 @@ def _add_train(commands: Any) -> None:
         "--init-from", metavar="RUN", help="start from the policy of a run folder or checkpoint file"
     )
     train.add_argument(
-        "--preset", default="tuned", help="a bundle of settings: tuned (default) or paper (the authors' code)"
+        "--preset",
+        default="tuned",
+        help="a bundle of settings: tuned (default), paper (cvpo: the authors' code), cal (sac_lag: CAL)",
     )
     train.add_argument("--quiet", action="store_true", help="no progress bar")
     titles = {"run": "the run", "policy": "the policy", "training": "networks and training loop"}
     groups = {key: train.add_argument_group(title) for key, title in titles.items()}
-    for setting in list_settings().values():
-        if setting.name not in ("policy", "task"):
+    settings = list_settings(shown)
+    # The others' settings are read, too: what does not belong to the policy can then be named.
+    for name, setting in {k: v for other in POLICIES for k, v in list_settings(other).items()}.items():
+        if name not in ("policy", "task"):
             groups[setting.section].add_argument(
-                f"--{setting.name.replace('_', '-')}",
+                f"--{name.replace('_', '-')}",
                 default=argparse.SUPPRESS,
                 metavar="VALUE",
-                help=setting.help.replace("%", "%%"),
+                help=settings[name].help.replace("%", "%%") if name in settings else argparse.SUPPRESS,
             )
     train.set_defaults(command=_train)
 
 
 def _train(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.experiment import make_config, run
+    from fsrl_ext.experiment.registry import POLICIES
     from fsrl_ext.experiment.settings import list_settings
     from fsrl_ext.report import result_table
 
     given = vars(options)
     known = list_settings(options.policy)
+    for name in given:
+        if name not in known and any(name in list_settings(other) for other in POLICIES):
+            raise ValueError(f"{options.policy} has no setting --{name.replace('_', '-')}")
     settings = {name: known[name].parse(given[name]) for name in known if name in given}
     config = make_config(preset=options.preset, **settings)
     done = run(

@@ -48,7 +48,7 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
     try:
         spec = TaskSpec.from_env(env, config.task)
         _check_costs(env, config)
-        if any(np.isfinite(config.cost_limit)):
+        if any(np.isfinite(config.cost_limit)) and config.policy_config.uses_threshold:
             warn_if_episodes_can_end_early(env, config.task)
     finally:
         env.close()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fsrl_ext.experiment.registry import policy_entry
 from fsrl_ext.functional.returns import as_cost_limits, decayed_cost_limit
 from fsrl_ext.net.actor import Covariance
 from fsrl_ext.policy import CVPOConfig
-from fsrl_ext.policy.common import check_fields
+from fsrl_ext.policy.common import PolicyConfig, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ class ExperimentConfig:
     """Where the networks live."""
     threads: int = 1
     """CPU threads of torch."""
-    policy_config: CVPOConfig = field(default_factory=CVPOConfig)
+    policy_config: PolicyConfig = field(default_factory=CVPOConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
@@ -132,6 +134,26 @@ class ExperimentConfig:
                 "cost_limit_decay_steps",
             ),
         )
+        self._check_policy()
+
+    def _check_policy(self) -> None:
+        """The policy's own config, and nothing set that the policy has no use for."""
+        entry = policy_entry(self.policy)
+        if type(self.policy_config) is not entry.config:
+            raise ValueError(
+                f"policy_config must be a {entry.config.__name__} for {self.policy}, "
+                f"got {type(self.policy_config).__name__}"
+            )
+        if not entry.constrained and any(math.isfinite(x) for x in self.cost_limit):
+            raise ValueError(
+                f"cost_limit must be inf (one for each cost) for {self.policy}, which has no constraint, "
+                f"got {self.cost_limit}; {self.policy}_lag has one"
+            )
+        for part in (self, self.policy_config, self.training):
+            for unused in dataclasses.fields(part):  # type: ignore[arg-type]
+                value = getattr(part, unused.name)
+                if unused.name in entry.unused and value != unused.default:
+                    raise ValueError(f"{unused.name} is not used by {self.policy}, got {value!r}")
 
     @property
     def num_envs(self) -> int:
@@ -146,7 +168,7 @@ class ExperimentConfig:
     def from_dict(cls, data: dict[str, Any]) -> ExperimentConfig:
         """The inverse of :meth:`as_dict`, also after a round trip through JSON."""
         data = dict(data)
-        data["policy_config"] = CVPOConfig(**data["policy_config"])
+        data["policy_config"] = policy_entry(data["policy"]).config(**data["policy_config"])
         training = dict(data["training"])
         training["hidden_sizes"] = tuple(training["hidden_sizes"])
         data["training"] = TrainingConfig(**training)

@@ -1,7 +1,11 @@
-"""Defaults that depend on the task: one table, read before anything that the user sets.
+"""Defaults that depend on policy and task: two tables, read before anything that the user sets.
 
-A row applies to every task of its suite whose id matches its pattern; later rows win. Discount factors and
-n-step lengths are those that FSRL's published CVPO results used, limits those of the published benchmarks.
+A policy's row has what differs from ``TrainingConfig``: batch and updates of the off-policy baselines are
+FSRL's published ones, with two critics where the algorithm is about two.
+
+A task's row applies to every task of its suite whose id matches its pattern; later rows win. Discount factors
+and n-step lengths are those that FSRL's published CVPO results used, limits those of the published
+benchmarks.
 """
 
 from __future__ import annotations
@@ -16,6 +20,19 @@ TASK_DEFAULTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("safety-gymnasium", "*", {"cost_limit": (25.0,), "gamma": 0.99, "estimation_step": 3}),
     ("safety-gymnasium", "*Velocity-v1", {"gamma": 0.98, "estimation_step": 2}),
 )
+
+
+_BASELINE: dict[str, Any] = {"batch_size": 256, "update_per_step": 0.2}
+_TWIN: dict[str, Any] = {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2}
+
+POLICY_DEFAULTS: dict[str, dict[str, Any]] = {
+    "sac": _TWIN,
+    "sac_lag": _TWIN,
+    "ddpg": _BASELINE,
+    "ddpg_lag": _BASELINE,
+    "td3": _TWIN,
+    "td3_lag": _TWIN,
+}
 
 
 def task_defaults(task: str) -> dict[str, Any]:

@@ -35,6 +35,21 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "update_per_step": 40 / 300,
         },
     },
+    "sac_lag": {
+        "tuned": {},
+        # What is CAL's own in Wu et al. 2024: k, E, c and the multiplier's start and rate, as released.
+        "cal": {
+            "augmented_penalty": 10.0,
+            "cost_ensemble": 4,
+            "cost_reduction": "ucb",
+            "ucb_scale": 0.5,
+            "cost_targets": "own",
+            "multiplier_source": "critic",
+            "multiplier_method": "ascent",
+            "multiplier_lr": 3e-4,
+            "multiplier_init": 0.6931,
+        },
+    },
 }
 
 

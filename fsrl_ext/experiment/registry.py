@@ -5,22 +5,54 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.networks import build_cvpo
-from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.policy import CVPOConfig
+from fsrl_ext.experiment.networks import build_cvpo, build_ddpg, build_sac, build_td3
+from fsrl_ext.policy import CVPOConfig, DDPGLagConfig, SACLagConfig, TD3LagConfig
+
+if TYPE_CHECKING:
+    from fsrl_ext.experiment.config import ExperimentConfig
+    from fsrl_ext.experiment.task import TaskSpec
 
 
 @dataclass(frozen=True)
 class PolicyEntry:
-    """How a name becomes a policy."""
+    """How a name becomes a policy.
+
+    :param summary: one line for ``fsrl-ext list``.
+    :param config: class of the policy's own settings.
+    :param build: makes the policy with fresh networks.
+    :param constrained: whether there is a cost limit.
+    :param unused: settings that mean nothing for this policy; they are not listed and cannot be set.
+    """
 
     summary: str
-    config: type
+    config: type[Any]
     build: Callable[[ExperimentConfig, TaskSpec], BasePolicy]
+    constrained: bool = True
+    unused: frozenset[str] = frozenset()
+
+
+_CONSTRAINT = frozenset(
+    {
+        "cost_limit_start",
+        "cost_limit_decay_steps",
+        "multiplier_method",
+        "multiplier_source",
+        "multiplier_gains",
+        "multiplier_smoothing",
+        "multiplier_lr",
+        "multiplier_init",
+        "multiplier_max",
+        "rescale",
+        "threshold",
+        "augmented_penalty",
+    }
+)
+_GAUSSIAN = frozenset({"covariance", "initial_std"})
+_DIAGONAL = frozenset({"covariance"})
 
 
 POLICIES: dict[str, PolicyEntry] = {
@@ -28,6 +60,39 @@ POLICIES: dict[str, PolicyEntry] = {
         "Constrained Variational Policy Optimization (Liu et al., ICML 2022), off-policy",
         CVPOConfig,
         build_cvpo,
+    ),
+    "sac_lag": PolicyEntry(
+        "Soft Actor-Critic with Lagrange multipliers, and CAL (--preset cal), off-policy",
+        SACLagConfig,
+        build_sac,
+        unused=_DIAGONAL,
+    ),
+    "ddpg_lag": PolicyEntry(
+        "DDPG with Lagrange multipliers, off-policy", DDPGLagConfig, build_ddpg, unused=_GAUSSIAN
+    ),
+    "td3_lag": PolicyEntry(
+        "TD3 with Lagrange multipliers, off-policy", TD3LagConfig, build_td3, unused=_GAUSSIAN
+    ),
+    "sac": PolicyEntry(
+        "Soft Actor-Critic without a constraint; logs costs",
+        SACLagConfig,
+        build_sac,
+        constrained=False,
+        unused=_DIAGONAL | _CONSTRAINT,
+    ),
+    "ddpg": PolicyEntry(
+        "DDPG without a constraint; logs costs",
+        DDPGLagConfig,
+        build_ddpg,
+        constrained=False,
+        unused=_GAUSSIAN | _CONSTRAINT,
+    ),
+    "td3": PolicyEntry(
+        "TD3 without a constraint; logs costs",
+        TD3LagConfig,
+        build_td3,
+        constrained=False,
+        unused=_GAUSSIAN | _CONSTRAINT,
     ),
 }
 

@@ -59,7 +59,7 @@ def run(
     :param out: the run folder's parent.
     :param run_name: the run folder's name; a fresh one with a counter if not given.
     :param command: the command line to note in the result.
-    :param init_from: a run folder (its best policy) or a checkpoint file whose networks, target networks, KL
+    :param init_from: a run folder (its best policy) or a checkpoint file whose networks, target networks,
         multipliers and optimiser moments the policy starts with. Settings are the config's, learning rates
         and cost limits too, and counters start from zero.
     :raises CheckpointError: if ``init_from`` is unusable or does not fit; nothing is written then.

@@ -6,13 +6,14 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import math
 import types
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from fsrl_ext.experiment.config import ExperimentConfig, TrainingConfig
-from fsrl_ext.experiment.defaults import task_defaults
+from fsrl_ext.experiment.defaults import POLICY_DEFAULTS, task_defaults
 from fsrl_ext.experiment.presets import preset_settings
 from fsrl_ext.experiment.registry import policy_entry
 
@@ -46,22 +47,30 @@ class Setting:
 
 def list_settings(policy: str = "cvpo") -> dict[str, Setting]:
     """All settings of an experiment with this policy, by name."""
+    entry, own = policy_entry(policy), POLICY_DEFAULTS.get(policy, {})
     sections: tuple[tuple[Section, type], ...] = (
         ("run", ExperimentConfig),
-        ("policy", policy_entry(policy).config),
+        ("policy", entry.config),
         ("training", TrainingConfig),
     )
     settings = {}
     for section, cls in sections:
         kinds, texts = typing.get_type_hints(cls), _field_docs(cls)
         for field in dataclasses.fields(cls):
-            if not dataclasses.is_dataclass(kinds[field.name]):
-                settings[field.name] = Setting(field.name, section, kinds[field.name], texts[field.name])
+            name = field.name
+            if name in ("policy_config", "training") or name in entry.unused:
+                continue
+            words, default = texts.get(name, ("", None))
+            default = repr(own[name]) if name in own else default
+            text = words if default is None else f"{words} (default: {default})"
+            settings[name] = Setting(name, section, kinds[name], text)
     return settings
 
 
 def make_config(policy: str, task: str, *, preset: str = "tuned", **settings: Any) -> ExperimentConfig:
     """A config from the policy's defaults, the task's, the preset's and the settings given, in this order.
+
+    A policy without a constraint has the limit ``inf``, whatever the task's is.
 
     .. code-block:: python
 
@@ -69,13 +78,16 @@ def make_config(policy: str, task: str, *, preset: str = "tuned", **settings: An
 
     :param policy: a name that ``fsrl-ext list`` prints.
     :param task: an environment id.
-    :param preset: ``"tuned"`` for the defaults, ``"paper"`` for those of the authors' code.
+    :param preset: ``"tuned"`` for the defaults, or a name of ``fsrl_ext.experiment.presets``.
     :param settings: any fields of ``ExperimentConfig``, ``TrainingConfig`` and the policy's config.
     :raises ValueError: for unknown names (with the nearest known one) and values that are not allowed.
     """
     entry, known = policy_entry(policy), list_settings(policy)
     sections: dict[Section, dict[str, Any]] = {"run": {}, "policy": {}, "training": {}}
-    for name, value in (task_defaults(task) | preset_settings(policy, preset) | settings).items():
+    defaults = POLICY_DEFAULTS.get(policy, {}) | task_defaults(task)
+    if not entry.constrained:
+        defaults["cost_limit"] = (math.inf,)
+    for name, value in (defaults | preset_settings(policy, preset) | settings).items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -90,22 +102,22 @@ def make_config(policy: str, task: str, *, preset: str = "tuned", **settings: An
     )
 
 
-def _field_docs(cls: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass, with the field's default."""
-    body = ast.parse(inspect.getsource(cls)).body[0]
-    assert isinstance(body, ast.ClassDef)
+def _field_docs(cls: type) -> dict[str, tuple[str, str | None]]:
+    """The docstring below each field of a dataclass and of its bases, and the field's default as text."""
     docs = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(field.target, ast.Name)
-            and isinstance(text, ast.Expr)
-            and isinstance(text.value, ast.Constant)
-        ):
-            default = f" (default: {ast.unparse(field.value)})" if field.value else ""
-            words = " ".join(str(text.value.value).split()).replace("``", "").rstrip(".")
-            docs[field.target.id] = words + default
-    return {field.name: docs.get(field.name, "") for field in dataclasses.fields(cls)}
+    for owner in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
+        body = ast.parse(inspect.getsource(owner)).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+            ):
+                words = " ".join(str(text.value.value).split()).replace("``", "").rstrip(".")
+                docs[field.target.id] = (words, ast.unparse(field.value) if field.value else None)
+    return docs
 
 
 def _convert(text: str, kind: Any) -> Any:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
 from fsrl_ext.errors import NonFiniteError
+
+
+class PolicyConfig(Protocol):
+    """What is asked of every policy's config, which is a frozen dataclass."""
+
+    @property
+    def gamma(self) -> float:
+        """Discount factor of reward and costs."""
+
+    @property
+    def uses_threshold(self) -> bool:
+        """Whether the discounted threshold, which takes episodes to be full length, decides anything."""
 
 
 def check_fields(

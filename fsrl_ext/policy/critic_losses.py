@@ -1,6 +1,7 @@
 """Regression of reward and cost critics on their targets.
 
-Dimension letters: ``B`` batch, ``C`` costs, ``E`` members of an ensemble, ``S = 1 + C`` signals.
+Dimension letters: ``B`` batch, ``C`` costs, ``E`` members of an ensemble, ``S = 1 + C`` signals, or
+``1 + C * E`` where every member of a cost's ensemble has a target of its own.
 """
 
 from __future__ import annotations
@@ -39,6 +40,6 @@ class CriticLosses:
 def critic_losses(q: QValues, targets: Tensor) -> CriticLosses:
     """Regresses every ensemble member on its signal's targets ``[B, S]``."""
     reward = (q.reward - targets[:, 0]).square().mean()
-    cost = (q.cost - targets[:, 1:].T.unsqueeze(1)).square().mean()
+    cost = (q.cost - targets[:, 1:].T.unflatten(0, (len(q.cost), -1))).square().mean()
     total = reward * q.reward.shape[0] + cost * (q.cost.shape[0] * q.cost.shape[1])
     return CriticLosses(total, q, reward, cost)

@@ -90,3 +90,8 @@ class CVPOConfig:
             raise ValueError(f"multiplier_max must be None or >= 0, got {self.multiplier_max}")
         if self.multiplier_max is not None and self.solver == "slsqp":
             raise ValueError(f"multiplier_max must be None with solver='slsqp', got {self.multiplier_max}")
+
+    @property
+    def uses_threshold(self) -> bool:
+        """Whether the discounted threshold, which takes episodes to be full length, decides anything."""
+        return True

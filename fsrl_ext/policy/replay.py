@@ -1,6 +1,7 @@
 """What off-policy learning reads from a cost-aware buffer.
 
-Dimension letters: ``B`` batch, ``K`` steps of the n-step window, ``C`` costs, ``S = 1 + C`` signals.
+Dimension letters: ``B`` batch, ``K`` steps of the n-step window, ``C`` costs, ``M`` targets for each cost,
+``S = 1 + C * M`` signals.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def nstep_window(buffer: ReplayBuffer, indices: np.ndarray, num_steps: int) -> N
 
 
 def nstep_returns(buffer: ReplayBuffer, window: NStepWindow, bootstrap: Tensor, *, gamma: float) -> Tensor:
-    """n-step targets ``[B, S]`` of reward and all costs.
+    """n-step targets ``[B, S]`` of reward and all costs: one for each cost, or M with values of their own.
 
     A terminal state stops bootstrapping for reward and costs alike, a time limit does not.
 
@@ -50,7 +51,8 @@ def nstep_returns(buffer: ReplayBuffer, window: NStepWindow, bootstrap: Tensor, 
     """
     signals = np.empty((*window.indices.shape, bootstrap.shape[1]), dtype=np.float32)
     signals[..., 0] = buffer.rew[window.indices]
-    signals[..., 1:] = buffer.cost[window.indices]
+    cost = buffer.cost[window.indices]
+    signals[..., 1:] = cost.repeat((signals.shape[-1] - 1) // cost.shape[-1], axis=-1)
     return nstep_targets(
         to_device(signals, bootstrap.device),
         to_device(window.alive, bootstrap.device),

@@ -34,3 +34,15 @@ def test_ball_circle_trains_and_acts(tmp_path):
 def test_point_circle_trains(tmp_path):
     out = example("point_circle.py", "--steps", "1000", "--out", str(tmp_path))
     assert "last policy" in out
+
+
+def test_ball_circle_baselines_compare_with_and_without_a_limit(tmp_path):
+    out = example("ball_circle_baselines.py", "--steps", "2000", "--episodes", "2", "--out", str(tmp_path))
+    assert re.search(r"without a limit: return -?[\d.]+, cost [\d.]+", out), out
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"SafetyBallCircle-v0-ddpg_lag-seed0-1", "SafetyBallCircle-v0-ddpg-seed0-1"}
+
+
+def test_point_circle_sac_lag_trains_and_judges():
+    out = example("point_circle_sac_lag.py", "--steps", "1000", "--selections", "1")
+    assert re.search(r"last policy: return -?[\d.]+, cost [\d.]+, limit 25, multiplier [\d.]+", out), out

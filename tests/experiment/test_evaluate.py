@@ -335,7 +335,7 @@ def test_real_tasks_are_drawn_whole(task):
 def test_new_run_starts_from_the_saved_policy(done, tmp_path, monkeypatch):
     from fsrl_ext.policy import CVPOPolicy
 
-    learn, start = CVPOPolicy.learn, {}
+    process, start = CVPOPolicy.process_fn, {}
 
     def watched(self, *args, **kwargs):
         if not start:
@@ -343,9 +343,9 @@ def test_new_run_starts_from_the_saved_policy(done, tmp_path, monkeypatch):
             start["group"] = dict(self.actor_optim.state_dict()["param_groups"][0])
             state = self.actor_optim.state_dict()["state"][0]
             start["moments"] = {k: v.clone() for k, v in state.items()}
-        return learn(self, *args, **kwargs)
+        return process(self, *args, **kwargs)
 
-    monkeypatch.setattr(CVPOPolicy, "learn", watched)
+    monkeypatch.setattr(CVPOPolicy, "process_fn", watched)
     config = small(seed=7, steps=160, selections=1, actor_lr=1e-4, cost_limit=3.0)
     new = run(config, out=tmp_path, show_progress=False, init_from=done.folder)
     best = done.folder / "checkpoints" / "best.pt"

@@ -1,0 +1,122 @@
+r"""Lagrange multipliers of cost constraints: how they move, and what they do to a loss.
+
+Pure functions, state in, state out. Costs and limits share one unit, which is the caller's: undiscounted
+episode costs against ``cost_limit``, or a critic's estimate against ``returns.cost_threshold``.
+
+Dimension letter: ``C`` costs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class MultiplierState(NamedTuple):
+    """What the next update starts from, one entry per cost."""
+
+    multipliers: Tensor
+    """``[C]``, within ``[0, multiplier_max]``."""
+    integral: Tensor
+    """``[C]`` PID: accumulated surplus, ``>= 0``."""
+    cost: Tensor
+    """``[C]`` PID: the smoothed cost of the last update."""
+    updates: Tensor
+    """0-dim: updates so far."""
+
+
+def initial_multipliers(num_costs: int, value: float = 0.0, *, integral_gain: float = 0.0) -> MultiplierState:
+    """A state before any update, with all multipliers at ``value``.
+
+    :param integral_gain: of a PID controller, whose integral then holds the value.
+    """
+    return MultiplierState(
+        torch.full((num_costs,), float(value)),
+        torch.full((num_costs,), value / integral_gain if integral_gain > 0 else 0.0),
+        torch.zeros(num_costs),
+        torch.zeros(()),
+    )
+
+
+def dual_ascent(
+    state: MultiplierState, cost: Tensor, limit: Tensor, *, lr: float, multiplier_max: float
+) -> MultiplierState:
+    r"""Gradient ascent: :math:`\lambda \leftarrow clip(\lambda + lr (J_c - d), 0, \lambda_{max})`.
+
+    :param cost: ``[C]`` measured or estimated.
+    :param limit: ``[C]``; ``inf`` releases a cost: its multiplier is zero.
+    :param lr: rate, per unit of cost.
+    """
+    multipliers = (state.multipliers + lr * (cost - limit)).clamp(0.0, multiplier_max)
+    return state._replace(multipliers=multipliers, updates=state.updates + 1)
+
+
+def pid_control(
+    state: MultiplierState,
+    cost: Tensor,
+    limit: Tensor,
+    *,
+    gains: tuple[float, float, float],
+    smoothing: float,
+    multiplier_max: float,
+) -> MultiplierState:
+    r"""A PID controller (Stooke, Achiam, Abbeel 2020, arXiv 2007.03964, algorithm 2).
+
+    With the smoothed cost :math:`\bar J_k = s \bar J_{k-1} + (1 - s) J_k` and the surplus :math:`J_k - d`,
+
+    .. math::
+        I_k &= clip(I_{k-1} + J_k - d,\; 0,\; \lambda_{max} / K_I) \\
+        \lambda_k &= clip(K_P (\bar J_k - d) + K_I I_k + K_D (\bar J_k - \bar J_{k-1})_+,
+            \; 0,\; \lambda_{max})
+
+    The derivative acts on rising cost only, and on cost, not on surplus: a limit that is changed gives no
+    kick. The integral stops where it alone would reach the cap, so it does not wind up.
+
+    :param cost: ``[C]`` measured or estimated.
+    :param limit: ``[C]``; ``inf`` releases a cost: its multiplier and its integral are zero.
+    :param gains: :math:`K_P, K_I, K_D`, per unit of cost.
+    :param smoothing: s in ``[0, 1)``.
+    """
+    proportional, integral, derivative = gains
+    # The first cost has no predecessor: it is taken as it is and as no rise.
+    weight = torch.where(state.updates > 0, 1.0 - smoothing, 1.0).to(cost.dtype)
+    smoothed = state.cost.lerp(cost, weight)
+    rise = torch.where(state.updates > 0, (smoothed - state.cost).clamp(min=0.0), 0.0)
+    integral_max = multiplier_max / integral if integral > 0 else 0.0
+    accumulated = (state.integral + cost - limit).clamp(0.0, integral_max)
+    constrained = torch.isfinite(limit)
+    surplus = torch.where(constrained, smoothed - limit, 0.0)
+    control = proportional * surplus + integral * accumulated + derivative * rise
+    multipliers = torch.where(constrained, control.clamp(0.0, multiplier_max), 0.0)
+    return MultiplierState(multipliers, accumulated, smoothed, state.updates + 1)
+
+
+def augmented_multipliers(multipliers: Tensor, cost: Tensor, limit: Tensor, *, penalty: float) -> Tensor:
+    r"""The multipliers ``[C]`` whose plain Lagrangian has the gradient of the augmented one.
+
+    .. math::
+        \nabla \frac{(\lambda + c\,(J_c - d))_+^2 - \lambda^2}{2 c} = (\lambda + c\,(J_c - d))_+ \nabla J_c
+
+    The augmented Lagrangian of CAL (Wu et al., ICLR 2024, arXiv 2401.14758).
+
+    :param penalty: c, per unit of cost; 0 gives the multipliers back where the limit is finite.
+    """
+    surplus = cost - limit
+    shifted = multipliers + penalty * surplus if penalty > 0 else multipliers
+    return torch.where(torch.isfinite(limit), shifted.clamp(min=0.0), 0.0)
+
+
+def lagrangian_loss(loss: Tensor, cost: Tensor, multipliers: Tensor, *, rescale: bool) -> Tensor:
+    r"""Loss and costs in one number: :math:`L + \sum_m \lambda_m J_m`, over :math:`1 + \sum_m \lambda_m`.
+
+    The division keeps the size of the gradient when multipliers are large (arXiv 2007.03964).
+
+    :param loss: 0-dim: what is minimised without a constraint.
+    :param cost: ``[C]``, in the unit that the multipliers price.
+    :param multipliers: ``[C]``, without gradient.
+    :param rescale: whether to divide.
+    """
+    total = loss + (multipliers * cost).sum()
+    return total / (1.0 + multipliers.sum()) if rescale else total

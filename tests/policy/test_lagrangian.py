@@ -1,0 +1,345 @@
+"""SAC-Lag, DDPG-Lag and TD3-Lag: their conventions, and the faults that others have had."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from policies import GAMMA, LAGRANGIAN, T, build, collect, collector_for, learner, measure, train, update
+from tianshou.data import Batch
+from tianshou.policy.base import policy_within_training_step
+from tianshou.utils.net.common import Net
+from tianshou.utils.net.continuous import Actor, ActorProb
+
+from fsrl_ext.functional.returns import cost_threshold
+from fsrl_ext.net.critic import QValues
+from fsrl_ext.policy.critic_losses import critic_losses
+from fsrl_ext.policy.episode_costs import FreshEpisodeCosts
+from fsrl_ext.policy.replay import nstep_returns, nstep_window
+
+every = pytest.mark.parametrize("name", list(LAGRANGIAN))
+
+
+def filled(policy, steps=200, **kwargs):
+    collector = collector_for(policy, **kwargs)
+    collect(policy, collector, steps)
+    return collector
+
+
+def processed(policy, buffer, count=64, seed=0):
+    """A processed batch; the same noise for the same seed."""
+    indices = np.arange(count)
+    torch.manual_seed(seed)
+    return policy.process_fn(buffer[indices], buffer, indices)
+
+
+def test_entropy_counts_in_the_targets_of_reward_and_never_of_cost():
+    """Two policies that differ in the entropy's weight alone."""
+    low, high = build("sac", entropy="fixed", alpha=0.01), build("sac", entropy="fixed", alpha=100.0)
+    buffer = filled(low).buffer
+    a, b = processed(low, buffer).returns, processed(high, buffer).returns
+    assert (a[:, 0] - b[:, 0]).abs().min() > 0.1
+    assert torch.equal(a[:, 1:], b[:, 1:])
+
+
+@every
+def test_the_ensemble_of_a_cost_is_never_reduced_by_its_minimum(name):
+    """Three members that say 1, 2 and 6: mean 3, maximum 6, or the mean plus deviations."""
+    spread = np.std([1.0, 2.0, 6.0])
+    for settings, value in (
+        ({}, 3.0),
+        ({"cost_reduction": "max"}, 6.0),
+        ({"cost_reduction": "ucb", "ucb_scale": 0.5}, 3.0 + 0.5 * spread),
+    ):
+        policy = build(name, ensemble=3, estimation_step=1, **settings)
+        with torch.no_grad():
+            for critic in (policy.critic, policy.target_critic):
+                critic.layers[-1].weight.zero_()
+                critic.layers[-1].bias[3:, 0, 0] = torch.tensor([1.0, 2.0, 6.0])
+        buffer = filled(policy).buffer
+        batch = processed(policy, buffer)
+        expected = torch.as_tensor(buffer.cost[:64, 0]) + GAMMA * value
+        torch.testing.assert_close(batch.returns[:, 1], expected)
+        objective = policy._actor_objective(batch.obs)
+        torch.testing.assert_close(objective.q_cost, torch.full((1, 64), float(value)))
+
+
+def test_members_with_targets_of_their_own_bootstrap_from_themselves():
+    policy = build(
+        "sac", num_costs=2, cost_limit=(5.0, 5.0), ensemble=2, estimation_step=1, cost_targets="own"
+    )
+    values = torch.tensor([1.0, 2.0, 30.0, 40.0])
+    with torch.no_grad():
+        policy.target_critic.layers[-1].weight.zero_()
+        policy.target_critic.layers[-1].bias[2:, 0, 0] = values
+    buffer = filled(policy, num_costs=2).buffer
+    batch = processed(policy, buffer)
+    cost = torch.as_tensor(buffer.cost[:64]).repeat_interleave(2, dim=1)
+    torch.testing.assert_close(batch.returns[:, 1:], cost + GAMMA * values)
+    # and every member meets its own column, not another's
+    q = QValues(batch.returns[:, :1].T.expand(2, -1), batch.returns[:, 1:].T.unflatten(0, (2, 2)))
+    assert critic_losses(q, batch.returns).total == 0
+
+
+@every
+def test_multipliers_follow_fresh_episodes_once_each(name):
+    """No episode has ended since the last update: the multiplier stays, however many gradient steps."""
+    policy = build(name, cost_limit=0.5, multiplier_method="ascent", multiplier_lr=0.1)
+    collector = filled(policy, 4 * 10)
+    update(policy, collector)
+    assert policy.multipliers.values.item() == 0
+    collect(policy, collector, 4 * 5)
+    update(policy, collector, 5)
+    assert policy.multipliers.values.item() == 0
+    stats = collect(policy, collector, 4 * 5)
+    update(policy, collector, 5)
+    surplus = stats.costs.mean() - 0.5
+    assert policy.multipliers.values.item() == pytest.approx(0.1 * surplus, rel=1e-4)
+    assert policy.episode_cost == pytest.approx(stats.costs.mean(0), rel=1e-5)
+    collect(policy, collector, 4 * 19)
+    update(policy, collector, 5)
+    assert policy.multipliers.values.item() == pytest.approx(0.1 * surplus, rel=1e-4)
+
+
+@every
+@pytest.mark.parametrize("unit", ["paper", "stationary"])
+def test_critics_estimates_are_compared_with_the_discounted_threshold(name, unit):
+    """A critic that says exactly the threshold leaves the multiplier, one more unit raises it by the rate."""
+    threshold = cost_threshold(5.0, max_episode_steps=T, gamma=GAMMA, unit=unit)
+    for excess in (0.0, 1.0):
+        policy = build(
+            name,
+            multiplier_source="critic",
+            multiplier_method="ascent",
+            multiplier_lr=0.1,
+            multiplier_init=1.0,
+            threshold=unit,
+            **({"policy_delay": 1} if name == "td3" else {}),
+        )
+        assert policy.cost_threshold.item() == pytest.approx(threshold)
+        with torch.no_grad():
+            policy.critic.layers[-1].weight.zero_()
+            policy.critic.layers[-1].bias[1] = threshold + excess
+        update(policy, filled(policy))
+        assert policy.multipliers.values.item() == pytest.approx(1.0 + 0.1 * excess, abs=1e-5)
+
+
+@every
+@pytest.mark.parametrize("rescale", [True, False])
+def test_actor_goes_down_the_rescaled_lagrangian(name, rescale):
+    """The gradient that the optimiser gets, against one put together by hand from reward and cost."""
+    policy = build(name, multiplier_init=3.0, rescale=rescale, multiplier_method="ascent", multiplier_lr=0.0)
+    if name == "td3":
+        policy._critic_steps = 1
+    policy.actor_optim = torch.optim.SGD(policy.actor.parameters(), lr=0.0)
+    policy.critic_optim = torch.optim.SGD(policy.critic.parameters(), lr=0.0)
+    batch = processed(policy, filled(policy).buffer)
+    parameters = list(policy.actor.parameters())
+    parts = []
+    for part in ("reward", "cost"):
+        torch.manual_seed(5)
+        objective = policy._actor_objective(batch.obs)
+        value = objective.loss if part == "reward" else objective.q_cost.mean()
+        parts.append(torch.autograd.grad(value, parameters))
+    torch.manual_seed(5)
+    policy.train()
+    policy.learn(batch)
+    for parameter, reward, cost in zip(parameters, *parts, strict=True):
+        expected = (reward + 3.0 * cost) / (4.0 if rescale else 1.0)
+        torch.testing.assert_close(parameter.grad, expected, atol=1e-6, rtol=1e-4)
+    # The critics got the gradient of their own loss alone.
+    own = critic_losses(policy.critic(batch.obs, batch.act.clamp(-1, 1)), batch.returns).total
+    for parameter, gradient in zip(
+        policy.critic.parameters(), torch.autograd.grad(own, list(policy.critic.parameters())), strict=True
+    ):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_augmented_lagrangian_prices_the_critics_surplus():
+    policy = build("sac", multiplier_init=0.5, augmented_penalty=2.0)
+    threshold = policy.cost_threshold
+    torch.testing.assert_close(policy._loss_multipliers(threshold + 1.0), torch.tensor([2.5]))
+    torch.testing.assert_close(policy._loss_multipliers(threshold - 1.0), torch.tensor([0.0]))
+
+
+def test_cal_finds_the_constrained_optimum():
+    """Ensemble, upper bound, own targets, critic-driven ascent and penalty together."""
+    policy = learner(
+        "sac",
+        cost_limit=4.0,
+        ensemble=2,
+        threshold="stationary",
+        cost_reduction="ucb",
+        ucb_scale=0.5,
+        cost_targets="own",
+        multiplier_source="critic",
+        multiplier_method="ascent",
+        multiplier_lr=0.003,
+        augmented_penalty=2.0,
+    )
+    train(policy, collector_for(policy))
+    episode_return, episode_cost = measure(policy)
+    assert episode_cost == pytest.approx([4.0], rel=0.25)
+    assert episode_return > 11.0
+
+
+def test_the_tightest_of_two_costs_binds():
+    """The second cost is half the first, so limits (20, 2) ask for the same policy as (4, 20)."""
+    gains = {"multiplier_gains": (0.4, 0.08, 0.0), "multiplier_init": 4.0}
+    policy = learner("ddpg", cost_limit=(20.0, 2.0), num_costs=2, **gains)
+    train(policy, collector_for(policy, num_costs=2))
+    assert measure(policy, num_costs=2)[1][1] == pytest.approx(2.0, rel=0.2)
+    free, binding = policy.multipliers.values.tolist()
+    assert free == 0
+    assert binding > 1
+
+
+def test_entropy_weight_follows_the_entropy():
+    """Too little entropy raises the weight, too much lowers it; a fixed weight stays."""
+    for target, direction in ((100.0, 1), (-100.0, -1)):
+        policy = build("sac", target_entropy=target, alpha_lr=0.01)
+        before = policy.alpha.item()
+        update(policy, filled(policy), 3)
+        assert np.sign(policy.alpha.item() - before) == direction
+    policy = build("sac", entropy="fixed", alpha=0.3)
+    update(policy, filled(policy), 3)
+    assert policy.alpha.item() == pytest.approx(0.3)
+    assert build("sac").target_entropy == -1.0
+
+
+def test_td3_moves_actor_and_targets_every_other_step():
+    policy = build("td3", policy_delay=2)
+    collector = filled(policy)
+
+    def parameters():
+        return [
+            torch.nn.utils.parameters_to_vector(m.parameters()).clone()
+            for m in (policy.critic, policy.actor, policy.target_actor, policy.target_critic)
+        ]
+
+    moved = []
+    for _ in range(4):
+        before = parameters()
+        update(policy, collector)
+        moved.append([not torch.equal(a, b) for a, b in zip(before, parameters(), strict=True)])
+    assert moved == [[True, False, False, False], [True, True, True, True]] * 2
+
+
+def test_td3_smooths_its_targets_within_the_clip():
+    policy = build("td3", target_std=10.0, target_clip=0.25)
+    obs = torch.rand(500, 2)
+    with torch.no_grad():
+        difference = policy._next_action(obs)[0] - policy.target_actor(obs)[0]
+    assert difference.abs().max() == pytest.approx(0.25)
+    assert difference.std() > 0.1
+    plain = build("td3", target_std=0.0)
+    with torch.no_grad():
+        torch.testing.assert_close(plain._next_action(obs)[0], plain.target_actor(obs)[0])
+
+
+@pytest.mark.parametrize("name", ["ddpg", "td3"])
+def test_exploration_noise_has_its_deviation_and_is_stored(name):
+    policy = build(name, exploration_std=0.2)
+    obs = np.zeros((4000, 2), np.float32)
+    with torch.no_grad(), policy_within_training_step(policy):
+        noisy = policy(Batch(obs=obs, info={})).act
+    with torch.no_grad():
+        difference = noisy - policy(Batch(obs=obs, info={})).act
+    assert difference.std().item() == pytest.approx(0.2, rel=0.05)
+    collector = filled(policy)
+    act = collector.buffer.act[collector.buffer.sample_indices(0)]
+    assert np.abs(act).max() <= 1.0
+    assert act.std() > 0.1
+
+
+@pytest.mark.parametrize("name", list(LAGRANGIAN))
+def test_tianshous_actors_fit(name):
+    net = Net(state_shape=2, hidden_sizes=[16])
+    if name == "sac":
+        actor = ActorProb(net, 1, unbounded=True, conditioned_sigma=True, preprocess_net_output_dim=16)
+    else:
+        actor = Actor(net, 1, preprocess_net_output_dim=16)
+    other = build(name)
+    policy = LAGRANGIAN[name](
+        actor=actor,
+        actor_optim=torch.optim.Adam(actor.parameters()),
+        critic=other.critic,
+        critic_optim=other.critic_optim,
+        action_space=other.action_space,
+        cost_limit=1.0,
+        max_episode_steps=T,
+    )
+    stats = train(policy, collector_for(policy), cycles=2, updates=3)
+    assert all(math.isfinite(x) for x in stats.metrics.values())
+
+
+def test_a_limit_set_while_training_is_used_at_once():
+    policy = build("ddpg", cost_limit=math.inf, multiplier_method="ascent", multiplier_lr=0.1)
+    collector = filled(policy)
+    train(policy, collector, cycles=2, updates=2)
+    assert policy.multipliers.values.item() == 0
+    policy.cost_limit = 0.0
+    stats = train(policy, collector, cycles=1, updates=2)
+    assert policy.multipliers.values.item() > 0
+    assert stats.metrics["constraint/multiplier"] > 0
+    with pytest.raises(ValueError, match=r"cost_limit must have 1 numbers, got \[1.0, 2.0\]"):
+        policy.cost_limit = (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("sac", {"gamma": 1.0}, r"gamma must be in \(0, 1\).*got 1.0"),
+        ("sac", {"alpha": 0.0}, "alpha must be > 0, got 0.0"),
+        ("sac", {"entropy": "off"}, "entropy must be one of .* got 'off'"),
+        ("sac", {"augmented_penalty": -1.0}, "augmented_penalty must be >= 0, got -1.0"),
+        ("ddpg", {"exploration_std": -0.1}, "exploration_std must be >= 0, got -0.1"),
+        ("ddpg", {"multiplier_gains": (1.0, 2.0)}, r"multiplier_gains must be three numbers >= 0, got \(1"),
+        ("ddpg", {"multiplier_smoothing": 1.0}, r"multiplier_smoothing must be in \[0, 1\), got 1.0"),
+        ("ddpg", {"multiplier_init": 200.0}, "multiplier_init must be at most multiplier_max=100.0, got 2"),
+        ("ddpg", {"multiplier_source": "episode"}, "multiplier_source must be one of"),
+        ("ddpg", {"cost_limit": (1.0, 2.0)}, r"one number per cost of the critic, got \[1.0, 2.0\]"),
+        ("td3", {"policy_delay": 0}, "policy_delay must be a whole number >= 1, got 0"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_named(name, settings, words):
+    with pytest.raises(ValueError, match=words):
+        build(name, **settings)
+
+
+@pytest.mark.parametrize("size", [50_000, 4 * 33])
+def test_fresh_costs_are_those_of_the_episodes_that_ended(size):
+    """Against the collector's own statistics, over cycles of any length, before and after wrapping around."""
+    collector = collector_for(build("ddpg"), size=size)
+    fresh, rng = FreshEpisodeCosts(), np.random.default_rng(0)
+    collector.collect(n_step=4 * 7, random=True)
+    assert fresh.pop(collector.buffer).shape == (0, 1)
+    for _ in range(30):
+        stats = collector.collect(n_step=4 * int(rng.integers(1, 30)), random=True)
+        got = fresh.pop(collector.buffer)
+        assert got.shape == stats.costs.shape
+        np.testing.assert_allclose(np.sort(got[:, 0]), np.sort(stats.costs[:, 0]), rtol=1e-4)
+        assert len(fresh.pop(collector.buffer)) == 0
+
+
+def test_fresh_costs_leave_out_closed_episodes_and_survive_a_reset_buffer():
+    collector = collector_for(build("ddpg"))
+    fresh = FreshEpisodeCosts()
+    for restart in (collector.reset_env, collector.reset_buffer):
+        collector.collect(n_step=4 * 7, random=True)
+        fresh.pop(collector.buffer)
+        restart()
+        collector.reset_env()
+        stats = collector.collect(n_step=4 * 20, random=True)
+        got = fresh.pop(collector.buffer)
+        np.testing.assert_allclose(np.sort(got[:, 0]), np.sort(stats.costs[:, 0]), rtol=1e-4)
+
+
+def test_nstep_returns_repeat_costs_for_members_with_their_own_values():
+    collector = collector_for(build("ddpg", num_costs=2, cost_limit=(1.0, 1.0)), num_costs=2)
+    collector.collect(n_step=40, random=True)
+    buffer = collector.buffer
+    window = nstep_window(buffer, np.arange(5), 2)
+    shared = nstep_returns(buffer, window, torch.zeros(5, 3), gamma=0.9)
+    own = nstep_returns(buffer, window, torch.zeros(5, 7), gamma=0.9)
+    assert torch.equal(own, shared[:, [0, 1, 1, 1, 2, 2, 2]])
