@@ -1,7 +1,7 @@
 """Defaults that depend on policy and task: two tables, read before anything that the user sets.
 
-A policy's row has what differs from ``TrainingConfig``: batch and updates of the off-policy baselines are
-FSRL's published ones, with two critics where the algorithm is about two.
+A policy's row has what differs from its config and from ``TrainingConfig``: batch and updates of the
+off-policy baselines are FSRL's published ones, with two critics where the algorithm is about two.
 
 A task's row applies to every task of its suite whose id matches its pattern; later rows win. Discount factors
 and n-step lengths are those that FSRL's published CVPO results used, limits those of the published
@@ -26,6 +26,8 @@ _BASELINE: dict[str, Any] = {"batch_size": 256, "update_per_step": 0.2}
 _TWIN: dict[str, Any] = {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2}
 
 POLICY_DEFAULTS: dict[str, dict[str, Any]] = {
+    # Training episodes then exceed the limit about as rarely as those of others (docs/algorithms/cvpo.md).
+    "cvpo": {"cost_margin": 0.5},
     "sac": _TWIN,
     "sac_lag": _TWIN,
     "ddpg": _BASELINE,
