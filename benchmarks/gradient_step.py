@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from tianshou.data import Batch
 from tianshou.policy.base import policy_within_training_step
-from tianshou.utils.torch_utils import torch_train_mode
 
 from fsrl_ext.data import CostVectorReplayBuffer
 from fsrl_ext.functional.estep import solve_dual
@@ -89,13 +88,14 @@ class Step:
         )
         self.batch, self.samples, self.width, self.ensemble = batch, samples, width, ensemble
         self.buffer = filled_buffer(2000)
+        # As the trainer does, once for all steps.
         self.policy.is_within_training_step = True
+        self.policy.train()
         for _ in range(20):
             self()
 
     def __call__(self) -> None:
-        with torch_train_mode(self.policy):
-            self.policy.update(self.batch, self.buffer)
+        self.policy.update(self.batch, self.buffer)
 
 
 def filled_buffer(steps: int, size: int = 200_000) -> CostVectorReplayBuffer:
