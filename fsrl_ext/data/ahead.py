@@ -248,7 +248,7 @@ def _work(job: bytes, connection: Connection) -> None:
     try:
         worker = _Worker(cloudpickle.loads(job))
         connection.send(None)
-    except Exception as error:
+    except Exception as error:  # whatever it is, the learner is to raise it
         connection.send(error)
         return
     while True:
@@ -258,7 +258,7 @@ def _work(job: bytes, connection: Connection) -> None:
             break
         try:
             answer: Any = getattr(worker, name)(*arguments)
-        except Exception as error:
+        except Exception as error:  # likewise
             answer = error
         try:
             connection.send(answer)

@@ -225,8 +225,8 @@ class CostVectorReplayBuffer(VectorReplayBuffer):
     def sample_indices(self, batch_size: int | None) -> np.ndarray:
         """Places of ``batch_size`` transitions drawn uniformly, with replacement, from all that are stored.
 
-        Tianshou draws a sub-buffer for each first and then from each sub-buffer in turn, which takes
-        several times as long; ``0`` and ``None`` mean what they mean there.
+        Tianshou draws a sub-buffer for each first and then from each sub-buffer in turn; ``0`` and ``None``
+        mean what they mean there.
         """
         if not batch_size or batch_size < 0 or (self._sample_avail and self.stack_num > 1):
             return super().sample_indices(batch_size)
@@ -237,7 +237,7 @@ class CostVectorReplayBuffer(VectorReplayBuffer):
         return drawn + (self._offset - ends + self._lengths)[owner]
 
     def __getitem__(self, index: Any) -> RolloutBatchProtocol:
-        """As Tianshou's, in a third of its time for an array of places without frame stacks."""
+        """As Tianshou's, without its detours for an array of places without frame stacks."""
         if not isinstance(index, np.ndarray) or self.stack_num > 1 or not self._save_obs_next:
             return super().__getitem__(index)
         batch = Batch()

@@ -172,7 +172,7 @@ class CostCollector(Collector[CostCollectStats]):
                 if stats is None:
                     stats = super()._collect(n_step, n_episode, random, render, gym_reset_kwargs)
         except BaseException as error:
-            # the environments have moved on from the observations kept for the next call
+            # Also after Ctrl-C: the environments have moved on from the observations kept for the next call.
             self._pre_collect_obs_RO = None
             if isinstance(error, NonFiniteStepError) and error.step is None:
                 raise NonFiniteStepError(error.field, error.env_id, self.env.steps) from error

@@ -45,7 +45,7 @@ from fsrl_ext.policy.cost_level import CostLevel
 from fsrl_ext.policy.critic_losses import critic_losses
 from fsrl_ext.policy.cvpo_config import CVPOConfig
 from fsrl_ext.policy.metrics import MetricStats, per_cost
-from fsrl_ext.policy.replay import NewData, nstep_returns, nstep_window, recent_step_cost
+from fsrl_ext.policy.replay import NewData, nstep_returns, read_window, recent_step_cost
 from fsrl_ext.policy.transfer import to_device, to_host
 
 
@@ -106,7 +106,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         self.critic_optim = critic_optim
         self.old_actor = deepcopy(actor).requires_grad_(False).eval()
         self.target_critic = deepcopy(critic).requires_grad_(False).eval()
-        # Walking through the modules at every gradient step would take a fiftieth of it.
+        # So that no gradient step walks through the modules.
         self._actor_parameters = list(self.actor.parameters())
         self._old_parameters = list(self.old_actor.parameters())
         self._critic_parameters = list(self.critic.parameters())
@@ -198,11 +198,8 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         if self._new_data.arrived(buffer) or self._acted_since_update:
             self._begin_cycle(buffer)
         device = self.kl_multipliers.device
-        window = nstep_window(buffer, indices, self.config.estimation_step)
-        assert isinstance(batch.obs, np.ndarray | Tensor), "flat observations"
-        batch.obs = to_device(batch.obs, device)
-        batch.act = to_device(batch.act, device)
-        next_obs = to_device(buffer.obs_next[window.last], device)
+        window, next_obs = read_window(batch, buffer, indices, self.config.estimation_step, device)
+        assert isinstance(batch.obs, Tensor)
         # One pass of the old actor for both sets of states.
         mean, scale = self.old_actor(torch.cat([batch.obs, next_obs]))[0]
         (batch.old_mean, next_mean), (batch.old_scale, next_scale) = mean.chunk(2), scale.chunk(2)

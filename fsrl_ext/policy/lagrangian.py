@@ -31,7 +31,7 @@ from fsrl_ext.policy.episode_costs import FreshEpisodeCosts
 from fsrl_ext.policy.lagrangian_config import LagrangianConfig
 from fsrl_ext.policy.metrics import MetricStats, per_cost
 from fsrl_ext.policy.multipliers import Multipliers
-from fsrl_ext.policy.replay import NewData, nstep_returns, nstep_window
+from fsrl_ext.policy.replay import NewData, nstep_returns, read_window
 from fsrl_ext.policy.transfer import to_device
 
 TConfig = TypeVar("TConfig", bound=LagrangianConfig)
@@ -214,11 +214,7 @@ class LagrangianPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         if self._new_data.arrived(buffer):
             self._begin_cycle(buffer)
         device = self._limits.device
-        window = nstep_window(buffer, indices, self.config.estimation_step)
-        assert isinstance(batch.obs, np.ndarray | Tensor), "flat observations"
-        batch.obs = to_device(batch.obs, device)
-        batch.act = to_device(batch.act, device)
-        next_obs = to_device(buffer.obs_next[window.last], device)
+        window, next_obs = read_window(batch, buffer, indices, self.config.estimation_step, device)
         next_act, bonus = self._next_action(next_obs)
         q = self.target_critic(next_obs, self._executed(next_act))
         # Entropy is part of the reward's value alone: costs have no bonus.

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from tianshou.data import ReplayBuffer, ReplayBufferManager
+from tianshou.data.types import RolloutBatchProtocol
 from torch import Tensor
 
 from fsrl_ext.functional.returns import nstep_targets
@@ -40,6 +42,24 @@ def nstep_window(buffer: ReplayBuffer, indices: np.ndarray, num_steps: int) -> N
         # next() stays where it is at the end of an episode and of the data.
         alive[k] = alive[k - 1] & (window[k] != window[k - 1])
     return NStepWindow(window, alive)
+
+
+def read_window(
+    batch: RolloutBatchProtocol,
+    buffer: ReplayBuffer,
+    indices: np.ndarray,
+    num_steps: int,
+    device: torch.device,
+) -> tuple[NStepWindow, Tensor]:
+    """The batch's n-step windows and the observations ``[B, O]`` after their last steps.
+
+    ``batch.obs`` and ``batch.act`` become tensors on the device.
+    """
+    window = nstep_window(buffer, indices, num_steps)
+    assert isinstance(batch.obs, np.ndarray | Tensor), "flat observations"
+    batch.obs = to_device(batch.obs, device)
+    batch.act = to_device(batch.act, device)
+    return window, to_device(buffer.obs_next[window.last], device)
 
 
 def nstep_returns(buffer: ReplayBuffer, window: NStepWindow, bootstrap: Tensor, *, gamma: float) -> Tensor:
