@@ -73,8 +73,12 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig) -> CostCollect
     :raises ImportError: for Ray workers without Ray.
     """
     training = config.training
+    size = training.buffer_size
+    if policy_entry(config.policy).on_policy:
+        # One collect, in whole vector steps.
+        size = -(-training.step_per_collect // config.num_envs) * config.num_envs
     buffer = CostVectorReplayBuffer(
-        training.buffer_size,
+        size,
         config.num_envs,
         num_costs=len(config.cost_limit),
         random_seed=config.seed,

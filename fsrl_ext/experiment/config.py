@@ -18,7 +18,7 @@ from fsrl_ext.policy.common import PolicyConfig, check_fields
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Networks, optimisers, buffer and loop of an off-policy algorithm."""
+    """Networks, optimisers, buffer and loop."""
 
     hidden_sizes: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers of actor and critics."""
@@ -36,6 +36,8 @@ class TrainingConfig:
     """Adam learning rate of the actor."""
     critic_lr: float = 1e-3
     """Adam learning rate of the critics."""
+    critic_optimiser: Literal["adam", "lbfgs"] = "adam"
+    """Optimiser of an on-policy critic: Adam on minibatches, or 25 iterations of L-BFGS on all data."""
     batch_size: int = 128
     """Transitions of a gradient step."""
     buffer_size: int = 200_000
@@ -53,6 +55,8 @@ class TrainingConfig:
     """Environment steps collected between updates, at most."""
     update_per_step: float = 0.4
     """Gradient steps per environment step."""
+    repeat_per_collect: int = 10
+    """Passes over the data of a collect in on-policy learning."""
     warmup_steps: int = 0
     """Environment steps with random actions at the start, counted in the budget."""
 
@@ -68,10 +72,12 @@ class TrainingConfig:
                 "buffer_size",
                 "num_envs",
                 "step_per_collect",
+                "repeat_per_collect",
             ),
             choices={
                 "covariance": ("diagonal", "full"),
                 "worker_type": ("shmem", "subproc", "ray"),
+                "critic_optimiser": ("adam", "lbfgs"),
             },
         )
         if not self.hidden_sizes or any(x < 1 for x in self.hidden_sizes):

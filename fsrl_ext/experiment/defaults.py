@@ -21,9 +21,21 @@ TASK_DEFAULTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("safety-gymnasium", "*Velocity-v1", {"gamma": 0.98, "estimation_step": 2}),
 )
 
+# Whole episodes of the training environments, so that their ends and those of the collects fall together.
+_ONPOLICY_TASK_DEFAULTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("*", "*", {"step_per_collect": 6_000}),
+    ("safety-gymnasium", "*", {"step_per_collect": 20_000}),
+)
 
 _BASELINE: dict[str, Any] = {"batch_size": 256, "update_per_step": 0.2}
 _TWIN: dict[str, Any] = {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2}
+
+_ONPOLICY: dict[str, Any] = {
+    "hidden_sizes": (64, 64),
+    "num_envs": 20,
+    "batch_size": 256,
+    "initial_std": 0.6,
+}
 
 POLICY_DEFAULTS: dict[str, dict[str, Any]] = {
     # Training episodes then exceed the limit about as rarely as those of others (docs/algorithms/cvpo.md).
@@ -34,15 +46,21 @@ POLICY_DEFAULTS: dict[str, dict[str, Any]] = {
     "ddpg_lag": _BASELINE,
     "td3": _TWIN,
     "td3_lag": _TWIN,
+    "cpo": _ONPOLICY,
+    "trpo": _ONPOLICY,
+    "trpo_lag": _ONPOLICY,
+    "ppo": _ONPOLICY,
+    "ppo_lag": _ONPOLICY,
+    "focops": _ONPOLICY,
 }
 
 
-def task_defaults(task: str) -> dict[str, Any]:
-    """The settings that the table gives for a task; unknown tasks get those for all."""
+def task_defaults(task: str, *, on_policy: bool = False) -> dict[str, Any]:
+    """The settings that the tables give for a task; unknown tasks get those for all."""
     name = task.rpartition(":")[2]
     suite = next((info.suite for info in list_tasks() if info.id == name), "user")
     settings: dict[str, Any] = {}
-    for suite_pattern, pattern, row in TASK_DEFAULTS:
+    for suite_pattern, pattern, row in TASK_DEFAULTS + (_ONPOLICY_TASK_DEFAULTS if on_policy else ()):
         if fnmatchcase(suite, suite_pattern) and fnmatchcase(name, pattern):
             settings |= row
     return settings

@@ -9,8 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.experiment.networks import build_cvpo, build_ddpg, build_sac, build_td3
-from fsrl_ext.policy import CVPOConfig, DDPGLagConfig, SACLagConfig, TD3LagConfig
+from fsrl_ext.experiment.networks import (
+    build_cpo,
+    build_cvpo,
+    build_ddpg,
+    build_focops,
+    build_ppo,
+    build_sac,
+    build_td3,
+    build_trpo,
+)
+from fsrl_ext.policy import (
+    CPOConfig,
+    CVPOConfig,
+    DDPGLagConfig,
+    FOCOPSConfig,
+    PPOLagConfig,
+    SACLagConfig,
+    TD3LagConfig,
+    TRPOLagConfig,
+)
 
 if TYPE_CHECKING:
     from fsrl_ext.experiment.config import ExperimentConfig
@@ -26,6 +44,7 @@ class PolicyEntry:
     :param build: makes the policy with fresh networks.
     :param constrained: whether there is a cost limit.
     :param unused: settings that mean nothing for this policy; they are not listed and cannot be set.
+    :param on_policy: whether it learns from the newest data alone, all of it at once.
     """
 
     summary: str
@@ -33,6 +52,7 @@ class PolicyEntry:
     build: Callable[[ExperimentConfig, TaskSpec], BasePolicy]
     constrained: bool = True
     unused: frozenset[str] = frozenset()
+    on_policy: bool = False
 
 
 _CONSTRAINT = frozenset(
@@ -51,8 +71,21 @@ _CONSTRAINT = frozenset(
         "augmented_penalty",
     }
 )
-_GAUSSIAN = frozenset({"covariance", "initial_std"})
-_DIAGONAL = frozenset({"covariance"})
+_OFF_POLICY = frozenset({"repeat_per_collect", "critic_optimiser"})
+_GAUSSIAN = _OFF_POLICY | {"covariance", "initial_std"}
+_DIAGONAL = _OFF_POLICY | {"covariance"}
+_ON_POLICY = frozenset(
+    {
+        "covariance",
+        "reward_ensemble",
+        "cost_ensemble",
+        "buffer_size",
+        "collect_ahead",
+        "update_per_step",
+        "warmup_steps",
+    }
+)
+_TRUST_REGION = _ON_POLICY | {"actor_lr"}
 
 
 POLICIES: dict[str, PolicyEntry] = {
@@ -60,6 +93,7 @@ POLICIES: dict[str, PolicyEntry] = {
         "Constrained Variational Policy Optimization (Liu et al., ICML 2022), off-policy",
         CVPOConfig,
         build_cvpo,
+        unused=_OFF_POLICY,
     ),
     "sac_lag": PolicyEntry(
         "Soft Actor-Critic with Lagrange multipliers, and CAL (--preset cal), off-policy",
@@ -93,6 +127,50 @@ POLICIES: dict[str, PolicyEntry] = {
         build_td3,
         constrained=False,
         unused=_GAUSSIAN | _CONSTRAINT,
+    ),
+    "cpo": PolicyEntry(
+        "Constrained Policy Optimization (Achiam et al., ICML 2017), on-policy",
+        CPOConfig,
+        build_cpo,
+        unused=_TRUST_REGION,
+        on_policy=True,
+    ),
+    "trpo_lag": PolicyEntry(
+        "TRPO with Lagrange multipliers, on-policy",
+        TRPOLagConfig,
+        build_trpo,
+        unused=_TRUST_REGION,
+        on_policy=True,
+    ),
+    "ppo_lag": PolicyEntry(
+        "PPO with Lagrange multipliers, on-policy",
+        PPOLagConfig,
+        build_ppo,
+        unused=_ON_POLICY,
+        on_policy=True,
+    ),
+    "focops": PolicyEntry(
+        "First Order Constrained Optimization in Policy Space (Zhang et al., NeurIPS 2020), on-policy",
+        FOCOPSConfig,
+        build_focops,
+        unused=_ON_POLICY,
+        on_policy=True,
+    ),
+    "trpo": PolicyEntry(
+        "TRPO without a constraint; logs costs",
+        TRPOLagConfig,
+        build_trpo,
+        constrained=False,
+        unused=_TRUST_REGION | _CONSTRAINT,
+        on_policy=True,
+    ),
+    "ppo": PolicyEntry(
+        "PPO without a constraint; logs costs",
+        PPOLagConfig,
+        build_ppo,
+        constrained=False,
+        unused=_ON_POLICY | _CONSTRAINT,
+        on_policy=True,
     ),
 }
 

@@ -19,10 +19,17 @@ from fsrl_ext.experiment.checkpoint import read_checkpoint, restore, save_checkp
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.folder import new_run_folder, write_json
 from fsrl_ext.experiment.logger import RunLogger
+from fsrl_ext.experiment.registry import policy_entry
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.warm_start import start_from
 from fsrl_ext.report import plot_run
-from fsrl_ext.trainer import CostOffpolicyTrainer, Evaluation, evaluate_policy, seed_range
+from fsrl_ext.trainer import (
+    CostOffpolicyTrainer,
+    CostOnpolicyTrainer,
+    Evaluation,
+    evaluate_policy,
+    seed_range,
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class _Run:
         self.last_path = folder / "checkpoints" / "last.pt"
         self.curve: list[dict[str, Any]] = []
         self.started = time.time()
-        training = config.training
+        self.show_progress = show_progress
         self.logger = RunLogger(folder)
         self.train_collector = build.train_collector(policy, config)
         episodes = math.gcd(config.selection_episodes, config.final_episodes)
@@ -103,23 +110,41 @@ class _Run:
         # Testing never takes more steps than training: short runs are tested less often.
         test_steps = config.selection_episodes * spec.max_episode_steps
         selections = min(config.selections, max(config.steps // test_steps, 1))
-        self.trainer = CostOffpolicyTrainer(
-            policy=policy,
-            train_collector=self.train_collector,
-            test_collector=self.test_collector,
+        self.trainer = self._trainer(selections)
+
+    def _trainer(self, selections: int) -> CostOffpolicyTrainer | CostOnpolicyTrainer:
+        config, training = self.config, self.config.training
+        common: dict[str, Any] = {
+            "policy": self.policy,
+            "train_collector": self.train_collector,
+            "test_collector": self.test_collector,
+            "step_per_collect": training.step_per_collect,
+            "batch_size": training.batch_size,
+            "cost_limit_schedule": None if config.cost_limit_start is None else config.scheduled_cost_limit,
+            "train_seeds": seed_range("train", config.num_envs, run_seed=config.seed),
+            "selection_seeds": seed_range("selection", config.selection_episodes),
+            "on_selection": self._after_selection,
+            "save_best_fn": lambda _: self._save(self.best_path),
+            "logger": self.logger,
+            "show_progress": self.show_progress,
+        }
+        step_per_epoch = round(config.steps / selections)
+        if policy_entry(config.policy).on_policy:
+            # Epochs hold whole collects, so their number follows from their length.
+            collect = -(-training.step_per_collect // config.num_envs) * config.num_envs
+            step_per_epoch = max(round(step_per_epoch / collect), 1) * collect
+            return CostOnpolicyTrainer(
+                max_epoch=-(-config.steps // step_per_epoch),
+                step_per_epoch=step_per_epoch,
+                repeat_per_collect=training.repeat_per_collect,
+                **common,
+            )
+        return CostOffpolicyTrainer(
             max_epoch=selections,
-            step_per_epoch=round(config.steps / selections),
-            step_per_collect=training.step_per_collect,
+            step_per_epoch=step_per_epoch,
             update_per_step=training.update_per_step,
-            batch_size=training.batch_size,
             warmup_steps=training.warmup_steps,
-            cost_limit_schedule=None if config.cost_limit_start is None else config.scheduled_cost_limit,
-            train_seeds=seed_range("train", config.num_envs, run_seed=config.seed),
-            selection_seeds=seed_range("selection", config.selection_episodes),
-            on_selection=self._after_selection,
-            save_best_fn=lambda _: self._save(self.best_path),
-            logger=self.logger,
-            show_progress=show_progress,
+            **common,
         )
 
     def execute(self) -> RunResult:

@@ -84,7 +84,9 @@ def make_config(policy: str, task: str, *, preset: str = "tuned", **settings: An
     """
     entry, known = policy_entry(policy), list_settings(policy)
     sections: dict[Section, dict[str, Any]] = {"run": {}, "policy": {}, "training": {}}
-    defaults = POLICY_DEFAULTS.get(policy, {}) | task_defaults(task)
+    for_task = task_defaults(task, on_policy=entry.on_policy)
+    # A task's row is for all policies; what one of them has no use for is left out.
+    defaults = POLICY_DEFAULTS.get(policy, {}) | {k: v for k, v in for_task.items() if k in known}
     if not entry.constrained:
         defaults["cost_limit"] = (math.inf,)
     for name, value in (defaults | preset_settings(policy, preset) | settings).items():

@@ -71,6 +71,8 @@ class ConstrainedStep:
     :ivar predicted_constraint: ``b_i + a_i . x`` ``[m]``, float64; at most rounding above zero, save in a
         recovery and for blocked constraints.
     :ivar predicted_kl: ``x^T H x / 2`` as far as ``inverse_metric`` tells; at most ``kl_bound``.
+    :ivar gram: inner products in the metric ``H^-1`` of ``a_1 .. a_m, g``, ``[m + 1, m + 1]``, float64:
+        s on the diagonal and q in its last place, r in the last row and column.
     """
 
     step: Tensor
@@ -80,6 +82,7 @@ class ConstrainedStep:
     predicted_objective: float
     predicted_constraint: Tensor
     predicted_kl: float
+    gram: Tensor
 
 
 def constrained_step(
@@ -121,6 +124,7 @@ def constrained_step(
     if torch.is_grad_enabled() and (g.requires_grad or a.requires_grad or b.requires_grad):
         step = StepFunction.apply(g, a, b, step, StepGradient(basis, surplus, found, inverse_metric))
     multipliers = torch.as_tensor(found.multipliers, device=g.device)
+    coordinates = np.concatenate([basis.constraints, basis.objective[None]])
     return ConstrainedStep(
         step=step,
         case=case,
@@ -129,6 +133,7 @@ def constrained_step(
         predicted_objective=float(basis.objective @ found.x),
         predicted_constraint=torch.as_tensor(surplus + basis.constraints @ found.x, device=g.device),
         predicted_kl=float(0.5 * found.x @ found.x),
+        gram=torch.as_tensor(coordinates @ coordinates.T),
     )
 
 

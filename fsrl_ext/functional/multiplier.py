@@ -120,3 +120,15 @@ def lagrangian_loss(loss: Tensor, cost: Tensor, multipliers: Tensor, *, rescale:
     """
     total = loss + (multipliers * cost).sum()
     return total / (1.0 + multipliers.sum()) if rescale else total
+
+
+def lagrangian_advantage(advantages: Tensor, multipliers: Tensor, *, rescale: bool) -> Tensor:
+    r"""Advantages ``[T]`` of the Lagrangian: :math:`A_r - \sum_m \lambda_m A_m`, over :math:`1 + \sum_m
+    \lambda_m`.
+
+    :param advantages: ``[T, 1 + C]`` of reward and costs, in the unit that the multipliers price.
+    :param multipliers: ``[C]``.
+    :param rescale: whether to divide.
+    """
+    total = advantages[:, 0] - advantages[:, 1:] @ multipliers
+    return total / (1.0 + multipliers.sum()) if rescale else total

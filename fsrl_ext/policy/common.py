@@ -93,6 +93,52 @@ def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> None:
     torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
 
 
+def descend(
+    optim: torch.optim.Optimizer,
+    loss: Tensor,
+    parameters: Sequence[Tensor],
+    name: str,
+    max_norm: float = math.inf,
+) -> None:
+    """One step of an optimiser down a loss, with the gradients' joint norm clipped.
+
+    :raises NonFiniteError: if the loss is not finite, before anything moves.
+    """
+    check_finite(loss, name)
+    clear_gradients(parameters)
+    loss.backward()
+    if max_norm < math.inf:
+        clip_gradients(parameters, max_norm)
+    optim.step()
+
+
+def fit_with_lbfgs(
+    optim: torch.optim.LBFGS, loss: Callable[[], Tensor], parameters: Sequence[Tensor], name: str
+) -> None:
+    """One call of L-BFGS, of up to ``max_iter`` iterations, on a loss that it has not seen before.
+
+    The curvature of the last call belongs to other data and is forgotten.
+
+    :raises NonFiniteError: if the loss is not finite at the start or became so; the parameters are then
+        those from before.
+    """
+    before = [x.detach().clone() for x in parameters]
+    optim.state.clear()
+
+    def closure() -> Tensor:
+        clear_gradients(parameters)
+        value = loss()
+        value.backward()
+        return value
+
+    optim.step(closure)
+    with torch.no_grad():
+        value = loss()
+        if not torch.isfinite(value):
+            torch._foreach_copy_(list(parameters), before)
+    check_finite(value, name)
+
+
 @torch.no_grad()
 def polyak_update(target: Sequence[Tensor], source: Sequence[Tensor], tau: float) -> None:
     """Moves the target's parameters by ``tau`` towards the source's."""

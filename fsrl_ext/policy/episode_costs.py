@@ -1,9 +1,11 @@
 """Costs of the episodes that ended since the last look at a buffer.
 
-Dimension letters: ``N`` environments, ``C`` costs.
+Dimension letters: ``N`` environments, ``T`` steps, ``E`` episodes, ``C`` costs.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from tianshou.data import ReplayBuffer, ReplayBufferManager
@@ -51,3 +53,46 @@ class FreshEpisodeCosts:
         ends = total[done]
         self._open[env] = total[-1] - (ends[-1] if len(ends) else 0.0)
         return np.diff(ends, axis=0, prepend=np.zeros((1, costs.shape[1])))
+
+
+class EndedEpisodes(NamedTuple):
+    """Episodes that ended within on-policy data."""
+
+    costs: np.ndarray
+    """``[E, C]`` undiscounted."""
+    lens: np.ndarray
+    """``[E]`` steps."""
+
+
+class RolloutEpisodes:
+    """Adds up the episodes of on-policy data, although the buffer is emptied after every look.
+
+    An episode that the last look left open goes on if the new data starts where the old ended; otherwise
+    the environment was reset in between, and the open part does not count.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[int, tuple[np.ndarray, int, np.ndarray]] = {}
+
+    def pop(self, buffer: ReplayBuffer, indices: np.ndarray) -> EndedEpisodes:
+        """Episodes that ended in the transitions ``indices [T]``, each environment's in order of time."""
+        edges = getattr(buffer, "subbuffer_edges", np.array([0, buffer.maxsize]))
+        env = np.searchsorted(edges, indices, side="right") - 1
+        costs, lens = [np.zeros((0, buffer.num_costs))], [np.zeros(0, dtype=np.int64)]
+        for i in np.unique(env):
+            places = indices[env == i]
+            cost, length, ended_at = self._open.get(i, (np.zeros(buffer.num_costs), 0, None))
+            if ended_at is None or not np.array_equal(buffer.obs[places[0]], ended_at):
+                cost, length = np.zeros(buffer.num_costs), 0
+            ends = np.flatnonzero(buffer.done[places])
+            totals = cost + buffer.cost[places].cumsum(0, dtype=np.float64)
+            costs.append(np.diff(totals[ends], axis=0, prepend=np.zeros((1, buffer.num_costs))))
+            lens.append(np.diff(length + ends + 1, prepend=0))
+            rest, steps = totals[-1], length + len(places)
+            if len(ends):
+                rest, steps = rest - totals[ends[-1]], len(places) - 1 - int(ends[-1])
+            if buffer.done[places[-1]]:
+                self._open.pop(i, None)
+            else:
+                self._open[i] = (rest, steps, buffer.obs_next[places[-1]].copy())
+        return EndedEpisodes(np.concatenate(costs), np.concatenate(lens))

@@ -8,14 +8,14 @@ from typing import Literal, get_args
 from fsrl_ext.functional.returns import ThresholdUnit
 from fsrl_ext.net.critic import CostReduction
 from fsrl_ext.policy.common import check_fields
+from fsrl_ext.policy.multiplier_config import MultiplierConfig
 
-MultiplierMethod = Literal["pid", "ascent"]
 MultiplierSource = Literal["episodes", "critic"]
 CostTargets = Literal["shared", "own"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LagrangianConfig:
+class LagrangianConfig(MultiplierConfig):
     """Critics, targets and multipliers of SAC-Lag, DDPG-Lag and TD3-Lag; ``docs/algorithms/lagrangian.md``.
 
     :raises ValueError: for values that cannot be used, naming them.
@@ -34,54 +34,29 @@ class LagrangianConfig:
     cost_targets: CostTargets = "shared"
     """Members of a cost ensemble learn one target, that of their reduced estimate, or each its own: their
     spread then tells how little is known."""
-    multiplier_method: MultiplierMethod = "pid"
-    """How the multipliers move: PID control, or gradient ascent on the dual."""
     multiplier_source: MultiplierSource = "episodes"
     """What they follow: the costs of the episodes that ended since the last collect cycle, once per cycle,
     against the limit; or the critics' estimate for the policy's actions, at every actor step, against the
     discounted threshold."""
-    multiplier_gains: tuple[float, ...] = (0.02, 0.002, 0.0)
-    """PID: proportional, integral and derivative gain, per unit of cost."""
-    multiplier_smoothing: float = 0.0
-    """PID: smoothing of the cost in the proportional and derivative parts, in [0, 1)."""
-    multiplier_lr: float = 0.01
-    """Ascent: rate, per unit of cost."""
-    multiplier_init: float = 0.0
-    """Multipliers before the first update."""
-    multiplier_max: float = 100.0
-    """Largest multiplier."""
-    rescale: bool = True
-    """Divide the actor's loss by one plus the sum of the multipliers."""
     threshold: ThresholdUnit = "paper"
     """How the cost limit becomes the critics' threshold: see ``functional.returns.cost_threshold``."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "multiplier_gains", tuple(self.multiplier_gains))
+        super().__post_init__()
         check_fields(
             self,
-            positive=("multiplier_max",),
-            non_negative=("ucb_scale", "multiplier_lr", "multiplier_init"),
+            non_negative=("ucb_scale",),
             unit_interval=("tau",),
             at_least_one=("estimation_step",),
             choices={
                 "cost_reduction": get_args(CostReduction),
                 "cost_targets": get_args(CostTargets),
-                "multiplier_method": get_args(MultiplierMethod),
                 "multiplier_source": get_args(MultiplierSource),
                 "threshold": get_args(ThresholdUnit),
             },
         )
         if not 0.0 < self.gamma < 1.0:
             raise ValueError(f"gamma must be in (0, 1) because time limits bootstrap, got {self.gamma}")
-        if not 0.0 <= self.multiplier_smoothing < 1.0:
-            raise ValueError(f"multiplier_smoothing must be in [0, 1), got {self.multiplier_smoothing}")
-        if len(self.multiplier_gains) != 3 or not all(0 <= x < float("inf") for x in self.multiplier_gains):
-            raise ValueError(f"multiplier_gains must be three numbers >= 0, got {self.multiplier_gains}")
-        if self.multiplier_init > self.multiplier_max:
-            raise ValueError(
-                f"multiplier_init must be at most multiplier_max={self.multiplier_max}, "
-                f"got {self.multiplier_init}"
-            )
 
     @property
     def uses_threshold(self) -> bool:

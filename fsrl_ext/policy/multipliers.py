@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fsrl_ext.functional.multiplier import MultiplierState, dual_ascent, initial_multipliers, pid_control
-from fsrl_ext.policy.lagrangian_config import LagrangianConfig
+from fsrl_ext.policy.multiplier_config import MultiplierConfig
 
 
 class Multipliers(nn.Module):
@@ -16,7 +16,7 @@ class Multipliers(nn.Module):
     :param config: method, gains, cap and start.
     """
 
-    def __init__(self, num_costs: int, config: LagrangianConfig) -> None:
+    def __init__(self, num_costs: int, config: MultiplierConfig) -> None:
         super().__init__()
         self.config = config
         start = initial_multipliers(

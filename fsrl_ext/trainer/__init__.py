@@ -2,6 +2,13 @@
 
 from fsrl_ext.trainer.evaluation import evaluate_policy
 from fsrl_ext.trainer.offpolicy import CostOffpolicyTrainer
+from fsrl_ext.trainer.onpolicy import CostOnpolicyTrainer
 from fsrl_ext.trainer.selection import Evaluation, seed_range
 
-__all__ = ["CostOffpolicyTrainer", "Evaluation", "evaluate_policy", "seed_range"]
+__all__ = [
+    "CostOffpolicyTrainer",
+    "CostOnpolicyTrainer",
+    "Evaluation",
+    "evaluate_policy",
+    "seed_range",
+]

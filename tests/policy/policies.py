@@ -11,13 +11,26 @@ from tianshou.policy.base import policy_within_training_step
 from toy import TwoStateEnv
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
-from fsrl_ext.net import DeterministicActor, EnsembleCritic, GaussianActor
-from fsrl_ext.policy import CVPOPolicy, DDPGLagPolicy, SACLagPolicy, TD3LagPolicy
+from fsrl_ext.net import DeterministicActor, EnsembleCritic, GaussianActor, OnpolicyActor, ValueCritic
+from fsrl_ext.policy import (
+    CPOPolicy,
+    CVPOPolicy,
+    DDPGLagPolicy,
+    FOCOPSPolicy,
+    PPOLagPolicy,
+    SACLagPolicy,
+    TD3LagPolicy,
+    TRPOLagPolicy,
+)
+from fsrl_ext.policy.onpolicy import OnpolicyPolicy
 
 T = 20
 GAMMA = 0.9
 LAGRANGIAN = {"sac": SACLagPolicy, "ddpg": DDPGLagPolicy, "td3": TD3LagPolicy}
-POLICIES = {"cvpo": CVPOPolicy, **LAGRANGIAN}
+OFFPOLICY = {"cvpo": CVPOPolicy, **LAGRANGIAN}
+ONPOLICY_LAGRANGIAN = {"trpo": TRPOLagPolicy, "ppo": PPOLagPolicy, "focops": FOCOPSPolicy}
+ONPOLICY = {"cpo": CPOPolicy, **ONPOLICY_LAGRANGIAN}
+POLICIES = {**OFFPOLICY, **ONPOLICY}
 
 # What makes each of them learn the toy problems fast.
 LEARN = {
@@ -25,8 +38,12 @@ LEARN = {
     "sac": {"entropy": "fixed", "alpha": 0.002},
     "ddpg": {"exploration_std": 0.2},
     "td3": {"exploration_std": 0.2, "policy_delay": 1, "target_std": 0.05},
+    "cpo": {"kl_bound": 0.02},
+    "trpo": {"kl_bound": 0.02},
+    "ppo": {},
+    "focops": {"rescale": True},
 }
-PID = {"multiplier_gains": (0.2, 0.02, 0.0), "multiplier_init": 2.0}
+PID = {"multiplier_gains": (0.2, 0.02, 0.0)}
 
 
 def build(
@@ -44,6 +61,20 @@ def build(
     """A fresh policy for two observations and one action, always with the same parameters."""
     torch.manual_seed(0)
     act_dim = 1 if space is None else space.shape[0]
+    common = {
+        "action_space": gym.spaces.Box(-1, 1, (1,)) if space is None else space,
+        "cost_limit": cost_limit,
+        "max_episode_steps": T,
+        **{"gamma": GAMMA, **settings},
+    }
+    if name in ONPOLICY:
+        actor = OnpolicyActor(2, act_dim, hidden_sizes=hidden, initial_std=0.5).to(device)
+        critic = ValueCritic(2, num_costs=num_costs, hidden_sizes=hidden).to(device)
+        if name in ("ppo", "focops"):
+            common["actor_optim"] = torch.optim.Adam(actor.parameters(), lr=lr)
+        critic_optim = torch.optim.Adam(critic.parameters(), lr=lr)
+        arguments = {"actor": actor, "critic": critic, "critic_optim": critic_optim, "obs_dim": 2}
+        return ONPOLICY[name](**arguments, **common).to(device)
     if name in ("ddpg", "td3"):
         actor = DeterministicActor(2, act_dim, hidden_sizes=hidden).to(device)
     else:
@@ -57,21 +88,20 @@ def build(
         reward_ensemble=ensemble,
         cost_ensemble=ensemble,
     ).to(device)
-    return POLICIES[name](
+    return OFFPOLICY[name](
         actor=actor,
         actor_optim=torch.optim.Adam(actor.parameters(), lr=lr),
         critic=critic,
         critic_optim=torch.optim.Adam(critic.parameters(), lr=lr),
-        action_space=gym.spaces.Box(-1, 1, (1,)) if space is None else space,
-        cost_limit=cost_limit,
-        max_episode_steps=T,
-        **{"gamma": GAMMA, **settings},
+        **common,
     ).to(device)
 
 
 def learner(name, **settings):
     """As :func:`build`, with settings that learn the toy problems."""
-    shared = {"lr": 3e-3} if name == "cvpo" else {"lr": 1e-3, **PID}
+    shared = {"lr": 1e-3 if name in LAGRANGIAN else 3e-3, **({} if name in ("cvpo", "cpo") else PID)}
+    if name in LAGRANGIAN:
+        shared["multiplier_init"] = 2.0
     return build(name, **{**shared, **LEARN[name], **settings})
 
 
@@ -86,11 +116,17 @@ def collector_for(policy, *, env=TwoStateEnv, num_envs=4, size=50_000, **kwargs)
 
 
 def collect(policy, collector, steps=200, **kwargs):
+    if isinstance(policy, OnpolicyPolicy):
+        collector.reset_buffer(keep_statistics=True)
     with policy_within_training_step(policy):
         return collector.collect(n_step=steps, **kwargs)
 
 
 def update(policy, collector, times=1, batch_size=64):
+    if isinstance(policy, OnpolicyPolicy):
+        with policy_within_training_step(policy):
+            stats = policy.update(0, collector.buffer, batch_size=batch_size, repeat=times)
+        return stats
     with policy_within_training_step(policy):
         for _ in range(times):
             stats = policy.update(batch_size, collector.buffer)
@@ -98,7 +134,15 @@ def update(policy, collector, times=1, batch_size=64):
 
 
 def train(policy, collector, cycles=20, updates=40):
-    """Cycles of 200 steps and some updates; the last update's statistics."""
+    """Cycles of 200 steps and some updates; the last update's statistics.
+
+    On-policy learning is slower on these problems: more and longer cycles, of some passes each.
+    """
+    if isinstance(policy, OnpolicyPolicy):
+        for _ in range(3 * cycles):
+            collect(policy, collector, 800)
+            stats = update(policy, collector, 8, batch_size=128)
+        return stats
     for _ in range(cycles):
         collect(policy, collector)
         stats = update(policy, collector, updates, batch_size=128)

@@ -10,6 +10,9 @@ import torch
 from policies import (
     GAMMA,
     LAGRANGIAN,
+    OFFPOLICY,
+    ONPOLICY,
+    ONPOLICY_LAGRANGIAN,
     POLICIES,
     T,
     build,
@@ -29,7 +32,8 @@ from fsrl_ext.data import CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError
 
 every = pytest.mark.parametrize("name", list(POLICIES))
-lagrangian = pytest.mark.parametrize("name", list(LAGRANGIAN))
+off_policy = pytest.mark.parametrize("name", list(OFFPOLICY))
+lagrangian = pytest.mark.parametrize("name", [*LAGRANGIAN, *ONPOLICY_LAGRANGIAN])
 
 
 def optimisers(policy):
@@ -79,7 +83,7 @@ def test_a_loaded_policy_goes_on_as_the_saved_one(name, tmp_path):
         update(one, collector, 3)
         results.append(one.state_dict())
     assert_same(*results)
-    if name != "cvpo":
+    if name not in ("cvpo", "cpo"):
         assert results[0]["multipliers.multipliers"] > 0
 
 
@@ -91,8 +95,8 @@ def test_one_cost_and_two(name, cost_limit):
     collector = collector_for(policy, num_costs=num_costs)
     train(policy, collector, cycles=2, updates=2)
     stats = train(policy, collector, cycles=1, updates=2)
-    multiplier = "estep/multiplier" if name == "cvpo" else "constraint/multiplier"
-    for metric in (multiplier, "q/cost"):
+    multiplier = {"cvpo": "estep/multiplier", "cpo": "step/nu"}.get(name, "constraint/multiplier")
+    for metric in (multiplier, "constraint/episode_cost" if name in ONPOLICY else "q/cost"):
         assert {k for k in stats.metrics if k.startswith(metric)} == (
             {metric} if num_costs == 1 else {f"{metric}_0", f"{metric}_1"}
         )
@@ -139,7 +143,7 @@ def test_cvpo_does_not_feel_a_slack_limit():
 
 @every
 def test_a_zero_limit_ends_near_zero_cost(name):
-    gains = {} if name == "cvpo" else {"multiplier_gains": (2.0, 0.2, 0.0)}
+    gains = {} if name in ("cvpo", "cpo") else {"multiplier_gains": (2.0, 0.2, 0.0)}
     policy = learner(name, cost_limit=0.0, **gains)
     train(policy, collector_for(policy), cycles=12)
     assert deterministic(policy).max() < 0.3
@@ -152,7 +156,7 @@ def test_without_a_limit_the_best_action_is_found(name):
     assert deterministic(policy).min() > 0.75
 
 
-@every
+@off_policy
 def test_time_limits_bootstrap_and_terminal_states_do_not(name):
     """One-step targets where the target critic says 7 for reward and 3 for cost everywhere."""
     policy = build(name, estimation_step=1, **({"entropy": "fixed", "alpha": 1e-8} if name == "sac" else {}))
@@ -192,7 +196,7 @@ def test_actions_stay_inside_the_space(name):
     assert np.ptp(mapped, axis=0).min() > 0.5
 
 
-@every
+@off_policy
 def test_critics_see_actions_as_executed(name):
     policy = build(name)
     collector = collector_for(policy)
@@ -223,7 +227,7 @@ def test_nan_leaves_everything_as_it_was(name, field):
     update(policy, collector)
     getattr(collector.buffer._meta, field)[:] = np.nan
     before = {k: v.clone() for k, v in policy.state_dict().items() if k != "_extra_state"}
-    with pytest.raises(NonFiniteError, match="critic loss"):
+    with pytest.raises(NonFiniteError, match="returns" if name in ONPOLICY else "critic loss"):
         update(policy, collector)
     assert_same(before, {k: v for k, v in policy.state_dict().items() if k != "_extra_state"})
 
@@ -231,10 +235,12 @@ def test_nan_leaves_everything_as_it_was(name, field):
 @every
 def test_a_limit_can_change_while_training(name):
     policy = build(name, cost_limit=5.0)
-    before = policy.cost_threshold.clone()
+    before = policy._limits.clone() if name in ONPOLICY else policy.cost_threshold.clone()
     policy.cost_limit = 15.0
-    torch.testing.assert_close(policy.cost_threshold, 3 * before)
+    torch.testing.assert_close(policy._limits if name in ONPOLICY else policy.cost_threshold, 3 * before)
     assert policy.cost_limit == (15.0,)
+    with pytest.raises(ValueError, match="cost_limit"):
+        policy.cost_limit = (1.0, 2.0)
 
 
 @every

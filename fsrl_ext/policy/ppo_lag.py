@@ -1,0 +1,88 @@
+"""Proximal Policy Optimization (Schulman et al. 2017, arXiv 1707.06347) with Lagrange multipliers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fsrl_ext.functional.gaussian import entropy, log_density
+from fsrl_ext.policy.common import check_fields, descend
+from fsrl_ext.policy.multiplier_config import MultiplierConfig
+from fsrl_ext.policy.multipliers import Multipliers
+from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout
+from fsrl_ext.policy.onpolicy_config import OnpolicyConfig
+from fsrl_ext.policy.onpolicy_lagrangian import follow_episodes
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOLagConfig(OnpolicyConfig, MultiplierConfig):
+    """Settings of :class:`PPOLagPolicy`."""
+
+    clip: float = 0.2
+    """How far the probability ratio may move from one before its gradient stops."""
+    kl_stop: float = 0.02
+    """Mean KL divergence, in nats, at which the actor's passes over the data end."""
+    entropy_weight: float = 0.0
+    """Weight of the entropy bonus."""
+    max_grad_norm: float = 0.5
+    """Largest joint norm of the actor's gradients."""
+
+    def __post_init__(self) -> None:
+        OnpolicyConfig.__post_init__(self)
+        MultiplierConfig.__post_init__(self)
+        check_fields(self, positive=("clip", "max_grad_norm"), non_negative=("kl_stop", "entropy_weight"))
+
+
+class PPOLagPolicy(OnpolicyPolicy[PPOLagConfig]):
+    """PPO-Lagrangian as a Tianshou policy; plain PPO without a finite limit.
+
+    :param actor_optim: optimiser of the actor.
+
+    The other arguments are those of :class:`~fsrl_ext.policy.onpolicy.OnpolicyPolicy`.
+    """
+
+    config_type = PPOLagConfig
+
+    def __init__(self, *, actor_optim: torch.optim.Optimizer, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.actor_optim = actor_optim
+        self.multipliers = Multipliers(len(self.cost_limit), self.config)
+
+    def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
+        config = self.config
+        advantage, metrics = follow_episodes(self, self.multipliers, rollout, rescale=config.rescale)
+        # The advantage travels with its transitions into the minibatches.
+        rollout = rollout._replace(advantages=advantage[:, None])
+        steps, clipped, kl = 0, 0.0, 0.0
+        for _ in range(repeat):
+            for data in rollout.minibatches(batch_size):
+                (mean, std), _ = self.actor(data.obs)
+                ratio = (log_density(mean, std, data.act) - data.log_density).exp()
+                loss, share = clipped_loss(ratio, data.advantages[:, 0], config.clip)
+                loss = loss - config.entropy_weight * entropy(std).mean()
+                descend(
+                    self.actor_optim,
+                    loss,
+                    self._actor_parameters,
+                    "actor loss",
+                    max_norm=config.max_grad_norm,
+                )
+                steps, clipped = steps + 1, clipped + float(share)
+            kl = self._mean_kl(rollout)
+            if kl > config.kl_stop:
+                break
+        return metrics | {"actor/steps": steps, "actor/clipped": clipped / steps, "actor/kl": kl}
+
+
+def clipped_loss(ratio: Tensor, advantage: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    r"""PPO's loss, and the share of transitions where it has no gradient (eq. 7 of the paper).
+
+    .. math:: -\frac1B \sum_b \min(\rho_b A_b, clip(\rho_b, 1 - \epsilon, 1 + \epsilon) A_b)
+
+    :param ratio: ``[B]``; ``advantage`` likewise.
+    """
+    plain, limited = ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage
+    return -torch.minimum(plain, limited).mean(), (limited < plain).float().mean()

@@ -1,0 +1,49 @@
+"""Trust Region Policy Optimization (Schulman et al. 2015, arXiv 1502.05477) with Lagrange multipliers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fsrl_ext.policy.multiplier_config import MultiplierConfig
+from fsrl_ext.policy.multipliers import Multipliers
+from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout
+from fsrl_ext.policy.onpolicy_config import TrustRegionConfig
+from fsrl_ext.policy.onpolicy_lagrangian import follow_episodes
+from fsrl_ext.policy.trust_region_update import trust_region_update
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRPOLagConfig(TrustRegionConfig, MultiplierConfig):
+    """Settings of :class:`TRPOLagPolicy`."""
+
+    def __post_init__(self) -> None:
+        TrustRegionConfig.__post_init__(self)
+        MultiplierConfig.__post_init__(self)
+
+
+class TRPOLagPolicy(OnpolicyPolicy[TRPOLagConfig]):
+    """TRPO-Lagrangian as a Tianshou policy; plain TRPO without a finite limit.
+
+    A line search that accepts nothing leaves every parameter as it was, bit for bit.
+
+    The arguments are those of :class:`~fsrl_ext.policy.onpolicy.OnpolicyPolicy`.
+    """
+
+    config_type = TRPOLagConfig
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.multipliers = Multipliers(len(self.cost_limit), self.config)
+
+    def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
+        advantage, metrics = follow_episodes(self, self.multipliers, rollout, rescale=self.config.rescale)
+        none = advantage.new_zeros(0)
+        return metrics | trust_region_update(
+            self.actor,
+            rollout,
+            advantage=advantage,
+            cost_advantages=none.view(0, 1),
+            surplus=none,
+            config=self.config,
+        )

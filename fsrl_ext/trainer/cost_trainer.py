@@ -1,0 +1,252 @@
+"""What the trainers share: costs, feasible selection, curves over environment steps, one progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from tianshou.data import InfoStats
+from tianshou.policy import BasePolicy
+from tianshou.trainer import BaseTrainer
+from tianshou.utils import BaseLogger
+from tqdm import tqdm
+
+from fsrl_ext.data import AheadCollector, CostCollector, CostCollectStats
+from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.trainer.evaluation import evaluate_policy
+from fsrl_ext.trainer.selection import Evaluation, seed_range
+
+
+class CostTrainer(BaseTrainer):
+    """Base of the trainers for policies with a cost limit, on Tianshou's loop.
+
+    What differs from the base class:
+
+    - an epoch is the time between two selections; the step budget ``max_epoch * step_per_epoch`` is met to
+      within one vector step;
+    - selection is by feasibility first (:mod:`fsrl_ext.trainer.selection`), on fixed seeds, and the best
+      checkpoint is handed to ``save_best_fn``;
+    - every curve is logged over environment steps, losses as means over a collect cycle;
+    - one progress bar for the whole run: return, cost, limit, steps per second, time left.
+
+    :param policy: a policy with ``cost_limit``, a tuple with one number per cost.
+    :param train_collector: collects ``step_per_collect`` steps at a time.
+    :param test_collector: runs the selection episodes; ``None`` for no selection.
+    :param max_epoch: number of epochs.
+    :param step_per_epoch: environment steps of an epoch.
+    :param step_per_collect: environment steps collected between updates.
+    :param batch_size: transitions of a gradient step.
+    :param selection_seeds: one environment seed for each selection episode.
+    :param on_selection: called with every selection's :class:`Evaluation`, after the best was updated.
+    :param save_best_fn: called with the policy whenever it is the best so far.
+    :param cost_limit_schedule: environment steps to the limits that the policy trains with from then on, one
+        per cost; ``None`` leaves them alone. Episodes and checkpoints are judged by the limits that the
+        policy has at the start.
+    :param train_seeds: seeds of the training environments' first episodes; ``None`` leaves them alone.
+    :param logger: any Tianshou logger.
+    :param show_progress: whether to draw the progress bar.
+    """
+
+    warmup_steps = 0
+
+    def __init__(
+        self,
+        *,
+        policy: BasePolicy,
+        train_collector: CostCollector | AheadCollector,
+        test_collector: CostCollector | None,
+        max_epoch: int,
+        step_per_epoch: int,
+        step_per_collect: int,
+        batch_size: int | None,
+        selection_seeds: Sequence[int] | None = None,
+        on_selection: Callable[[Evaluation], None] | None = None,
+        save_best_fn: Callable[[BasePolicy], None] | None = None,
+        cost_limit_schedule: Callable[[int], tuple[float, ...]] | None = None,
+        train_seeds: Sequence[int] | None = None,
+        logger: BaseLogger | None = None,
+        show_progress: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        for name, value in (
+            ("max_epoch", max_epoch),
+            ("step_per_epoch", step_per_epoch),
+            ("step_per_collect", step_per_collect),
+            ("batch_size", batch_size),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
+        # Whole vector steps only, or every epoch would end with a cycle of a few steps.
+        step_per_epoch = -(-step_per_epoch // train_collector.env_num) * train_collector.env_num
+        seeds = list(seed_range("selection", 10) if selection_seeds is None else selection_seeds)
+        super().__init__(
+            policy=policy,
+            train_collector=train_collector,  # type: ignore[arg-type]
+            test_collector=test_collector,
+            max_epoch=max_epoch,
+            step_per_epoch=step_per_epoch,
+            step_per_collect=step_per_collect,
+            episode_per_test=len(seeds),
+            batch_size=batch_size,
+            save_best_fn=save_best_fn,
+            logger=logger,
+            test_in_train=False,
+            verbose=False,
+            show_progress=show_progress,
+            **kwargs,
+        )
+        self.selection_seeds = seeds
+        self.train_seeds = None if train_seeds is None else list(train_seeds)
+        self.cost_limit_schedule = cost_limit_schedule
+        self._scheduled_from = self._policy_limit() if cost_limit_schedule is not None else None
+        self.best: Evaluation | None = None
+        self.last: Evaluation | None = None
+        self.num_train_episodes_above = 0
+        self._on_selection = on_selection
+        self._max_step_per_collect = step_per_collect
+        self._bar: tqdm | None = None
+
+    @property
+    def cost_limit(self) -> tuple[float, ...]:
+        """The limits that episodes and checkpoints are judged by, one per cost."""
+        return self._scheduled_from or self._policy_limit()
+
+    def _policy_limit(self) -> tuple[float, ...]:
+        return self.policy.cost_limit  # type: ignore[return-value]
+
+    @property
+    def step_budget(self) -> int:
+        """Environment steps of the whole run."""
+        return self.max_epoch * self.step_per_epoch
+
+    @property
+    def share_above_limit(self) -> float:
+        """Share of the training episodes so far in which any cost exceeded its limit."""
+        return self.num_train_episodes_above / max(self.env_episode, 1)
+
+    def reset(self, reset_collectors: bool = True, reset_buffer: bool = False) -> None:
+        """Starts anew from zero; see Tianshou's trainer."""
+        # The base class would test here, on seeds of its own, and save that policy as the best.
+        test_collector, self.test_collector = self.test_collector, None
+        save_best_fn, self.save_best_fn = self.save_best_fn, None
+        try:
+            super().reset(reset_collectors=reset_collectors, reset_buffer=reset_buffer)
+        finally:
+            self.test_collector, self.save_best_fn = test_collector, save_best_fn
+        if reset_collectors and self.train_seeds is not None:
+            assert self.train_collector is not None
+            self.train_collector.reset_env(gym_reset_kwargs={"seed": self.train_seeds})
+        self.best = self.last = None
+        self.env_episode = self.num_train_episodes_above = 0
+        self._close_bar()
+
+    def run(self, reset_collectors: bool = True, reset_buffer: bool = False) -> InfoStats:
+        """Trains to the end of the budget; see Tianshou's trainer."""
+        try:
+            return super().run(reset_collectors=reset_collectors, reset_buffer=reset_buffer)
+        finally:
+            self._close_bar()
+
+    def __next__(self) -> Any:
+        if self._bar is None and self.show_progress:
+            self._bar = tqdm(
+                total=self.step_budget,
+                initial=self.env_step,
+                unit="step",
+                dynamic_ncols=True,
+                smoothing=0.05,
+            )
+        # The base class draws a bar for every epoch and every update; there is one for the run instead.
+        show, self.show_progress = self.show_progress, False
+        try:
+            return super().__next__()
+        finally:
+            self.show_progress = show
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _collect_training_data(self) -> CostCollectStats:
+        """Collects the next cycle, which never reaches past the end of the epoch."""
+        collector: Any = self.train_collector
+        if self.train_fn is not None:
+            self.train_fn(self.epoch, self.env_step)
+        if self.cost_limit_schedule is not None:
+            self.policy.cost_limit = self.cost_limit_schedule(self.env_step)  # type: ignore[assignment]
+        steps, random = self._request(self.env_step)
+        try:
+            stats: CostCollectStats = collector.collect(n_step=steps, random=random)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error} (environment step {self.env_step})") from error
+        if isinstance(collector, AheadCollector) and self.env_step + steps < self.step_budget:
+            collector.start(*self._request(self.env_step + steps))
+        self.env_step += stats.n_collected_steps
+        self.env_episode += stats.n_collected_episodes
+        above = (stats.costs > np.asarray(self.cost_limit)).any(axis=-1)
+        self.num_train_episodes_above += int(above.sum())
+        if stats.n_collected_episodes:
+            self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
+            self.logger.log_train_data(_training_curves(stats), self.env_step)
+        self._show(stats)
+        return stats
+
+    def _request(self, env_step: int) -> tuple[int, bool]:
+        """Steps of the collect that begins at a step, and whether its actions are random."""
+        assert self.train_collector is not None
+        due = self.step_per_epoch - env_step % self.step_per_epoch
+        num_envs = self.train_collector.env_num
+        steps = -(-min(self._max_step_per_collect, due) // num_envs) * num_envs
+        return steps, env_step < self.warmup_steps
+
+    def _show(self, stats: CostCollectStats) -> None:
+        if self._bar is None:
+            return
+        self._bar.update(self.env_step - self._bar.n)
+        if stats.n_collected_episodes:
+            show = ",".join
+            self._bar.set_postfix_str(
+                f"return {stats.returns.mean():.1f}, "
+                f"cost {show(f'{x:.1f}' for x in stats.costs.mean(0))}, "
+                f"limit {show(f'{x:g}' for x in self.cost_limit)}"
+            )
+
+    def test_step(self) -> tuple[CostCollectStats | None, bool]:  # type: ignore[override]
+        """Runs the selection episodes and keeps the better policy."""
+        assert isinstance(self.test_collector, CostCollector)
+        self.last = evaluate_policy(
+            self.test_collector,
+            self.selection_seeds,
+            cost_limit=self.cost_limit,
+            env_step=self.env_step,
+        )
+        if self.last.is_better_than(self.best):
+            self.best, self.best_epoch = self.last, self.epoch
+            self.best_reward = self.best_score = self.last.return_mean
+            self.best_reward_std = float(self.last.returns.std())
+            if self.save_best_fn is not None:
+                self.save_best_fn(self.policy)
+        self.logger.log_test_data(
+            {
+                "return": self.last.return_mean,
+                "cost": dict(enumerate(self.last.cost_mean.tolist())),
+                "feasible": float(self.last.feasible),
+            },
+            self.env_step,
+        )
+        if self._on_selection is not None:
+            self._on_selection(self.last)
+        stop = self.stop_fn is not None and self.stop_fn(self.best_reward)
+        return None, stop
+
+
+def _training_curves(stats: CostCollectStats) -> dict[str, Any]:
+    """What a collect cycle adds to the curves; arrays are never logged, so their means are added."""
+    curves: dict[str, Any] = asdict(stats)
+    if stats.discounted_returns is not None and stats.discounted_costs is not None:
+        curves["discounted_return"] = float(stats.discounted_returns.mean())
+        curves["discounted_cost"] = dict(enumerate(stats.discounted_costs.mean(0).tolist()))
+    return curves

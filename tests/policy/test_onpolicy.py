@@ -1,0 +1,319 @@
+"""What is the on-policy family's own: advantages, episodes, critics, the losses and the trust region."""
+
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from policies import ONPOLICY, T, build, collect, collector_for, update
+from tianshou.data import Batch, VectorReplayBuffer
+from tianshou.trainer import OnpolicyTrainer
+from torch import nn
+
+from fsrl_ext.data import CostVectorReplayBuffer
+from fsrl_ext.functional.multiplier import lagrangian_advantage
+from fsrl_ext.net import OnpolicyActor
+from fsrl_ext.policy.episode_costs import RolloutEpisodes
+from fsrl_ext.policy.focops import focops_loss
+from fsrl_ext.policy.ppo_lag import clipped_loss
+
+every = pytest.mark.parametrize("name", list(ONPOLICY))
+
+
+class LinearValues(nn.Module):
+    """Reward value ``10 o_0``, cost value ``o_0``: known in every state."""
+
+    num_costs = 1
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([10.0, 1.0]))
+
+    def forward(self, obs):
+        return obs[:, :1] * self.weight
+
+
+def linear_policy(**settings):
+    critic = LinearValues()
+    return ONPOLICY["trpo"](
+        actor=OnpolicyActor(1, 1, hidden_sizes=(4,)),
+        critic=critic,
+        critic_optim=torch.optim.SGD(critic.parameters(), lr=0.0),
+        action_space=gym.spaces.Box(-1, 1, (1,)),
+        cost_limit=1.0,
+        max_episode_steps=T,
+        **{"gamma": 0.9, "normalise_observations": False, **settings},
+    )
+
+
+def add(buffer, env, obs, obs_next, *, terminated=False, truncated=False, rew=1.0, cost=0.5):
+    batch = Batch(
+        obs=np.array([[obs]]), obs_next=np.array([[obs_next]]), act=np.zeros((1, 1)), rew=[rew],
+        cost=[[cost]], terminated=[terminated], truncated=[truncated], info={},
+    )  # fmt: skip
+    buffer.add(batch, buffer_ids=[env])
+
+
+def test_advantages_bootstrap_from_where_the_environment_really_was():
+    """A time limit, a terminal state and the collect's cut, in two environments, against a plain loop."""
+    buffer = CostVectorReplayBuffer(8, 2)
+    # Environment 0: a time limit at 0.3 and the next episode from 0.9 on, cut after its second step.
+    for obs, obs_next, truncated in ((0.1, 0.2, 0), (0.2, 0.3, 1), (0.9, 0.8, 0), (0.8, 0.7, 0)):
+        add(buffer, 0, obs, obs_next, truncated=bool(truncated), rew=obs)
+    # Environment 1: terminal after two steps; what lies behind is never read.
+    for obs, obs_next, terminated in ((0.4, 0.5, 0), (0.5, 1e9, 1), (0.6, 0.65, 0)):
+        add(buffer, 1, obs, obs_next, terminated=bool(terminated), cost=obs)
+    policy = linear_policy(gae_lambda=0.8, cost_gae_lambda=0.5)
+    batch, indices = buffer.sample(0)
+    rows = list(zip(batch.obs[:, 0], batch.obs_next[:, 0], batch.rew, batch.cost[:, 0], strict=True))
+    found = policy.process_fn(batch, buffer, indices)
+    ends = [False, True, False, True, False, True, True]
+    terminal = [False, False, False, False, False, True, False]
+    for signal, (scale, decay) in enumerate(((10.0, 0.8), (1.0, 0.5))):
+        advantage, expected = 0.0, []
+        for (obs, obs_next, *signals), end, last in reversed(list(zip(rows, ends, terminal, strict=True))):
+            ahead = 0.0 if last else 0.9 * scale * obs_next
+            delta = signals[signal] + ahead - scale * obs
+            advantage = delta + (0.0 if end else 0.9 * decay * advantage)
+            expected.append(advantage)
+        torch.testing.assert_close(
+            found.advantages[:, signal], torch.tensor(expected[::-1], dtype=torch.float32)
+        )
+    values = torch.tensor([[10.0 * obs, obs] for obs, *_ in rows], dtype=torch.float32)
+    torch.testing.assert_close(found.returns, found.advantages + values)
+
+
+def test_a_buffer_without_the_final_observations_is_refused():
+    policy = build("cpo")
+    buffer = CostVectorReplayBuffer(8, 1, ignore_obs_next=True)
+    add(buffer, 0, 0.1, 0.2)
+    batch, indices = buffer.sample(0)
+    with pytest.raises(ValueError, match="obs_next"):
+        policy.process_fn(batch, buffer, indices)
+
+
+def test_episodes_are_counted_over_buffers_that_are_emptied():
+    buffer, episodes = CostVectorReplayBuffer(20, 2), RolloutEpisodes()
+
+    def look():
+        ended = episodes.pop(buffer, buffer.sample_indices(0))
+        buffer.reset(keep_statistics=True)
+        return ended.costs[:, 0].tolist(), ended.lens.tolist()
+
+    add(buffer, 0, 0.0, 0.1, cost=1.0)
+    add(buffer, 1, 5.0, 5.1, cost=7.0, truncated=True)
+    add(buffer, 1, 6.0, 6.1, cost=2.0)
+    assert look() == ([7.0], [1])
+    # Goes on in both environments; environment 0 ends one episode and another one.
+    add(buffer, 0, 0.1, 0.2, cost=1.0, terminated=True)
+    add(buffer, 0, 0.7, 0.8, cost=0.25, truncated=True)
+    add(buffer, 1, 6.1, 6.2, cost=2.0)
+    assert look() == ([2.0, 0.25], [2, 1])
+    # Environment 1 was reset: what it had begun does not count.
+    add(buffer, 1, 9.0, 9.1, cost=3.0, truncated=True)
+    assert look() == ([3.0], [1])
+
+
+def test_without_the_end_of_an_episode_steps_stand_for_it():
+    policy = linear_policy()
+    buffer = CostVectorReplayBuffer(4, 1)
+    for i in range(4):
+        add(buffer, 0, i, i + 1, cost=float(i))
+    batch, indices = buffer.sample(0)
+    policy.process_fn(batch, buffer, indices)
+    assert policy.episode_cost.tolist() == [1.5 * T]
+    assert policy.episode_length == T
+
+
+def test_observations_are_normalised_by_what_the_collecting_policy_knew():
+    policy = build("cpo")
+    collector = collector_for(policy)
+    collect(policy, collector)
+    assert policy.normaliser.count == 0
+    seen = torch.from_numpy(collector.buffer.obs[:10])
+    assert torch.equal(policy._seen(seen), seen)
+    update(policy, collector)
+    assert policy.normaliser.count == 200
+    before = policy.state_dict()["normaliser.mean"].clone()
+    policy(Batch(obs=np.full((3, 2), 9.0), info={}))
+    assert torch.equal(before, policy.normaliser.mean)
+
+
+def test_normalising_needs_to_know_the_observations_size():
+    with pytest.raises(ValueError, match="obs_dim"):
+        linear_policy(normalise_observations=True)
+
+
+def test_cpo_steps_keep_their_promises():
+    """Every update stays inside the trust region, and a cost surrogate rises no more than it may."""
+    policy = build("cpo", cost_limit=4.0, kl_bound=0.02)
+    collector, cases = collector_for(policy), set()
+    for _ in range(40):
+        collect(policy, collector, 400)
+        found = update(policy, collector, 4).metrics
+        assert found["step/kl"] <= 0.02
+        cases |= {k for k, v in found.items() if k.startswith("step/case") and v == 1.0}
+        assert sum(v for k, v in found.items() if k.startswith("step/case")) == 1.0
+        if found["step/fraction"] > 0:
+            assert found["step/cost_change"] <= max(-found["step/surplus"], 0.0) + 1e-6
+        assert found["step/surplus"] == pytest.approx((policy.episode_cost[0] - 4.0) / T, abs=1e-6)
+    assert {"step/case_active", "step/case_recovery"} <= cases
+
+
+def test_cpo_without_a_limit_is_trpo():
+    def run(name):
+        policy = build(name, cost_limit=math.inf)
+        collector = collector_for(policy)
+        for _ in range(3):
+            collect(policy, collector)
+            update(policy, collector, 2)
+        return policy.state_dict()
+
+    cpo, trpo = run("cpo"), run("trpo")
+    for key, value in cpo.items():
+        torch.testing.assert_close(value, trpo[key], atol=1e-5, rtol=1e-4)
+
+
+class JumpyActor(OnpolicyActor):
+    """Jumps far away as soon as its parameters change, which its gradients do not tell."""
+
+    def forward(self, obs, state=None, info=None):
+        (mean, std), state = super().forward(obs, state)
+        start = self.__dict__.setdefault("start", self.head.bias.detach().clone())
+        moved = (self.head.bias.detach() != start).any()
+        return (mean + 100.0 * moved, std), state
+
+
+@pytest.mark.parametrize("name", ["cpo", "trpo"])
+def test_a_search_that_fails_leaves_the_actor_as_it_was(name):
+    policy = build(name)
+    actor = JumpyActor(2, 1, hidden_sizes=(8,))
+    policy.actor = actor
+    policy._actor_parameters = list(actor.parameters())
+    collector = collector_for(policy)
+    collect(policy, collector)
+    before = [x.detach().clone() for x in actor.parameters()]
+    found = update(policy, collector).metrics
+    assert found["step/fraction"] == 0.0
+    assert found["step/backtracks"] == 21
+    assert all(torch.equal(x, y) for x, y in zip(before, actor.parameters(), strict=True))
+
+
+@every
+def test_several_costs_with_one_of_them_free(name):
+    policy = build(name, cost_limit=(1.0, math.inf), num_costs=2)
+    collector = collector_for(policy, num_costs=2)
+    for _ in range(3):
+        collect(policy, collector)
+        stats = update(policy, collector, 2)
+    assert all(math.isfinite(x) for x in stats.metrics.values())
+    free = "step/nu_1" if name == "cpo" else "constraint/multiplier_1"
+    assert stats.metrics[free] == 0.0
+
+
+@every
+@pytest.mark.parametrize("kind", ["adam", "lbfgs"])
+def test_the_critic_learns_returns(name, kind):
+    policy = build(name, cost_limit=1e9)
+    if kind == "lbfgs":
+        policy.critic_optim = torch.optim.LBFGS(
+            policy.critic.parameters(), max_iter=25, line_search_fn="strong_wolfe"
+        )
+    collector = collector_for(policy)
+    for _ in range(4):
+        collect(policy, collector, 2000)
+        found = update(policy, collector, 30).metrics
+    # Two states explain some of the returns, and noise the rest.
+    assert found["critic/unexplained_reward"] < 0.97
+    with torch.no_grad():
+        values = policy.critic(policy._seen(np.eye(2, dtype=np.float32)))
+    assert values[1, 0] > values[0, 0]
+
+
+def test_clipped_loss_by_hand():
+    ratio = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.0], requires_grad=True)
+    advantage = torch.tensor([1.0, -1.0, 1.0, -1.0, 2.0])
+    loss, share = clipped_loss(ratio, advantage, 0.2)
+    assert loss.item() == pytest.approx(-(1.2 - 1.5 + 0.5 - 0.8 + 2.0) / 5)
+    assert share == pytest.approx(2 / 5)
+    loss.backward()
+    torch.testing.assert_close(ratio.grad, -torch.tensor([0.0, -1.0, 1.0, 0.0, 2.0]) / 5)
+
+
+def test_focops_loss_counts_states_inside_the_bound_alone():
+    divergence = torch.tensor([0.01, 0.03], requires_grad=True)
+    ratio, advantage = torch.tensor([1.1, 1.2]), torch.tensor([3.0, -4.0])
+    loss, share = focops_loss(divergence, ratio, advantage, temperature=1.5, kl_bound=0.02)
+    assert loss.item() == pytest.approx((0.01 - 1.1 * 3.0 / 1.5) / 2)
+    assert share == 0.5
+    loss.backward()
+    assert divergence.grad.tolist() == [0.5, 0.0]
+
+
+def test_focops_steps_end_at_the_optimum_of_one_update():
+    """With an infinite bound, the fitted mean is where KL and advantage balance: a known Gaussian."""
+    mean = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    act = torch.linspace(-6, 6, 20_001, dtype=torch.float64)
+    weight = torch.exp(-0.5 * act**2)
+    weight = weight / weight.sum()
+    optim = torch.optim.SGD([mean], lr=0.5)
+    for _ in range(200):
+        # Advantage of the action a is a itself, so the optimal policy is N(1 / temperature, 1).
+        ratio = torch.exp(-0.5 * (act - mean) ** 2 + 0.5 * act**2)
+        divergence = 0.5 * mean**2
+        loss, _ = focops_loss(divergence, (weight * ratio * act).sum()[None], torch.ones(1),
+                              temperature=1.5, kl_bound=math.inf)  # fmt: skip
+        optim.zero_grad()
+        loss.backward()
+        optim.step()
+    assert mean.item() == pytest.approx(1 / 1.5, rel=1e-5)
+
+
+def test_lagrangian_advantage_by_hand():
+    advantages = torch.tensor([[1.0, 2.0, 3.0], [4.0, -1.0, 0.0]])
+    multipliers = torch.tensor([0.5, 1.5])
+    plain = lagrangian_advantage(advantages, multipliers, rescale=False)
+    assert plain.tolist() == [1.0 - 1.0 - 4.5, 4.0 + 0.5]
+    assert torch.equal(lagrangian_advantage(advantages, multipliers, rescale=True), plain / 3.0)
+
+
+@pytest.mark.parametrize("name", ["ppo", "focops"])
+def test_passes_end_at_the_divergence_bound(name):
+    tight = {"kl_stop": 1e-9} if name == "ppo" else {"kl_bound": 1e-9}
+    steps = {}
+    for key, settings in {"tight": tight, "loose": {}}.items():
+        policy = build(name, lr=1e-3 if key == "tight" else 1e-6, **settings)
+        collector = collector_for(policy)
+        collect(policy, collector)
+        steps[key] = update(policy, collector, 6, batch_size=50).metrics["actor/steps"]
+    # FOCOPS has no gradient outside the bound but takes the first step at the old policy itself.
+    assert steps == {"tight": 4, "loose": 24}
+
+
+@every
+def test_trains_under_tianshous_own_trainer(name):
+    """A drop-in: collector, buffer and policy know nothing of this library's trainer."""
+    policy = build(name, cost_limit=3.0)
+    collector, test = collector_for(policy), collector_for(policy)
+    before = policy.state_dict()["actor.head.weight"].clone()
+    trainer = OnpolicyTrainer(
+        policy=policy, train_collector=collector, test_collector=test, max_epoch=1, step_per_epoch=400,
+        repeat_per_collect=2, episode_per_test=4, batch_size=64, step_per_collect=200, show_progress=False,
+        test_in_train=False,
+    )  # fmt: skip
+    trainer.run()
+    assert not torch.equal(before, policy.state_dict()["actor.head.weight"])
+    assert len(collector.buffer) == 0
+
+
+def test_costs_are_needed():
+    policy = build("ppo")
+    buffer = VectorReplayBuffer(8, 1)
+    buffer.add(
+        Batch(obs=np.zeros((1, 2)), obs_next=np.zeros((1, 2)), act=np.zeros((1, 1)), rew=[0.0],
+              terminated=[False], truncated=[True], info={}), buffer_ids=[0],
+    )  # fmt: skip
+    batch, indices = buffer.sample(0)
+    with pytest.raises(TypeError, match="CostVectorReplayBuffer"):
+        policy.process_fn(batch, buffer, indices)
