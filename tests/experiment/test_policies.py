@@ -24,7 +24,8 @@ SMALL = {
 
 def small(name, task="ToyLine-v0", **settings):
     limit = {"cost_limit": 2.0} if POLICIES[name].constrained else {}
-    return make_config(name, task, **(SMALL | limit | settings))
+    shared = {k: v for k, v in SMALL.items() if k in list_settings(name)}
+    return make_config(name, task, **(shared | limit | settings))
 
 
 @pytest.mark.parametrize("name", LAGRANGIAN)
@@ -35,10 +36,14 @@ def test_runs_save_judge_and_load(name, tmp_path):
     data = json.loads((done.folder / "config.json").read_text())
     assert ExperimentConfig.from_dict({k: v for k, v in data.items() if k != "command"}) == config
     progress = read_progress(done.folder)
-    for metric in ("loss/actor", "q/cost", "constraint/episode_cost", "constraint/multiplier"):
+    constrained, on_policy = POLICIES[name].constrained, POLICIES[name].on_policy
+    multiplier = "update/step/nu" if name == "cpo" else "update/constraint/multiplier"
+    metrics = ("loss/critic_cost",) if on_policy else ("loss/actor", "q/cost")
+    for metric in (*metrics, "constraint/episode_cost"):
         assert np.isfinite(progress[f"update/{metric}"]).any(), metric
-    constrained = POLICIES[name].constrained
-    assert (np.nanmax(progress["update/constraint/multiplier"]) > 0) == constrained
+    assert (np.nanmax(progress.get(multiplier, [0.0])) > 0) == constrained
+    if on_policy:
+        assert done.result["gradient_step"] == 10
     assert done.result["last"]["cost_mean"][0] >= 0
     policy = load_policy(done.folder)
     assert policy.cost_limit == (2.0 if constrained else math.inf,)
@@ -92,6 +97,16 @@ def test_every_policy_has_its_own_settings_and_defaults():
             not {"multiplier_gains", "rescale", "threshold", "cost_limit_start"} & list_settings(name).keys()
         )
     assert "covariance" not in list_settings("sac_lag")
+    for name, entry in POLICIES.items():
+        assert entry.on_policy == ("repeat_per_collect" in list_settings(name))
+        assert entry.on_policy != ("buffer_size" in list_settings(name))
+    assert "actor_lr" not in list_settings("cpo")
+    assert "multiplier_gains" in list_settings("trpo_lag")
+    assert not {"multiplier_gains", "rescale"} & list_settings("trpo").keys()
+    config = make_config("cpo", "SafetyPointGoal1-v0")
+    assert (config.training.step_per_collect, config.training.hidden_sizes) == (20_000, (64, 64))
+    assert make_config("ppo_lag", "SafetyBallCircle-v0").training.step_per_collect == 6_000
+    assert make_config("cvpo", "SafetyBallCircle-v0").training.step_per_collect == 1_000
     for name in POLICIES:
         assert all(setting.help for setting in list_settings(name).values()), name
     assert list_settings("td3_lag")["batch_size"].help.endswith("(default: 256)")
@@ -151,6 +166,8 @@ def test_help_is_about_the_policy_that_is_named(capsys):
         (["sac", "ToyLine-v0", "--multiplier-lr", "1"], "sac has no setting --multiplier-lr"),
         (["cvpo", "ToyLine-v0", "--policy-delay", "3"], "cvpo has no setting --policy-delay"),
         (["td3", "ToyLine-v0", "--cost-limit", "3"], "cost_limit must be inf"),
+        (["cpo", "ToyLine-v0", "--actor-lr", "1"], "cpo has no setting --actor-lr"),
+        (["ppo", "ToyLine-v0", "--cost-limit", "3"], "cost_limit must be inf"),
         (["sac_lag", "ToyLine-v0", "--preset", "paper"], "preset must be one of tuned, cal, got 'paper'"),
     ],
 )
