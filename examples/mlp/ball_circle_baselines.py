@@ -1,4 +1,4 @@
-"""SAC-Lag, DDPG-Lag or TD3-Lag on SafetyBallCircle-v0, and what the same algorithm does without a limit.
+"""A Lagrangian baseline on SafetyBallCircle-v0, and what the same algorithm does without a limit.
 
 python examples/mlp/ball_circle_baselines.py --policy ddpg --steps 200000
 """
@@ -11,7 +11,7 @@ from fsrl_ext.report import result_table
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--policy", choices=("sac", "ddpg", "td3"), default="ddpg")
+    parser.add_argument("--policy", choices=("sac", "ddpg", "td3", "trpo", "ppo"), default="ddpg")
     parser.add_argument("--cost-limit", type=float, default=10.0)
     parser.add_argument("--steps", type=int, default=200_000)
     parser.add_argument("--episodes", type=int, default=50, help="of the final evaluations")

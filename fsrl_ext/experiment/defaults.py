@@ -32,7 +32,6 @@ _TWIN: dict[str, Any] = {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2}
 
 _ONPOLICY: dict[str, Any] = {
     "hidden_sizes": (64, 64),
-    "num_envs": 20,
     "batch_size": 256,
     "initial_std": 0.6,
 }

@@ -46,3 +46,9 @@ def test_ball_circle_baselines_compare_with_and_without_a_limit(tmp_path):
 def test_point_circle_sac_lag_trains_and_judges():
     out = example("point_circle_sac_lag.py", "--steps", "1000", "--selections", "1")
     assert re.search(r"last policy: return -?[\d.]+, cost [\d.]+, limit 25, multiplier [\d.]+", out), out
+
+
+def test_point_goal_cpo_trains_and_judges():
+    arguments = ("--steps", "4000", "--step-per-collect", "2000", "--selections", "1")
+    out = example("point_goal_cpo.py", *arguments)
+    assert re.search(r"last policy: return -?[\d.]+, cost [\d.]+, limit 25; \d+% of training", out), out
