@@ -66,7 +66,7 @@ def make(
             kwargs["task_seed"] = task_seed
         return _make_registered(id, render_mode, max_episode_steps, kwargs)
     if task.suite == META:
-        kwargs["task_seed"] = 0 if task_seed is None else task_seed
+        kwargs["task_seed"] = task_seed
     elif task_seed is not None:
         raise ValueError(f"task_seed must be None for {id}, which is no family's task, got {task_seed!r}")
     if not _installed(task.suite):

@@ -250,16 +250,18 @@ def test_worlds_are_what_the_parameters_say(kind: str, level: int) -> None:
             assert simulated.circle.radius == parts["radius"]
             if kind == "StcircleHazard":
                 assert simulated.hazards.size == 0.12
-                assert np.abs(bodies(env, "hazard")).max() <= parts["hazard_extent"]
+                hazards = bodies(env, "hazard")
+                assert np.abs(hazards).max() <= parts["hazard_extent"]
+                apart = np.hypot(*(hazards[:, None] - hazards[None]).T) + np.eye(len(hazards))
+                assert apart.min() >= 0.8
+                others = np.concatenate([walls, [[0.0, 0.0], body(env, "agent")]])
+                assert np.hypot(*(hazards[:, None] - others[None]).T).min() >= 0.4 - 1e-6
 
 
 def test_lidar_range_shows_in_the_observation() -> None:
-    """The circle's lidar reads 1 - distance / 6 at most, the nearest hazard's of Stbutton 1 - distance / 3."""
-    for id, reach, name in (
-        ("SafetyPointStcircle1-v0", 6, "circle"),
-        ("SafetyPointStbutton1-v0", 3, "hazard"),
-    ):
-        env = make(id)
+    """Its largest number is 1 - distance / range of the nearest thing."""
+    for kind, reach, name in (("Stcircle", 6, "circle"), ("Stbutton", 3, "hazard")):
+        env = make(f"SafetyPoint{kind}1-v0")
         observation, _ = env.reset(seed=0)
         sections, start = env.simulator.obs_space_dict, 0
         for entry, space in sections.items():

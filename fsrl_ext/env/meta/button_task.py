@@ -16,9 +16,9 @@ _KEEPOUT = 0.2
 class Stbutton(ButtonLevel0):
     """Press the goal button, and no other, without entering hazards; nothing moves about.
 
-    Reward: progress towards the goal button, plus 1 per press of it; another button is the goal then.
-    Cost 1 in a hazard or at another button, except that buttons cost nothing in the 10 steps after a
-    press, when the lidar does not show them either.
+    Reward: progress towards the goal button, plus 1 per press of it; the next goal is drawn then,
+    and may be the same. Cost 1 in a hazard or at another button, except that buttons cost nothing in
+    the 10 steps after a press, when the lidar does not show them either.
 
     :param config: as for the package's tasks.
     :param parameters: `extent`, `buttons` and `hazards`.

@@ -14,7 +14,7 @@ from safety_gymnasium.builder import Builder
 from fsrl_ext.env.display import require_display, require_offscreen_gl
 from fsrl_ext.env.meta.button_task import Stbutton
 from fsrl_ext.env.meta.circle_task import Stcircle, StcircleHazard
-from fsrl_ext.env.meta.family import find_family
+from fsrl_ext.env.meta.family import DEFAULT_TASK_SEED, find_family
 from fsrl_ext.env.meta.parameters import Parameters
 from fsrl_ext.env.meta.safety_families import AGENTS
 from fsrl_ext.env.safety_gymnasium_suite import NavigationEnv
@@ -60,7 +60,7 @@ class FamilyEnv(NavigationEnv):
 def make_family_env(
     env_id: str,
     *,
-    task_seed: int,
+    task_seed: int | None,
     render_mode: str | None,
     max_episode_steps: int | None,
     spec: EnvSpec | None = None,
@@ -70,7 +70,7 @@ def make_family_env(
 ) -> FamilyEnv:
     """Build a task of one of the package's families.
 
-    :param task_seed: draws the task, in [0, 2**32).
+    :param task_seed: draws the task, in [0, 2**32); None for `DEFAULT_TASK_SEED`.
     :param fast: see `NavigationEnv`.
     :param config: entries of the package's configuration, "sim_conf.frameskip_binom_n" for instance.
     :param kwargs: passed to the package's `Builder`.
@@ -84,10 +84,11 @@ def make_family_env(
     family = find_family(name)
     assert family.draws is not None  # the kind of task
     agent = next(agent for agent in AGENTS if name == f"Safety{agent}{family.draws}")
-    parameters = family.parameters(level, task_seed)
+    seed = DEFAULT_TASK_SEED if task_seed is None else task_seed
+    parameters = family.parameters(level, seed)
     make_task = functools.partial(_TASKS[family.draws], parameters=parameters)
     return FamilyEnv(
-        task_seed=int(task_seed),
+        task_seed=int(seed),
         task_parameters=parameters,
         env_id=env_id,
         arguments={"task_id": env_id, "config": {**(config or {}), "agent_name": agent}, **kwargs},

@@ -1,8 +1,8 @@
 """What a task of a family is made of, and the distributions it is drawn from.
 
 A distribution turns one number of [0, 1) into a value. The numbers come from the bits of NumPy's PCG64,
-whose stream is fixed for all versions and machines, and the arithmetic is Python's: so a seed means the
-same parameters everywhere.
+which NumPy keeps as they are, unlike the methods of its `Generator`, and the arithmetic is Python's: so a
+seed means the same parameters everywhere.
 """
 
 import math
