@@ -1,6 +1,7 @@
 """Environments under one contract: five-tuple steps, float32 observations, a cost on every step."""
 
 from fsrl_ext.env.contract import CostEnv, CostError, CostReader, CostWrapper, MissingCostError
+from fsrl_ext.env.meta.registration import register_family
 from fsrl_ext.env.registry import (
     SuiteNotInstalledError,
     UnknownTaskError,
@@ -26,6 +27,7 @@ __all__ = [
     "env_fn",
     "list_tasks",
     "make",
+    "register_family",
     "register_task",
     "time_limit",
 ]

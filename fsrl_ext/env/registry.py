@@ -11,7 +11,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from fsrl_ext.env.contract import CostWrapper
-from fsrl_ext.env.suite_tasks import BULLET, SAFETY_BUILDER, SUITE_TASKS, SUITES, USER, TaskInfo
+from fsrl_ext.env.suite_tasks import BULLET, META, SAFETY_BUILDER, SUITE_TASKS, SUITES, USER, TaskInfo
 
 
 class UnknownTaskError(ValueError):
@@ -24,9 +24,9 @@ class SuiteNotInstalledError(ImportError):
 
 _user_tasks: dict[str, TaskInfo] = {}
 
-# Arguments of `make` that leave the task as it is.
-_DRAWING_ARGUMENTS = {
-    *("id", "render_mode", "max_episode_steps"),
+# Arguments of `make` that do not change whether episodes can end early.
+_HARMLESS_ARGUMENTS = {
+    *("id", "render_mode", "max_episode_steps", "task_seed"),
     *("width", "height", "camera_id", "camera_name"),
 }
 
@@ -36,6 +36,7 @@ def make(
     render_mode: str | None = None,
     *,
     max_episode_steps: int | None = None,
+    task_seed: int | None = None,
     **kwargs: Any,
 ) -> gymnasium.Env:
     """Build an environment that keeps the contract of this package.
@@ -48,16 +49,26 @@ def make(
         `register_task` or `gymnasium.register`; "module:id" imports the module first.
     :param render_mode: None, "rgb_array" or "human" (and what else the environment has).
     :param max_episode_steps: a horizon other than the registered one.
+    :param task_seed: for an id of a family (`fsrl_ext.env.meta`), draws the task, apart from what
+        `reset(seed=...)` draws; in [0, 2**32), None for 0. What was drawn is the attribute
+        `task_parameters` of `env.unwrapped`, and `task_seed` is beside it.
     :param kwargs: passed to the environment's constructor; `fast=False` makes a navigation task of
         safety-gymnasium run the package's own code for every step and reset.
     :raises UnknownTaskError: no such id.
     :raises SuiteNotInstalledError: the id belongs to a suite that is not installed.
+    :raises ValueError: `max_episode_steps` or `task_seed` is out of range, or the id has no family.
     """
     if max_episode_steps is not None and max_episode_steps < 1:
         raise ValueError(f"max_episode_steps must be >= 1 or None, got {max_episode_steps}")
     task = SUITE_TASKS.get(id)
     if task is None:
+        if task_seed is not None:
+            kwargs["task_seed"] = task_seed
         return _make_registered(id, render_mode, max_episode_steps, kwargs)
+    if task.suite == META:
+        kwargs["task_seed"] = task_seed
+    elif task_seed is not None:
+        raise ValueError(f"task_seed must be None for {id}, which is no family's task, got {task_seed!r}")
     if not _installed(task.suite):
         suite = SUITES[task.suite]
         raise SuiteNotInstalledError(f"{id} needs {suite.name}; install it: {suite.install}")
@@ -72,6 +83,13 @@ def make(
         from fsrl_ext.env.bullet import make_bullet
 
         return make_bullet(id, **common, **kwargs)
+    if task.suite == META:
+        from fsrl_ext.env.safety_import import import_safety_gymnasium
+
+        import_safety_gymnasium()
+        from fsrl_ext.env.meta.navigation import make_family_env
+
+        return make_family_env(id, **common, **kwargs)
     from fsrl_ext.env.safety_gymnasium_suite import make_safety_gymnasium
 
     return make_safety_gymnasium(id, **common, **kwargs)
@@ -214,11 +232,11 @@ def can_terminate(env: str | gymnasium.Env) -> bool | None:
     """Whether an episode can end before its time limit; None if unknown.
 
     :param env: an id, or an environment that has one in its `spec`. An environment that was built
-        with arguments beyond those for drawing may be another task than its id says: unknown.
+        with other arguments than for drawing and `task_seed` may be another task than its id says: unknown.
     """
     if isinstance(env, str):
         id = env.rpartition(":")[2]
-    elif env.spec is not None and _DRAWING_ARGUMENTS.issuperset(env.spec.kwargs):
+    elif env.spec is not None and _HARMLESS_ARGUMENTS.issuperset(env.spec.kwargs):
         id = env.spec.id
     else:
         return None

@@ -1,6 +1,7 @@
 """safety-gymnasium as `CostEnv`: navigation and vision tasks, and velocity tasks."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -40,6 +41,8 @@ class NavigationEnv(CostEnv):
     :param render_mode: "human", "rgb_array", "depth_array" or None.
     :param spec: see `CostEnv`.
     :param fast: False runs the package's own code for every step and reset, at its own speed.
+    :param builder: builds the simulator from `arguments` and `render_mode`; None for the package's
+        `Builder`.
     """
 
     metadata = {  # noqa: RUF012
@@ -56,6 +59,7 @@ class NavigationEnv(CostEnv):
         render_mode: str | None = None,
         spec: EnvSpec | None = None,
         fast: bool = True,
+        builder: Callable[..., Any] | None = None,
     ) -> None:
         from safety_gymnasium.builder import Builder
 
@@ -63,7 +67,7 @@ class NavigationEnv(CostEnv):
         from fsrl_ext.env.fast.task import quicken
 
         with LegacyRandom(0)():  # the builder draws its first seed from NumPy's global generator
-            self.simulator = Builder(**arguments, render_mode=render_mode)
+            self.simulator = (builder or Builder)(**arguments, render_mode=render_mode)
         task = self.simulator.task
         if task.observe_vision:
             require_offscreen_gl(env_id)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 BULLET = "bullet-safety-gym"
 SAFETY = "safety-gymnasium"
+# Tasks of this package on safety-gymnasium's robots: `fsrl_ext.env.meta`.
+META = "meta"
 USER = "user"
 # What builds safety-gymnasium's navigation tasks, and users' own ones.
 SAFETY_BUILDER = "safety_gymnasium.builder:Builder"
@@ -17,7 +19,7 @@ class TaskInfo:
     """What is known of a task without building it.
 
     :param id: what `make` takes.
-    :param suite: "bullet-safety-gym", "safety-gymnasium" or "user".
+    :param suite: "bullet-safety-gym", "safety-gymnasium", "meta" or "user".
     :param horizon: steps of an episode that nothing ends early; None for no limit.
     :param can_terminate: whether an episode can end before the horizon; None if unknown. (Goal and
         Push tasks would also end if 10,000 draws found no place for the next goal; that is not
@@ -43,19 +45,22 @@ class Suite:
     install: str
 
 
+_SAFETY = Suite(
+    # Not by its own dependency list: it pins a pygame that has no wheel for Python 3.11.
+    name=SAFETY,
+    modules=("safety_gymnasium", "gymnasium_robotics", "mujoco", "xmltodict", "yaml"),
+    install='pip install "fsrl_ext[safety]" && pip install --no-deps '
+    "safety-gymnasium==1.0.0 gymnasium-robotics==1.2.2",
+)
+
 SUITES = {
     BULLET: Suite(
         name=BULLET,
         modules=("bullet_safety_gym", "pybullet"),
         install="pip install bullet-safety-gym==1.4.0",
     ),
-    # Not by its own dependency list: it pins a pygame that has no wheel for Python 3.11.
-    SAFETY: Suite(
-        name=SAFETY,
-        modules=("safety_gymnasium", "gymnasium_robotics", "mujoco", "xmltodict", "yaml"),
-        install='pip install "fsrl_ext[safety]" && pip install --no-deps '
-        "safety-gymnasium==1.0.0 gymnasium-robotics==1.2.2",
-    ),
+    SAFETY: _SAFETY,
+    META: _SAFETY,
 }
 
 # Steps per episode, by task and agent.
@@ -81,6 +86,8 @@ _SAFETY_HORIZONS = {
     **dict.fromkeys(("FadingEasy0", "FadingEasy1", "FadingEasy2"), 1000),
     **dict.fromkeys(("FadingHard0", "FadingHard1", "FadingHard2"), 1000),
 }
+_META_KINDS = ("Stcircle", "StcircleHazard", "Stbutton")
+_META_LEVELS = (0, 1, 2)
 # Whether the robot can fall.
 _VELOCITY_AGENTS = {
     "HalfCheetah": False,
@@ -136,4 +143,21 @@ def _safety_tasks() -> list[TaskInfo]:
     return tasks
 
 
-SUITE_TASKS: dict[str, TaskInfo] = {task.id: task for task in _bullet_tasks() + _safety_tasks()}
+def _meta_tasks() -> list[TaskInfo]:
+    return [
+        TaskInfo(
+            id=f"Safety{agent}{kind}{level}-v0",
+            suite=META,
+            horizon=500,
+            can_terminate=agent == "Ant",
+            num_costs=1,
+        )
+        for kind in _META_KINDS
+        for level in _META_LEVELS
+        for agent in _SAFETY_AGENTS
+    ]
+
+
+SUITE_TASKS: dict[str, TaskInfo] = {
+    task.id: task for task in _bullet_tasks() + _safety_tasks() + _meta_tasks()
+}

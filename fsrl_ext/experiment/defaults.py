@@ -18,6 +18,7 @@ from fsrl_ext.env import list_tasks
 TASK_DEFAULTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "*", {"cost_limit": (10.0,)}),
     ("safety-gymnasium", "*", {"cost_limit": (25.0,), "gamma": 0.99, "estimation_step": 3}),
+    ("meta", "*", {"cost_limit": (25.0,), "gamma": 0.99, "estimation_step": 3}),
     ("safety-gymnasium", "*Velocity-v1", {"gamma": 0.98, "estimation_step": 2}),
 )
 

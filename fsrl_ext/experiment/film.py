@@ -17,7 +17,7 @@ from tianshou.policy import BasePolicy
 
 from fsrl_ext.env import make
 from fsrl_ext.env.display import has_display
-from fsrl_ext.env.suite_tasks import SAFETY, SUITE_TASKS
+from fsrl_ext.env.suite_tasks import META, SAFETY, SUITE_TASKS
 from fsrl_ext.experiment.evaluate import Which, checkpoint_file, episode_seeds, load_saved, torch_threads
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
@@ -133,7 +133,7 @@ def _play(policy: BasePolicy, env: gym.Env, seed: int, after_step: Callable[[], 
 def _camera(task: str) -> dict[str, Any]:
     """Arguments of ``make`` that show a whole task; navigation tasks look out of the robot otherwise."""
     info = SUITE_TASKS.get(task)
-    if info is None or info.suite != SAFETY or "Velocity" in task:
+    if info is None or info.suite not in (SAFETY, META) or "Velocity" in task:
         return {}
     return {"camera_name": "fixedfar", "width": 480, "height": 480}
 

@@ -307,7 +307,7 @@ def test_window_plays_in_the_time_of_the_environment(done, monkeypatch):
     assert 1.5 < pauses[-1] <= 2.1
 
 
-@pytest.mark.parametrize("task", ["SafetyBallCircle-v0", "SafetyPointCircle1-v0"])
+@pytest.mark.parametrize("task", ["SafetyBallCircle-v0", "SafetyPointCircle1-v0", "SafetyPointStcircle1-v0"])
 def test_real_tasks_are_drawn_whole(task):
     from fsrl_ext.experiment.film import _camera, _frame, _make_drawing
 

@@ -17,6 +17,8 @@ def test_tasks_have_their_suites_defaults():
     circle = make_config("cvpo", "SafetyPointCircle1-v0")
     assert circle.cost_limit == (25.0,)
     assert (circle.policy_config.gamma, circle.policy_config.estimation_step) == (0.99, 3)
+    family = make_config("cvpo", "SafetyPointStcircle1-v0")
+    assert (family.cost_limit, family.policy_config.gamma) == ((25.0,), 0.99)
     velocity = make_config("cvpo", "SafetyAntVelocity-v1")
     assert (velocity.policy_config.gamma, velocity.cost_limit) == (0.98, (25.0,))
     assert make_config("cvpo", "Mine-v0").cost_limit == (10.0,)

@@ -56,7 +56,7 @@ def _mocap_ids(gremlins: Gremlins, views: Views) -> slice | list[int]:
 
 
 def _is_the_packages(instance: Any) -> bool:
-    ours = ("safety_gymnasium.", "fsrl_ext.env.fast.", "abc", "builtins")
+    ours = ("safety_gymnasium.", "fsrl_ext.env.fast.", "fsrl_ext.env.meta.", "abc", "builtins")
     return all(kind.__module__.startswith(ours) for kind in type(instance).__mro__)
 
 

@@ -1,0 +1,115 @@
+"""Speed of the families' tasks against safety-gymnasium's own code for the same tasks.
+
+    python benchmarks/meta_tasks.py                     # Point, level 1: a minute
+    python benchmarks/meta_tasks.py --agents Point Car --levels 0 1 2 --episodes 10
+
+Whole episodes of the same tasks, seeds and random actions, one of `make(id, fast=False)` and one of
+`make(id)` in turn, so that whatever else the machine does meets both; three first episodes of each are
+not counted. Counted is the time of resets and steps. All that both give must be equal, bit for bit,
+before the cast to float32; the exit status is 1 if something differs. Results go to
+`benchmarks/results/meta_tasks.json` and into the table of `docs/meta_tasks.md`.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from fsrl_ext.env import make
+from fsrl_ext.env.meta.safety_families import AGENTS, KINDS
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "meta_tasks.json"
+DOCS = ROOT / "docs" / "meta_tasks.md"
+BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
+_WARM_UP = 3  # episodes
+
+
+def episode(env: Any, actions: np.ndarray, seed: int | None) -> tuple[float, float, list[Any]]:
+    """Seconds of the reset, seconds of the steps, and what they gave."""
+    start = time.perf_counter()
+    observation, _ = env.reset(seed=seed)
+    ready = time.perf_counter()
+    seen = [(observation,)]
+    for action in actions:
+        seen.append(env.step(action))
+        if seen[-1][2]:
+            break
+    return ready - start, time.perf_counter() - ready, seen
+
+
+def equal(stock: list[Any], fast: list[Any]) -> bool:
+    """Whether two episodes are the same, bit for bit."""
+    return len(stock) == len(fast) and all(
+        a[0].tobytes() == b[0].tobytes() and a[1:] == b[1:] for a, b in zip(stock, fast, strict=True)
+    )
+
+
+def measure(id: str, episodes: int) -> dict[str, Any]:
+    """One row of the result."""
+    envs = [make(id, fast=False), make(id)]
+    for env in envs:
+        env._cast = np.array  # all 64 bits
+    rng = np.random.default_rng(0)
+    seconds, steps, same = np.zeros((2, 2)), 0, True  # [stock or fast, resets or steps]
+    for number in range(_WARM_UP + episodes):
+        actions = rng.uniform(-1, 1, (500 if number >= _WARM_UP else 20, *envs[0].action_space.shape))
+        runs = [episode(env, actions, 0 if number == 0 else None) for env in envs]
+        same = same and equal(runs[0][2], runs[1][2])
+        if number >= _WARM_UP:
+            seconds += [run[:2] for run in runs]
+            steps += len(runs[1][2]) - 1
+    stock, fast = steps / seconds.sum(1)
+    return {
+        "task": id,
+        "episodes": episodes,
+        "stock_steps_per_second": stock,
+        "steps_per_second": fast,
+        "stock_steps_per_second_without_resets": steps / seconds[0, 1],
+        "steps_per_second_without_resets": steps / seconds[1, 1],
+        "resets_per_second": episodes / seconds[1, 0],
+        "equal": same,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| task | stock steps/s | steps/s | ratio | ratio without resets | resets/s | equal |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for r in rows:
+        inner = r["steps_per_second_without_resets"] / r["stock_steps_per_second_without_resets"]
+        lines.append(
+            f"| {r['task']} | {r['stock_steps_per_second']:.0f} | {r['steps_per_second']:.0f} "
+            f"| {r['steps_per_second'] / r['stock_steps_per_second']:.1f} | {inner:.1f} "
+            f"| {r['resets_per_second']:.0f} | {'yes' if r['equal'] else 'NO'} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--agents", nargs="*", default=["Point"], choices=AGENTS)
+    parser.add_argument("--levels", nargs="*", type=int, default=[1], choices=(0, 1, 2))
+    parser.add_argument("--episodes", type=int, default=5)
+    options = parser.parse_args()
+    ids = [f"Safety{a}{kind}{n}-v0" for a in options.agents for kind in KINDS for n in options.levels]
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    rows = {row["task"]: row for row in known}
+    for id in ids:
+        rows[id] = measure(id, options.episodes)
+        print(table([rows[id]]).splitlines()[-1], flush=True)
+    ordered = list(rows.values())
+    RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
+    head, _, rest = DOCS.read_text().partition(BEGIN)
+    DOCS.write_text(f"{head}{BEGIN}\n{table(ordered)}\n{END}{rest.partition(END)[2]}")
+    return 0 if all(rows[id]["equal"] for id in ids) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

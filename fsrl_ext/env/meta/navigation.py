@@ -1,0 +1,100 @@
+"""The tasks of the package's own families as environments.
+
+Import this after `import_safety_gymnasium`.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gymnasium.envs.registration import EnvSpec
+from safety_gymnasium.bases.base_task import BaseTask
+from safety_gymnasium.builder import Builder
+
+from fsrl_ext.env.display import require_display, require_offscreen_gl
+from fsrl_ext.env.meta.button_task import Stbutton
+from fsrl_ext.env.meta.circle_task import Stcircle, StcircleHazard
+from fsrl_ext.env.meta.family import DEFAULT_TASK_SEED, find_family
+from fsrl_ext.env.meta.parameters import Parameters
+from fsrl_ext.env.meta.safety_families import AGENTS
+from fsrl_ext.env.safety_gymnasium_suite import NavigationEnv
+
+_TASKS: Mapping[str, Callable[..., BaseTask]] = {
+    "Stcircle": Stcircle,
+    "StcircleHazard": StcircleHazard,
+    "Stbutton": Stbutton,
+}
+
+
+class TaskBuilder(Builder):
+    """The package's builder for a task that is not in its table of classes.
+
+    :param make_task: builds the task from `config`.
+    :param arguments: see `Builder`.
+    """
+
+    def __init__(self, *, make_task: Callable[[dict[str, Any]], BaseTask], **arguments: Any) -> None:
+        self._make_task = make_task
+        super().__init__(**arguments)
+
+    def _get_task(self) -> BaseTask:
+        task = self._make_task(self.config)
+        task.build_observation_space()
+        return task
+
+
+class FamilyEnv(NavigationEnv):
+    """A task of a family; resets vary its layout, never its parameters.
+
+    :param task_seed: what the task was drawn with.
+    :param task_parameters: what was drawn.
+    :param navigation: see `NavigationEnv`.
+    """
+
+    def __init__(self, *, task_seed: int, task_parameters: Parameters, **navigation: Any) -> None:
+        super().__init__(**navigation)
+        self.task_seed = task_seed
+        self.task_parameters = task_parameters
+
+
+def make_family_env(
+    env_id: str,
+    *,
+    task_seed: int | None,
+    render_mode: str | None,
+    max_episode_steps: int | None,
+    spec: EnvSpec | None = None,
+    fast: bool = True,
+    config: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> FamilyEnv:
+    """Build a task of one of the package's families.
+
+    :param task_seed: draws the task, in [0, 2**32); None for `DEFAULT_TASK_SEED`.
+    :param fast: see `NavigationEnv`.
+    :param config: entries of the package's configuration, "sim_conf.frameskip_binom_n" for instance.
+    :param kwargs: passed to the package's `Builder`.
+    :raises ValueError: the seed is out of range.
+    """
+    if render_mode == "human":
+        require_display(env_id)
+    elif render_mode is not None:
+        require_offscreen_gl(env_id)
+    name, level = env_id.removesuffix("-v0")[:-1], int(env_id.removesuffix("-v0")[-1])
+    family = find_family(name)
+    assert family.draws is not None  # the kind of task
+    agent = next(agent for agent in AGENTS if name == f"Safety{agent}{family.draws}")
+    seed = DEFAULT_TASK_SEED if task_seed is None else task_seed
+    parameters = family.parameters(level, seed)
+    make_task = functools.partial(_TASKS[family.draws], parameters=parameters)
+    return FamilyEnv(
+        task_seed=int(seed),
+        task_parameters=parameters,
+        env_id=env_id,
+        arguments={"task_id": env_id, "config": {**(config or {}), "agent_name": agent}, **kwargs},
+        builder=functools.partial(TaskBuilder, make_task=make_task),
+        max_episode_steps=max_episode_steps,
+        render_mode=render_mode,
+        spec=spec,
+        fast=fast,
+    )
