@@ -87,12 +87,15 @@ class Program:
         used = {p.id for p in self.problem.parameters()}
         wanted = (self.rows, self.offsets, self.objective)
         self.used = [p.id in used for p in wanted]
-        self.layer = CvxpyLayer(
-            self.problem,
-            parameters=[p for p in wanted if p.id in used],
-            variables=[z, limits.dual_variables[0], ball.dual_variables[0]],
-            solver=cp.DIFFCP,
-        )
+        with warnings.catch_warnings():
+            # About the sparse tensors that cvxpylayers makes of a compiled program.
+            warnings.filterwarnings("ignore", message="Sparse invariant checks")
+            self.layer = CvxpyLayer(
+                self.problem,
+                parameters=[p for p in wanted if p.id in used],
+                variables=[z, limits.dual_variables[0], ball.dual_variables[0]],
+                solver=cp.DIFFCP,
+            )
         self.mode = "dense" if n <= _DENSE else "lsqr"
 
     def __call__(

@@ -48,14 +48,16 @@ class InnerStep:
     :ivar loss: surrogates on the data of this step, ``mean(pi_phi / pi_old A)`` with pi_old a constant:
         ``A log pi_phi`` has the same gradient and another Hessian.
     :ivar surplus: ``b(phi^k)`` ``[m]``.
+    :ivar costs: the cost surrogates at ``phi^k`` ``[m]``; kept for :func:`replay`, as is ``solver``.
     :ivar step: answer of the solver at ``phi^k``.
-    :ivar solver: what answered; kept for :func:`replay`.
+    :ivar solver: what answered.
     :ivar fraction: ``alpha_k`` in [0, 1] that the line search accepted; ``dataclasses.replace`` sets it.
     """
 
     parameters: Tensor
     loss: SurrogateLoss = field(repr=False)
     surplus: Tensor
+    costs: Tensor
     step: ConstrainedStep
     solver: StepSolver = field(repr=False)
     fraction: float = 1.0
@@ -116,8 +118,9 @@ def inner_step(
     elif inverse_metric is not None:
         raise ValueError("inverse_metric belongs to kl_bound; a solver has its own")
     phi, surplus = parameters.detach().clone(), surplus.detach().clone()
-    g, a = (x.detach() for x in surrogate_gradients(loss, phi)[:2])
-    return InnerStep(parameters=phi, loss=loss, surplus=surplus, step=solver(g, a, surplus), solver=solver)
+    g, a, costs = (x.detach() for x in surrogate_gradients(loss, phi))
+    step = solver(g, a, surplus)
+    return InnerStep(parameters=phi, loss=loss, surplus=surplus, costs=costs, step=step, solver=solver)
 
 
 def surrogate_gradients(
@@ -221,9 +224,7 @@ def replay(theta: Tensor, steps: Sequence[InnerStep], *, limit_gradient: LimitGr
         g, a, costs = surrogate_gradients(step.loss, phi, create_graph=differentiable)
         surplus = step.surplus
         if limit_gradient == "score":
-            with torch.no_grad():
-                before = step.loss(step.parameters)[1]
-            surplus = surplus + costs - before
+            surplus = surplus + costs - step.costs
         if not differentiable:
             g, a, surplus = g.detach(), a.detach(), surplus.detach()
         phi = phi + step.fraction * step.solver(g, a, surplus).step

@@ -16,8 +16,6 @@ from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.convex_layer import convex_step, convex_steps, full_convex_step
 
-pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks")
-
 
 def tensor(values):
     return torch.tensor(values, dtype=torch.float64)

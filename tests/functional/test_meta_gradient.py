@@ -194,7 +194,6 @@ def test_replay_is_what_the_meta_gradient_differentiates(metric):
         assert relative(found.gradients[k], graph) < 1e-9
 
 
-@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 @pytest.mark.parametrize("metric", ["euclidean", "fisher"])
 def test_the_same_through_cvxpylayers(metric):
     *_, steps, _, _, cotangents = adapt(metric)
