@@ -8,13 +8,20 @@ linearisation is symmetric, so the cotangent y of x meets the same system::
 
 A step that does not use the trust region up is the shortest one with its constraints: ``lambda = 1``, no
 kappa, and no g. In a recovery ``sqrt(s_i)`` depends on ``a_i`` as well, which adds a term. H is a constant.
+
+The system is singular in three corners; near one, what would grow without bound is set to zero:
+
+- flat (``A -> 0``): what the constraints leave of g turns by any amount. ``p = 0``; mu and kappa stay.
+- edge (``c -> 0``, the feasible set shrinks to a point): x lies in the span of the binding gradients and
+  slips sideways like a square root. No kappa; with one constraint that is ``b_bar = -(v . y) / s``.
+- contradiction (a recovery whose constraints pull against each other): everything is zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,8 +31,12 @@ from torch.autograd.function import once_differentiable
 from fsrl_ext.functional._step_basis import Basis
 from fsrl_ext.functional._step_solver import Array
 
+Corner = Literal["edge", "flat", "contradiction"]
+
 # Directions that only rounding tells apart carry no derivative: it does not exist there.
 _RANK = 1e-10
+# The solver calls an objective flat below a tenth of this.
+_FLAT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -46,35 +57,50 @@ class Solution:
 
 @dataclass(frozen=True)
 class StepGradient:
-    """``y [P] -> (g_bar [P], a_bar [m, P], b_bar [m])``, float64."""
+    """``y [P] -> (g_bar [P], a_bar [m, P], b_bar [m])``, float64.
+
+    :ivar corner_tolerance: sine of the angle below which two directions count as one.
+    """
 
     basis: Basis
     surplus: Array
     solution: Solution
     inverse_metric: Callable[[Tensor], Tensor] | None
+    corner_tolerance: float
+
+    def corner(self) -> Corner | None:
+        """The corner that the solution lies in or near."""
+        found, (rows, size) = self.solution, self._binding_rows()
+        if found.least_violation:
+            pull = float(found.multipliers[list(found.binding)] @ size)
+            opposed = found.multiplier_kl * float(np.linalg.norm(found.x)) <= self.corner_tolerance * pull
+            return "contradiction" if opposed else None
+        if self._apart(self.basis.objective, rows) <= max(self.corner_tolerance, _FLAT):
+            return "flat"
+        # Past a blocked constraint (no multiplier) the step is the shortest one, in the span anyway.
+        on_edge = found.multiplier_kl > 0.0 and self._apart(found.x, rows) <= self.corner_tolerance
+        return "edge" if on_edge else None
 
     def __call__(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        found, directions = self.solution, self.basis.directions
+        found, directions, corner = self.solution, self.basis.directions, self.corner()
         image = y if self.inverse_metric is None else self.inverse_metric(y).detach()
         y, image = y.double(), image.double()
         g_bar = torch.zeros_like(y)
         a_bar, b_bar = y.new_zeros(len(self.surplus), len(y)), y.new_zeros(len(self.surplus))
-        if found.least_violation and found.multiplier_kl == 0.0:
-            # Contradicting constraints: the least perturbation of an angle moves the step by any amount.
+        if corner == "contradiction":
             return g_bar, a_bar, b_bar
-        binding = list(found.binding)
-        rows = self.basis.constraints[binding]
-        size = np.linalg.norm(rows, axis=1)
-        rows = rows / size[:, None]
-        length = float(np.linalg.norm(found.x))
-        flat = found.multiplier_kl == 0.0
-        span = rows if flat or found.least_violation else np.vstack([rows, found.x / length])
+        binding, (rows, size) = list(found.binding), self._binding_rows()
+        shortest = found.multiplier_kl == 0.0
+        alone = shortest or found.least_violation or corner == "edge"
+        span = rows if alone else np.vstack([rows, found.x / np.linalg.norm(found.x)])
         along = (directions @ y).cpu().numpy()
         weights = np.linalg.lstsq(span.T, along, rcond=_RANK)[0]
         p = image - _vector(weights @ span, y) @ directions
         nu, mu = found.multipliers[binding], weights[: len(binding)]
-        if flat:
+        if shortest:
             nu = -np.linalg.lstsq(rows.T, found.x, rcond=_RANK)[0] / size
+        elif corner == "flat":
+            p = torch.zeros_like(p)
         else:
             p = p / found.multiplier_kl
             g_bar = g_bar if found.least_violation else -p
@@ -89,6 +115,22 @@ class StepGradient:
             a_bar[binding] += _vector(level * mu[:, None] * rows, y) @ directions
         b_bar[binding] = -_vector(mu, y)
         return g_bar, a_bar, b_bar
+
+    def _binding_rows(self) -> tuple[Array, Array]:
+        """Unit rows ``[k, n]`` of the binding constraints, and their sizes ``[k]``."""
+        rows = self.basis.constraints[list(self.solution.binding)]
+        size = np.linalg.norm(rows, axis=1)
+        return rows / size[:, None], size
+
+    @staticmethod
+    def _apart(vector: Array, rows: Array) -> float:
+        """Sine of the angle between a vector and the span of the rows; 0 for a zero vector."""
+        length = float(np.linalg.norm(vector))
+        if length == 0.0:
+            return 0.0
+        unit = vector / length
+        rest = unit - np.linalg.lstsq(rows.T, unit, rcond=_RANK)[0] @ rows
+        return float(np.linalg.norm(rest))
 
 
 def _vector(values: Array, like: Tensor) -> Tensor:

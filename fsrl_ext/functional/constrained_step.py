@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -35,11 +35,13 @@ from torch import Tensor
 from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.functional._step_basis import Basis, reduce
 from fsrl_ext.functional._step_solver import Array, Point, best_feasible, least_violation, shortest_feasible
-from fsrl_ext.functional._step_vjp import Solution, StepFunction, StepGradient
+from fsrl_ext.functional._step_vjp import Corner, Solution, StepFunction, StepGradient
 
-__all__ = ["Case", "ConstrainedStep", "constrained_step"]
+__all__ = ["Case", "ConstrainedStep", "Corner", "StepVJP", "constrained_step"]
 
 Case = Literal["inactive", "active", "recovery", "degenerate"]
+# y [P] -> (g_bar [P], a_bar [m, P], b_bar [m])
+StepVJP = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,15 @@ class ConstrainedStep:
         recovery and for blocked constraints.
     :ivar predicted_kl: ``x^T H x / 2`` as far as ``inverse_metric`` tells; at most ``kl_bound``.
     :ivar gram: inner products in the metric ``H^-1`` of ``a_1 .. a_m, g``, ``[m + 1, m + 1]``, float64:
-        s on the diagonal and q in its last place, r in the last row and column.
+        s on the diagonal and q in its last place, r in the last row and column; ``None`` from a solver that
+        does not form it.
+    :ivar corner: where the derivative does not exist, or is so large that it says nothing: its singular part
+        is left out then. ``"edge"``: the constraints leave next to nothing of the trust region;
+        ``"flat"``: they leave next to nothing of the objective; ``"contradiction"``: a recovery between
+        constraints that pull against each other. ``None`` elsewhere.
+    :ivar vjp: ``y [P] -> (g_bar [P], a_bar [m, P], b_bar [m])``, float64: the cotangents of g, a and b for
+        the cotangent y of the step. As good as ``step.backward(y)``, any number of times, and without a
+        graph; it keeps ``2 (m + 1)`` vectors ``[P]`` and ``inverse_metric`` alive.
     """
 
     step: Tensor
@@ -82,7 +92,9 @@ class ConstrainedStep:
     predicted_objective: float
     predicted_constraint: Tensor
     predicted_kl: float
-    gram: Tensor
+    corner: Corner | None
+    vjp: StepVJP = field(repr=False, compare=False)
+    gram: Tensor | None = None
 
 
 def constrained_step(
@@ -92,13 +104,14 @@ def constrained_step(
     *,
     kl_bound: float,
     inverse_metric: Callable[[Tensor], Tensor] | None = None,
+    corner_tolerance: float = 1e-4,
 ) -> ConstrainedStep:
     """Solve the constrained trust-region problem exactly, and say how it ended.
 
     The step is differentiable, once, in ``g``, ``a`` and ``b``, with H as a constant; a backward pass takes
-    one product with ``H^-1``. Where the derivative does not exist its singular part is left out: there is
-    none for ``g`` in a degenerate case, and none at all where constraints contradict each other inside the
-    trust region.
+    one product with ``H^-1``. In and near a corner its singular part is left out and ``corner`` says so:
+    there is none for ``g`` in a flat case, and none at all where constraints contradict each other inside
+    the trust region.
 
     ``a`` and ``b`` must share a unit: the gradient of the mean over *steps* of ratio times cost advantage
     goes with ``b = (J_c - limit) / T`` for an undiscounted episode cost of T steps.
@@ -110,19 +123,24 @@ def constrained_step(
     :param inverse_metric: ``z [P] -> H^-1 z [P]``, symmetric positive definite, called at most ``m + 1``
         times; ``None`` is the identity. An approximate one (conjugate gradient) leaves the predicted
         objective and constraints exact and makes the KL bound approximate.
-    :raises ValueError: for shapes or a bound that are not allowed, and for a metric that is found not to
-        be positive definite.
+    :param corner_tolerance: in [0, 1): sine of the angle, in the metric, from which on two directions count
+        as parallel in the derivative. What is left grows like its inverse. The step does not depend on it.
+    :raises ValueError: for shapes, a bound or a tolerance that are not allowed, and for a metric that is
+        found not to be positive definite.
     :raises NonFiniteError: for NaN or infinite entries (save ``b = -inf``), and if the metric gives some.
     :raises ArithmeticError: if rounding leaves no acceptable answer; not known to happen.
     """
-    _check(g, a, b, kl_bound)
+    check_problem(g, a, b, kl_bound)
+    if not 0.0 <= corner_tolerance < 1.0:
+        raise ValueError(f"corner_tolerance must be in [0, 1), got {corner_tolerance}")
     basis = reduce(g.detach(), a.detach(), inverse_metric)
     radius = math.sqrt(2.0 * kl_bound)
     surplus = b.detach().double().cpu().numpy()
     case, found = _solve(basis, surplus, radius)
     step = (torch.as_tensor(found.x, device=g.device) @ basis.directions).to(g.dtype)
+    gradient = StepGradient(basis, surplus, found, inverse_metric, corner_tolerance)
     if torch.is_grad_enabled() and (g.requires_grad or a.requires_grad or b.requires_grad):
-        step = StepFunction.apply(g, a, b, step, StepGradient(basis, surplus, found, inverse_metric))
+        step = StepFunction.apply(g, a, b, step, gradient)
     multipliers = torch.as_tensor(found.multipliers, device=g.device)
     coordinates = np.concatenate([basis.constraints, basis.objective[None]])
     return ConstrainedStep(
@@ -134,6 +152,8 @@ def constrained_step(
         predicted_constraint=torch.as_tensor(surplus + basis.constraints @ found.x, device=g.device),
         predicted_kl=float(0.5 * found.x @ found.x),
         gram=torch.as_tensor(coordinates @ coordinates.T),
+        corner=gradient.corner(),
+        vjp=gradient,
     )
 
 
@@ -176,7 +196,8 @@ def _solve(basis: Basis, surplus: Array, radius: float) -> tuple[Case, Solution]
     return "degenerate" if blocked else "recovery", found
 
 
-def _check(g: Tensor, a: Tensor, b: Tensor, kl_bound: float) -> None:
+def check_problem(g: Tensor, a: Tensor, b: Tensor, kl_bound: float) -> None:
+    """Refuses what :func:`constrained_step` does not take."""
     if g.dim() != 1 or not g.is_floating_point():
         raise ValueError(f"g must be a floating-point tensor [P], got {g.dtype} {list(g.shape)}")
     if a.dim() != 2 or a.shape[1] != len(g):

@@ -9,7 +9,7 @@ Achiam et al., "Constrained Policy Optimization", ICML 2017 (arXiv 1705.10528), 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,6 +84,18 @@ def conjugate_gradient(
 def flatten(tensors: Iterable[Tensor]) -> Tensor:
     """Concatenates tensors of any shape into ``[P]``."""
     return torch.cat([x.reshape(-1) for x in tensors])
+
+
+def unflatten(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``[P]`` as views with the names, order and shapes of ``like``, for ``torch.func.functional_call``.
+
+    :raises ValueError: for another number of entries.
+    """
+    sizes = [x.numel() for x in like.values()]
+    if flat.shape != (sum(sizes),):
+        raise ValueError(f"flat must have shape [{sum(sizes)}], got {list(flat.shape)}")
+    parts = zip(like.items(), flat.split(sizes), strict=True)
+    return {name: part.view(shape.shape) for (name, shape), part in parts}
 
 
 def flat_gradient(

@@ -97,6 +97,7 @@ def trust_region_update(
 def _metrics(
     step: ConstrainedStep, search: LineSearchResult, surplus: Tensor, config: TrustRegionConfig
 ) -> dict[str, float]:
+    assert step.gram is not None
     metrics = {
         "step/fraction": search.fraction,
         "step/backtracks": float(len(search.rejections)),

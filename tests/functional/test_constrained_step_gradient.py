@@ -12,15 +12,25 @@ import torch
 from fsrl_ext.functional.constrained_step import constrained_step
 
 
-def draw(rng):
+def draw(rng, metric="dense"):
     size, m = int(rng.integers(3, 7)), int(rng.integers(1, 4))
     root = torch.tensor(rng.standard_normal((size, size)))
     inverse = root @ root.T + 0.1 * torch.eye(size)
     kl_bound = 10.0 ** rng.uniform(-2, 0)
+    if metric == "euclidean":
+        inverse = torch.eye(size, dtype=torch.float64)
     g, a = torch.tensor(rng.standard_normal(size)), torch.tensor(rng.standard_normal((m, size)))
     reach = (2 * kl_bound * torch.einsum("ip,pq,iq->i", a, inverse, a)).sqrt()
     b = torch.tensor(rng.uniform(-1.2, 1.2, m)) * reach
-    return g, a, b, {"kl_bound": kl_bound, "inverse_metric": inverse.mv}
+    return (
+        g,
+        a,
+        b,
+        {
+            "kl_bound": kl_bound,
+            "inverse_metric": None if metric == "euclidean" else inverse.mv,
+        },
+    )
 
 
 def check(problem, settings, varied=(0, 1, 2)):
@@ -34,11 +44,12 @@ def check(problem, settings, varied=(0, 1, 2)):
     assert torch.autograd.gradcheck(step, leaves, eps=1e-7, atol=1e-5, rtol=1e-4)
 
 
-def test_against_finite_differences():
+@pytest.mark.parametrize("metric", ["dense", "euclidean"])
+def test_against_finite_differences(metric):
     rng = np.random.default_rng(0)
     cases = Counter()
     for _ in range(100):
-        *problem, settings = draw(rng)
+        *problem, settings = draw(rng, metric)
         found = constrained_step(*problem, **settings)
         # Contradicting constraints have no derivative.
         if found.multiplier_kl == 0.0:
@@ -48,16 +59,19 @@ def test_against_finite_differences():
     assert min(cases[c, m] for c in ("active", "inactive", "recovery") for m in (1, 2)) >= 3
 
 
-def test_without_an_objective_or_with_a_blocked_constraint():
+@pytest.mark.parametrize("metric", ["dense", "euclidean"])
+def test_without_an_objective_or_with_a_blocked_constraint(metric):
     rng = np.random.default_rng(1)
     moved = 0
     for _ in range(20):
-        g, a, b, settings = draw(rng)
+        g, a, b, settings = draw(rng, metric)
         none = torch.zeros_like(g)
         moved += bool(constrained_step(none, a, b, **settings).step.any())
         check([none, a, b], settings, varied=(1, 2))
         blocked = [g, torch.cat([a, none[None]]), torch.cat([b, b.new_ones(1)])]
-        assert constrained_step(*blocked, **settings).case == "degenerate"
+        found = constrained_step(*blocked, **settings)
+        assert found.case == "degenerate"
+        assert found.corner in (None, "contradiction")
         check(blocked, settings, varied=(0, 2))
     assert moved > 5
 
@@ -111,6 +125,83 @@ def test_the_singular_part_is_left_out():
     found, grads = gradients([0.0, 1.0], [[1.0, 0.0], [-1.0, 0.0]], [0.5, 0.25])
     assert found.case == "recovery"
     assert not any(x.any() for x in grads)
+
+
+def near(sine, kind):
+    """One constraint whose ``c`` (edge) or ``sqrt(A / q)`` (flat) has this size."""
+    if kind == "flat":
+        return [-math.sqrt(1 - sine**2), sine], [[1.0, 0.0]], [0.5]
+    return [-3.0, 4.0], [[1.0, 0.0]], [math.sqrt(1 - sine**2)]
+
+
+@pytest.mark.parametrize(("kind", "grown"), [("edge", 2), ("flat", 0)])
+def test_near_a_corner_only_the_singular_part_is_left_out(kind, grown):
+    """Approaching a corner one derivative grows like its inverse, until the guard stops it."""
+    sizes = []
+    for sine in (1e-2, 1e-3, 1e-5, 1e-7):
+        found, grads = gradients(*near(sine, kind))
+        assert found.case == "active"
+        assert found.corner == (kind if sine < 1e-4 else None)
+        sizes.append(float(grads[grown].abs().max()))
+        assert all(x.abs().max() < 10.0 for k, x in enumerate(grads) if k not in (1, grown))
+    assert sizes[1] == pytest.approx(10 * sizes[0], rel=0.05)
+    assert sizes[2:] == pytest.approx([1.0, 1.0] if kind == "edge" else [0.0, 0.0], abs=1e-3)
+    off, unguarded = gradients(*near(1e-5, kind), corner_tolerance=0.0)
+    assert off.corner is None
+    assert float(unguarded[grown].abs().max()) == pytest.approx(1e3 * sizes[0], rel=0.05)
+    # The step itself does not depend on the guard.
+    assert off.step.tolist() == gradients(*near(1e-5, kind))[0].step.tolist()
+
+
+def test_near_a_flat_objective_the_limit_still_moves_the_step():
+    """x = (-b, -sqrt(2 delta - b^2)): its derivative by b, at any angle between g and a."""
+    for sine in (1e-2, 1e-6):
+        _, grads = gradients(*near(sine, "flat"))
+        assert float(grads[2]) == pytest.approx(-1.0 + 2.0 * 0.5 / math.sqrt(0.75), abs=1e-9)
+
+
+def test_near_a_contradiction_there_is_no_derivative():
+    for sine, corner in ((1e-2, None), (1e-6, "contradiction")):
+        found, grads = gradients([0.0, 1.0], [[1.0, sine], [-1.0, sine]], [0.5, 0.5])
+        assert (found.case, found.corner) == ("recovery", corner)
+        assert bool(grads[1].any()) == (corner is None)
+
+
+def test_corners_of_the_plain_cases():
+    assert gradients([-2.0, 0.0], [[1.0, 0.0]], [0.25])[0].corner == "flat"
+    assert gradients([0.0, 0.0], [[1.0, 0.0]], [-0.25])[0].corner == "flat"
+    assert gradients([1.0, 1.0], [[1.0, 0.0]], [2.0])[0].corner is None
+    assert gradients([1.0, 1.0], [[0.0, 0.0]], [2.0])[0].corner is None
+    with pytest.raises(ValueError, match="corner_tolerance must be in"):
+        gradients([1.0, 1.0], [[1.0, 0.0]], [0.0], corner_tolerance=1.0)
+
+
+def test_the_product_needs_no_graph_and_can_be_repeated():
+    rng = np.random.default_rng(3)
+    g, a, b, settings = draw(rng)
+    found = constrained_step(g, a, b, **settings)
+    assert not found.step.requires_grad
+    leaves = [x.clone().requires_grad_() for x in (g, a, b)]
+    graph = constrained_step(*leaves, **settings).step
+    for _ in range(2):
+        y = torch.tensor(rng.standard_normal(len(g)))
+        expected = torch.autograd.grad(graph, leaves, y, retain_graph=True)
+        assert all(torch.equal(x, z) for x, z in zip(found.vjp(y), expected, strict=True))
+
+
+@pytest.mark.parametrize("k", [1e-3, 7.0, 1e4])
+def test_scale_of_the_gradients(k):
+    """x(k g, a, b) = x(g, k a, k b) = x(g, a, b); normalising a without b is another problem."""
+    rng = np.random.default_rng(4)
+    changed = 0
+    for _ in range(30):
+        g, a, b, settings = draw(rng)
+        x = constrained_step(g, a, b, **settings).step
+        scale = {"rtol": 1e-9, "atol": 1e-9 * float(x.norm())}
+        torch.testing.assert_close(constrained_step(k * g, a, b, **settings).step, x, **scale)
+        torch.testing.assert_close(constrained_step(g, k * a, k * b, **settings).step, x, **scale)
+        changed += not torch.allclose(constrained_step(g, k * a, b, **settings).step, x, **scale)
+    assert changed > 10
 
 
 def test_one_product_per_cotangent_and_none_without_gradient():

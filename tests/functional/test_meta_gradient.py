@@ -1,0 +1,400 @@
+"""The meta-gradient of a small Gaussian policy: finite differences, unrolled autograd, its variants.
+
+The unrolled references do not use the library's step: they write the closed form down once more, in plain
+tensors, and leave the derivative to autograd or to central differences.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.functional.constrained_step import constrained_step
+from fsrl_ext.functional.convex_layer import convex_step
+from fsrl_ext.functional.inverse_metric import InverseMetric
+from fsrl_ext.functional.meta_gradient import inner_step, meta_gradient, replay, surrogate_gradients
+from fsrl_ext.functional.trust_region import (
+    FisherVectorProduct,
+    Surrogates,
+    conjugate_gradient,
+    flatten,
+    line_search,
+    unflatten,
+)
+
+KL_BOUND, ROWS, OBS, ACT = 0.01, 64, 3, 2
+# A rejected step is between an active one and the rest; the limits make the cases what they are.
+SURPLUS = (-1.0, "active", "active", 1.0)
+FRACTIONS = (0.8, 0.64, 0.0, 1.0)
+CASES = ["inactive", "active", "active", "recovery"]
+
+
+class Policy(nn.Module):
+    """tanh body, state-independent log standard deviation."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(OBS, 4), nn.Tanh(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, ACT))
+        self.log_std = nn.Parameter(torch.full((ACT,), -0.5))
+
+    def forward(self, obs):
+        mean = self.body(obs)
+        return torch.distributions.Normal(mean, self.log_std.exp().expand_as(mean))
+
+
+class Task:
+    """Surrogates on data drawn at ``phi_old``; the data does not move afterwards."""
+
+    def __init__(self, policy, phi_old, seed):
+        self.policy, self.names = policy, dict(policy.named_parameters())
+        rng = torch.Generator().manual_seed(seed)
+        self.obs = torch.randn(ROWS, OBS, generator=rng, dtype=torch.float64)
+        old = self.distribution(phi_old.detach())
+        noise = torch.randn(ROWS, ACT, generator=rng, dtype=torch.float64)
+        self.old, self.act = old, (old.mean + old.stddev * noise).detach()
+        self.log_old = old.log_prob(self.act).sum(dim=1).detach()
+        self.adv_reward = -(self.act**2).sum(dim=1) + self.obs[:, 0] * self.act[:, 0]
+        self.adv_cost = self.act[:, 1] - 0.5 * self.act[:, 0] * self.obs[:, 1]
+        self.adv_reward, self.adv_cost = (x - x.mean() for x in (self.adv_reward, self.adv_cost))
+
+    def distribution(self, phi):
+        return functional_call(self.policy, unflatten(phi, self.names), (self.obs,))
+
+    def loss(self, phi):
+        ratio = (self.distribution(phi).log_prob(self.act).sum(dim=1) - self.log_old).exp()
+        return -(ratio * self.adv_reward).mean(), (ratio * self.adv_cost).mean()[None]
+
+    def kl(self, phi):
+        old = torch.distributions.Normal(self.old.mean.detach(), self.old.stddev.detach())
+        return torch.distributions.kl_divergence(old, self.distribution(phi)).sum(dim=1).mean()
+
+    def fisher(self, phi):
+        phi = phi.detach().clone().requires_grad_()
+        return FisherVectorProduct(self.kl(phi), [phi], damping=0.1)
+
+
+def adapt(metric="euclidean", solve=constrained_step):
+    """K = 4 steps; the surplus of each is placed so that its case comes out as planned.
+
+    The steps get products with ``H^-1`` by conjugate gradient, the references the inverse itself.
+    """
+    torch.manual_seed(0)
+    policy = Policy().double()
+    theta = flatten(policy.parameters()).detach()
+    phi, steps, inverses = theta, [], []
+    for k, (surplus, fraction) in enumerate(zip(SURPLUS, FRACTIONS, strict=True)):
+        task = Task(policy, phi, seed=k)
+        g, a, _ = surrogate_gradients(task.loss, phi)
+        inverse, dense = None, torch.eye(len(theta), dtype=torch.float64)
+        if metric == "fisher":
+            fisher = task.fisher(phi)
+            inverse = InverseMetric(fisher, max_iterations=200, tolerance=1e-14)
+            dense = torch.linalg.inv(torch.stack([fisher(e) for e in dense]))
+        inverses.append(dense)
+        u, v = dense @ g, dense @ a[0]
+        q, r, s = float(g @ u), float(g @ v), float(a[0] @ v)
+        if surplus == "active":
+            # Between what the free step does to the constraint and the edge of what can be met.
+            free = r * math.sqrt(2 * KL_BOUND / q)
+            surplus = 0.5 * free + 0.5 * math.sqrt(2 * KL_BOUND * s)
+        else:
+            surplus = surplus * 1.5 * math.sqrt(2 * KL_BOUND * s)
+        solver = functools.partial(solve, kl_bound=KL_BOUND, inverse_metric=inverse)
+        step = inner_step(phi, task.loss, g.new_tensor([surplus]), solver=solver)
+        steps.append(dataclasses.replace(step, fraction=fraction))
+        phi = steps[-1].adapted
+    after = Task(policy, phi, seed=99)
+    g, a, _ = surrogate_gradients(after.loss, phi)
+    return policy, theta, steps, inverses, after, torch.cat([g[None], a])
+
+
+def written_out(theta, steps, inverses, limit_gradient):
+    """The adaptation in plain tensors."""
+    phi = theta
+    for step, inverse in zip(steps, inverses, strict=True):
+        if step.fraction == 0.0:
+            continue
+        inner = phi if phi.requires_grad else phi.clone().requires_grad_()
+        f, c = step.loss(inner)
+        g = torch.autograd.grad(f, inner, create_graph=True)[0]
+        a = torch.autograd.grad(c[0], inner, create_graph=True)[0]
+        b = step.surplus[0]
+        if limit_gradient == "score":
+            b = b + c[0] - float(step.loss(step.parameters)[1])
+        u, v = inverse @ g, inverse @ a
+        q, r, s, room = g @ u, g @ v, a @ v, 2 * KL_BOUND
+        if b > 0 and b * b >= room * s:
+            x = -(room / s).sqrt() * v
+        elif b - r * (room / q).sqrt() <= 0:
+            x = -(room / q).sqrt() * u
+        else:
+            w = u - r / s * v
+            x = -(b / s) * v - ((room - b * b / s) / (q - r * r / s)).sqrt() * w
+        phi = phi + step.fraction * x
+        if not theta.requires_grad:
+            phi = phi.detach()
+    return phi
+
+
+def relative(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("limit_gradient", ["score", "detach"])
+@pytest.mark.parametrize("metric", ["euclidean", "fisher"])
+def test_against_finite_differences_and_unrolled_autograd(metric, limit_gradient):
+    policy, theta, steps, inverses, after, cotangents = adapt(metric)
+    before = [p.clone() for p in policy.parameters()]
+    assert [x.step.case for x in steps] == CASES
+    found = meta_gradient(cotangents, steps, limit_gradient=limit_gradient)
+    assert found.cases == {"inactive": 1, "active": 1, "rejected": 1, "recovery": 1}
+    assert not found.corners
+    assert found.gradients.shape == (2, len(theta))
+
+    def outcome(value):
+        f, c = after.loss(written_out(value, steps, inverses, limit_gradient))
+        return torch.stack([f, c[0]])
+
+    leaf = theta.clone().requires_grad_()
+    unrolled = torch.autograd.functional.jacobian(outcome, leaf)
+    for k in range(2):
+        assert relative(found.gradients[k], unrolled[k]) < 1e-9
+    differences = torch.zeros_like(found.gradients)
+    for j in range(len(theta)):
+        shift = torch.zeros_like(theta)
+        shift[j] = 1e-4
+        # Fourth order: the error of the second is as large as the tolerance.
+        near, far = (outcome(theta + h * shift) - outcome(theta - h * shift) for h in (1, 2))
+        differences[:, j] = (8 * near - far) / (12 * 1e-4)
+    for k in range(2):
+        assert relative(found.gradients[k], differences[k]) < 1e-6
+    assert all(torch.equal(p, q) for p, q in zip(policy.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "fisher"])
+def test_replay_is_what_the_meta_gradient_differentiates(metric):
+    _, theta, steps, inverses, after, cotangents = adapt(metric)
+    assert torch.equal(replay(theta, steps), steps[-1].adapted)
+    moved = theta + 1e-3 * torch.randn(len(theta), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(
+        replay(moved, steps), written_out(moved, steps, inverses, "score").detach(), rtol=1e-10, atol=1e-12
+    )
+    leaf = theta.clone().requires_grad_()
+    f, c = after.loss(replay(leaf, steps))
+    found = meta_gradient(cotangents, steps)
+    for k, value in enumerate((f, c[0])):
+        graph = torch.autograd.grad(value, leaf, retain_graph=True)[0]
+        assert relative(found.gradients[k], graph) < 1e-9
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "fisher"])
+def test_the_same_through_cvxpylayers(metric):
+    *_, steps, _, _, cotangents = adapt(metric)
+    *_, conic, _, _, _ = adapt(metric, solve=convex_step)
+    for step, other in zip(steps, conic, strict=True):
+        assert relative(other.step.step, step.step.step) < 1e-6
+    exact, found = meta_gradient(cotangents, steps), meta_gradient(cotangents, conic)
+    assert found.cases == exact.cases
+    for k in range(2):
+        assert relative(found.gradients[k], exact.gradients[k]) < 1e-6
+
+
+@pytest.mark.parametrize("limit_gradient", ["score", "detach"])
+def test_two_constraints(limit_gradient):
+    """Along random directions, against central differences of the replayed adaptation."""
+    _, theta, steps, _, after, _ = adapt()
+
+    def both(task_loss):
+        def loss(x):
+            f, c = task_loss(x)
+            return f, torch.cat([c, (0.3 * c.sum() - f + (x**3).sum() * 0.1)[None]])
+
+        return loss
+
+    phi, taken = theta, []
+    for step, surplus in zip(steps, ([0.01, 0.01], [0.0, 0.04], [0.5, 0.6]), strict=False):
+        new = inner_step(phi, both(step.loss), phi.new_tensor(surplus), kl_bound=KL_BOUND)
+        taken.append(dataclasses.replace(new, fraction=0.7))
+        phi = taken[-1].adapted
+    assert sum(len(x.step.multipliers.nonzero()) for x in taken) >= 4
+    loss = both(after.loss)
+    cotangents = torch.cat([x.reshape(-1, len(phi)) for x in surrogate_gradients(loss, phi)[:2]])
+    found = meta_gradient(cotangents, taken, limit_gradient=limit_gradient).gradients
+
+    def outcome(value):
+        f, c = loss(replay(value, taken, limit_gradient=limit_gradient))
+        return torch.cat([f[None], c])
+
+    rng = torch.Generator().manual_seed(2)
+    for _ in range(5):
+        along = torch.randn(len(theta), generator=rng, dtype=torch.float64)
+        near, far = (outcome(theta + h * along) - outcome(theta - h * along) for h in (1e-5, 2e-5))
+        torch.testing.assert_close(found @ along, (8 * near - far) / 12e-5, rtol=1e-6, atol=1e-7)
+
+
+def test_variants():
+    _, theta, steps, _, _, cotangents = adapt()
+    exact = meta_gradient(cotangents, steps)
+    first = meta_gradient(cotangents, steps, mode="first_order")
+    assert torch.equal(first.gradients, cotangents)
+    assert first.cosine.isnan().all()
+    expected = torch.nn.functional.cosine_similarity(exact.gradients, cotangents)
+    torch.testing.assert_close(exact.cosine, expected)
+    assert (exact.cosine.abs() < 1.0 - 1e-6).all()
+    reptile = meta_gradient(cotangents, steps, mode="reptile")
+    moved = sum(x.fraction * x.step.step for x in steps)
+    torch.testing.assert_close(reptile.gradients[0], -moved)
+    assert torch.equal(reptile.gradients[1], cotangents[1])
+    assert not torch.equal(
+        meta_gradient(cotangents, steps, limit_gradient="detach").gradients, exact.gradients
+    )
+    # Nothing was accepted: theta is phi^K.
+    rejected = [dataclasses.replace(x, fraction=0.0) for x in steps]
+    still = meta_gradient(cotangents, rejected)
+    assert torch.equal(still.gradients, cotangents)
+    assert still.cases == {"rejected": 4}
+    torch.testing.assert_close(still.cosine, torch.ones(2, dtype=torch.float64))
+    assert torch.equal(replay(theta, rejected), theta)
+
+
+def test_the_outer_step_uses_them():
+    """Tasks' mean gradients make a constrained step on theta that does what it says, to first order."""
+    _, theta, steps, _, after, cotangents = adapt()
+    gradients = meta_gradient(cotangents, steps).gradients
+    (g, a), radius = gradients, math.sqrt(2e-10)
+    surplus = 0.5 * radius * (g @ a / g.norm() + a.norm())
+    outer = constrained_step(g, a[None], surplus[None], kl_bound=0.5 * radius**2)
+    assert outer.case == "active"
+    f, c = after.loss(steps[-1].adapted)
+    f_new, c_new = after.loss(replay(theta + outer.step, steps))
+    # It is a promise about the adapted policy, not about theta.
+    assert float(c_new - c) == pytest.approx(float(-surplus), rel=1e-3)
+    assert float(f_new - f) == pytest.approx(outer.predicted_objective, rel=1e-3)
+
+
+def test_a_line_search_sets_the_fraction_and_leaves_theta():
+    policy, theta, steps, *_ = adapt()
+    step, kept = steps[1], theta.clone()
+    phi = step.parameters.clone()
+    task = Task(policy, phi, seed=1)
+
+    def evaluate():
+        f, c = task.loss(phi)
+        return Surrogates(reward=-float(f), costs=(float(c[0]),), kl=float(task.kl(phi)))
+
+    found = line_search([phi], step.step.step, evaluate, kl_bound=1e-4, cost_slack=(math.inf,))
+    assert 0.0 < found.fraction < 1.0
+    taken = dataclasses.replace(step, fraction=found.fraction)
+    torch.testing.assert_close(taken.adapted, phi, rtol=0.0, atol=1e-15)
+    assert torch.equal(theta, kept)
+    assert torch.equal(flatten(policy.parameters()).detach(), kept)
+
+
+def test_scale_of_surrogates():
+    """x(k g, a, b) = x(g, k a, k b) = x(g, a, b): units of reward and cost do not reach the meta-gradient."""
+    _, theta, steps, _, _, cotangents = adapt()
+    plain = meta_gradient(cotangents, steps)
+    for reward, cost in ((1e3, 1.0), (1.0, 1e-3)):
+        phi, scaled = theta, []
+        for step in steps:
+
+            def loss(x, step=step, reward=reward, cost=cost):
+                f, c = step.loss(x)
+                return reward * f, cost * c
+
+            new = inner_step(phi, loss, cost * step.surplus, kl_bound=KL_BOUND)
+            scaled.append(dataclasses.replace(new, fraction=step.fraction))
+            phi = scaled[-1].adapted
+        torch.testing.assert_close(phi, steps[-1].adapted, rtol=1e-10, atol=1e-12)
+        found = meta_gradient(cotangents, scaled)
+        torch.testing.assert_close(found.gradients, plain.gradients, rtol=1e-8, atol=1e-10)
+
+
+def test_corners_are_counted():
+    phi = torch.zeros(2, dtype=torch.float64)
+    direction = torch.tensor([1.0, 0.0], dtype=torch.float64)
+
+    def loss(x):
+        return -(direction @ x) + (x**4).sum(), (direction @ x)[None]
+
+    step = inner_step(phi, loss, torch.tensor([0.05], dtype=torch.float64), kl_bound=KL_BOUND)
+    assert step.step.case == "degenerate"
+    found = meta_gradient(torch.eye(2, dtype=torch.float64), [step])
+    assert found.corners == {"flat": 1}
+    # x = -b a with b(phi) = 0.05 + a.phi: the first parameter is not its own any more.
+    torch.testing.assert_close(found.gradients, torch.diag(torch.tensor([0.0, 1.0], dtype=torch.float64)))
+    detached = meta_gradient(torch.eye(2, dtype=torch.float64), [step], limit_gradient="detach")
+    torch.testing.assert_close(detached.gradients, torch.eye(2, dtype=torch.float64))
+
+
+def test_one_product_and_one_hessian_vector_product_per_step_and_cotangent(monkeypatch):
+    _, _, steps, _, _, cotangents = adapt("fisher")
+    inverses = [x.solver.keywords["inverse_metric"] for x in steps]
+    for inverse in inverses:
+        inverse.statuses.clear()
+        # Products without autograd: those of a Fisher matrix would be counted below.
+        inverse.matvec = torch.stack([inverse.matvec(e) for e in torch.eye(len(cotangents[0])).double()]).mv
+    sweeps = []
+    original = torch.autograd.grad
+
+    def counted(*args, **kwargs):
+        sweeps.append(kwargs.get("create_graph", False))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    meta_gradient(cotangents, steps)
+    assert [sum(x.statuses.values()) for x in inverses] == [2, 2, 0, 2]
+    # Three steps: gradients of reward and cost with graph, then one product per cotangent.
+    assert sweeps == [True, True, False, False] * 3
+
+
+def test_refusals():
+    _, theta, steps, _, _, cotangents = adapt()
+    with pytest.raises(ValueError, match="mode must be one of"):
+        meta_gradient(cotangents, steps, mode="second_order")
+    with pytest.raises(ValueError, match="limit_gradient must be one of"):
+        meta_gradient(cotangents, steps, limit_gradient="none")
+    with pytest.raises(ValueError, match="steps must not be empty"):
+        meta_gradient(cotangents, [])
+    with pytest.raises(ValueError, match="cotangents must be"):
+        meta_gradient(cotangents[0], steps)
+    with pytest.raises(ValueError, match="fractions must be in"):
+        meta_gradient(cotangents, [dataclasses.replace(steps[0], fraction=1.5)])
+    with pytest.raises(NonFiniteError, match="cotangents"):
+        meta_gradient(cotangents * math.nan, steps)
+    with pytest.raises(ValueError, match="either solver or kl_bound"):
+        inner_step(theta, steps[0].loss, steps[0].surplus)
+    with pytest.raises(ValueError, match="belongs to kl_bound"):
+        inner_step(theta, steps[0].loss, steps[0].surplus, solver=steps[0].solver, inverse_metric=torch.clone)
+    with pytest.raises(ValueError, match="loss must return"):
+        inner_step(theta, lambda x: (x, x), steps[0].surplus, kl_bound=0.1)
+    with pytest.raises(NonFiniteError):
+        inner_step(theta, lambda x: (x.sum() * math.nan, x[:1]), steps[0].surplus, kl_bound=0.1)
+    with pytest.raises(ValueError, match="flat must have shape"):
+        unflatten(theta[1:], {"all": theta})
+
+
+def test_inverse_metric_records():
+    matrix = torch.diag(torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64))
+    inverse = InverseMetric(matrix.mv, max_iterations=3, tolerance=1e-10)
+    z = torch.ones(3, dtype=torch.float64)
+    torch.testing.assert_close(inverse(z), z / matrix.diagonal())
+    assert inverse.statuses == {"converged": 1}
+    assert inverse.worst_residual < 1e-10
+    inverse.max_iterations = 1
+    rough = inverse(z)
+    assert inverse.worst_residual == pytest.approx(
+        conjugate_gradient(matrix.mv, z, max_iterations=1).residual
+    )
+    assert inverse.worst_residual > 0.1
+    assert torch.isfinite(rough).all()
+    inverse.matvec = torch.neg
+    inverse(z)
+    assert inverse.statuses == {"converged": 1, "max_iterations": 1, "indefinite": 1}
