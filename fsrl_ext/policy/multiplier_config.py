@@ -49,3 +49,11 @@ class MultiplierConfig:
                 f"multiplier_init must be at most multiplier_max={self.multiplier_max}, "
                 f"got {self.multiplier_init}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnpolicyMultiplierConfig(MultiplierConfig):
+    """The same with the gains of on-policy learning, where every update sees some whole episodes."""
+
+    multiplier_gains: tuple[float, ...] = (0.05, 0.0005, 0.1)
+    """PID: proportional, integral and derivative gain, per unit of cost."""

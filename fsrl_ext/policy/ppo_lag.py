@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fsrl_ext.functional.gaussian import entropy, log_density
 from fsrl_ext.policy.common import check_fields, descend
-from fsrl_ext.policy.multiplier_config import MultiplierConfig
+from fsrl_ext.policy.multiplier_config import OnpolicyMultiplierConfig
 from fsrl_ext.policy.multipliers import Multipliers
 from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy_config import OnpolicyConfig
@@ -18,7 +18,7 @@ from fsrl_ext.policy.onpolicy_lagrangian import follow_episodes
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOLagConfig(OnpolicyConfig, MultiplierConfig):
+class PPOLagConfig(OnpolicyConfig, OnpolicyMultiplierConfig):
     """Settings of :class:`PPOLagPolicy`."""
 
     clip: float = 0.2
@@ -32,7 +32,7 @@ class PPOLagConfig(OnpolicyConfig, MultiplierConfig):
 
     def __post_init__(self) -> None:
         OnpolicyConfig.__post_init__(self)
-        MultiplierConfig.__post_init__(self)
+        OnpolicyMultiplierConfig.__post_init__(self)
         check_fields(self, positive=("clip", "max_grad_norm"), non_negative=("kl_stop", "entropy_weight"))
 
 

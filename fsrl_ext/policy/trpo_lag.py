@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fsrl_ext.policy.multiplier_config import MultiplierConfig
+from fsrl_ext.policy.multiplier_config import OnpolicyMultiplierConfig
 from fsrl_ext.policy.multipliers import Multipliers
 from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy_config import TrustRegionConfig
@@ -14,12 +14,12 @@ from fsrl_ext.policy.trust_region_update import trust_region_update
 
 
 @dataclass(frozen=True, kw_only=True)
-class TRPOLagConfig(TrustRegionConfig, MultiplierConfig):
+class TRPOLagConfig(TrustRegionConfig, OnpolicyMultiplierConfig):
     """Settings of :class:`TRPOLagPolicy`."""
 
     def __post_init__(self) -> None:
         TrustRegionConfig.__post_init__(self)
-        MultiplierConfig.__post_init__(self)
+        OnpolicyMultiplierConfig.__post_init__(self)
 
 
 class TRPOLagPolicy(OnpolicyPolicy[TRPOLagConfig]):
