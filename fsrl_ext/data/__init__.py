@@ -4,6 +4,7 @@ from fsrl_ext.data.ahead import AheadCollector
 from fsrl_ext.data.buffer import CostReplayBuffer, CostVectorReplayBuffer
 from fsrl_ext.data.collector import CostCollector
 from fsrl_ext.data.errors import NonFiniteStepError
+from fsrl_ext.data.meta_collector import MetaCollector
 from fsrl_ext.data.stats import CostCollectStats
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "CostCollector",
     "CostReplayBuffer",
     "CostVectorReplayBuffer",
+    "MetaCollector",
     "NonFiniteStepError",
 ]

@@ -18,8 +18,9 @@ from tianshou.env import (
 )
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer
+from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer, MetaCollector
 from fsrl_ext.env import env_fn, make
+from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import policy_entry
 from fsrl_ext.experiment.task import TaskSpec, warn_if_episodes_can_end_early
@@ -44,9 +45,9 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"device {config.device!r} cannot be used: {reason}") from error
-    env = make(config.task)
+    env = make(config.env_id)
     try:
-        spec = TaskSpec.from_env(env, config.task)
+        spec = TaskSpec.from_env(env, config.env_id)
         _check_costs(env, config)
         if any(np.isfinite(config.cost_limit)) and config.policy_config.uses_threshold:
             warn_if_episodes_can_end_early(env, config.task)
@@ -74,7 +75,7 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig) -> CostCollect
     """
     training = config.training
     size = training.buffer_size
-    if policy_entry(config.policy).on_policy:
+    if policy_entry(config.policy).kind == "on_policy":
         # One collect, in whole vector steps.
         size = -(-training.step_per_collect // config.num_envs) * config.num_envs
     buffer = CostVectorReplayBuffer(
@@ -94,6 +95,23 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig) -> CostCollect
     return AheadCollector(policy, make_envs, buffer, seed=seed, discount=discount)
 
 
+def meta_collector(policy: BasePolicy, config: ExperimentConfig) -> MetaCollector[TaskDescription]:
+    """Collects the data of one task of a family after the other."""
+    training = config.training
+
+    def make_envs(task: TaskDescription) -> BaseVectorEnv:
+        return _train_envs(task.env_fn(), training.workers, training.worker_type, config.num_envs)
+
+    return MetaCollector(
+        policy,
+        make_envs,
+        step_per_collect=training.step_per_collect,
+        num_envs=config.num_envs,
+        num_costs=len(config.cost_limit),
+        discount=config.policy_config.gamma,
+    )
+
+
 def _train_envs(
     make_env: Callable[[], gym.Env], workers: int, worker_type: str, num_envs: int
 ) -> BaseVectorEnv:
@@ -111,4 +129,4 @@ def test_collector(
     buffer = CostVectorReplayBuffer(
         num_envs * (spec.max_episode_steps + 1), num_envs, num_costs=len(config.cost_limit)
     )
-    return CostCollector(policy, DummyVectorEnv([env_fn(config.task)] * num_envs), buffer)
+    return CostCollector(policy, DummyVectorEnv([env_fn(config.env_id)] * num_envs), buffer)

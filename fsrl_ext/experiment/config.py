@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fsrl_ext.experiment.registry import policy_entry
+from fsrl_ext.env.meta import find_family
+from fsrl_ext.experiment.registry import CONSTRAINED, policy_entry
 from fsrl_ext.functional.returns import as_cost_limits, decayed_cost_limit
 from fsrl_ext.net.actor import Covariance
 from fsrl_ext.policy import CVPOConfig
@@ -22,6 +23,8 @@ class TrainingConfig:
 
     hidden_sizes: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers of actor and critics."""
+    critic_hidden_sizes: tuple[int, ...] | None = None
+    """Widths of the critics' hidden layers, if they differ."""
     covariance: Covariance = "diagonal"
     """The actor's Gaussian: ``diagonal`` or ``full``."""
     initial_std: float = 0.8
@@ -80,8 +83,10 @@ class TrainingConfig:
                 "critic_optimiser": ("adam", "lbfgs"),
             },
         )
-        if not self.hidden_sizes or any(x < 1 for x in self.hidden_sizes):
-            raise ValueError(f"hidden_sizes must be whole numbers >= 1, got {self.hidden_sizes}")
+        for name in ("hidden_sizes", "critic_hidden_sizes"):
+            sizes = getattr(self, name)
+            if sizes is not None and (not sizes or any(x < 1 for x in sizes)):
+                raise ValueError(f"{name} must be whole numbers >= 1, got {sizes}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +99,7 @@ class ExperimentConfig:
     policy: str = "cvpo"
     """Name of the policy, as ``fsrl-ext list`` prints it."""
     task: str
-    """Environment id."""
+    """Environment id; for meta-learners the name of a family, without level."""
     cost_limit: tuple[float, ...]
     """Undiscounted cost that an episode may have, one number per cost."""
     cost_limit_start: tuple[float, ...] | None = None
@@ -153,13 +158,21 @@ class ExperimentConfig:
         if not entry.constrained and any(math.isfinite(x) for x in self.cost_limit):
             raise ValueError(
                 f"cost_limit must be inf (one for each cost) for {self.policy}, which has no constraint, "
-                f"got {self.cost_limit}; {self.policy}_lag has one"
+                f"got {self.cost_limit}; {CONSTRAINED.get(self.policy, f'{self.policy}_lag')} has one"
             )
         for part in (self, self.policy_config, self.training):
             for unused in dataclasses.fields(part):  # type: ignore[arg-type]
                 value = getattr(part, unused.name)
                 if unused.name in entry.unused and value != unused.default:
                     raise ValueError(f"{unused.name} is not used by {self.policy}, got {value!r}")
+
+    @property
+    def env_id(self) -> str:
+        """The environment that the policy is judged in: of a family, the task of level 0 (or its lowest)."""
+        if policy_entry(self.policy).kind != "meta":
+            return self.task
+        family = find_family(self.task)
+        return family.id(min(family.levels))
 
     @property
     def num_envs(self) -> int:
@@ -177,6 +190,8 @@ class ExperimentConfig:
         data["policy_config"] = policy_entry(data["policy"]).config(**data["policy_config"])
         training = dict(data["training"])
         training["hidden_sizes"] = tuple(training["hidden_sizes"])
+        if training.get("critic_hidden_sizes") is not None:
+            training["critic_hidden_sizes"] = tuple(training["critic_hidden_sizes"])
         data["training"] = TrainingConfig(**training)
         return cls(**data)
 

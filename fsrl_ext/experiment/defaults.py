@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from fsrl_ext.env import list_tasks
+from fsrl_ext.experiment.registry import Kind
 
 TASK_DEFAULTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("*", "*", {"cost_limit": (10.0,)}),
@@ -23,10 +24,14 @@ TASK_DEFAULTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )
 
 # Whole episodes of the training environments, so that their ends and those of the collects fall together.
-_ONPOLICY_TASK_DEFAULTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("*", "*", {"step_per_collect": 6_000}),
-    ("safety-gymnasium", "*", {"step_per_collect": 20_000}),
-)
+_KIND_TASK_DEFAULTS: dict[Kind, tuple[tuple[str, str, dict[str, Any]], ...]] = {
+    "off_policy": (),
+    "on_policy": (
+        ("*", "*", {"step_per_collect": 6_000}),
+        ("safety-gymnasium", "*", {"step_per_collect": 20_000}),
+    ),
+    "meta": (("*", "*", {"step_per_collect": 3_000}),),
+}
 
 _BASELINE: dict[str, Any] = {"batch_size": 256, "update_per_step": 0.2}
 _TWIN: dict[str, Any] = {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2}
@@ -35,6 +40,16 @@ _ONPOLICY: dict[str, Any] = {
     "hidden_sizes": (64, 64),
     "batch_size": 256,
     "initial_std": 0.6,
+}
+
+# Networks, amount of data and critics as in the code published with Meta-CPO.
+_META: dict[str, Any] = {
+    "hidden_sizes": (24, 12),
+    "critic_hidden_sizes": (128, 128),
+    "critic_optimiser": "lbfgs",
+    "num_envs": 6,
+    "initial_std": 0.6,
+    "steps": 3_600_000,
 }
 
 POLICY_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -51,17 +66,21 @@ POLICY_DEFAULTS: dict[str, dict[str, Any]] = {
     "trpo_lag": _ONPOLICY,
     "ppo": _ONPOLICY,
     "ppo_lag": _ONPOLICY,
+    "meta_cpo": _META,
+    "maml_trpo": _META,
+    "maml_lag": {**_META, "constraint": "multiplier"},
+    "multitask_cpo": {**_META, "inner_steps": 0},
     # Its masked loss takes more and smaller steps to come as far as the bound allows.
     "focops": {**_ONPOLICY, "batch_size": 64},
 }
 
 
-def task_defaults(task: str, *, on_policy: bool = False) -> dict[str, Any]:
+def task_defaults(task: str, kind: Kind = "off_policy") -> dict[str, Any]:
     """The settings that the tables give for a task; unknown tasks get those for all."""
     name = task.rpartition(":")[2]
     suite = next((info.suite for info in list_tasks() if info.id == name), "user")
     settings: dict[str, Any] = {}
-    for suite_pattern, pattern, row in TASK_DEFAULTS + (_ONPOLICY_TASK_DEFAULTS if on_policy else ()):
+    for suite_pattern, pattern, row in TASK_DEFAULTS + _KIND_TASK_DEFAULTS[kind]:
         if fnmatchcase(suite, suite_pattern) and fnmatchcase(name, pattern):
             settings |= row
     return settings

@@ -45,11 +45,11 @@ def record_video(
     check_drawing(video=path, episodes=episodes)
     path, seeds = Path(path), episode_seeds(episodes, seed)
     policy, config, _ = load_saved(checkpoint_file(run, checkpoint), device)
-    env = _make_drawing(config.task, "rgb_array", **_camera(config.task))
+    env = _make_drawing(config.env_id, "rgb_array", **_camera(config.env_id))
     unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     try:
         with torch_threads(config.threads), _video_writer(unfinished, _frames_per_second(env)) as write:
-            played = [_play(policy, env, s, lambda: write(_frame(env, config.task))) for s in seeds]
+            played = [_play(policy, env, s, lambda: write(_frame(env, config.env_id))) for s in seeds]
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def show(
     check_drawing(window=True, episodes=episodes)
     seeds = episode_seeds(episodes, seed)
     policy, config, _ = load_saved(checkpoint_file(run, checkpoint), device)
-    env = _make_drawing(config.task, "human", **_camera(config.task))
+    env = _make_drawing(config.env_id, "human", **_camera(config.env_id))
     pause, due = 1 / _frames_per_second(env), time.perf_counter()
 
     def wait() -> None:  # steps of an environment that keeps the time itself are due already

@@ -13,6 +13,7 @@ from fsrl_ext.policy import (
     CVPOPolicy,
     DDPGLagPolicy,
     FOCOPSPolicy,
+    MetaCPOPolicy,
     PPOLagPolicy,
     SACLagPolicy,
     TD3LagPolicy,
@@ -66,6 +67,11 @@ def build_focops(config: ExperimentConfig, spec: TaskSpec) -> FOCOPSPolicy:
     return FOCOPSPolicy(**_with_actor_optim(config, spec)).to(config.device)
 
 
+def build_meta_cpo(config: ExperimentConfig, spec: TaskSpec) -> MetaCPOPolicy:
+    """A meta-learner for the tasks of a family."""
+    return MetaCPOPolicy(**_onpolicy_arguments(config, spec)).to(config.device)
+
+
 def _gaussian(config: ExperimentConfig, spec: TaskSpec, *, bounded: bool) -> GaussianActor:
     return GaussianActor(
         spec.obs_dim,
@@ -89,7 +95,7 @@ def _arguments(config: ExperimentConfig, spec: TaskSpec, actor: nn.Module) -> di
         spec.obs_dim,
         spec.act_dim,
         num_costs=len(config.cost_limit),
-        hidden_sizes=training.hidden_sizes,
+        hidden_sizes=training.critic_hidden_sizes or training.hidden_sizes,
         reward_ensemble=training.reward_ensemble,
         cost_ensemble=training.cost_ensemble,
         shared_body=training.shared_body,
@@ -118,7 +124,7 @@ def _onpolicy_arguments(config: ExperimentConfig, spec: TaskSpec) -> dict[str, A
     critic = ValueCritic(
         spec.obs_dim,
         num_costs=len(config.cost_limit),
-        hidden_sizes=training.hidden_sizes,
+        hidden_sizes=training.critic_hidden_sizes or training.hidden_sizes,
         shared_body=training.shared_body,
     ).to(config.device)
     critic_optim: torch.optim.Optimizer = _adam(critic, training.critic_lr)

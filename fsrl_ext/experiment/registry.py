@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tianshou.policy import BasePolicy
 
@@ -14,6 +14,7 @@ from fsrl_ext.experiment.networks import (
     build_cvpo,
     build_ddpg,
     build_focops,
+    build_meta_cpo,
     build_ppo,
     build_sac,
     build_td3,
@@ -24,6 +25,7 @@ from fsrl_ext.policy import (
     CVPOConfig,
     DDPGLagConfig,
     FOCOPSConfig,
+    MetaCPOConfig,
     PPOLagConfig,
     SACLagConfig,
     TD3LagConfig,
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from fsrl_ext.experiment.task import TaskSpec
 
 
+Kind = Literal["off_policy", "on_policy", "meta"]
+
+
 @dataclass(frozen=True)
 class PolicyEntry:
     """How a name becomes a policy.
@@ -44,7 +49,8 @@ class PolicyEntry:
     :param build: makes the policy with fresh networks.
     :param constrained: whether there is a cost limit.
     :param unused: settings that mean nothing for this policy; they are not listed and cannot be set.
-    :param on_policy: whether it learns from the newest data alone, all of it at once.
+    :param kind: which trainer it has; on-policy ones learn from the newest data alone, all of it at once,
+        meta-learners from the tasks of a family.
     """
 
     summary: str
@@ -52,7 +58,7 @@ class PolicyEntry:
     build: Callable[[ExperimentConfig, TaskSpec], BasePolicy]
     constrained: bool = True
     unused: frozenset[str] = frozenset()
-    on_policy: bool = False
+    kind: Kind = "off_policy"
 
 
 _CONSTRAINT = frozenset(
@@ -63,6 +69,7 @@ _CONSTRAINT = frozenset(
         "multiplier_source",
         "multiplier_gains",
         "multiplier_smoothing",
+        "multiplier_surplus_max",
         "multiplier_lr",
         "multiplier_init",
         "multiplier_max",
@@ -86,6 +93,8 @@ _ON_POLICY = frozenset(
     }
 )
 _TRUST_REGION = _ON_POLICY | {"actor_lr"}
+_META = _TRUST_REGION | {"batch_size", "repeat_per_collect"}
+_OWN_CONSTRAINT = _CONSTRAINT - {"cost_limit_start", "cost_limit_decay_steps"}
 
 
 POLICIES: dict[str, PolicyEntry] = {
@@ -133,28 +142,28 @@ POLICIES: dict[str, PolicyEntry] = {
         CPOConfig,
         build_cpo,
         unused=_TRUST_REGION,
-        on_policy=True,
+        kind="on_policy",
     ),
     "trpo_lag": PolicyEntry(
         "TRPO with Lagrange multipliers, on-policy",
         TRPOLagConfig,
         build_trpo,
         unused=_TRUST_REGION,
-        on_policy=True,
+        kind="on_policy",
     ),
     "ppo_lag": PolicyEntry(
         "PPO with Lagrange multipliers, on-policy",
         PPOLagConfig,
         build_ppo,
         unused=_ON_POLICY,
-        on_policy=True,
+        kind="on_policy",
     ),
     "focops": PolicyEntry(
         "First Order Constrained Optimization in Policy Space (Zhang et al., NeurIPS 2020), on-policy",
         FOCOPSConfig,
         build_focops,
         unused=_ON_POLICY,
-        on_policy=True,
+        kind="on_policy",
     ),
     "trpo": PolicyEntry(
         "TRPO without a constraint; logs costs",
@@ -162,7 +171,7 @@ POLICIES: dict[str, PolicyEntry] = {
         build_trpo,
         constrained=False,
         unused=_TRUST_REGION | _CONSTRAINT,
-        on_policy=True,
+        kind="on_policy",
     ),
     "ppo": PolicyEntry(
         "PPO without a constraint; logs costs",
@@ -170,9 +179,42 @@ POLICIES: dict[str, PolicyEntry] = {
         build_ppo,
         constrained=False,
         unused=_ON_POLICY | _CONSTRAINT,
-        on_policy=True,
+        kind="on_policy",
+    ),
+    "meta_cpo": PolicyEntry(
+        "Meta-CPO (Cho and Sun, AAAI 2024): learns to adapt to the tasks of a family within their limits",
+        MetaCPOConfig,
+        build_meta_cpo,
+        unused=_META | _OWN_CONSTRAINT,
+        kind="meta",
+    ),
+    "maml_lag": PolicyEntry(
+        "MAML with TRPO's steps and Lagrange multipliers",
+        MetaCPOConfig,
+        build_meta_cpo,
+        unused=_META,
+        kind="meta",
+    ),
+    "maml_trpo": PolicyEntry(
+        "MAML with TRPO's steps (Finn et al., ICML 2017) without a constraint; logs costs",
+        MetaCPOConfig,
+        build_meta_cpo,
+        constrained=False,
+        unused=_META | _CONSTRAINT,
+        kind="meta",
+    ),
+    "multitask_cpo": PolicyEntry(
+        "CPO for all tasks of a family at once, without adaptation; fsrl-ext adapt fine-tunes it",
+        MetaCPOConfig,
+        build_meta_cpo,
+        unused=_META | _OWN_CONSTRAINT,
+        kind="meta",
     ),
 }
+
+
+# The constrained counterpart of a policy without a constraint, where its name is not the obvious one.
+CONSTRAINED = {"maml_trpo": "meta_cpo"}
 
 
 def policy_entry(name: str) -> PolicyEntry:

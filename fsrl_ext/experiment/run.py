@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tianshou.policy import BasePolicy
 
+from fsrl_ext.data import AheadCollector, CostCollector, MetaCollector
+from fsrl_ext.env.meta import TaskDistribution
 from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.experiment import build
 from fsrl_ext.experiment.checkpoint import read_checkpoint, restore, save_checkpoint, versions
@@ -22,11 +25,13 @@ from fsrl_ext.experiment.logger import RunLogger
 from fsrl_ext.experiment.registry import policy_entry
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.warm_start import start_from
+from fsrl_ext.policy import MetaCPOPolicy
 from fsrl_ext.report import plot_run
 from fsrl_ext.trainer import (
     CostOffpolicyTrainer,
     CostOnpolicyTrainer,
     Evaluation,
+    MetaTrainer,
     evaluate_policy,
     seed_range,
 )
@@ -104,7 +109,11 @@ class _Run:
         self.started = time.time()
         self.show_progress = show_progress
         self.logger = RunLogger(folder)
-        self.train_collector = build.train_collector(policy, config)
+        self.train_collector: CostCollector | AheadCollector | MetaCollector
+        if policy_entry(config.policy).kind == "meta":
+            self.train_collector = build.meta_collector(policy, config)
+        else:
+            self.train_collector = build.train_collector(policy, config)
         episodes = math.gcd(config.selection_episodes, config.final_episodes)
         self.test_collector = build.test_collector(policy, config, spec, episodes=episodes)
         # Testing never takes more steps than training: short runs are tested less often.
@@ -112,14 +121,12 @@ class _Run:
         selections = min(config.selections, max(config.steps // test_steps, 1))
         self.trainer = self._trainer(selections)
 
-    def _trainer(self, selections: int) -> CostOffpolicyTrainer | CostOnpolicyTrainer:
+    def _trainer(self, selections: int) -> CostOffpolicyTrainer | CostOnpolicyTrainer | MetaTrainer:
         config, training = self.config, self.config.training
         common: dict[str, Any] = {
             "policy": self.policy,
             "train_collector": self.train_collector,
             "test_collector": self.test_collector,
-            "step_per_collect": training.step_per_collect,
-            "batch_size": training.batch_size,
             "cost_limit_schedule": None if config.cost_limit_start is None else config.scheduled_cost_limit,
             "train_seeds": seed_range("train", config.num_envs, run_seed=config.seed),
             "selection_seeds": seed_range("selection", config.selection_episodes),
@@ -129,7 +136,11 @@ class _Run:
             "show_progress": self.show_progress,
         }
         step_per_epoch = round(config.steps / selections)
-        if policy_entry(config.policy).on_policy:
+        kind = policy_entry(config.policy).kind
+        if kind == "meta":
+            return self._meta_trainer(common)
+        common |= {"step_per_collect": training.step_per_collect, "batch_size": training.batch_size}
+        if kind == "on_policy":
             # Epochs hold whole collects, so their number follows from their length.
             collect = -(-training.step_per_collect // config.num_envs) * config.num_envs
             step_per_epoch = max(round(step_per_epoch / collect), 1) * collect
@@ -144,6 +155,29 @@ class _Run:
             step_per_epoch=step_per_epoch,
             update_per_step=training.update_per_step,
             warmup_steps=training.warmup_steps,
+            **common,
+        )
+
+    def _meta_trainer(self, common: dict[str, Any]) -> MetaTrainer:
+        config, policy = self.config, self.policy
+        assert isinstance(policy, MetaCPOPolicy)
+        assert isinstance(self.train_collector, MetaCollector)
+        own = policy.config
+        tasks = TaskDistribution(config.task, seed=config.seed)
+        iteration = own.num_tasks * (own.inner_steps + 1) * self.train_collector.step_per_collect
+        step_per_epoch = max(round(config.steps / config.selections / iteration), 1) * iteration
+
+        def env_seeds(number: int, count: int) -> list[int]:
+            # Beyond the seeds of selections and final evaluations.
+            found = np.random.SeedSequence([config.seed, number]).generate_state(count)
+            return [2**31 + int(x) // 2 for x in found]
+
+        del common["train_seeds"]
+        return MetaTrainer(
+            draw_tasks=lambda count, start: tasks.draw(count, start=start),
+            env_seeds=env_seeds,
+            max_epoch=-(-config.steps // step_per_epoch),
+            step_per_epoch=step_per_epoch,
             **common,
         )
 

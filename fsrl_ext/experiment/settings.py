@@ -12,6 +12,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fsrl_ext.env.meta import find_family
 from fsrl_ext.experiment.config import ExperimentConfig, TrainingConfig
 from fsrl_ext.experiment.defaults import POLICY_DEFAULTS, task_defaults
 from fsrl_ext.experiment.presets import preset_settings
@@ -84,7 +85,8 @@ def make_config(policy: str, task: str, *, preset: str = "tuned", **settings: An
     """
     entry, known = policy_entry(policy), list_settings(policy)
     sections: dict[Section, dict[str, Any]] = {"run": {}, "policy": {}, "training": {}}
-    for_task = task_defaults(task, on_policy=entry.on_policy)
+    env_id = find_family(task).id(0) if entry.kind == "meta" else task
+    for_task = task_defaults(env_id, entry.kind)
     # A task's row is for all policies; what one of them has no use for is left out.
     defaults = POLICY_DEFAULTS.get(policy, {}) | {k: v for k, v in for_task.items() if k in known}
     if not entry.constrained:

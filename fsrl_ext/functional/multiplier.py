@@ -8,6 +8,7 @@ Dimension letter: ``C`` costs.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -61,23 +62,27 @@ def pid_control(
     gains: tuple[float, float, float],
     smoothing: float,
     multiplier_max: float,
+    surplus_max: float = math.inf,
 ) -> MultiplierState:
     r"""A PID controller (Stooke, Achiam, Abbeel 2020, arXiv 2007.03964, algorithm 2).
 
     With the smoothed cost :math:`\bar J_k = s \bar J_{k-1} + (1 - s) J_k` and the surplus :math:`J_k - d`,
 
     .. math::
-        I_k &= clip(I_{k-1} + J_k - d,\; 0,\; \lambda_{max} / K_I) \\
+        I_k &= clip(I_{k-1} + \min(J_k - d, e_{max}),\; 0,\; \lambda_{max} / K_I) \\
         \lambda_k &= clip(K_P (\bar J_k - d) + K_I I_k + K_D (\bar J_k - \bar J_{k-1})_+,
             \; 0,\; \lambda_{max})
 
     The derivative acts on rising cost only, and on cost, not on surplus: a limit that is changed gives no
-    kick. The integral stops where it alone would reach the cap, so it does not wind up.
+    kick. The integral stops where it alone would reach the cap, so it does not wind up; and it takes no
+    surplus above :math:`e_{max}` in, because what an untrained policy's cost adds it can only give back by
+    the limit per update.
 
     :param cost: ``[C]`` measured or estimated.
     :param limit: ``[C]``; ``inf`` releases a cost: its multiplier and its integral are zero.
     :param gains: :math:`K_P, K_I, K_D`, per unit of cost.
     :param smoothing: s in ``[0, 1)``.
+    :param surplus_max: :math:`e_{max}` in units of cost.
     """
     proportional, integral, derivative = gains
     # The first cost has no predecessor: it is taken as it is and as no rise.
@@ -85,7 +90,7 @@ def pid_control(
     smoothed = state.cost.lerp(cost, weight)
     rise = torch.where(state.updates > 0, (smoothed - state.cost).clamp(min=0.0), 0.0)
     integral_max = multiplier_max / integral if integral > 0 else 0.0
-    accumulated = (state.integral + cost - limit).clamp(0.0, integral_max)
+    accumulated = (state.integral + (cost - limit).clamp(max=surplus_max)).clamp(0.0, integral_max)
     constrained = torch.isfinite(limit)
     surplus = torch.where(constrained, smoothed - limit, 0.0)
     control = proportional * surplus + integral * accumulated + derivative * rise

@@ -5,6 +5,8 @@ from fsrl_ext.policy.cvpo import CVPOPolicy
 from fsrl_ext.policy.cvpo_config import CVPOConfig
 from fsrl_ext.policy.ddpg_lag import DDPGLagConfig, DDPGLagPolicy
 from fsrl_ext.policy.focops import FOCOPSConfig, FOCOPSPolicy
+from fsrl_ext.policy.meta_config import MetaCPOConfig
+from fsrl_ext.policy.meta_cpo import MetaCPOPolicy
 from fsrl_ext.policy.ppo_lag import PPOLagConfig, PPOLagPolicy
 from fsrl_ext.policy.sac_lag import SACLagConfig, SACLagPolicy
 from fsrl_ext.policy.td3_lag import TD3LagConfig, TD3LagPolicy
@@ -19,6 +21,8 @@ __all__ = [
     "DDPGLagPolicy",
     "FOCOPSConfig",
     "FOCOPSPolicy",
+    "MetaCPOConfig",
+    "MetaCPOPolicy",
     "PPOLagConfig",
     "PPOLagPolicy",
     "SACLagConfig",

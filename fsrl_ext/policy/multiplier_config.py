@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -23,6 +24,8 @@ class MultiplierConfig:
     """PID: proportional, integral and derivative gain, per unit of cost."""
     multiplier_smoothing: float = 0.0
     """PID: smoothing of the cost in the proportional and derivative parts, in [0, 1)."""
+    multiplier_surplus_max: float = math.inf
+    """PID: largest surplus that one update adds to the integral, in units of cost."""
     multiplier_lr: float = 0.01
     """Ascent: rate, per unit of cost."""
     multiplier_init: float = 0.0
@@ -40,6 +43,8 @@ class MultiplierConfig:
             non_negative=("multiplier_lr", "multiplier_init"),
             choices={"multiplier_method": get_args(MultiplierMethod)},
         )
+        if not self.multiplier_surplus_max > 0.0:
+            raise ValueError(f"multiplier_surplus_max must be > 0, got {self.multiplier_surplus_max}")
         if not 0.0 <= self.multiplier_smoothing < 1.0:
             raise ValueError(f"multiplier_smoothing must be in [0, 1), got {self.multiplier_smoothing}")
         if len(self.multiplier_gains) != 3 or not all(0 <= x < float("inf") for x in self.multiplier_gains):
@@ -55,5 +60,7 @@ class MultiplierConfig:
 class OnpolicyMultiplierConfig(MultiplierConfig):
     """The same with the gains of on-policy learning, where every update sees some whole episodes."""
 
-    multiplier_gains: tuple[float, ...] = (0.05, 0.0005, 0.1)
+    multiplier_gains: tuple[float, ...] = (0.05, 0.005, 0.05)
     """PID: proportional, integral and derivative gain, per unit of cost."""
+    multiplier_surplus_max: float = 10.0
+    """PID: largest surplus that one update adds to the integral, in units of cost."""

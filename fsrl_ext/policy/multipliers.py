@@ -52,6 +52,7 @@ class Multipliers(nn.Module):
                 gains=(proportional, integral, derivative),
                 smoothing=config.multiplier_smoothing,
                 multiplier_max=config.multiplier_max,
+                surplus_max=config.multiplier_surplus_max,
             )
         for name, value in state._asdict().items():
             self.get_buffer(name).copy_(value)

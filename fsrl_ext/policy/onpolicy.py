@@ -20,7 +20,7 @@ from tianshou.policy import BasePolicy
 from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
-from fsrl_ext.functional.gae import generalised_advantages
+from fsrl_ext.functional.gae import Advantages, generalised_advantages
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
 from fsrl_ext.functional.returns import as_cost_limits
 from fsrl_ext.net.onpolicy import ObservationNormaliser
@@ -52,10 +52,27 @@ class Rollout(NamedTuple):
 
     def minibatches(self, batch_size: int | None) -> Iterator[Rollout]:
         """One pass over the data in random order; ``None`` for all of it at once."""
-        size = batch_size or len(self.obs)
-        order = torch.randperm(len(self.obs), device=self.obs.device)
-        for places in order.split(size):
+        for places in shuffled(len(self.obs), batch_size, self.obs.device):
             yield Rollout(*(x[places] for x in self))
+
+
+class Trajectories(NamedTuple):
+    """What advantages are computed from."""
+
+    obs: Tensor
+    """``[T, O]``, normalised, like ``next_obs``."""
+    next_obs: Tensor
+    signals: Tensor
+    """``[T, S]`` reward and costs."""
+    terminated: Tensor
+    """``[T]`` bool."""
+    ends: Tensor
+    """``[T]`` bool, whether the next row is not the continuation of this one."""
+
+
+def shuffled(size: int, batch_size: int | None, device: torch.device) -> tuple[Tensor, ...]:
+    """Places ``0 .. size - 1`` in random order, in parts."""
+    return torch.randperm(size, device=device).split(batch_size or size)
 
 
 class OnpolicyPolicy(BasePolicy[MetricStats], Generic[TConfig]):
@@ -193,25 +210,37 @@ class OnpolicyPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         assert isinstance(batch.obs, np.ndarray), "flat observations"
         self._see_episodes(buffer, indices)
         device = self.device
-        obs, next_obs = self._seen(batch.obs), self._seen(buffer.obs_next[indices])
-        terminated = to_device(buffer.terminated[indices], device)
         # Data of one environment ends where that of the next begins, whether its episode does or not.
         ends = buffer.done[indices] | np.isin(indices, buffer.unfinished_index())
         signals = np.concatenate([buffer.rew[indices, None], buffer.cost[indices]], axis=1)
-        config, num_costs = self.config, len(self._cost_limit)
-        found = generalised_advantages(
+        data = Trajectories(
+            self._seen(batch.obs),
+            self._seen(buffer.obs_next[indices]),
             to_device(signals, device),
-            self.critic(obs),
-            self.critic(next_obs),
-            terminated=terminated,
-            ends=to_device(ends, device),
-            gamma=config.gamma,
-            gae_lambda=[config.gae_lambda, *[config.cost_gae_lambda] * num_costs],
+            to_device(buffer.terminated[indices], device),
+            to_device(ends, device),
         )
+        self._prepare_critic(data)
+        found = self._advantages(data, self.config.gae_lambda, self.config.cost_gae_lambda)
         batch.advantages, batch.returns = found.advantages, found.returns
         batch.obs = to_device(batch.obs, device)
         batch.act = to_device(batch.act, device)
         return batch
+
+    def _prepare_critic(self, data: Trajectories) -> None:
+        """What is done to the critic before it judges the data; nothing, by default."""
+
+    def _advantages(self, data: Trajectories, gae_lambda: float, cost_gae_lambda: float) -> Advantages:
+        """Generalised advantages and value targets ``[T, S]`` with the critic as it is."""
+        return generalised_advantages(
+            data.signals,
+            self.critic(data.obs),
+            self.critic(data.next_obs),
+            terminated=data.terminated,
+            ends=data.ends,
+            gamma=self.config.gamma,
+            gae_lambda=[gae_lambda, *[cost_gae_lambda] * len(self._cost_limit)],
+        )
 
     def _see_episodes(self, buffer: ReplayBuffer, indices: np.ndarray) -> None:
         """Without the end of any episode, the mean cost of a step stands for that of an episode."""
@@ -231,22 +260,30 @@ class OnpolicyPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         :param repeat: passes over the data.
         :raises NonFiniteError: if the data or a loss is not finite.
         """
-        assert isinstance(batch.obs, Tensor), "process_fn comes before learn"
-        assert isinstance(batch.act, Tensor), "process_fn comes before learn"
-        with torch.no_grad():
-            obs = self._seen(batch.obs)
-            (mean, std), _ = self.actor(obs)
-            density = log_density(mean, std, batch.act)
-            sums = torch.stack([obs.sum(), density.sum(), batch.returns.sum()])
-            check_all_finite(sums, ["observations", "actions", "returns of reward or cost"])
-        rollout = Rollout(obs, batch.act, density, mean, std, batch.advantages, batch.returns)
+        rollout = self._rollout(batch)
         metrics = self._update_actor(rollout, batch_size, repeat)
-        metrics |= self._fit_critic(rollout, batch_size, repeat)
+        metrics |= self._fit_critic(rollout.obs, rollout.returns, batch_size, repeat)
         metrics |= per_cost("constraint/episode_cost", self.episode_cost.tolist())
-        metrics["policy/std"] = float(std[0].mean())
+        metrics["policy/std"] = float(rollout.std[0].mean())
         if self.normaliser is not None:
+            assert isinstance(batch.obs, Tensor)
             self.normaliser.update(batch.obs)
         return MetricStats.of({}, metrics)
+
+    @torch.no_grad()
+    def _rollout(self, batch: RolloutBatchProtocol) -> Rollout:
+        """The processed batch, with the distributions that its actions were drawn from.
+
+        :raises NonFiniteError: if any of it is not finite.
+        """
+        assert isinstance(batch.obs, Tensor), "process_fn comes before learn"
+        assert isinstance(batch.act, Tensor), "process_fn comes before learn"
+        obs = self._seen(batch.obs)
+        (mean, std), _ = self.actor(obs)
+        density = log_density(mean, std, batch.act)
+        sums = torch.stack([obs.sum(), density.sum(), batch.returns.sum()])
+        check_all_finite(sums, ["observations", "actions", "returns of reward or cost"])
+        return Rollout(obs, batch.act, density, mean, std, batch.advantages, batch.returns)
 
     @abstractmethod
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
@@ -258,24 +295,24 @@ class OnpolicyPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         (mean, std), _ = self.actor(rollout.obs)
         return float(kl_divergence(rollout.mean, rollout.std, mean, std).mean())
 
-    def _fit_critic(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
-        """Least squares of values to returns, one number per signal to log."""
-        variance = rollout.returns.var(0, correction=0)
+    def _fit_critic(
+        self, obs: Tensor, returns: Tensor, batch_size: int | None, repeat: int
+    ) -> dict[str, float]:
+        """Least squares of values ``[T, S]`` to returns, one number per signal to log."""
 
-        def losses(data: Rollout) -> Tensor:
-            return (self.critic(data.obs) - data.returns).square().mean(0)
+        def losses(places: Tensor | slice) -> Tensor:
+            return (self.critic(obs[places]) - returns[places]).square().mean(0)
 
+        everything, parameters = slice(None), self._critic_parameters
         if isinstance(self.critic_optim, torch.optim.LBFGS):
-            fit_with_lbfgs(
-                self.critic_optim, lambda: losses(rollout).sum(), self._critic_parameters, "critic loss"
-            )
+            fit_with_lbfgs(self.critic_optim, lambda: losses(everything).sum(), parameters, "critic loss")
         else:
             for _ in range(repeat):
-                for data in rollout.minibatches(batch_size):
-                    descend(self.critic_optim, losses(data).sum(), self._critic_parameters, "critic loss")
+                for places in shuffled(len(obs), batch_size, obs.device):
+                    descend(self.critic_optim, losses(places).sum(), parameters, "critic loss")
         with torch.no_grad():
-            left = losses(rollout)
-        unexplained = (left / variance.clamp(min=1e-12)).tolist()
+            left = losses(everything)
+        unexplained = (left / returns.var(0, correction=0).clamp(min=1e-12)).tolist()
         metrics = {"loss/critic_reward": float(left[0]), "critic/unexplained_reward": unexplained[0]}
         metrics |= per_cost("loss/critic_cost", left[1:].tolist())
         return metrics | per_cost("critic/unexplained_cost", unexplained[1:])

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from fsrl_ext.functional.constrained_step import Case, ConstrainedStep, constrained_step
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
+from fsrl_ext.functional.inverse_metric import InverseMetric
 from fsrl_ext.functional.trust_region import (
     FisherVectorProduct,
     LineSearchResult,
     Surrogates,
-    conjugate_gradient,
     flat_gradient,
     line_search,
 )
@@ -72,13 +72,7 @@ def trust_region_update(
     fisher = FisherVectorProduct(
         divergence(round(1 / config.fisher_fraction)), parameters, damping=config.cg_damping
     )
-    residuals = []
-
-    def inverse_metric(z: Tensor) -> Tensor:
-        found = conjugate_gradient(fisher, z, max_iterations=config.cg_iterations)
-        residuals.append(found.residual)
-        return found.solution
-
+    inverse_metric = InverseMetric(fisher, max_iterations=config.cg_iterations)
     with torch.no_grad():
         step = constrained_step(g, a, surplus, kl_bound=config.kl_bound, inverse_metric=inverse_metric)
     search = line_search(
@@ -91,7 +85,7 @@ def trust_region_update(
         max_backtracks=config.max_backtracks,
         shrink=config.backtrack_factor,
     )
-    return _metrics(step, search, surplus, config) | {"step/cg_residual": max(residuals, default=0.0)}
+    return _metrics(step, search, surplus, config) | {"step/cg_residual": inverse_metric.worst_residual}
 
 
 def _metrics(

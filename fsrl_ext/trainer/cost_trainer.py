@@ -171,19 +171,15 @@ class CostTrainer(BaseTrainer):
             self._bar = None
 
     def _collect_training_data(self) -> CostCollectStats:
-        """Collects the next cycle, which never reaches past the end of the epoch."""
-        collector: Any = self.train_collector
+        """Collects the next cycle and counts it."""
         if self.train_fn is not None:
             self.train_fn(self.epoch, self.env_step)
         if self.cost_limit_schedule is not None:
             self.policy.cost_limit = self.cost_limit_schedule(self.env_step)  # type: ignore[assignment]
-        steps, random = self._request(self.env_step)
         try:
-            stats: CostCollectStats = collector.collect(n_step=steps, random=random)
+            stats = self._collect_cycle()
         except NonFiniteError as error:
             raise NonFiniteError(f"{error} (environment step {self.env_step})") from error
-        if isinstance(collector, AheadCollector) and self.env_step + steps < self.step_budget:
-            collector.start(*self._request(self.env_step + steps))
         self.env_step += stats.n_collected_steps
         self.env_episode += stats.n_collected_episodes
         above = (stats.costs > np.asarray(self.cost_limit)).any(axis=-1)
@@ -192,6 +188,15 @@ class CostTrainer(BaseTrainer):
             self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
             self.logger.log_train_data(_training_curves(stats), self.env_step)
         self._show(stats)
+        return stats
+
+    def _collect_cycle(self) -> CostCollectStats:
+        """Steps up to the next update, which never reach past the end of the epoch."""
+        collector: Any = self.train_collector
+        steps, random = self._request(self.env_step)
+        stats: CostCollectStats = collector.collect(n_step=steps, random=random)
+        if isinstance(collector, AheadCollector) and self.env_step + steps < self.step_budget:
+            collector.start(*self._request(self.env_step + steps))
         return stats
 
     def _request(self, env_step: int) -> tuple[int, bool]:

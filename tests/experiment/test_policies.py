@@ -15,7 +15,7 @@ from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.policy import DDPGLagConfig, SACLagConfig, SACLagPolicy
 from fsrl_ext.report import read_progress
 
-LAGRANGIAN = [name for name in POLICIES if name != "cvpo"]
+LAGRANGIAN = [name for name, entry in POLICIES.items() if name != "cvpo" and entry.kind != "meta"]
 SMALL = {
     "steps": 800, "hidden_sizes": (16,), "num_envs": 4, "step_per_collect": 80, "batch_size": 32,
     "update_per_step": 0.1, "selections": 2, "selection_episodes": 4, "final_episodes": 4, "gamma": 0.9,
@@ -36,7 +36,7 @@ def test_runs_save_judge_and_load(name, tmp_path):
     data = json.loads((done.folder / "config.json").read_text())
     assert ExperimentConfig.from_dict({k: v for k, v in data.items() if k != "command"}) == config
     progress = read_progress(done.folder)
-    constrained, on_policy = POLICIES[name].constrained, POLICIES[name].on_policy
+    constrained, on_policy = POLICIES[name].constrained, POLICIES[name].kind == "on_policy"
     multiplier = "update/step/nu" if name == "cpo" else "update/constraint/multiplier"
     metrics = ("loss/critic_cost",) if on_policy else ("loss/actor", "q/cost")
     for metric in (*metrics, "constraint/episode_cost"):
@@ -98,8 +98,8 @@ def test_every_policy_has_its_own_settings_and_defaults():
         )
     assert "covariance" not in list_settings("sac_lag")
     for name, entry in POLICIES.items():
-        assert entry.on_policy == ("repeat_per_collect" in list_settings(name))
-        assert entry.on_policy != ("buffer_size" in list_settings(name))
+        assert (entry.kind == "on_policy") == ("repeat_per_collect" in list_settings(name))
+        assert (entry.kind == "off_policy") == ("buffer_size" in list_settings(name))
     assert "actor_lr" not in list_settings("cpo")
     assert "multiplier_gains" in list_settings("trpo_lag")
     assert not {"multiplier_gains", "rescale"} & list_settings("trpo").keys()

@@ -137,3 +137,14 @@ def test_primal_dual_finds_the_price(method, penalty):
             state = pid_control(state, x.detach(), limit, **settings)
     assert x.item() == pytest.approx(1.0, abs=1e-3)
     assert state.multipliers.item() == pytest.approx(4.0, abs=1e-2)
+
+
+def test_one_update_adds_no_more_than_its_largest_surplus_to_the_integral():
+    state = initial_multipliers(1)
+    common = {"gains": (0.0, 0.1, 0.0), "smoothing": 0.0, "multiplier_max": 100.0, "surplus_max": 5.0}
+    state = pid_control(state, torch.tensor([1000.0]), torch.tensor([10.0]), **common)
+    assert state.multipliers.item() == pytest.approx(0.5)
+    state = pid_control(state, torch.tensor([7.0]), torch.tensor([10.0]), **common)
+    assert state.multipliers.item() == pytest.approx(0.2)
+    released = pid_control(state, torch.tensor([7.0]), torch.tensor([float("inf")]), **common)
+    assert released.multipliers.item() == 0.0

@@ -1,7 +1,7 @@
 """Families of tasks for meta-learning: seeded draws, held-out suites, and the user's own families."""
 
 from fsrl_ext.env.meta import safety_families as _safety_families  # noqa: F401  (adds the families)
-from fsrl_ext.env.meta.family import DEFAULT_TASK_SEED, Family, UnknownFamilyError, list_families
+from fsrl_ext.env.meta.family import DEFAULT_TASK_SEED, Family, UnknownFamilyError, find_family, list_families
 from fsrl_ext.env.meta.held_out import held_out_suite
 from fsrl_ext.env.meta.parameters import (
     Choice,
@@ -29,6 +29,7 @@ __all__ = [
     "Uniform",
     "UnknownFamilyError",
     "describe",
+    "find_family",
     "held_out_suite",
     "list_families",
     "register_family",

@@ -1,0 +1,114 @@
+"""Collects the data of one task after the other, each in environments and a buffer of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from tianshou.env import BaseVectorEnv
+from tianshou.policy import BasePolicy
+
+from fsrl_ext.data.buffer import CostVectorReplayBuffer
+from fsrl_ext.data.collector import CostCollector
+from fsrl_ext.data.stats import CostCollectStats
+
+Task = TypeVar("Task")
+
+
+class MetaCollector(Generic[Task]):
+    """A :class:`CostCollector` for each task while it is worked on.
+
+    Only one task is open at a time; its environments may be processes of their own.
+
+    :param policy: any Tianshou policy.
+    :param make_envs: ``task -> vectorised environment``, always with as many environments.
+    :param step_per_collect: steps of one collect, rounded up to whole vector steps.
+    :param num_envs: environments of each task.
+    :param num_costs: C.
+    :param discount: if given, statistics have discounted episode returns and costs, too.
+    :raises ValueError: for numbers below 1.
+    """
+
+    def __init__(
+        self,
+        policy: BasePolicy,
+        make_envs: Callable[[Task], BaseVectorEnv],
+        *,
+        step_per_collect: int,
+        num_envs: int,
+        num_costs: int = 1,
+        discount: float | None = None,
+    ) -> None:
+        for name, value in (("step_per_collect", step_per_collect), ("num_envs", num_envs)):
+            if value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
+        self.policy = policy
+        self.make_envs = make_envs
+        self.env_num = num_envs
+        self.step_per_collect = -(-step_per_collect // num_envs) * num_envs
+        self.num_costs = num_costs
+        self.discount = discount
+        self.collect_step = self.collect_episode = 0
+        self.collect_time = 0.0
+        self._collector: CostCollector | None = None
+
+    @property
+    def buffer(self) -> CostVectorReplayBuffer:
+        """The open task's newest collect.
+
+        :raises RuntimeError: if no task is open.
+        """
+        buffer = self._open().buffer
+        assert isinstance(buffer, CostVectorReplayBuffer)
+        return buffer
+
+    def start(self, task: Task, seeds: Sequence[int]) -> None:
+        """Opens a task; the one before is closed.
+
+        :param seeds: of the first episode of each environment.
+        :raises ValueError: if there is not one seed per environment.
+        """
+        if len(seeds) != self.env_num:
+            raise ValueError(f"seeds must be {self.env_num}, one per environment, got {len(seeds)}")
+        self.close()
+        buffer = CostVectorReplayBuffer(self.step_per_collect, self.env_num, num_costs=self.num_costs)
+        self._collector = CostCollector(self.policy, self.make_envs(task), buffer, discount=self.discount)
+        self._collector.reset()
+        self._collector.reset_env(gym_reset_kwargs={"seed": list(seeds)})
+
+    def collect(self) -> CostCollectStats:
+        """Collects ``step_per_collect`` steps of the open task with the policy as it is now.
+
+        The buffer has them and nothing else. Episodes go on from collect to collect.
+
+        :raises RuntimeError: if no task is open.
+        """
+        collector = self._open()
+        collector.reset_buffer(keep_statistics=True)
+        before = collector.collect_time
+        stats: CostCollectStats = collector.collect(n_step=self.step_per_collect)
+        self.collect_step += stats.n_collected_steps
+        self.collect_episode += stats.n_collected_episodes
+        self.collect_time += collector.collect_time - before
+        return stats
+
+    def close(self) -> None:
+        """Closes the open task's environments, if there is one."""
+        if self._collector is not None:
+            self._collector.close()
+            self._collector = None
+
+    def reset(self, reset_buffer: bool = True) -> None:
+        """What a trainer calls at its start: no task is open then, and the counters are zero."""
+        self.close()
+        self.reset_stat()
+
+    def reset_stat(self) -> None:
+        """Reset the counters of steps, episodes and time."""
+        self.collect_step = self.collect_episode = 0
+        self.collect_time = 0.0
+
+    def _open(self) -> CostCollector:
+        if self._collector is None:
+            raise RuntimeError("no task is open: call start before")
+        return self._collector

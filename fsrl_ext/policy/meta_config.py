@@ -1,0 +1,62 @@
+"""Settings of Meta-CPO and of the meta-learners that it is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from fsrl_ext.functional.meta_gradient import LimitGradient, Mode
+from fsrl_ext.policy.common import check_fields
+from fsrl_ext.policy.multiplier_config import OnpolicyMultiplierConfig
+from fsrl_ext.policy.onpolicy_config import TrustRegionConfig
+
+Metric = Literal["fisher", "euclidean"]
+ConstraintKind = Literal["step", "multiplier"]
+OuterConstraint = Literal["mean", "each"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaCPOConfig(TrustRegionConfig, OnpolicyMultiplierConfig):
+    """Settings of :class:`~fsrl_ext.policy.MetaCPOPolicy`; ``docs/algorithms/meta_cpo.md``.
+
+    :raises ValueError: for values that cannot be used, naming them.
+    """
+
+    num_tasks: int = 3
+    """Tasks of a meta-iteration."""
+    inner_steps: int = 3
+    """Steps of the adaptation to a task, each on data of its own; 0 learns one policy for all tasks."""
+    meta_gradient: Mode = "exact"
+    """Derivative of the adapted policy in the meta-parameters: exact, the identity (``first_order``), or the
+    difference that the adaptation made (``reptile``)."""
+    limit_gradient: LimitGradient = "score"
+    """Gradient of the measured surplus in the policy's parameters: its policy gradient, or none."""
+    metric: Metric = "fisher"
+    """Metric of inner and outer steps: the damped Fisher matrix, or the identity."""
+    constraint: ConstraintKind = "step"
+    """Limits bind in every constrained step (CPO), or a multiplier prices costs (Lagrangian)."""
+    outer_kl_bound: float = 0.01
+    """Mean KL divergence that the meta-policy may move in one meta-iteration, in nats."""
+    outer_constraint: OuterConstraint = "mean"
+    """Limits on the tasks' mean cost after the adaptation, or on each task's."""
+    fisher_fraction: float = 0.2
+    """Share of the states that Fisher matrices are averaged over, evenly spaced, in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        TrustRegionConfig.__post_init__(self)
+        OnpolicyMultiplierConfig.__post_init__(self)
+        check_fields(
+            self,
+            positive=("outer_kl_bound",),
+            non_negative=("inner_steps",),
+            at_least_one=("num_tasks",),
+            choices={
+                "meta_gradient": get_args(Mode),
+                "limit_gradient": get_args(LimitGradient),
+                "metric": get_args(Metric),
+                "constraint": get_args(ConstraintKind),
+                "outer_constraint": get_args(OuterConstraint),
+            },
+        )
+        if self.inner_steps != int(self.inner_steps):
+            raise ValueError(f"inner_steps must be a whole number >= 0, got {self.inner_steps}")

@@ -1,0 +1,308 @@
+"""Meta-CPO (Cho and Sun, AAAI 2024, arXiv 2312.10230): a policy that adapts to new tasks within its limits.
+
+Dimension letters: ``M`` tasks, ``K`` inner steps, ``T`` steps, ``P`` parameters, ``C`` costs, ``m``
+constraints, ``S = 1 + C`` signals (reward first).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tianshou.data import ReplayBuffer
+from tianshou.data.types import RolloutBatchProtocol
+from torch import Tensor
+
+from fsrl_ext.functional.constrained_step import constrained_step
+from fsrl_ext.functional.meta_gradient import (
+    InnerStep,
+    SurrogateLoss,
+    inner_step,
+    meta_gradient,
+    replay,
+    surrogate_gradients,
+)
+from fsrl_ext.functional.multiplier import lagrangian_advantage
+from fsrl_ext.functional.trust_region import LineSearchResult, Surrogates, flatten, line_search
+from fsrl_ext.policy.meta_config import MetaCPOConfig
+from fsrl_ext.policy.meta_surrogate import fisher_metric, mean_kl, surrogate_loss
+from fsrl_ext.policy.metrics import MetricStats, per_cost
+from fsrl_ext.policy.multipliers import Multipliers
+from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout, Trajectories
+from fsrl_ext.policy.transfer import to_device
+
+CASES = ("inactive", "active", "recovery")
+
+
+class TaskOutcome(NamedTuple):
+    """What the meta-step needs of one task."""
+
+    gradients: Tensor
+    """``[1 + m, P]`` at the meta-parameters: of the negative reward surrogate and the cost surrogates after
+    the adaptation."""
+    surplus: Tensor
+    """``[m]`` after the adaptation."""
+    steps: list[InnerStep]
+    loss: SurrogateLoss
+    """Surrogates of the data after the adaptation."""
+    first: Rollout
+    """The meta-policy's own data."""
+    episode_cost: np.ndarray
+    """``[C]`` after the adaptation."""
+    cosine: float
+    """Between the first-order and the exact gradient of the reward; NaN where there is none."""
+    cases: Counter[str]
+    corners: int
+
+
+class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
+    """Meta-CPO as a Tianshou policy.
+
+    It acts with a copy of the meta-policy, and ``update`` on the data of a task is one constrained step of
+    that copy: any on-policy trainer adapts it, and the meta-parameters never change meanwhile.
+    :class:`~fsrl_ext.trainer.MetaTrainer` calls, for each task of a meta-iteration, :meth:`begin_task`,
+    ``update`` after each of K collects, and :meth:`finish_task` after one more; then :meth:`meta_step`.
+
+    The critic of a task starts from a shared one and is fitted to the task's data before it judges it.
+
+    The arguments are those of :class:`~fsrl_ext.policy.onpolicy.OnpolicyPolicy`; ``critic_optim`` is about
+    the critic given, which is the acting copy's.
+    """
+
+    config_type = MetaCPOConfig
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.meta_actor = deepcopy(self.actor)
+        self.meta_critic = deepcopy(self.critic).requires_grad_(False)
+        self.multipliers: Multipliers | None = None
+        if self.config.constraint == "multiplier":
+            self.multipliers = Multipliers(len(self.cost_limit), self.config)
+        self._recording = False
+        self._steps: list[InnerStep] = []
+        self._rollouts: list[Rollout] = []
+        self._outcomes: list[TaskOutcome] = []
+        self._observations: list[Tensor] = []
+        self._critics: list[list[Tensor]] = []
+
+    def begin_task(self, *, record: bool = False) -> None:
+        """Acts as the meta-policy again, with the shared critic.
+
+        :param record: keep what :meth:`meta_step` needs of the adaptation that follows.
+        """
+        self.actor.load_state_dict(self.meta_actor.state_dict())
+        self.critic.load_state_dict(self.meta_critic.state_dict())
+        self._episodes = type(self._episodes)()
+        self._recording = record
+        self._steps, self._rollouts = [], []
+
+    def _prepare_critic(self, data: Trajectories) -> None:
+        """Fits the critic to returns that it bootstraps at cuts alone: it never saw this task."""
+        with torch.enable_grad():
+            self._fit_critic(data.obs, self._advantages(data, 1.0, 1.0).returns.detach(), 256, 10)
+
+    def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
+        """One step of the adaptation, taken by the acting copy.
+
+        :raises NonFiniteError: if the data or a gradient is not finite.
+        """
+        metrics = self._update_actor(self._rollout(batch), None, 1)
+        if self._recording:
+            assert isinstance(batch.obs, Tensor)
+            self._observations.append(batch.obs)
+        return MetricStats.of({}, metrics)
+
+    def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
+        step, search = self._adapt(rollout)
+        if self._recording:
+            self._steps.append(step)
+            self._rollouts.append(rollout)
+        return {
+            "adaptation/fraction": search.fraction,
+            "adaptation/kl": search.after.kl,
+            "adaptation/lambda": step.step.multiplier_kl,
+            "adaptation/improvement": search.after.reward - search.before.reward,
+            **{
+                f"adaptation/case_{x}": float(step.step.case == x) for x in ("inactive", "active", "recovery")
+            },
+            **per_cost("adaptation/episode_cost", self.episode_cost.tolist()),
+        }
+
+    def _problem(self, rollout: Rollout) -> tuple[SurrogateLoss, Tensor]:
+        """Surrogates of a rollout, and by how much it exceeds each constraint per step, ``[m]``."""
+        advantages = rollout.advantages - rollout.advantages.mean(0)
+        deviation = advantages.std(0, correction=0) + 1e-8
+        if self.multipliers is not None:
+            standard = advantages / deviation
+            advantage = lagrangian_advantage(standard, self.multipliers.values, rescale=self.config.rescale)
+            none = advantage.new_zeros(0, len(advantage))
+            return surrogate_loss(self.actor, rollout, advantage, none), none[:, 0]
+        cost = to_device(self.episode_cost, self.device)
+        # The step does not feel the reward's scale; costs keep theirs, which is that of the surplus.
+        loss = surrogate_loss(self.actor, rollout, advantages[:, 0] / deviation[0], advantages[:, 1:].T)
+        return loss, (cost - self._limits) / self.episode_length
+
+    def _adapt(self, rollout: Rollout) -> tuple[InnerStep, LineSearchResult]:
+        """A constrained step of the acting copy, shortened until it keeps its promises."""
+        config, parameters = self.config, list(self.actor.parameters())
+        loss, surplus = self._problem(rollout)
+        step = inner_step(
+            flatten(parameters),
+            loss,
+            surplus,
+            kl_bound=config.kl_bound,
+            inverse_metric=fisher_metric(self.actor, [rollout], config)
+            if config.metric == "fisher"
+            else None,
+        )
+
+        def evaluate() -> Surrogates:
+            reward, costs = loss(flatten(parameters))
+            divergence = mean_kl(self.actor, [rollout])
+            values = torch.cat([-reward[None], costs, divergence[None]]).tolist()
+            return Surrogates(reward=values[0], costs=tuple(values[1:-1]), kl=values[-1])
+
+        search = line_search(
+            parameters,
+            step.step.step,
+            evaluate,
+            kl_bound=config.kl_bound,
+            cost_slack=surplus.neg().clamp(min=0.0).tolist(),
+            improve_reward=step.step.case in ("inactive", "active"),
+            max_backtracks=config.max_backtracks,
+            shrink=config.backtrack_factor,
+        )
+        return dataclasses.replace(step, fraction=search.fraction), search
+
+    def finish_task(self, buffer: ReplayBuffer) -> None:
+        """Judges the adapted copy by its own data and carries the gradients back to the meta-parameters.
+
+        :raises RuntimeError: without ``begin_task(record=True)`` and K updates before.
+        """
+        if not self._recording or len(self._steps) != self.config.inner_steps:
+            raise RuntimeError(
+                f"finish_task needs begin_task(record=True) and {self.config.inner_steps} updates before, "
+                f"got {len(self._steps)} updates"
+            )
+        batch, indices = buffer.sample(0)
+        batch = self.process_fn(batch, buffer, indices)
+        rollout = self._rollout(batch)
+        loss, surplus = self._problem(rollout)
+        g, a, _ = surrogate_gradients(loss, flatten(self.actor.parameters()).detach())
+        gradients, cosine, corners = torch.cat([g[None], a]), math.nan, 0
+        cases: Counter[str] = Counter()
+        if self._steps:
+            found = meta_gradient(
+                gradients,
+                self._steps,
+                mode=self.config.meta_gradient,
+                limit_gradient=self.config.limit_gradient,
+            )
+            gradients, cosine, cases = found.gradients, float(found.cosine[0]), found.cases
+            corners = sum(found.corners.values())
+        assert isinstance(batch.obs, Tensor)
+        self._observations.append(batch.obs)
+        self._critics.append([x.detach().clone() for x in self.critic.parameters()])
+        self._outcomes.append(
+            TaskOutcome(
+                gradients=gradients,
+                surplus=surplus,
+                steps=self._steps,
+                loss=loss,
+                first=(self._rollouts or [rollout])[0],
+                episode_cost=self.episode_cost,
+                cosine=cosine,
+                cases=cases,
+                corners=corners,
+            )
+        )
+        self.begin_task()
+
+    def meta_step(self) -> dict[str, float]:
+        """One constrained step of the meta-policy on the tasks finished since the last one.
+
+        It is accepted if the meta-policy stays within its trust region on the data it collected itself and
+        if, adapted anew on the stored data, the surrogates of reward and costs keep what the step promised.
+        Otherwise the old meta-parameters stay, bit for bit. Then the observations' statistics move, and the
+        shared critic becomes the mean of the tasks' critics.
+
+        :return: numbers to log.
+        :raises RuntimeError: if no task was finished.
+        """
+        if not self._outcomes:
+            raise RuntimeError("meta_step needs finish_task before")
+        outcomes, self._outcomes = self._outcomes, []
+        config, parameters = self.config, list(self.meta_actor.parameters())
+        firsts = [x.first for x in outcomes]
+        g = torch.stack([x.gradients[0] for x in outcomes]).mean(0)
+        a = torch.stack([x.gradients[1:] for x in outcomes])
+        b = torch.stack([x.surplus for x in outcomes])
+        each = config.outer_constraint == "each"
+        a, b = (a.flatten(0, 1), b.flatten()) if each else (a.mean(0), b.mean(0))
+        metric = fisher_metric(self.meta_actor, firsts, config) if config.metric == "fisher" else None
+        step = constrained_step(g, a, b, kl_bound=config.outer_kl_bound, inverse_metric=metric)
+
+        def evaluate() -> Surrogates:
+            theta = flatten(parameters)
+            values = [x.loss(self._adapted(theta, x)) for x in outcomes]
+            costs = torch.stack([c for _, c in values])
+            costs = costs.flatten() if each else costs.mean(0)
+            reward = -torch.stack([f for f, _ in values]).mean()
+            found = torch.cat([reward[None], costs, mean_kl(self.meta_actor, firsts)[None]]).tolist()
+            return Surrogates(reward=found[0], costs=tuple(found[1:-1]), kl=found[-1])
+
+        search = line_search(
+            parameters,
+            step.step,
+            evaluate,
+            kl_bound=config.outer_kl_bound,
+            cost_slack=b.neg().clamp(min=0.0).tolist(),
+            improve_reward=step.case in ("inactive", "active"),
+            max_backtracks=config.max_backtracks,
+            shrink=config.backtrack_factor,
+        )
+        metrics = self._share_what_was_learnt(outcomes)
+        cases = sum((x.cases for x in outcomes), Counter[str]())
+        total = max(sum(cases.values()), 1)
+        metrics |= {
+            "meta/fraction": search.fraction,
+            "meta/kl": search.after.kl,
+            "meta/lambda": step.multiplier_kl,
+            "meta/improvement": search.after.reward - search.before.reward,
+            **{f"meta/case_{x}": float(step.case == x) for x in CASES},
+            **{f"adaptation/share_{x}": n / total for x, n in cases.items()},
+            "adaptation/corners": float(sum(x.corners for x in outcomes)),
+            **per_cost("meta/nu", step.multipliers.tolist()),
+            **per_cost("meta/surplus", b.tolist()),
+        }
+        cosines = [x.cosine for x in outcomes if math.isfinite(x.cosine)]
+        if cosines:
+            metrics["meta/cosine"] = float(np.mean(cosines))
+        self.begin_task()
+        return {k: v for k, v in metrics.items() if math.isfinite(v)}
+
+    def _adapted(self, theta: Tensor, outcome: TaskOutcome) -> Tensor:
+        """``phi^K`` ``[P]`` from other meta-parameters, on the stored data."""
+        return replay(theta, outcome.steps, limit_gradient=self.config.limit_gradient).detach()
+
+    @torch.no_grad()
+    def _share_what_was_learnt(self, outcomes: list[TaskOutcome]) -> dict[str, float]:
+        """Statistics, shared critic and multipliers follow the tasks' data."""
+        if self.normaliser is not None:
+            self.normaliser.update(torch.cat(self._observations))
+        for parameter, copies in zip(
+            self.meta_critic.parameters(), zip(*self._critics, strict=True), strict=True
+        ):
+            parameter.copy_(torch.stack(copies).mean(0))
+        self._observations, self._critics = [], []
+        cost = np.mean([x.episode_cost for x in outcomes], axis=0)
+        metrics = per_cost("constraint/adapted_cost", cost.tolist())
+        if self.multipliers is not None:
+            self.multipliers.update(to_device(cost, self.device), self._limits)
+            metrics |= per_cost("constraint/multiplier", self.multipliers.values.tolist())
+        return metrics

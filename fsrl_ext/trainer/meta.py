@@ -1,0 +1,147 @@
+"""Meta-training on Tianshou's loop: adapt to some tasks, judge the adapted policies, move the meta-policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from tianshou.data import CollectStatsBase
+from tianshou.policy.base import TrainingStats
+
+from fsrl_ext.data import CostCollectStats, MetaCollector
+from fsrl_ext.data.episodes import FinishedEpisodes
+from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.policy.meta_cpo import MetaCPOPolicy
+from fsrl_ext.policy.metrics import MetricMean, MetricStats
+from fsrl_ext.trainer.cost_trainer import CostTrainer
+
+
+class MetaTrainer(CostTrainer):
+    """Trains a :class:`~fsrl_ext.policy.MetaCPOPolicy` on tasks of a distribution.
+
+    A cycle is one meta-iteration: for each of ``num_tasks`` fresh tasks, K times collect and adapt, then
+    collect once more with the adapted policy; then one step of the meta-policy. An epoch holds whole
+    meta-iterations. Selection judges the meta-policy itself, before any adaptation, on the test
+    collector's task. Training curves are those of the adapted policies; episodes of the meta-policy and
+    of the steps between are logged as ``adaptation/return_k`` and ``cost_k``.
+
+    :param train_collector: a :class:`~fsrl_ext.data.MetaCollector`.
+    :param draw_tasks: ``(count, start) -> tasks``, number ``start`` of an endless order and those after it.
+    :param env_seeds: ``count -> seeds`` of training episodes for all environments of a meta-iteration;
+        called once per meta-iteration with its number first: ``(iteration, count)``.
+    :param arguments: those of :class:`~fsrl_ext.trainer.cost_trainer.CostTrainer`; ``step_per_collect`` and
+        ``batch_size`` are not among them.
+    """
+
+    policy: MetaCPOPolicy
+    train_collector: MetaCollector  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        *,
+        policy: MetaCPOPolicy,
+        train_collector: MetaCollector,
+        draw_tasks: Callable[[int, int], Sequence[Any]],
+        env_seeds: Callable[[int, int], Sequence[int]],
+        step_per_epoch: int,
+        **arguments: Any,
+    ) -> None:
+        config = policy.config
+        cycle = config.num_tasks * (config.inner_steps + 1) * train_collector.step_per_collect
+        super().__init__(
+            policy=policy,
+            train_collector=train_collector,  # type: ignore[arg-type]
+            step_per_epoch=-(-step_per_epoch // cycle) * cycle,
+            step_per_collect=cycle,
+            batch_size=None,
+            **arguments,
+        )
+        self.draw_tasks = draw_tasks
+        self.env_seeds = env_seeds
+        self.iteration = 0
+        self._adaptation = MetricMean()
+
+    def reset(self, reset_collectors: bool = True, reset_buffer: bool = False) -> None:
+        """Starts anew from zero, tasks included; see Tianshou's trainer."""
+        super().reset(reset_collectors=reset_collectors, reset_buffer=reset_buffer)
+        self.iteration = 0
+
+    def run(self, reset_collectors: bool = True, reset_buffer: bool = False) -> Any:
+        """Trains to the end of the budget; see Tianshou's trainer."""
+        try:
+            return super().run(reset_collectors=reset_collectors, reset_buffer=reset_buffer)
+        finally:
+            self.train_collector.close()
+            self.policy.begin_task()
+
+    def _collect_cycle(self) -> CostCollectStats:
+        """Adapts to the next tasks; returns the statistics of the adapted policies' episodes."""
+        config, collector = self.policy.config, self.train_collector
+        tasks = self.draw_tasks(config.num_tasks, self.iteration * config.num_tasks)
+        seeds = np.asarray(self.env_seeds(self.iteration, len(tasks) * collector.env_num))
+        self._adaptation = MetricMean()
+        adapted: list[CostCollectStats] = []
+        steps = 0
+        for task, task_seeds in zip(tasks, seeds.reshape(len(tasks), -1).tolist(), strict=True):
+            collector.start(task, task_seeds)
+            self.policy.begin_task(record=True)
+            for k in range(config.inner_steps + 1):
+                stats = collector.collect()
+                steps += stats.n_collected_steps
+                self._note(stats, k)
+                if k < config.inner_steps:
+                    self._adaptation.add(self.policy.update(0, collector.buffer))
+            self.policy.finish_task(collector.buffer)
+            adapted.append(stats)
+        collector.close()
+        self.iteration += 1
+        return _merged(adapted, steps)
+
+    def _note(self, stats: CostCollectStats, k: int) -> None:
+        """Episodes of the policy after k steps of its adaptation."""
+        if stats.n_collected_episodes:
+            numbers = {f"adaptation/return_{k}": float(stats.returns.mean())}
+            for i, cost in enumerate(stats.costs.mean(0).tolist()):
+                suffix = "" if len(self.cost_limit) == 1 else f"_{i}"
+                numbers[f"adaptation/cost_{k}{suffix}"] = cost
+            above = (stats.costs > np.asarray(self.cost_limit)).any(axis=-1)
+            numbers[f"adaptation/above_{k}"] = float(above.mean())
+            self._adaptation.add(MetricStats.of({}, numbers))
+
+    def policy_update_fn(self, collect_stats: CollectStatsBase) -> TrainingStats:
+        """One step of the meta-policy; logs it with the means over the adaptations."""
+        started = time.time()
+        try:
+            metrics = self.policy.meta_step()
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error} (environment step {self.env_step})") from error
+        self.policy_update_time += time.time() - started
+        self._gradient_step += 1
+        stats = TrainingStats()
+        stats.smoothed_loss = self._adaptation.result() | metrics
+        self.logger.log_update_data(
+            {**stats.smoothed_loss, "gradient_step": self._gradient_step}, self.env_step
+        )
+        return stats
+
+
+def _merged(parts: Sequence[CostCollectStats], steps: int) -> CostCollectStats:
+    """The episodes of all parts; ``steps`` counts those of the adaptations, too."""
+    discounted = all(x.discounted_returns is not None for x in parts)
+
+    def joined(*names: str) -> np.ndarray:
+        found = [next(v for v in (getattr(x, name) for name in names) if v is not None) for x in parts]
+        return np.concatenate(found)
+
+    merged = CostCollectStats(n_collected_steps=steps)
+    episodes = FinishedEpisodes(
+        returns=joined("returns"),
+        lens=joined("lens"),
+        costs=joined("costs"),
+        discounted_returns=joined("discounted_returns", "returns"),
+        discounted_costs=joined("discounted_costs", "costs"),
+    )
+    merged.set_episodes(episodes, discounted=discounted)
+    return merged
