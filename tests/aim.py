@@ -17,8 +17,8 @@ FAMILY = "MetaAim"
 class AimEnv(gym.Env):
     """A bandit: reward ``1 - (a - target)^2``, cost ``(1 + a) / 2``; observations are noise.
 
-    Nothing that is observed tells the target, so that only data can; a mean cost of ``c`` per step allows a mean
-    action of ``2 c - 1``.
+    Nothing that is observed tells the target, so that only data can; a mean cost of ``c`` per step allows a
+    mean action of ``2 c - 1``.
 
     :param num_costs: further costs are halves of the first.
     """

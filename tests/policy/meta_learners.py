@@ -15,6 +15,7 @@ from fsrl_ext.net import OnpolicyActor, ValueCritic
 from fsrl_ext.policy import MetaCPOPolicy
 
 ENVS = 5
+FAST = {"cg_iterations": 8, "max_backtracks": 10}
 
 
 def build(*, cost_limit=6.0, num_costs=1, optimiser="lbfgs", hidden=(6,), **settings):
@@ -35,7 +36,7 @@ def build(*, cost_limit=6.0, num_costs=1, optimiser="lbfgs", hidden=(6,), **sett
         cost_limit=cost_limit,
         max_episode_steps=T,
         obs_dim=2,
-        **{"gamma": 0.9, "inner_steps": 2, "num_tasks": 2, "kl_bound": 0.05, **settings},
+        **{**FAST, "gamma": 0.9, "inner_steps": 2, "num_tasks": 2, "kl_bound": 0.05, **settings},
     )
 
 

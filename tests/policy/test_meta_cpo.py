@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from meta_learners import acting, adapt, build, collector_for, finish, iterate, targets_of, theta
+from meta_learners import FAST, acting, adapt, build, collector_for, finish, iterate, targets_of, theta
 from tianshou.data import Batch
 from tianshou.policy.base import policy_within_training_step
 
@@ -110,7 +110,7 @@ def test_what_is_kept_survives_that_the_acting_copy_moves_on():
     steps, rollouts = list(policy._steps), list(policy._rollouts)
     finish(policy, collector)
     outcome = policy._outcomes[0]
-    cotangents = torch.stack([g for g in surrogate_gradients(outcome.loss, steps[-1].adapted)[0][None]])
+    cotangents = surrogate_gradients(outcome.loss, steps[-1].adapted)[0][None]
     recorded = meta_gradient(cotangents, steps).gradients
     # Then other tasks, and a step of the meta-policy.
     adapt(policy, collector, 0.2, record=True, seed=50)
@@ -195,6 +195,7 @@ def test_without_adaptation_a_task_alone_is_a_step_of_cpo(monkeypatch):
         gamma=0.9,
         kl_bound=0.03,
         fisher_fraction=0.2,
+        **FAST,
     )
     with policy_within_training_step(cpo):
         cpo.update(0, collector.buffer, batch_size=None, repeat=1)
@@ -221,7 +222,9 @@ def test_the_meta_step_is_the_constrained_step_on_the_tasks_together(outer, inne
     found = policy.meta_step()
     assert found["meta/kl"] <= 0.02
     assert found["meta/fraction"] > 0
-    torch.testing.assert_close(theta(policy) - start, found["meta/fraction"] * step.step, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        theta(policy) - start, found["meta/fraction"] * step.step, rtol=1e-3, atol=1e-6
+    )
     names = ["meta/nu"] if outer == "mean" else ["meta/nu_0", "meta/nu_1"]
     assert [found[name] for name in names] == pytest.approx(step.multipliers.tolist(), rel=1e-3, abs=1e-6)
     costs = [float(x.episode_cost[0]) for x in outcomes]
@@ -264,7 +267,9 @@ def test_adaptation_outside_of_meta_training_leaves_the_statistics_alone():
 
 
 def test_a_multiplier_prices_the_costs_after_the_adaptation():
-    policy = build(metric="euclidean", constraint="multiplier", cost_limit=2.0, multiplier_gains=(0.0, 0.1, 0.0))
+    policy = build(
+        metric="euclidean", constraint="multiplier", cost_limit=2.0, multiplier_gains=(0.0, 0.1, 0.0)
+    )
     collector = collector_for(policy, steps=100)
     values = []
     for i in range(3):
