@@ -1,4 +1,4 @@
-"""The command line: ``fsrl-ext train | evaluate | list``."""
+"""The command line: ``fsrl-ext train | evaluate | adapt | list``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import fsrl_ext
+from fsrl_ext.cli_adapt import add_adapt, add_suite_options, evaluate_on_suite
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +48,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_train(commands, arguments)
     _add_evaluate(commands)
+    add_adapt(commands)
     listing = commands.add_parser("list", help="print tasks and policies")
     listing.add_argument("what", nargs="?", choices=("tasks", "policies"), help="print only these")
     listing.set_defaults(command=_list)
@@ -130,7 +132,7 @@ def _add_evaluate(commands: Any) -> None:
         "episodes. Without --seed the episodes are those of the final evaluation.",
     )
     parser.add_argument("run", metavar="RUN", help="a run folder or a checkpoint file")
-    parser.add_argument("--episodes", type=int, default=50, help="how many (default: 50)")
+    parser.add_argument("--episodes", type=int, help="how many (default: 50; 10 per task of a suite)")
     parser.add_argument("--seed", type=int, help="the first episode's seed; the next ones count up")
     parser.add_argument("--stochastic", action="store_true", help="sample actions")
     parser.add_argument(
@@ -144,6 +146,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--json", metavar="FILE", help="write the numbers, and every episode's, to a new file"
     )
+    add_suite_options(parser)
     parser.set_defaults(command=_evaluate)
 
 
@@ -159,13 +162,17 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.experiment.folder import write_json
     from fsrl_ext.experiment.settings import list_settings
 
+    if options.suite is not None:
+        return evaluate_on_suite(options, command)
+    if options.adapt_steps is not None:
+        raise ValueError("--adapt-steps needs --suite; 'fsrl-ext adapt' adapts to one task")
     run, limit = options.run, options.cost_limit
     if limit is not None:
         limit = list_settings()["cost_limit"].parse(limit)
     if options.json is not None:
         check_new_file(options.json)
     check_drawing(video=options.video, window=options.render is not None, episodes=options.video_episodes)
-    seeds = episode_seeds(options.episodes, options.seed)
+    seeds = episode_seeds(50 if options.episodes is None else options.episodes, options.seed)
     common = {name: getattr(options, name) for name in ("seed", "checkpoint", "device")}
     evaluation = evaluate(run, episodes=len(seeds), stochastic=options.stochastic, cost_limit=limit, **common)
     file = checkpoint_file(run, options.checkpoint)

@@ -48,7 +48,7 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
     env = make(config.env_id)
     try:
         spec = TaskSpec.from_env(env, config.env_id)
-        _check_costs(env, config)
+        check_costs(env, config.task, config.cost_limit)
         if any(np.isfinite(config.cost_limit)) and config.policy_config.uses_threshold:
             warn_if_episodes_can_end_early(env, config.task)
     finally:
@@ -56,15 +56,17 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
     return entry.build(config, spec), spec
 
 
-def _check_costs(env: gym.Env, config: ExperimentConfig) -> None:
-    """One step tells how many costs there are, before anything is written."""
+def check_costs(env: gym.Env, task: str, cost_limit: tuple[float, ...]) -> None:
+    """One step tells how many costs there are, before anything is written.
+
+    :raises ValueError: if there is not one limit for each.
+    """
     env.reset(seed=0)
     cost = env.step(env.action_space.sample())[4]["cost"]
     num_costs = np.size(cost)
-    if num_costs != len(config.cost_limit):
+    if num_costs != len(cost_limit):
         raise ValueError(
-            f"cost_limit must have one number per cost: {config.task} reports {num_costs}, "
-            f"got {len(config.cost_limit)}"
+            f"cost_limit must have one number per cost: {task} reports {num_costs}, got {len(cost_limit)}"
         )
 
 
@@ -85,7 +87,7 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig) -> CostCollect
         random_seed=config.seed,
     )
     make_envs = functools.partial(
-        _train_envs, env_fn(config.task), training.workers, training.worker_type, config.num_envs
+        train_envs, env_fn(config.task), training.workers, training.worker_type, config.num_envs
     )
     discount = config.policy_config.gamma
     if not training.collect_ahead:
@@ -100,7 +102,7 @@ def meta_collector(policy: BasePolicy, config: ExperimentConfig) -> MetaCollecto
     training = config.training
 
     def make_envs(task: TaskDescription) -> BaseVectorEnv:
-        return _train_envs(task.env_fn(), training.workers, training.worker_type, config.num_envs)
+        return train_envs(task.env_fn(), training.workers, training.worker_type, config.num_envs)
 
     return MetaCollector(
         policy,
@@ -112,9 +114,10 @@ def meta_collector(policy: BasePolicy, config: ExperimentConfig) -> MetaCollecto
     )
 
 
-def _train_envs(
+def train_envs(
     make_env: Callable[[], gym.Env], workers: int, worker_type: str, num_envs: int
 ) -> BaseVectorEnv:
+    """Training environments in this process, or one in each of ``workers`` processes."""
     if not workers:
         return DummyVectorEnv([make_env] * num_envs)
     kinds = {"shmem": ShmemVectorEnv, "subproc": SubprocVectorEnv, "ray": RayVectorEnv}
@@ -122,11 +125,19 @@ def _train_envs(
 
 
 def test_collector(
-    policy: BasePolicy, config: ExperimentConfig, spec: TaskSpec, *, episodes: int
+    policy: BasePolicy,
+    config: ExperimentConfig,
+    spec: TaskSpec,
+    *,
+    episodes: int,
+    make_env: Callable[[], gym.Env],
 ) -> CostCollector:
-    """Environments for test episodes: at most ten, and as many as divide ``episodes``."""
+    """Environments for test episodes: at most ten, and as many as divide ``episodes``.
+
+    :param make_env: builds one of them.
+    """
     num_envs = next(n for n in range(min(episodes, 10), 0, -1) if episodes % n == 0)
     buffer = CostVectorReplayBuffer(
         num_envs * (spec.max_episode_steps + 1), num_envs, num_costs=len(config.cost_limit)
     )
-    return CostCollector(policy, DummyVectorEnv([env_fn(config.env_id)] * num_envs), buffer)
+    return CostCollector(policy, DummyVectorEnv([make_env] * num_envs), buffer)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from tianshou.policy import BasePolicy
 
+from fsrl_ext.env import env_fn
 from fsrl_ext.experiment.build import test_collector
 from fsrl_ext.experiment.checkpoint import load_experiment, read_checkpoint
 from fsrl_ext.experiment.config import ExperimentConfig
@@ -62,7 +63,7 @@ def evaluate(
         )
     # A batch's size can show in the last bits of an action, so the groups are those of the run.
     group = math.gcd(config.selection_episodes, episodes)
-    collector = test_collector(policy, config, spec, episodes=group)
+    collector = test_collector(policy, config, spec, episodes=group, make_env=env_fn(config.env_id))
     try:
         with torch_threads(config.threads):
             return evaluate_policy(

@@ -15,6 +15,7 @@ import torch
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.data import AheadCollector, CostCollector, MetaCollector
+from fsrl_ext.env import env_fn
 from fsrl_ext.env.meta import TaskDistribution
 from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.experiment import build
@@ -115,7 +116,9 @@ class _Run:
         else:
             self.train_collector = build.train_collector(policy, config)
         episodes = math.gcd(config.selection_episodes, config.final_episodes)
-        self.test_collector = build.test_collector(policy, config, spec, episodes=episodes)
+        self.test_collector = build.test_collector(
+            policy, config, spec, episodes=episodes, make_env=env_fn(config.env_id)
+        )
         # Testing never takes more steps than training: short runs are tested less often.
         test_steps = config.selection_episodes * spec.max_episode_steps
         selections = min(config.selections, max(config.steps // test_steps, 1))

@@ -1,0 +1,160 @@
+"""A meta-learned policy on the held-out tasks of its family.
+
+Dimension letters: ``N`` tasks, ``C`` costs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fsrl_ext.env.meta import TaskDescription, held_out_suite
+from fsrl_ext.env.meta.held_out import Where
+from fsrl_ext.experiment.adapt import AdaptationPoint, adapt
+from fsrl_ext.experiment.checkpoint import read_checkpoint
+from fsrl_ext.experiment.evaluate import Which, checkpoint_file
+from fsrl_ext.experiment.registry import policy_entry
+from fsrl_ext.report import text_table
+from fsrl_ext.report.statistics import bootstrap_interval
+from fsrl_ext.trainer import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteEvaluation:
+    """Answer of :func:`evaluate_suite`.
+
+    :param tasks: N of them.
+    :param before: deterministic episodes on each task, of the meta-policy itself.
+    :param after: of the policy adapted to that task; the same as ``before`` for no steps.
+    """
+
+    family: str
+    suite: str
+    adapt_steps: int
+    cost_limit: tuple[float, ...]
+    tasks: tuple[TaskDescription, ...]
+    before: tuple[Evaluation, ...]
+    after: tuple[Evaluation, ...]
+
+
+def evaluate_suite(
+    run: str | os.PathLike[str],
+    suite: Where = "outside",
+    *,
+    adapt_steps: int = 0,
+    episodes: int = 10,
+    seed: int = 0,
+    checkpoint: Which = "best",
+    cost_limit: float | Sequence[float] | None = None,
+    family: str | None = None,
+    step_per_collect: int | None = None,
+    device: str | None = None,
+) -> SuiteEvaluation:
+    """Plays a saved policy on all held-out tasks of a family, before and after an adaptation to each.
+
+    :param suite: ``"inside"`` of the range of meta-training, or ``"outside"``.
+    :param adapt_steps: steps of the adaptation; 0 for none.
+    :param family: whose tasks; the run's own if not given, which a run on a single environment has not.
+    :raises CheckpointError: if there is no usable checkpoint.
+    :raises ValueError: for arguments that cannot be used, naming them.
+
+    The other parameters are those of :func:`~fsrl_ext.experiment.adapt`.
+    """
+    if family is None:
+        trained = read_checkpoint(checkpoint_file(run, checkpoint))["config"]
+        if policy_entry(trained["policy"]).kind != "meta":
+            raise ValueError(
+                f"suite needs a meta-learned policy, got {trained['policy']} on {trained['task']}"
+            )
+        family = trained["task"]
+    tasks = held_out_suite(family, suite)
+    before, after = [], []
+    for number, task in enumerate(tasks):
+        found = adapt(
+            run,
+            task,
+            steps=adapt_steps,
+            episodes=episodes,
+            seed=seed + number,
+            checkpoint=checkpoint,
+            cost_limit=cost_limit,
+            step_per_collect=step_per_collect,
+            test_at=(0, adapt_steps),
+            collect_last=False,
+            device=device,
+        )
+        before.append(_tested(found.points[0]))
+        after.append(_tested(found.points[-1]))
+    return SuiteEvaluation(
+        family=family,
+        suite=suite,
+        adapt_steps=adapt_steps,
+        cost_limit=found.cost_limit,
+        tasks=tuple(tasks),
+        before=tuple(before),
+        after=tuple(after),
+    )
+
+
+def _tested(point: AdaptationPoint) -> Evaluation:
+    assert point.tested is not None, "tested before the first step and after the last"
+    return point.tested
+
+
+def suite_report(evaluation: SuiteEvaluation) -> dict[str, Any]:
+    """Plain numbers, for JSON; intervals are 95% bootstrap intervals of the mean over tasks."""
+    rows = zip(evaluation.tasks, evaluation.before, evaluation.after, strict=True)
+    return {
+        "family": evaluation.family,
+        "suite": evaluation.suite,
+        "adapt_steps": evaluation.adapt_steps,
+        "cost_limit": list(evaluation.cost_limit),
+        "before": _over_tasks(evaluation.before),
+        "after": _over_tasks(evaluation.after),
+        "tasks": [
+            {**task.as_dict(), "before": before.summary(), "after": after.summary()}
+            for task, before, after in rows
+        ],
+    }
+
+
+def suite_table(evaluation: SuiteEvaluation) -> str:
+    """Before and after the adaptation, over all tasks."""
+    report, steps = suite_report(evaluation), evaluation.adapt_steps
+    points = {"meta-policy": report["before"]}
+    if steps:
+        points[f"after {steps} step{'s' if steps > 1 else ''}"] = report["after"]
+    rows = []
+    for name, point in points.items():
+        costs = zip(point["cost_mean"], point["cost_interval"], strict=True)
+        rows.append(
+            [
+                name,
+                _interval(point["return_mean"], point["return_interval"]),
+                ", ".join(_interval(mean, interval) for mean, interval in costs),
+                f"{point['tasks_above_limit']:.0%}",
+                f"{point['share_above_limit']:.0%}",
+            ]
+        )
+    return text_table(["", "return", "cost", "tasks above", "episodes above"], rows)
+
+
+def _over_tasks(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    returns = [x.return_mean for x in evaluations]
+    costs = np.stack([x.cost_mean for x in evaluations])  # [N, C]
+    return {
+        "return_mean": float(np.mean(returns)),
+        "return_interval": list(bootstrap_interval(returns)),
+        "cost_mean": costs.mean(0).tolist(),
+        "cost_interval": [list(bootstrap_interval(c.tolist())) for c in costs.T],
+        "tasks_above_limit": float((costs > np.asarray(evaluations[0].cost_limit)).any(1).mean()),
+        "share_above_limit": float(np.mean([x.share_above_limit for x in evaluations])),
+    }
+
+
+def _interval(mean: float, interval: Sequence[float]) -> str:
+    return f"{mean:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"

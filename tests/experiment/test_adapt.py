@@ -1,0 +1,180 @@
+"""Saved policies adapted to tasks: what is measured, what stays as it was, held-out suites, errors."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fsrl_ext.cli import main
+from fsrl_ext.env.meta import describe
+from fsrl_ext.errors import CheckpointError
+from fsrl_ext.experiment import adapt, evaluate_suite, load_policy, make_config, run
+from fsrl_ext.experiment.checkpoint import load_experiment
+from fsrl_ext.experiment.suite import suite_report
+
+SMALL = {
+    "steps": 640, "step_per_collect": 160, "num_envs": 4, "hidden_sizes": (6,), "gamma": 0.9, "selections": 1,
+    "critic_hidden_sizes": (8,), "selection_episodes": 4, "final_episodes": 4, "cg_iterations": 5,
+    "kl_bound": 0.05,
+}  # fmt: skip
+
+
+def trained(folder, policy, task, **settings):
+    config = make_config(policy, task, **{**SMALL, "cost_limit": 9.0, **settings})
+    return run(config, out=folder, show_progress=False).folder
+
+
+@pytest.fixture(scope="module")
+def meta(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("meta"), "meta_cpo", "MetaAim", num_tasks=2, inner_steps=1)
+
+
+@pytest.fixture(scope="module")
+def cpo(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("cpo"), "cpo", "MetaAim0-v0")
+
+
+def parameters(policy):
+    return [x.detach().clone() for x in policy.actor.parameters()]
+
+
+def test_adapting_pays_and_leaves_the_run_alone(meta):
+    before = parameters(load_policy(meta))
+    state = torch.random.get_rng_state()
+    done = adapt(meta, "MetaAim2-v0", task_seed=3, steps=4, episodes=4)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert done.parameters["target"] > 0.8
+    assert [x.steps for x in done.points] == [0, 1, 2, 3, 4]
+    assert [x.env_step for x in done.points] == [0, 160, 320, 480, 640]
+    for point in done.points:
+        assert len(point.collected.returns) == 16
+        assert len(point.tested.returns) == 4
+    first, last = done.points[0], done.points[-1]
+    assert last.tested.return_mean > first.tested.return_mean + 1
+    assert last.collected.return_mean > first.collected.return_mean + 1
+    assert all(torch.equal(x, y) for x, y in zip(before, parameters(load_policy(meta)), strict=True))
+    assert not any(torch.equal(x, y) for x, y in zip(before, parameters(done.policy), strict=True))
+
+
+def test_the_same_seed_gives_the_same_numbers_and_zero_steps_none(meta):
+    runs = [adapt(meta, describe("MetaAim", 2, 3), steps=1, episodes=2, seed=s) for s in (5, 5, 6)]
+    returns = [x.points[1].tested.returns.tolist() for x in runs]
+    assert returns[0] == returns[1] != returns[2]
+    none = adapt(meta, describe("MetaAim", 2, 3), steps=0, episodes=2, collect_last=False)
+    assert none.points[0].collected is None
+    assert none.points[0].tested.returns.tolist() == runs[0].points[0].tested.returns.tolist()
+
+
+@pytest.mark.parametrize("checkpoint", ["best", "last"])
+def test_an_on_policy_run_is_fine_tuned_by_its_own_update(cpo, checkpoint):
+    done = adapt(
+        cpo, "MetaAim2-v0", steps=2, episodes=2, checkpoint=checkpoint, step_per_collect=80, test_at=(2,)
+    )
+    assert [x.env_step for x in done.points] == [0, 80, 160]
+    assert [x.tested is None for x in done.points] == [True, True, False]
+    assert done.points[2].tested.return_mean > 0
+    # Its statistics go on from those of the training.
+    assert done.policy.normaliser.count == load_policy(cpo).normaliser.count + 160
+
+
+def test_a_limit_of_its_own_is_adapted_to(meta):
+    # The target wants a cost near 10, the limit allows 4.
+    loose, tight = (
+        adapt(meta, "MetaAim2-v0", steps=5, episodes=2, cost_limit=limit) for limit in (10.0, 4.0)
+    )
+    assert tight.cost_limit == tight.policy.cost_limit == (4.0,)
+    assert tight.points[-1].tested.cost_mean[0] < loose.points[-1].tested.cost_mean[0] - 1
+    assert tight.points[0].collected.share_above_limit > 0.5
+
+
+def test_a_policy_without_a_constraint_is_only_judged_by_a_limit(tmp_path):
+    folder = trained(tmp_path, "trpo", "MetaAim0-v0", cost_limit=math.inf)
+    done = adapt(folder, "MetaAim1-v0", steps=1, episodes=2, cost_limit=1.0)
+    assert done.policy.cost_limit == (math.inf,)
+    assert done.points[0].tested.share_above_limit == 1.0
+
+
+def test_the_adapted_policy_is_saved(meta, tmp_path):
+    out = tmp_path / "adapted.pt"
+    done = adapt(meta, "MetaAim2-v0", steps=2, episodes=2, out=out)
+    policy, config, _ = load_experiment(out)
+    assert config.task == "MetaAim"
+    obs = np.ones(2, np.float32)
+    assert (
+        policy.compute_action(obs) == done.policy.compute_action(obs) != load_policy(meta).compute_action(obs)
+    )
+    with pytest.raises(ValueError, match=r"out must be a new file, got .*adapted\.pt', which exists"):
+        adapt(meta, "MetaAim2-v0", out=out)
+
+
+def test_held_out_tasks_before_and_after(meta):
+    found = evaluate_suite(meta, "outside", adapt_steps=2, episodes=2)
+    report = suite_report(found)
+    assert len(report["tasks"]) == 20
+    assert {task["level"] for task in report["tasks"]} == {2}
+    low, high = report["after"]["return_interval"]
+    assert low <= report["after"]["return_mean"] <= high
+    assert report["after"]["return_mean"] > report["before"]["return_mean"]
+    assert report["after"]["return_mean"] == pytest.approx(
+        np.mean([task["after"]["return_mean"] for task in report["tasks"]])
+    )
+    # The task's number moves the seed, so that tasks differ in their noise as well.
+    alone = adapt(meta, found.tasks[1], steps=2, episodes=2, seed=1)
+    assert alone.points[2].tested.returns.tolist() == found.after[1].returns.tolist()
+
+
+def test_the_command_line(meta, tmp_path, capsys):
+    file, out = tmp_path / "a.json", tmp_path / "a.pt"
+    given = ["--task", "MetaAim2-v0", "--task-seed", "3", "--steps", "1", "--episodes", "2"]
+    assert main(["adapt", str(meta), *given, "--json", str(file), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "MetaAim2-v0, task seed 3, target 0.8" in printed
+    assert f"adapted policy: {out}" in printed
+    data = json.loads(file.read_text())
+    assert data["command"].startswith("fsrl-ext adapt")
+    assert [len(point["tested"]["returns"]) for point in data["points"]] == [2, 2]
+    assert main(["adapt", str(meta), *given, "--json", str(file)]) == 2
+    assert "exists" in capsys.readouterr().err
+
+    file = tmp_path / "suite.json"
+    given = ["--suite", "inside", "--adapt-steps", "1", "--episodes", "1", "--json", str(file)]
+    assert main(["evaluate", str(meta), *given]) == 0
+    printed = capsys.readouterr().out
+    assert "20 held-out tasks inside of the training range, 1 deterministic episodes each" in printed
+    assert "after 1 step" in printed
+    assert json.loads(file.read_text())["after"]["tasks_above_limit"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--task", "SafetyBallCircle-v0"], "SafetyBallCircle-v0 has [8] and [2], MetaAim has [2] and [1]"),
+        (["--task", "MetaAimTwo1-v0"], "MetaAimTwo1-v0 reports 2, got 1"),
+        (["--task", "ToyLine-v0", "--task-seed", "1"], "task_seed must be None for ToyLine-v0, which is no"),
+        (["--task", "MetaAim1-v0", "--task-seed", "-1"], "task_seed must be an integer"),
+        (["--task", "MetaAim1-v0", "--steps", "-1"], "steps must be a whole number >= 0, got -1"),
+        (["--task", "MetaAim1-v0", "--cost-limit", "1,2"], "MetaAim has 1, got 2"),
+        (["--task", "MetaAim1"], "MetaAim1"),
+    ],
+)
+def test_mistakes_are_one_line(meta, capsys, arguments, words):
+    assert main(["adapt", str(meta), *arguments]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_runs_that_cannot_be_adapted(cpo, tmp_path, capsys):
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        adapt(tmp_path / "none.pt", "MetaAim1-v0")
+    small = {"steps": 200, "hidden_sizes": (4,), "num_envs": 2, "step_per_collect": 100, "gamma": 0.9}
+    small |= {"selections": 1, "selection_episodes": 2, "final_episodes": 2, "update_per_step": 0.01}
+    off_policy = run(make_config("ddpg_lag", "ToyLine-v0", **small), out=tmp_path, show_progress=False)
+    with pytest.raises(ValueError, match="needs an on-policy or a meta-learned policy, got ddpg_lag"):
+        adapt(off_policy.folder, "ToyLine-v0")
+    assert main(["evaluate", str(cpo), "--suite", "inside"]) == 2
+    assert "suite needs a meta-learned policy, got cpo on MetaAim0-v0" in capsys.readouterr().err
+    assert main(["evaluate", str(cpo), "--adapt-steps", "1"]) == 2
+    assert "--adapt-steps needs --suite" in capsys.readouterr().err
