@@ -31,18 +31,23 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(required=True)
+    add_run(commands, runs="runs/learning")
+    table = commands.add_parser("table", help="print all results")
+    table.set_defaults(command=_table)
+    options, rest = parser.parse_known_args()
+    return options.command(options, rest)
+
+
+def add_run(commands: Any, *, runs: str) -> None:
+    """Adds the command ``run``."""
     run = commands.add_parser("run", help="train what is missing")
     run.add_argument("policy")
     run.add_argument("task")
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     run.add_argument("--label", default="", help="a folder of its own, for other settings")
     run.add_argument("--jobs", type=int, default=2)
-    run.add_argument("--runs", default="runs/learning", help="where the run folders go")
+    run.add_argument("--runs", default=runs, help="where the run folders go")
     run.set_defaults(command=_run)
-    table = commands.add_parser("table", help="print all results")
-    table.set_defaults(command=_table)
-    options, rest = parser.parse_known_args()
-    return options.command(options, rest)
 
 
 def _run(options: argparse.Namespace, settings: list[str]) -> int:
@@ -104,7 +109,7 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
                 f"{files[0]['env_step']:,}",
                 str(len(files)),
                 ",".join(f"{x:g}" for x in files[0]["config"]["cost_limit"]),
-                *(_interval([f[k][m] for f in files]) for k in ("best", "last") for m in MEANS),
+                *(interval([f[k][m] for f in files]) for k in ("best", "last") for m in MEANS),
                 f"{sum(f['best']['feasible'] for f in files)}/{len(files)}",
                 f"{sum(f['last']['feasible'] for f in files)}/{len(files)}",
                 f"{np.mean([f['share_above_limit'] for f in files]):.0%}",
@@ -123,7 +128,7 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
 MEANS = ("return_mean", "cost_mean")
 
 
-def _interval(values: list[Any]) -> str:
+def interval(values: list[Any]) -> str:
     numbers = [float(np.max(v)) for v in values]
     low, high = bootstrap_interval(numbers)
     return f"{np.mean(numbers):.1f} [{low:.1f}, {high:.1f}]"

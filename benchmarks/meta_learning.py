@@ -1,0 +1,213 @@
+"""Meta-learners over several seeds: training, adaptation to held-out tasks, a table, and a picture.
+
+    python benchmarks/meta_learning.py run meta_cpo SafetyPointStcircle --seeds 0 1 2
+    python benchmarks/meta_learning.py adapt SafetyPointStcircle
+    python benchmarks/meta_learning.py table SafetyPointStcircle
+
+``run`` trains what is not there yet, as ``benchmarks/learning.py`` does. ``adapt`` takes every run folder of
+the family, and CPO from fresh networks of the same size beside them: 20 tasks outside of the training range
+before and after 5 steps, and curves over 20 steps on five of them. One file per run, kept when it is there:
+``benchmarks/results/<family>/<policy>/adaptation<seed>.json``. ``table`` prints them, and writes
+``adaptation.csv`` and ``adaptation.png`` into the family's folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from learning import RESULTS, add_run, interval
+
+from fsrl_ext.env.meta import find_family, held_out_suite
+from fsrl_ext.experiment import adapt, evaluate_suite, make_config
+from fsrl_ext.experiment.build import build_policy, seed_everything
+from fsrl_ext.experiment.checkpoint import read_checkpoint, save_checkpoint
+from fsrl_ext.experiment.registry import POLICIES
+from fsrl_ext.experiment.suite import suite_report
+from fsrl_ext.report import text_table
+from fsrl_ext.report.statistics import bootstrap_interval
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+SCRATCH = "cpo_from_scratch"
+# Networks, critics and amount of data as the meta-learners have them.
+AS_META = {
+    "hidden_sizes": (24, 12),
+    "critic_hidden_sizes": (128, 128),
+    "critic_optimiser": "lbfgs",
+    "step_per_collect": 3_000,
+    "num_envs": 6,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(required=True)
+    add_run(commands, runs="runs/meta")
+    command = commands.add_parser("adapt", help="adapt every run to held-out tasks")
+    command.add_argument("family")
+    command.add_argument("--runs", default="runs/meta", help="where the run folders are")
+    command.add_argument("--steps", type=int, default=5, help="of the adaptation to all tasks")
+    command.add_argument("--curve-steps", type=int, default=20)
+    command.add_argument("--curve-tasks", type=int, default=5)
+    command.add_argument("--episodes", type=int, default=10, help="deterministic ones of each test")
+    command.add_argument("--step-per-collect", type=int, help="environment steps of a step")
+    command.add_argument("--jobs", type=int, default=2)
+    command.set_defaults(command=_adapt)
+    command = commands.add_parser("table", help="print the results, write CSV and PNG")
+    command.add_argument("family")
+    command.set_defaults(command=_table)
+    options, rest = parser.parse_known_args()
+    if rest and options.command in (_adapt, _table):
+        sys.exit(f"unrecognized arguments: {' '.join(rest)}")
+    return options.command(options, rest)
+
+
+def _adapt(options: argparse.Namespace, rest: list[str]) -> int:
+    family, folder = options.family, RESULTS / options.family
+    runs = {}
+    for run in sorted(Path(options.runs).glob(f"{family}-*")):
+        if (run / "result.json").exists():
+            config = read_checkpoint(run / "checkpoints" / "best.pt")["config"]
+            if config["task"] == family and POLICIES[config["policy"]].kind == "meta":
+                runs[config["policy"], config["seed"]] = run
+    for seed in sorted({seed for _, seed in runs}):
+        runs[SCRATCH, seed] = _fresh(family, seed, Path(options.runs))
+    settings = {
+        name: getattr(options, name)
+        for name in ("steps", "curve_steps", "curve_tasks", "episodes", "step_per_collect")
+    }
+    command = "python benchmarks/" + " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    jobs = [
+        (family, str(run), settings, command, folder / policy / f"adaptation{seed}.json")
+        for (policy, seed), run in runs.items()
+    ]
+    missing = [job for job in jobs if not job[-1].exists()]
+    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for file in pool.map(_adapt_run, missing):
+            print(f"{file.relative_to(RESULTS)}: done", flush=True)
+    return 0
+
+
+def _fresh(family: str, seed: int, runs: Path) -> Path:
+    """A checkpoint of CPO that has learnt nothing yet."""
+    path = runs / f"{family}-{SCRATCH}-seed{seed}.pt"
+    if not path.exists():
+        config = make_config("cpo", find_family(family).id(2), seed=seed, **AS_META)
+        seed_everything(config)
+        policy, spec = build_policy(config)
+        counters = {"env_step": 0, "gradient_step": 0, "episode": 0}
+        save_checkpoint(path, policy, config=config, spec=spec, counters=counters)
+    return path
+
+
+def _adapt_run(job: tuple[str, str, dict[str, Any], str, Path]) -> Path:
+    family, run, settings, command, file = job
+    common = {name: settings[name] for name in ("episodes", "step_per_collect")}
+    suite = evaluate_suite(run, "outside", adapt_steps=settings["steps"], family=family, **common)
+    curves = []
+    for number, task in enumerate(held_out_suite(family, "outside")[: settings["curve_tasks"]]):
+        points = adapt(run, task, steps=settings["curve_steps"], seed=number, **common).points
+        curves.append(
+            {
+                "task": task.as_dict(),
+                "tested": [x.tested.summary() for x in points if x.tested is not None],
+                "collected": [None if x.collected is None else x.collected.summary() for x in points],
+            }
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    data = {"command": command, "run": Path(run).name, "suite": suite_report(suite), "curves": curves}
+    file.write_text(json.dumps(data, indent=1) + "\n")
+    return file
+
+
+def _table(options: argparse.Namespace, rest: list[str]) -> int:
+    folder = RESULTS / options.family
+    found = {
+        path.name: [json.loads(p.read_text()) for p in sorted(path.glob("adaptation*.json"))]
+        for path in sorted(folder.glob("*/"))
+    }
+    found = {policy: files for policy, files in found.items() if files}
+    if not found:
+        sys.exit(f"no results in {folder}: run 'adapt' first")
+    rows = []
+    for policy, files in found.items():
+        for point in ("before", "after"):
+            parts = [x["suite"][point] for x in files]
+            steps = files[0]["suite"]["adapt_steps"] if point == "after" else 0
+            rows.append(
+                [
+                    policy,
+                    str(steps),
+                    str(len(files)),
+                    *(interval([x[name] for x in parts]) for name in ("return_mean", "cost_mean")),
+                    *(
+                        f"{np.mean([x[k] for x in parts]):.0%}"
+                        for k in ("tasks_above_limit", "share_above_limit")
+                    ),
+                ]
+            )
+    print(text_table(["policy", "steps", "seeds", "return", "cost", "tasks above", "episodes above"], rows))
+    print(
+        "20 tasks outside of the training range, deterministic episodes; mean over seeds [95% bootstrap];\n"
+        "tasks above: whose mean cost exceeds the limit"
+    )
+    _write_csv(folder / "adaptation.csv", found)
+    _plot(folder / "adaptation.png", found, options.family)
+    print(f"{folder / 'adaptation.csv'}\n{folder / 'adaptation.png'}")
+    return 0
+
+
+def _write_csv(path: Path, found: dict[str, list[dict[str, Any]]]) -> None:
+    with path.open("w", newline="") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        header = ["policy", "run", "task_seed", "steps", "test_return", "test_cost"]
+        table.writerow([*header, "data_return", "data_cost", "data_above"])
+        for policy, files in found.items():
+            for file in files:
+                for curve in file["curves"]:
+                    for k, (test, data) in enumerate(zip(curve["tested"], curve["collected"], strict=True)):
+                        row = [policy, file["run"], curve["task"]["task_seed"], k, *_numbers(test)]
+                        share = "" if data is None else f"{data['share_above_limit']:.4g}"
+                        table.writerow([*row, *_numbers(data), share])
+
+
+def _numbers(summary: dict[str, Any] | None) -> list[str]:
+    if summary is None:
+        return ["", ""]
+    return [f"{summary['return_mean']:.5g}", f"{np.max(summary['cost_mean']):.5g}"]
+
+
+def _plot(path: Path, found: dict[str, list[dict[str, Any]]], family: str) -> None:
+    """Curves over the steps of the adaptation; bands are 95% intervals over all pairs of run and task."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for policy, files in found.items():
+        curves = [curve["tested"] for file in files for curve in file["curves"]]
+        for axis, name in zip(axes, ("return_mean", "cost_mean"), strict=True):
+            values = np.array([[np.max(point[name]) for point in curve] for curve in curves])
+            steps = np.arange(values.shape[1])
+            low, high = np.array([bootstrap_interval(x.tolist()) for x in values.T]).T
+            axis.plot(steps, values.mean(0), label=f"{policy} ({len(files)} seeds)")
+            axis.fill_between(steps, low, high, alpha=0.2)
+    limits = {tuple(file["suite"]["cost_limit"]) for files in found.values() for file in files}
+    for limit in {x for row in limits for x in row if np.isfinite(x)}:
+        axes[1].axhline(limit, color="black", linestyle="--", linewidth=1, label="limit")
+    for axis, name in zip(axes, ("return", "cost"), strict=True):
+        axis.set(xlabel="steps of the adaptation", ylabel=name)
+    axes[0].set_title(f"{family}, tasks outside of the training range")
+    axes[1].legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
