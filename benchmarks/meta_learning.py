@@ -22,9 +22,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from learning import RESULTS, add_run, interval
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from fsrl_ext.env.meta import find_family, held_out_suite
 from fsrl_ext.experiment import adapt, evaluate_suite, make_config
@@ -34,9 +35,6 @@ from fsrl_ext.experiment.registry import POLICIES
 from fsrl_ext.experiment.suite import suite_report
 from fsrl_ext.report import text_table
 from fsrl_ext.report.statistics import bootstrap_interval
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 SCRATCH = "cpo_from_scratch"
 # Networks, critics and amount of data as the meta-learners have them.
@@ -189,7 +187,9 @@ def _numbers(summary: dict[str, Any] | None) -> list[str]:
 
 def _plot(path: Path, found: dict[str, list[dict[str, Any]]], family: str) -> None:
     """Curves over the steps of the adaptation; bands are 95% intervals over all pairs of run and task."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 2)
     for policy, files in found.items():
         curves = [curve["tested"] for file in files for curve in file["curves"]]
         for axis, name in zip(axes, ("return_mean", "cost_mean"), strict=True):
@@ -206,7 +206,6 @@ def _plot(path: Path, found: dict[str, list[dict[str, Any]]], family: str) -> No
     axes[0].set_title(f"{family}, tasks outside of the training range")
     axes[1].legend(fontsize="small")
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

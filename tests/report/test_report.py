@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fsrl_ext.errors import RunFolderError
-from fsrl_ext.report import read_progress, read_result, result_table, text_table
+from fsrl_ext.report import plot_trajectories, read_progress, read_result, result_table, text_table
 from fsrl_ext.report.statistics import bootstrap_interval
 
 
@@ -55,3 +55,18 @@ def test_folders_that_are_no_runs_are_refused(tmp_path):
         read_progress(tmp_path)
     with pytest.raises(RunFolderError, match=r"no result\.json"):
         read_result(tmp_path)
+
+
+def test_trajectories_are_drawn_over_circle_and_walls(tmp_path):
+    angle = np.linspace(0, 6, 50)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    where = {"radius": 1.0, "wall": 0.8}
+    plot_trajectories({"adapted": [circle]}, **where, path=tmp_path / "one.png")
+    plot_trajectories({"before": [circle, 2 * circle], "after": []}, **where, path=tmp_path / "two.png")
+    one, two = ((tmp_path / f"{name}.png").read_bytes() for name in ("one", "two"))
+    assert one[:4] == two[:4] == b"\x89PNG"
+    assert one != two
+    with pytest.raises(ValueError, match="at least one trajectory, got none"):
+        plot_trajectories({"adapted": []}, **where, path=tmp_path / "none.png")
+    with pytest.raises(ValueError, match=r"paths must be \[T, 2\], got \[50, 3\] in 'adapted'"):
+        plot_trajectories({"adapted": [np.zeros((50, 3))]}, **where, path=tmp_path / "none.png")
