@@ -89,14 +89,14 @@ def trust_region_update(
 
 
 def must_improve(step: ConstrainedStep, surplus: Tensor) -> bool:
-    """Whether a step has to raise the reward: not while a limit is exceeded.
+    """Whether a step has to raise the reward: not where it bends to a limit that is exceeded.
 
-    A step back within the limits may have to pay for it with reward, by plan and not only in a recovery; to
+    The way back within the limits may have to be paid for with reward, by plan and not only in a recovery; to
     ask for both would leave the policy where it is.
 
     :param surplus: ``[m]``, as in :func:`trust_region_update`.
     """
-    return step.case in ("inactive", "active") and not bool((surplus > 0.0).any())
+    return step.case == "inactive" or (step.case == "active" and not bool((surplus > 0.0).any()))
 
 
 def _metrics(

@@ -12,11 +12,13 @@ from tianshou.trainer import OnpolicyTrainer
 from torch import nn
 
 from fsrl_ext.data import CostVectorReplayBuffer
+from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.multiplier import lagrangian_advantage
 from fsrl_ext.net import OnpolicyActor
 from fsrl_ext.policy.episode_costs import RolloutEpisodes
 from fsrl_ext.policy.focops import focops_loss
 from fsrl_ext.policy.ppo_lag import clipped_loss
+from fsrl_ext.policy.trust_region_update import must_improve
 
 every = pytest.mark.parametrize("name", list(ONPOLICY))
 
@@ -171,6 +173,19 @@ def test_cpo_pays_with_reward_for_the_way_back_within_the_limit():
     assert found["step/fraction"] > 0
     assert found["step/improvement"] < 0
     assert found["step/cost_change"] < 0
+
+
+def test_reward_is_asked_for_unless_an_exceeded_limit_bends_the_step():
+    def asked(b, a=(1.0, 0.0)):
+        surplus = torch.tensor([b])
+        step = constrained_step(torch.tensor([-1.0, 0.5]), torch.tensor([a]), surplus, kl_bound=0.5)
+        return step.case, must_improve(step, surplus)
+
+    assert asked(-5.0) == ("inactive", True)
+    assert asked(0.1, (-1.0, 0.0)) == ("inactive", True)  # the way to more reward leads back, too
+    assert asked(-0.2) == ("active", True)
+    assert asked(0.2) == ("active", False)
+    assert asked(5.0) == ("recovery", False)
 
 
 def test_cpo_without_a_limit_is_trpo():
