@@ -9,10 +9,7 @@ from meta_learners import FAST, acting, adapt, build, collector_for, finish, ite
 from tianshou.data import Batch
 from tianshou.policy.base import policy_within_training_step
 
-from fsrl_ext.functional.constrained_step import constrained_step
-from fsrl_ext.functional.meta_gradient import inner_step, meta_gradient, surrogate_gradients
 from fsrl_ext.policy import CPOPolicy
-from fsrl_ext.policy.meta_surrogate import fisher_metric
 
 TARGETS = (0.3, 0.7)
 
@@ -49,89 +46,6 @@ def test_every_step_is_about_data_of_the_policy_that_it_starts_from():
         noise = (rollout.act - rollout.mean) / rollout.std
         assert abs(float(noise.mean())) < 4 / math.sqrt(len(noise))
         assert float(noise.std()) == pytest.approx(1.0, abs=4 / math.sqrt(2 * len(noise)))
-
-
-def as_double(policy):
-    """Everything from the observations on in float64."""
-    policy.double()
-    seen = policy._seen
-    policy._seen = lambda obs: seen(obs).double()
-    return policy
-
-
-@pytest.mark.parametrize("metric", ["fisher", "euclidean"])
-@pytest.mark.parametrize("limit", [5.5, 4.5, 9.0])
-def test_exact_gradient_is_that_of_adapting_again(metric, limit):
-    """Central differences of the adapted surrogates in theta, along random directions, on the stored data."""
-    # Few conjugate gradient iterations would make H^-1 depend on what it is multiplied with.
-    policy = as_double(build(metric=metric, cost_limit=limit, cg_iterations=60, hidden=(4,)))
-    collector = collector_for(policy, steps=100)
-    adapt(policy, collector, 0.9, record=True)
-    finish(policy, collector)
-    outcome, start = policy._outcomes[0], theta(policy)
-    assert start.dtype == torch.float64
-    assert all(step.fraction > 0 for step in outcome.steps)
-
-    def adapted(at):
-        reward, costs = outcome.loss(policy._adapted(at, outcome))
-        return torch.cat([reward[None], costs]).detach()
-
-    torch.manual_seed(1)
-    for _ in range(3):
-        direction = torch.nn.functional.normalize(torch.randn_like(start), dim=0)
-        h = 1e-5
-        found = (adapted(start + h * direction) - adapted(start - h * direction)) / (2 * h)
-        expected = outcome.gradients @ direction
-        torch.testing.assert_close(found, expected, rtol=2e-4, atol=1e-7)
-    first = surrogate_gradients(outcome.loss, outcome.steps[-1].adapted)[0]
-    assert (outcome.gradients[0] - first).norm() > 1e-2 * first.norm()
-
-
-@pytest.mark.parametrize("mode", ["first_order", "reptile"])
-def test_the_cheap_gradients_are_what_their_names_say(mode):
-    policy = build(meta_gradient=mode)
-    collector = collector_for(policy)
-    adapt(policy, collector, 0.7, record=True)
-    phi = acting(policy)
-    finish(policy, collector)
-    outcome = policy._outcomes[0]
-    g, a, _ = surrogate_gradients(outcome.loss, phi)
-    expected = g if mode == "first_order" else theta(policy) - phi
-    torch.testing.assert_close(outcome.gradients[0], expected, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(outcome.gradients[1:], a)
-    assert math.isnan(outcome.cosine)
-
-
-def test_what_is_kept_survives_that_the_acting_copy_moves_on():
-    """The meta-gradient of the recorded steps equals one from surrogates and metrics that are built anew."""
-    policy = build(metric="fisher")
-    collector = collector_for(policy)
-    adapt(policy, collector, 0.7, record=True)
-    steps, rollouts = list(policy._steps), list(policy._rollouts)
-    finish(policy, collector)
-    outcome = policy._outcomes[0]
-    cotangents = surrogate_gradients(outcome.loss, steps[-1].adapted)[0][None]
-    recorded = meta_gradient(cotangents, steps).gradients
-    # Then other tasks, and a step of the meta-policy.
-    adapt(policy, collector, 0.2, record=True, seed=50)
-    finish(policy, collector)
-    policy.meta_step()
-    assert torch.equal(meta_gradient(cotangents, steps).gradients, recorded)
-    anew = []
-    for step, rollout in zip(steps, rollouts, strict=True):
-        torch.nn.utils.vector_to_parameters(step.parameters, policy.actor.parameters())
-        with torch.no_grad():
-            (mean, std), _ = policy.actor(rollout.obs)
-        assert torch.equal(mean, rollout.mean)
-        assert torch.equal(std, rollout.std)
-        loss, _ = policy._problem(rollout)
-        metric = fisher_metric(policy.actor, [rollout], policy.config)
-        made = inner_step(
-            step.parameters, loss, step.surplus, kl_bound=policy.config.kl_bound, inverse_metric=metric
-        )
-        torch.testing.assert_close(made.step.step, step.step.step)
-        anew.append(type(made)(**{**vars(made), "fraction": step.fraction}))
-    torch.testing.assert_close(meta_gradient(cotangents, anew).gradients, recorded, rtol=1e-4, atol=1e-6)
 
 
 def test_a_meta_step_that_nothing_accepts_leaves_the_meta_policy_bit_for_bit(monkeypatch):
@@ -202,33 +116,6 @@ def test_without_adaptation_a_task_alone_is_a_step_of_cpo(monkeypatch):
     expected = acting(cpo)
     assert policy.meta_step()["meta/fraction"] > 0
     torch.testing.assert_close(theta(policy), expected, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("outer", ["mean", "each"])
-@pytest.mark.parametrize("inner_steps", [0, 2])
-def test_the_meta_step_is_the_constrained_step_on_the_tasks_together(outer, inner_steps):
-    policy = build(inner_steps=inner_steps, outer_constraint=outer, outer_kl_bound=0.02, cost_limit=5.2)
-    collector = collector_for(policy)
-    for i, target in enumerate(TARGETS):
-        adapt(policy, collector, target, record=True, seed=100 * i)
-        finish(policy, collector)
-    outcomes, start = list(policy._outcomes), theta(policy)
-    metric = fisher_metric(policy.meta_actor, [x.first for x in outcomes], policy.config)
-    g = sum(x.gradients[0] for x in outcomes) / 2
-    a, b = torch.cat([x.gradients[1:] for x in outcomes]), torch.cat([x.surplus for x in outcomes])
-    if outer == "mean":
-        a, b = a.mean(0, keepdim=True), b.mean(0, keepdim=True)
-    step = constrained_step(g, a, b, kl_bound=0.02, inverse_metric=metric)
-    found = policy.meta_step()
-    assert found["meta/kl"] <= 0.02
-    assert found["meta/fraction"] > 0
-    torch.testing.assert_close(
-        theta(policy) - start, found["meta/fraction"] * step.step, rtol=1e-3, atol=1e-6
-    )
-    names = ["meta/nu"] if outer == "mean" else ["meta/nu_0", "meta/nu_1"]
-    assert [found[name] for name in names] == pytest.approx(step.multipliers.tolist(), rel=1e-3, abs=1e-6)
-    costs = [float(x.episode_cost[0]) for x in outcomes]
-    assert found["constraint/adapted_cost"] == pytest.approx(np.mean(costs))
 
 
 def test_statistics_move_once_per_meta_iteration_from_all_tasks():
