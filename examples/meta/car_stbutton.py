@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3_600_000)
     parser.add_argument("--step-per-collect", type=int, default=3000)
     parser.add_argument("--adapt-steps", type=int, default=5)
+    parser.add_argument("--tasks", type=int, default=20)
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs")
@@ -34,7 +35,12 @@ def main() -> None:
         )
         done = run(config, out=args.out)
         found = evaluate_suite(
-            done.folder, "outside", adapt_steps=args.adapt_steps, episodes=args.episodes, seed=args.seed
+            done.folder,
+            "outside",
+            num_tasks=args.tasks,
+            adapt_steps=args.adapt_steps,
+            episodes=args.episodes,
+            seed=args.seed,
         )
         print(f"{policy}: {len(found.tasks)} tasks outside of the training range")
         print(suite_table(found))

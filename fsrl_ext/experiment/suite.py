@@ -51,6 +51,7 @@ def evaluate_suite(
     checkpoint: Which = "best",
     cost_limit: float | Sequence[float] | None = None,
     family: str | None = None,
+    num_tasks: int | None = None,
     step_per_collect: int | None = None,
     device: str | None = None,
 ) -> SuiteEvaluation:
@@ -59,6 +60,7 @@ def evaluate_suite(
     :param suite: ``"inside"`` of the range of meta-training, or ``"outside"``.
     :param adapt_steps: steps of the adaptation; 0 for none.
     :param family: whose tasks; the run's own if not given, which a run on a single environment has not.
+    :param num_tasks: only the first ones of the suite; all if not given.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: for arguments that cannot be used, naming them.
 
@@ -72,6 +74,9 @@ def evaluate_suite(
             )
         family = trained["task"]
     tasks = held_out_suite(family, suite)
+    if num_tasks is not None and not 1 <= num_tasks <= len(tasks):
+        raise ValueError(f"num_tasks must be 1 to {len(tasks)}, got {num_tasks}")
+    tasks = tasks[:num_tasks]
     before, after = [], []
     for number, task in enumerate(tasks):
         found = adapt(

@@ -120,6 +120,11 @@ def test_held_out_tasks_before_and_after(meta):
     assert report["after"]["return_mean"] == pytest.approx(
         np.mean([task["after"]["return_mean"] for task in report["tasks"]])
     )
+    with pytest.raises(ValueError, match="num_tasks must be 1 to 20, got 21"):
+        evaluate_suite(meta, num_tasks=21)
+    few = evaluate_suite(meta, num_tasks=2, episodes=2)
+    assert few.tasks == found.tasks[:2]
+    assert [x.returns.tolist() for x in few.before] == [x.returns.tolist() for x in found.before[:2]]
     # The task's number moves the seed, so that tasks differ in their noise as well.
     alone = adapt(meta, found.tasks[1], steps=2, episodes=2, seed=1)
     assert alone.points[2].tested.returns.tolist() == found.after[1].returns.tolist()
