@@ -34,6 +34,7 @@ import torch
 from peers.clock import Clock, Moment
 from throughput import run_apart
 
+from fsrl_ext.data import CostCollector
 from fsrl_ext.experiment import build, make_config
 from fsrl_ext.experiment.checkpoint import versions
 from fsrl_ext.report import text_table
@@ -80,10 +81,12 @@ def own(options: argparse.Namespace) -> dict[str, Any]:
     )
     build.seed_everything(config)
     policy, _ = build.build_policy(config)
+    collector = build.train_collector(policy, config)
+    assert isinstance(collector, CostCollector), "collect_ahead is off"
     training = config.training
     trainer = CostOnpolicyTrainer(
         policy=policy,
-        train_collector=build.train_collector(policy, config),
+        train_collector=collector,
         test_collector=None,
         max_epoch=1,
         step_per_epoch=config.steps,
@@ -103,7 +106,7 @@ def own(options: argparse.Namespace) -> dict[str, Any]:
         clock.watch(owner, method)
     trainer.run()
     ended = Moment.now()
-    trainer.train_collector.close()
+    collector.close()
     starts = [*clock.starts("_collect_training_data"), ended]
     collect, update = clock.spans("_collect_training_data"), clock.spans("policy_update_fn")
     learn, critic = clock.spans("learn"), clock.spans("_fit_critic")
