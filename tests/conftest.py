@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import aim
 import pytest
 import torch
 from toy import DiscreteEnv, EarlyEndEnv, LineEnv, NoCostEnv
@@ -27,3 +28,4 @@ def _toy_tasks():
     }
     for name, (cls, kwargs, early) in rows.items():
         register_task(name, entry_point=cls, kwargs=kwargs, can_terminate=early, max_episode_steps=20)
+    aim.register()

@@ -169,10 +169,7 @@ class ExperimentConfig:
     @property
     def env_id(self) -> str:
         """The environment that the policy is judged in: of a family, the task of level 0 (or its lowest)."""
-        if policy_entry(self.policy).kind != "meta":
-            return self.task
-        family = find_family(self.task)
-        return family.id(min(family.levels))
+        return judged_task(self.policy, self.task)
 
     @property
     def num_envs(self) -> int:
@@ -207,3 +204,14 @@ class ExperimentConfig:
         data = self.as_dict()
         del data["seed"], data["threads"]
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def judged_task(policy: str, task: str) -> str:
+    """The environment id that a policy for a task is judged in; see :attr:`ExperimentConfig.env_id`.
+
+    :raises UnknownFamilyError: if the policy learns from a family and there is none of that name.
+    """
+    if policy_entry(policy).kind != "meta":
+        return task
+    family = find_family(task)
+    return family.id(min(family.levels))

@@ -138,7 +138,7 @@ class _Run:
         step_per_epoch = round(config.steps / selections)
         kind = policy_entry(config.policy).kind
         if kind == "meta":
-            return self._meta_trainer(common)
+            return self._meta_trainer(common, step_per_epoch)
         common |= {"step_per_collect": training.step_per_collect, "batch_size": training.batch_size}
         if kind == "on_policy":
             # Epochs hold whole collects, so their number follows from their length.
@@ -158,14 +158,14 @@ class _Run:
             **common,
         )
 
-    def _meta_trainer(self, common: dict[str, Any]) -> MetaTrainer:
+    def _meta_trainer(self, common: dict[str, Any], step_per_epoch: int) -> MetaTrainer:
         config, policy = self.config, self.policy
         assert isinstance(policy, MetaCPOPolicy)
         assert isinstance(self.train_collector, MetaCollector)
         own = policy.config
         tasks = TaskDistribution(config.task, seed=config.seed)
         iteration = own.num_tasks * (own.inner_steps + 1) * self.train_collector.step_per_collect
-        step_per_epoch = max(round(config.steps / config.selections / iteration), 1) * iteration
+        step_per_epoch = max(round(step_per_epoch / iteration), 1) * iteration
 
         def env_seeds(number: int, count: int) -> list[int]:
             # Beyond the seeds of selections and final evaluations.

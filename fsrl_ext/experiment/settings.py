@@ -12,8 +12,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fsrl_ext.env.meta import find_family
-from fsrl_ext.experiment.config import ExperimentConfig, TrainingConfig
+from fsrl_ext.experiment.config import ExperimentConfig, TrainingConfig, judged_task
 from fsrl_ext.experiment.defaults import POLICY_DEFAULTS, task_defaults
 from fsrl_ext.experiment.presets import preset_settings
 from fsrl_ext.experiment.registry import policy_entry
@@ -85,8 +84,7 @@ def make_config(policy: str, task: str, *, preset: str = "tuned", **settings: An
     """
     entry, known = policy_entry(policy), list_settings(policy)
     sections: dict[Section, dict[str, Any]] = {"run": {}, "policy": {}, "training": {}}
-    env_id = find_family(task).id(0) if entry.kind == "meta" else task
-    for_task = task_defaults(env_id, entry.kind)
+    for_task = task_defaults(judged_task(policy, task), entry.kind)
     # A task's row is for all policies; what one of them has no use for is left out.
     defaults = POLICY_DEFAULTS.get(policy, {}) | {k: v for k, v in for_task.items() if k in known}
     if not entry.constrained:

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections import Counter
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from tianshou.data import ReplayBuffer
 from tianshou.data.types import RolloutBatchProtocol
 from torch import Tensor
 
-from fsrl_ext.functional.constrained_step import constrained_step
+from fsrl_ext.functional.constrained_step import Case, constrained_step
 from fsrl_ext.functional.meta_gradient import (
     InnerStep,
     SurrogateLoss,
@@ -35,8 +35,7 @@ from fsrl_ext.policy.metrics import MetricStats, per_cost
 from fsrl_ext.policy.multipliers import Multipliers
 from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout, Trajectories
 from fsrl_ext.policy.transfer import to_device
-
-CASES = ("inactive", "active", "recovery")
+from fsrl_ext.policy.trust_region_update import must_improve
 
 
 class TaskOutcome(NamedTuple):
@@ -97,9 +96,16 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         """
         self.actor.load_state_dict(self.meta_actor.state_dict())
         self.critic.load_state_dict(self.meta_critic.state_dict())
+        # Moments belong to the critic of the task before.
+        self.critic_optim.state.clear()
         self._episodes = type(self._episodes)()
         self._recording = record
         self._steps, self._rollouts = [], []
+
+    def forget_tasks(self) -> None:
+        """Drops what was recorded since the last :meth:`meta_step`, finished tasks and the open one."""
+        self._outcomes, self._observations, self._critics = [], [], []
+        self.begin_task()
 
     def _prepare_critic(self, data: Trajectories) -> None:
         """Fits the critic to returns that it bootstraps at cuts alone: it never saw this task."""
@@ -127,9 +133,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             "adaptation/kl": search.after.kl,
             "adaptation/lambda": step.step.multiplier_kl,
             "adaptation/improvement": search.after.reward - search.before.reward,
-            **{
-                f"adaptation/case_{x}": float(step.step.case == x) for x in ("inactive", "active", "recovery")
-            },
+            **{f"adaptation/case_{x}": float(step.step.case == x) for x in get_args(Case)},
             **per_cost("adaptation/episode_cost", self.episode_cost.tolist()),
         }
 
@@ -173,7 +177,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             evaluate,
             kl_bound=config.kl_bound,
             cost_slack=surplus.neg().clamp(min=0.0).tolist(),
-            improve_reward=step.step.case in ("inactive", "active"),
+            improve_reward=must_improve(step.step, surplus),
             max_backtracks=config.max_backtracks,
             shrink=config.backtrack_factor,
         )
@@ -262,7 +266,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             evaluate,
             kl_bound=config.outer_kl_bound,
             cost_slack=b.neg().clamp(min=0.0).tolist(),
-            improve_reward=step.case in ("inactive", "active"),
+            improve_reward=must_improve(step, b),
             max_backtracks=config.max_backtracks,
             shrink=config.backtrack_factor,
         )
@@ -274,7 +278,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             "meta/kl": search.after.kl,
             "meta/lambda": step.multiplier_kl,
             "meta/improvement": search.after.reward - search.before.reward,
-            **{f"meta/case_{x}": float(step.case == x) for x in CASES},
+            **{f"meta/case_{x}": float(step.case == x) for x in get_args(Case)},
             **{f"adaptation/share_{x}": n / total for x, n in cases.items()},
             "adaptation/corners": float(sum(x.corners for x in outcomes)),
             **per_cost("meta/nu", step.multipliers.tolist()),

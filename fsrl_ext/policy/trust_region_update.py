@@ -81,11 +81,22 @@ def trust_region_update(
         evaluate,
         kl_bound=config.kl_bound,
         cost_slack=surplus.neg().clamp(min=0.0).tolist(),
-        improve_reward=step.case not in ("recovery", "degenerate"),
+        improve_reward=must_improve(step, surplus),
         max_backtracks=config.max_backtracks,
         shrink=config.backtrack_factor,
     )
     return _metrics(step, search, surplus, config) | {"step/cg_residual": inverse_metric.worst_residual}
+
+
+def must_improve(step: ConstrainedStep, surplus: Tensor) -> bool:
+    """Whether a step has to raise the reward: not while a limit is exceeded.
+
+    A step back within the limits may have to pay for it with reward, by plan and not only in a recovery; to
+    ask for both would leave the policy where it is.
+
+    :param surplus: ``[m]``, as in :func:`trust_region_update`.
+    """
+    return step.case in ("inactive", "active") and not bool((surplus > 0.0).any())
 
 
 def _metrics(

@@ -73,8 +73,9 @@ class MetaTrainer(CostTrainer):
         try:
             return super().run(reset_collectors=reset_collectors, reset_buffer=reset_buffer)
         finally:
+            # An interrupted meta-iteration leaves tasks behind, and a copy that was adapted to one of them.
             self.train_collector.close()
-            self.policy.begin_task()
+            self.policy.forget_tasks()
 
     def _collect_cycle(self) -> CostCollectStats:
         """Adapts to the next tasks; returns the statistics of the adapted policies' episodes."""

@@ -161,6 +161,18 @@ def test_cpo_steps_keep_their_promises():
     assert {"step/case_active", "step/case_recovery"} <= cases
 
 
+def test_cpo_pays_with_reward_for_the_way_back_within_the_limit():
+    """Over the limit by so little that one step leads back, which then cannot raise the reward as well."""
+    policy = build("cpo", cost_limit=5.5, kl_bound=0.02)
+    collector = collector_for(policy)
+    collect(policy, collector, 1600)
+    found = update(policy, collector).metrics
+    assert (found["step/case_active"], found["step/surplus"] > 0) == (1.0, True)
+    assert found["step/fraction"] > 0
+    assert found["step/improvement"] < 0
+    assert found["step/cost_change"] < 0
+
+
 def test_cpo_without_a_limit_is_trpo():
     def run(name):
         policy = build(name, cost_limit=math.inf)

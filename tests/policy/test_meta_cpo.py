@@ -1,0 +1,327 @@
+"""Meta-CPO: what adapts, what stays, what the meta-step sees, and that all of it is needed."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from meta_learners import FAST, acting, adapt, build, collector_for, finish, iterate, targets_of, theta
+from tianshou.data import Batch
+from tianshou.policy.base import policy_within_training_step
+
+from fsrl_ext.functional.constrained_step import constrained_step
+from fsrl_ext.functional.meta_gradient import inner_step, meta_gradient, surrogate_gradients
+from fsrl_ext.policy import CPOPolicy
+from fsrl_ext.policy.meta_surrogate import fisher_metric
+
+TARGETS = (0.3, 0.7)
+
+
+def test_adaptation_moves_the_acting_copy_and_nothing_of_the_meta_policy():
+    policy = build()
+    collector = collector_for(policy)
+    before = {k: v.clone() for k, v in policy.state_dict().items() if not k.startswith(("actor.", "critic."))}
+    start = theta(policy)
+    assert torch.equal(acting(policy), start)
+    adapt(policy, collector, 0.7, record=True)
+    assert not torch.equal(acting(policy), start)
+    now = policy.state_dict()
+    assert all(torch.equal(value, now[key]) for key, value in before.items())
+    policy.begin_task()
+    assert torch.equal(acting(policy), start)
+    assert all(torch.equal(now[f"critic.{k}"], v) for k, v in policy.meta_critic.state_dict().items())
+
+
+def test_every_step_is_about_data_of_the_policy_that_it_starts_from():
+    policy = build(inner_steps=3)
+    collector, at_collect = collector_for(policy), []
+    collect = collector.collect
+    collector.collect = lambda: at_collect.append(acting(policy)) or collect()
+    adapt(policy, collector, 0.7, record=True)
+    steps = policy._steps
+    assert len(steps) == 3
+    for k, step in enumerate(steps):
+        assert torch.equal(step.parameters, at_collect[k])
+        torch.testing.assert_close(step.adapted, at_collect[k + 1], atol=1e-7, rtol=1e-6)
+        assert step.fraction > 0
+    # And the actions in the data are draws from it: standardised, they have mean 0 and deviation 1.
+    for rollout in policy._rollouts:
+        noise = (rollout.act - rollout.mean) / rollout.std
+        assert abs(float(noise.mean())) < 4 / math.sqrt(len(noise))
+        assert float(noise.std()) == pytest.approx(1.0, abs=4 / math.sqrt(2 * len(noise)))
+
+
+def as_double(policy):
+    """Everything from the observations on in float64."""
+    policy.double()
+    seen = policy._seen
+    policy._seen = lambda obs: seen(obs).double()
+    return policy
+
+
+@pytest.mark.parametrize("metric", ["fisher", "euclidean"])
+@pytest.mark.parametrize("limit", [5.5, 4.5, 9.0])
+def test_exact_gradient_is_that_of_adapting_again(metric, limit):
+    """Central differences of the adapted surrogates in theta, along random directions, on the stored data."""
+    # Few conjugate gradient iterations would make H^-1 depend on what it is multiplied with.
+    policy = as_double(build(metric=metric, cost_limit=limit, cg_iterations=60, hidden=(4,)))
+    collector = collector_for(policy, steps=100)
+    adapt(policy, collector, 0.9, record=True)
+    finish(policy, collector)
+    outcome, start = policy._outcomes[0], theta(policy)
+    assert start.dtype == torch.float64
+    assert all(step.fraction > 0 for step in outcome.steps)
+
+    def adapted(at):
+        reward, costs = outcome.loss(policy._adapted(at, outcome))
+        return torch.cat([reward[None], costs]).detach()
+
+    torch.manual_seed(1)
+    for _ in range(3):
+        direction = torch.nn.functional.normalize(torch.randn_like(start), dim=0)
+        h = 1e-5
+        found = (adapted(start + h * direction) - adapted(start - h * direction)) / (2 * h)
+        expected = outcome.gradients @ direction
+        torch.testing.assert_close(found, expected, rtol=2e-4, atol=1e-7)
+    first = surrogate_gradients(outcome.loss, outcome.steps[-1].adapted)[0]
+    assert (outcome.gradients[0] - first).norm() > 1e-2 * first.norm()
+
+
+@pytest.mark.parametrize("mode", ["first_order", "reptile"])
+def test_the_cheap_gradients_are_what_their_names_say(mode):
+    policy = build(meta_gradient=mode)
+    collector = collector_for(policy)
+    adapt(policy, collector, 0.7, record=True)
+    phi = acting(policy)
+    finish(policy, collector)
+    outcome = policy._outcomes[0]
+    g, a, _ = surrogate_gradients(outcome.loss, phi)
+    expected = g if mode == "first_order" else theta(policy) - phi
+    torch.testing.assert_close(outcome.gradients[0], expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(outcome.gradients[1:], a)
+    assert math.isnan(outcome.cosine)
+
+
+def test_what_is_kept_survives_that_the_acting_copy_moves_on():
+    """The meta-gradient of the recorded steps equals one from surrogates and metrics that are built anew."""
+    policy = build(metric="fisher")
+    collector = collector_for(policy)
+    adapt(policy, collector, 0.7, record=True)
+    steps, rollouts = list(policy._steps), list(policy._rollouts)
+    finish(policy, collector)
+    outcome = policy._outcomes[0]
+    cotangents = surrogate_gradients(outcome.loss, steps[-1].adapted)[0][None]
+    recorded = meta_gradient(cotangents, steps).gradients
+    # Then other tasks, and a step of the meta-policy.
+    adapt(policy, collector, 0.2, record=True, seed=50)
+    finish(policy, collector)
+    policy.meta_step()
+    assert torch.equal(meta_gradient(cotangents, steps).gradients, recorded)
+    anew = []
+    for step, rollout in zip(steps, rollouts, strict=True):
+        torch.nn.utils.vector_to_parameters(step.parameters, policy.actor.parameters())
+        with torch.no_grad():
+            (mean, std), _ = policy.actor(rollout.obs)
+        assert torch.equal(mean, rollout.mean)
+        assert torch.equal(std, rollout.std)
+        loss, _ = policy._problem(rollout)
+        metric = fisher_metric(policy.actor, [rollout], policy.config)
+        made = inner_step(
+            step.parameters, loss, step.surplus, kl_bound=policy.config.kl_bound, inverse_metric=metric
+        )
+        torch.testing.assert_close(made.step.step, step.step.step)
+        anew.append(type(made)(**{**vars(made), "fraction": step.fraction}))
+    torch.testing.assert_close(meta_gradient(cotangents, anew).gradients, recorded, rtol=1e-4, atol=1e-6)
+
+
+def test_a_meta_step_that_nothing_accepts_leaves_the_meta_policy_bit_for_bit(monkeypatch):
+    policy = build()
+    collector, start = collector_for(policy), theta(policy)
+    monkeypatch.setattr(
+        policy, "_adapted", lambda at, outcome: at.new_full(at.shape, math.nan) if (at != start).any() else at
+    )
+    found = iterate(policy, collector, TARGETS)
+    assert found["meta/fraction"] == 0.0
+    assert torch.equal(theta(policy), start)
+    assert torch.equal(acting(policy), start)
+
+
+def test_calls_out_of_order_are_refused():
+    policy = build()
+    collector = collector_for(policy)
+    with pytest.raises(RuntimeError, match="meta_step needs finish_task before"):
+        policy.meta_step()
+    collector.start(0.5, range(5))
+    collector.collect()
+    with pytest.raises(RuntimeError, match=r"needs begin_task\(record=True\) and 2 updates before, got 0"):
+        finish(policy, collector)
+    adapt(policy, collector, 0.5, record=True, steps=1)
+    with pytest.raises(RuntimeError, match="2 updates before, got 1 updates"):
+        finish(policy, collector)
+    adapt(policy, collector, 0.5, record=False)
+    with pytest.raises(RuntimeError, match="finish_task needs"):
+        finish(policy, collector)
+    assert not policy._outcomes
+
+
+def test_tasks_that_were_not_finished_are_forgotten():
+    policy = build()
+    collector = collector_for(policy)
+    adapt(policy, collector, 0.5, record=True)
+    finish(policy, collector)
+    adapt(policy, collector, 0.5, record=True, steps=1)
+    policy.forget_tasks()
+    assert torch.equal(acting(policy), theta(policy))
+    with pytest.raises(RuntimeError, match="meta_step needs finish_task before"):
+        policy.meta_step()
+    iterate(policy, collector, TARGETS)
+    assert policy.normaliser.count == 2 * 3 * 200  # nothing of the tasks before
+
+
+def test_without_adaptation_a_task_alone_is_a_step_of_cpo(monkeypatch):
+    monkeypatch.setattr(type(build()), "_prepare_critic", lambda *_: None)
+    policy = build(inner_steps=0, num_tasks=1, outer_kl_bound=0.03)
+    collector = collector_for(policy)
+    adapt(policy, collector, 0.7, record=True)
+    finish(policy, collector)
+    cpo = CPOPolicy(
+        actor=policy.actor,
+        critic=policy.critic,
+        critic_optim=policy.critic_optim,
+        action_space=policy.action_space,
+        cost_limit=policy.cost_limit,
+        max_episode_steps=policy.max_episode_steps,
+        obs_dim=2,
+        gamma=0.9,
+        kl_bound=0.03,
+        fisher_fraction=0.2,
+        **FAST,
+    )
+    with policy_within_training_step(cpo):
+        cpo.update(0, collector.buffer, batch_size=None, repeat=1)
+    expected = acting(cpo)
+    assert policy.meta_step()["meta/fraction"] > 0
+    torch.testing.assert_close(theta(policy), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("outer", ["mean", "each"])
+@pytest.mark.parametrize("inner_steps", [0, 2])
+def test_the_meta_step_is_the_constrained_step_on_the_tasks_together(outer, inner_steps):
+    policy = build(inner_steps=inner_steps, outer_constraint=outer, outer_kl_bound=0.02, cost_limit=5.2)
+    collector = collector_for(policy)
+    for i, target in enumerate(TARGETS):
+        adapt(policy, collector, target, record=True, seed=100 * i)
+        finish(policy, collector)
+    outcomes, start = list(policy._outcomes), theta(policy)
+    metric = fisher_metric(policy.meta_actor, [x.first for x in outcomes], policy.config)
+    g = sum(x.gradients[0] for x in outcomes) / 2
+    a, b = torch.cat([x.gradients[1:] for x in outcomes]), torch.cat([x.surplus for x in outcomes])
+    if outer == "mean":
+        a, b = a.mean(0, keepdim=True), b.mean(0, keepdim=True)
+    step = constrained_step(g, a, b, kl_bound=0.02, inverse_metric=metric)
+    found = policy.meta_step()
+    assert found["meta/kl"] <= 0.02
+    assert found["meta/fraction"] > 0
+    torch.testing.assert_close(
+        theta(policy) - start, found["meta/fraction"] * step.step, rtol=1e-3, atol=1e-6
+    )
+    names = ["meta/nu"] if outer == "mean" else ["meta/nu_0", "meta/nu_1"]
+    assert [found[name] for name in names] == pytest.approx(step.multipliers.tolist(), rel=1e-3, abs=1e-6)
+    costs = [float(x.episode_cost[0]) for x in outcomes]
+    assert found["constraint/adapted_cost"] == pytest.approx(np.mean(costs))
+
+
+def test_statistics_move_once_per_meta_iteration_from_all_tasks():
+    policy = build(inner_steps=2)
+    collector, seen = collector_for(policy), []
+    for i, target in enumerate(TARGETS):
+        collector.start(target, range(100 * i, 100 * i + 5))
+        policy.begin_task(record=True)
+        with policy_within_training_step(policy):
+            for k in range(3):
+                collector.collect()
+                seen.append(collector.buffer.obs[: len(collector.buffer)].copy())
+                policy.update(0, collector.buffer) if k < 2 else policy.finish_task(collector.buffer)
+        assert policy.normaliser.count == 0
+    critics = [[x.clone() for x in copies] for copies in policy._critics]
+    policy.meta_step()
+    everything = np.concatenate(seen)
+    assert policy.normaliser.count == len(everything) == 1200
+    np.testing.assert_allclose(policy.normaliser.mean.numpy(), everything.mean(0), atol=1e-5)
+    for parameter, acting_one, *copies in zip(
+        policy.meta_critic.parameters(), policy.critic.parameters(), *critics, strict=True
+    ):
+        assert not torch.equal(copies[0], copies[1])
+        torch.testing.assert_close(parameter, torch.stack(copies).mean(0))
+        assert torch.equal(parameter, acting_one)
+
+
+def test_adaptation_outside_of_meta_training_leaves_the_statistics_alone():
+    policy = build()
+    collector = collector_for(policy)
+    iterate(policy, collector, TARGETS)
+    before = policy.state_dict()["normaliser.mean"].clone()
+    adapt(policy, collector, 0.9, steps=4)
+    assert torch.equal(policy.normaliser.mean, before)
+    assert not policy._observations
+
+
+def test_a_multiplier_prices_the_costs_after_the_adaptation():
+    policy = build(
+        metric="euclidean", constraint="multiplier", cost_limit=2.0, multiplier_gains=(0.0, 0.1, 0.0)
+    )
+    collector = collector_for(policy, steps=100)
+    values = []
+    for i in range(3):
+        found = iterate(policy, collector, TARGETS, seed=1000 * i)
+        values.append(found["constraint/multiplier"])
+        assert found["constraint/adapted_cost"] > 2.0
+        assert found["meta/fraction"] > 0
+        assert not any(name.startswith("meta/nu") for name in found)
+    assert values[0] > 0
+    assert values == sorted(values)
+    assert float(policy.state_dict()["multipliers.multipliers"]) == pytest.approx(values[-1])
+    for i in range(15):
+        found = iterate(policy, collector, TARGETS, seed=i)
+    assert found["constraint/adapted_cost"] < 3.5  # was 5.5 and more at first
+
+
+@pytest.mark.parametrize("outer", ["mean", "each"])
+def test_two_costs_with_one_of_them_free(outer):
+    policy = build(num_costs=2, cost_limit=(4.0, math.inf), outer_constraint=outer)
+    collector = collector_for(policy, num_costs=2)
+    for i in range(3):
+        found = iterate(policy, collector, TARGETS, seed=1000 * i)
+    assert all(math.isfinite(x) for x in found.values())
+    free = ["meta/nu_1"] if outer == "mean" else ["meta/nu_1", "meta/nu_3"]
+    assert [found[name] for name in free] == [0.0] * len(free)
+    assert found["constraint/adapted_cost_1"] == pytest.approx(found["constraint/adapted_cost_0"] / 2)
+
+
+@pytest.mark.parametrize("optimiser", ["lbfgs", "adam"])
+def test_the_same_seed_and_a_saved_policy_go_on_alike(optimiser):
+    def learn(policy, iterations):
+        collector = collector_for(policy, steps=100)
+        for i in iterations:
+            torch.manual_seed(i)
+            iterate(policy, collector, targets_of(i), seed=1000 * i)
+        return policy.state_dict()
+
+    whole = learn(build(optimiser=optimiser), range(2))
+    again = learn(build(optimiser=optimiser), range(2))
+    saved = {k: v.clone() for k, v in learn(build(optimiser=optimiser), range(1)).items()}
+    second = build(optimiser=optimiser)
+    second.load_state_dict(saved)
+    resumed = learn(second, range(1, 2))
+    for key, value in whole.items():
+        assert torch.equal(value, again[key]), key
+        assert torch.equal(value, resumed[key]), key
+
+
+def test_it_acts_as_the_meta_policy_when_no_task_is_open():
+    policy = build()
+    collector = collector_for(policy)
+    iterate(policy, collector, TARGETS)
+    obs = np.ones((1, 2), np.float32)
+    (mean, _), _ = policy.meta_actor(policy._seen(obs))
+    assert torch.equal(policy(Batch(obs=obs, info={})).act, mean)

@@ -1,0 +1,49 @@
+"""On a bandit family adaptation must pay, meta-learning must beat a fresh start, and the limit must hold."""
+
+import numpy as np
+import pytest
+from meta_learners import ENVS, adapt, build, collector_for, iterate, targets_of
+
+HELD_OUT = (0.25, 0.4, 0.6, 0.75)
+# A mean action of 0.5: the targets above it are out of reach.
+LIMIT = 7.5
+SETTINGS = {"cost_limit": LIMIT, "inner_steps": 3, "kl_bound": 0.02}
+
+
+def curves(policy, collector):
+    """Mean return and cost ``[K + 1]`` over held-out targets, before and after each step."""
+    found = [adapt(policy, collector, target, seed=10_000 + ENVS * i) for i, target in enumerate(HELD_OUT)]
+    returns = np.mean([[x.returns.mean() for x in one] for one in found], axis=0)
+    costs = np.array([[x.costs.mean() for x in one] for one in found])
+    return returns, costs
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    policy = build(num_tasks=3, outer_kl_bound=0.05, **SETTINGS)
+    collector = collector_for(policy, steps=250)
+    for i in range(9):
+        iterate(policy, collector, targets_of(i, 3), seed=1000 * i)
+    return policy, collector
+
+
+def test_adaptation_pays_and_a_meta_learnt_start_beats_a_fresh_one(learnt):
+    policy, collector = learnt
+    returns, costs = curves(policy, collector)
+    fresh = build(**SETTINGS)
+    from_scratch, _ = curves(fresh, collector_for(fresh, steps=250))
+    assert returns[-1] > returns[0] + 0.1
+    assert returns[-1] > from_scratch[-1] + 1.0
+    # Even of the target beyond the limit, up to the noise of 25 episodes' mean.
+    assert costs[:, -1].max() < LIMIT + 0.3
+
+
+def test_adaptation_finds_the_target(learnt):
+    """The mean action after the adaptation lies nearer to a target than that of the meta-policy does."""
+    policy, collector = learnt
+    for target in (0.1, 0.9):
+        before, *_, after = adapt(policy, collector, target, seed=20_000)
+        assert after.returns.mean() > before.returns.mean()
+    # Below the limit the lower target is asked for less cost, the higher one for more.
+    low, high = (adapt(policy, collector, t, seed=20_000)[-1].costs.mean() for t in (0.1, 0.6))
+    assert low < high - 0.5
