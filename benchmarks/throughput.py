@@ -158,21 +158,29 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 
 def _run(options: argparse.Namespace, name: str) -> list[dict[str, float]]:
     here = Path(__file__).parent
+    if name == "FSRL":
+        steps = str(options.cycles * FSRL_SETTINGS["step_per_collect"])
+        command = [options.peer, str(here / "peers" / "fsrl_cvpo.py"), "--steps", steps, "--no-eval"]
+    else:
+        settings = json.dumps(VARIANTS[name])
+        command = [sys.executable, str(here / "throughput.py"), "own", "--settings", settings]
+        command += ["--cycles", str(options.cycles)]
+    return run_apart([*command, "--task", options.task])["cycles"]
+
+
+def run_apart(command: list[str]) -> dict[str, Any]:
+    """What a command leaves in its ``--json``, from a process of its own with one thread."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
-        if name == "FSRL":
-            steps = str(options.cycles * FSRL_SETTINGS["step_per_collect"])
-            command = [options.peer, str(here / "peers" / "fsrl_cvpo.py"), "--steps", steps, "--no-eval"]
-        else:
-            settings = json.dumps(VARIANTS[name])
-            command = [sys.executable, str(here / "throughput.py"), "own", "--settings", settings]
-            command += ["--cycles", str(options.cycles)]
-        command += ["--task", options.task, "--json", str(out)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         subprocess.run(
-            command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            [*command, "--json", str(out)],
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
-        return json.loads(out.read_text())["cycles"]
+        return json.loads(out.read_text())
 
 
 def _summary(cycles: list[dict[str, float]]) -> dict[str, float]:

@@ -206,7 +206,9 @@ def _list(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.report import text_table
 
     if options.what != "tasks":
-        print(text_table(["policy", "what it is"], [[k, v.summary] for k, v in POLICIES.items()]))
+        print(
+            text_table(["policy", "what it is"], [[k, v.summary] for k, v in POLICIES.items()], left=(0, 1))
+        )
     if options.what is None:
         print()
     if options.what != "policies":

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsrl_ext.functional.gaussian import kl_divergence, log_density
-from fsrl_ext.policy.common import check_fields, descend
+from fsrl_ext.functional.gaussian import kl_divergence
+from fsrl_ext.policy.common import check_fields
 from fsrl_ext.policy.multiplier_config import OnpolicyMultiplierConfig
 from fsrl_ext.policy.multipliers import Multipliers
 from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy_config import OnpolicyConfig
-from fsrl_ext.policy.onpolicy_lagrangian import follow_episodes
+from fsrl_ext.policy.onpolicy_lagrangian import descend_in_passes, follow_episodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,31 +58,27 @@ class FOCOPSPolicy(OnpolicyPolicy[FOCOPSConfig]):
         advantage, metrics = follow_episodes(self, self.multipliers, rollout, rescale=config.rescale)
         # The advantage travels with its transitions into the minibatches.
         rollout = rollout._replace(advantages=advantage[:, None])
-        steps, inside, kl = 0, 0.0, 0.0
-        for _ in range(repeat):
-            for data in rollout.minibatches(batch_size):
-                (mean, std), _ = self.actor(data.obs)
-                ratio = (log_density(mean, std, data.act) - data.log_density).exp()
-                divergence = kl_divergence(mean, std, data.mean, data.std)
-                loss, share = focops_loss(
-                    divergence,
-                    ratio,
-                    data.advantages[:, 0],
-                    temperature=config.temperature,
-                    kl_bound=config.kl_bound,
-                )
-                descend(
-                    self.actor_optim,
-                    loss,
-                    self._actor_parameters,
-                    "actor loss",
-                    max_norm=config.max_grad_norm,
-                )
-                steps, inside = steps + 1, inside + float(share)
-            kl = self._mean_kl(rollout)
-            if kl > config.kl_bound:
-                break
-        return metrics | {"actor/steps": steps, "actor/inside_bound": inside / steps, "actor/kl": kl}
+
+        def loss(data: Rollout, ratio: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+            return focops_loss(
+                kl_divergence(mean, std, data.mean, data.std),
+                ratio,
+                data.advantages[:, 0],
+                temperature=config.temperature,
+                kl_bound=config.kl_bound,
+            )
+
+        found, inside = descend_in_passes(
+            self,
+            self.actor_optim,
+            rollout,
+            loss,
+            batch_size=batch_size,
+            repeat=repeat,
+            kl_stop=config.kl_bound,
+            max_grad_norm=config.max_grad_norm,
+        )
+        return metrics | found | {"actor/inside_bound": inside}
 
 
 def focops_loss(

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsrl_ext.functional.gaussian import entropy, log_density
-from fsrl_ext.policy.common import check_fields, descend
+from fsrl_ext.functional.gaussian import entropy
+from fsrl_ext.policy.common import check_fields
 from fsrl_ext.policy.multiplier_config import OnpolicyMultiplierConfig
 from fsrl_ext.policy.multipliers import Multipliers
 from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy_config import OnpolicyConfig
-from fsrl_ext.policy.onpolicy_lagrangian import follow_episodes
+from fsrl_ext.policy.onpolicy_lagrangian import descend_in_passes, follow_episodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,25 +56,22 @@ class PPOLagPolicy(OnpolicyPolicy[PPOLagConfig]):
         advantage, metrics = follow_episodes(self, self.multipliers, rollout, rescale=config.rescale)
         # The advantage travels with its transitions into the minibatches.
         rollout = rollout._replace(advantages=advantage[:, None])
-        steps, clipped, kl = 0, 0.0, 0.0
-        for _ in range(repeat):
-            for data in rollout.minibatches(batch_size):
-                (mean, std), _ = self.actor(data.obs)
-                ratio = (log_density(mean, std, data.act) - data.log_density).exp()
-                loss, share = clipped_loss(ratio, data.advantages[:, 0], config.clip)
-                loss = loss - config.entropy_weight * entropy(std).mean()
-                descend(
-                    self.actor_optim,
-                    loss,
-                    self._actor_parameters,
-                    "actor loss",
-                    max_norm=config.max_grad_norm,
-                )
-                steps, clipped = steps + 1, clipped + float(share)
-            kl = self._mean_kl(rollout)
-            if kl > config.kl_stop:
-                break
-        return metrics | {"actor/steps": steps, "actor/clipped": clipped / steps, "actor/kl": kl}
+
+        def loss(data: Rollout, ratio: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+            value, share = clipped_loss(ratio, data.advantages[:, 0], config.clip)
+            return value - config.entropy_weight * entropy(std).mean(), share
+
+        found, clipped = descend_in_passes(
+            self,
+            self.actor_optim,
+            rollout,
+            loss,
+            batch_size=batch_size,
+            repeat=repeat,
+            kl_stop=config.kl_stop,
+            max_grad_norm=config.max_grad_norm,
+        )
+        return metrics | found | {"actor/clipped": clipped}
 
 
 def clipped_loss(ratio: Tensor, advantage: Tensor, clip: float) -> tuple[Tensor, Tensor]:
