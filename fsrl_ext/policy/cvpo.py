@@ -119,6 +119,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         self.register_buffer("kl_multipliers", torch.zeros(2))
         bounds = torch.tensor([self.config.kl_bound_mean, self.config.kl_bound_scale])
         self.register_buffer("kl_bounds", bounds, persistent=False)
+        self._num_costs = getattr(critic, "num_costs", len(as_cost_limits(cost_limit)))
         self.cost_limit = cost_limit
         self.register_buffer("cost_bias", torch.zeros_like(self.cost_threshold))
         # The host's own: the E-step is solved there.
@@ -139,6 +140,8 @@ class CVPOPolicy(BasePolicy[MetricStats]):
     @cost_limit.setter
     def cost_limit(self, value: float | Sequence[float]) -> None:
         limits = as_cost_limits(value)
+        if len(limits) != self._num_costs:
+            raise ValueError(f"cost_limit must have {self._num_costs} numbers, got {list(limits)}")
         self._cost_limit = limits
         self.cost_threshold = self._discounted(limits) * (1.0 - self.config.cost_margin)
 
