@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.functional.returns import as_cost_limits
 
 
 class PolicyConfig(Protocol):
@@ -64,6 +65,17 @@ def check_normalised_box(action_space: gym.Space, policy: str) -> None:
         raise ValueError(f"{policy} needs a continuous (Box) action space, got {action_space}")
     if not action_space.is_bounded():
         raise ValueError(f"{policy} needs a bounded action space, got {action_space}")
+
+
+def check_cost_limits(value: float | Sequence[float], num_costs: int) -> tuple[float, ...]:
+    """The limits of a policy with this many costs.
+
+    :raises ValueError: for another number of limits, and for limits that cannot be used.
+    """
+    limits = as_cost_limits(value)
+    if len(limits) != num_costs:
+        raise ValueError(f"cost_limit must have {num_costs} numbers, got {list(limits)}")
+    return limits
 
 
 def check_finite(loss: Tensor, name: str) -> None:

@@ -35,6 +35,7 @@ from fsrl_ext.functional.returns import as_cost_limits, cost_threshold
 from fsrl_ext.net.critic import QValues, reduce_cost, reduce_reward
 from fsrl_ext.policy.common import (
     check_all_finite,
+    check_cost_limits,
     check_finite,
     check_normalised_box,
     clear_gradients,
@@ -139,9 +140,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
 
     @cost_limit.setter
     def cost_limit(self, value: float | Sequence[float]) -> None:
-        limits = as_cost_limits(value)
-        if len(limits) != self._num_costs:
-            raise ValueError(f"cost_limit must have {self._num_costs} numbers, got {list(limits)}")
+        limits = check_cost_limits(value, self._num_costs)
         self._cost_limit = limits
         self.cost_threshold = self._discounted(limits) * (1.0 - self.config.cost_margin)
 

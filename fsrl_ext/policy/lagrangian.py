@@ -25,7 +25,13 @@ from torch import Tensor, nn
 from fsrl_ext.functional.multiplier import lagrangian_loss
 from fsrl_ext.functional.returns import as_cost_limits, cost_threshold
 from fsrl_ext.net.critic import QValues, reduce_cost, reduce_reward
-from fsrl_ext.policy.common import check_all_finite, check_normalised_box, clear_gradients, polyak_update
+from fsrl_ext.policy.common import (
+    check_all_finite,
+    check_cost_limits,
+    check_normalised_box,
+    clear_gradients,
+    polyak_update,
+)
 from fsrl_ext.policy.critic_losses import critic_losses
 from fsrl_ext.policy.episode_costs import FreshEpisodeCosts
 from fsrl_ext.policy.lagrangian_config import LagrangianConfig
@@ -141,9 +147,7 @@ class LagrangianPolicy(BasePolicy[MetricStats], Generic[TConfig]):
 
     @cost_limit.setter
     def cost_limit(self, value: float | Sequence[float]) -> None:
-        limits = as_cost_limits(value)
-        if len(limits) != len(self._cost_limit):
-            raise ValueError(f"cost_limit must have {len(self._cost_limit)} numbers, got {list(limits)}")
+        limits = check_cost_limits(value, len(self._cost_limit))
         config = self.config
         thresholds = [
             cost_threshold(

@@ -6,7 +6,6 @@ constraints, ``S = 1 + C`` signals (reward first).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from copy import deepcopy
@@ -16,26 +15,26 @@ import numpy as np
 import torch
 from tianshou.data import ReplayBuffer
 from tianshou.data.types import RolloutBatchProtocol
-from torch import Tensor
+from torch import Tensor, nn
 
 from fsrl_ext.functional.constrained_step import Case, constrained_step
+from fsrl_ext.functional.inverse_metric import InverseMetric
 from fsrl_ext.functional.meta_gradient import (
     InnerStep,
     SurrogateLoss,
-    inner_step,
     meta_gradient,
     replay,
     surrogate_gradients,
 )
 from fsrl_ext.functional.multiplier import lagrangian_advantage
-from fsrl_ext.functional.trust_region import LineSearchResult, Surrogates, flatten, line_search
+from fsrl_ext.functional.trust_region import LineSearchResult, Surrogates, flatten
 from fsrl_ext.policy.meta_config import MetaCPOConfig
-from fsrl_ext.policy.meta_surrogate import fisher_metric, mean_kl, surrogate_loss
 from fsrl_ext.policy.metrics import MetricStats, per_cost
 from fsrl_ext.policy.multipliers import Multipliers
 from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout, Trajectories
+from fsrl_ext.policy.surrogates import fisher_metric, mean_kl, surrogate_loss
 from fsrl_ext.policy.transfer import to_device
-from fsrl_ext.policy.trust_region_update import must_improve
+from fsrl_ext.policy.trust_region_update import constrained_update, measured, search_along
 
 
 class TaskOutcome(NamedTuple):
@@ -110,7 +109,8 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
     def _prepare_critic(self, data: Trajectories) -> None:
         """Fits the critic to returns that it bootstraps at cuts alone: it never saw this task."""
         with torch.enable_grad():
-            self._fit_critic(data.obs, self._advantages(data, 1.0, 1.0).returns.detach(), 256, 10)
+            returns = self._advantages(data, 1.0, 1.0).returns.detach()
+            self._fit_critic(data.obs, returns, batch_size=256, repeat=10)  # L-BFGS takes all data at once
 
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
         """One step of the adaptation, taken by the acting copy.
@@ -153,35 +153,15 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
 
     def _adapt(self, rollout: Rollout) -> tuple[InnerStep, LineSearchResult]:
         """A constrained step of the acting copy, shortened until it keeps its promises."""
-        config, parameters = self.config, list(self.actor.parameters())
         loss, surplus = self._problem(rollout)
-        step = inner_step(
-            flatten(parameters),
-            loss,
-            surplus,
-            kl_bound=config.kl_bound,
-            inverse_metric=fisher_metric(self.actor, [rollout], config)
-            if config.metric == "fisher"
-            else None,
+        metric = self._metric(self.actor, [rollout])
+        return constrained_update(
+            self.actor, rollout, loss, surplus, config=self.config, inverse_metric=metric
         )
 
-        def evaluate() -> Surrogates:
-            reward, costs = loss(flatten(parameters))
-            divergence = mean_kl(self.actor, [rollout])
-            values = torch.cat([-reward[None], costs, divergence[None]]).tolist()
-            return Surrogates(reward=values[0], costs=tuple(values[1:-1]), kl=values[-1])
-
-        search = line_search(
-            parameters,
-            step.step.step,
-            evaluate,
-            kl_bound=config.kl_bound,
-            cost_slack=surplus.neg().clamp(min=0.0).tolist(),
-            improve_reward=must_improve(step.step, surplus),
-            max_backtracks=config.max_backtracks,
-            shrink=config.backtrack_factor,
-        )
-        return dataclasses.replace(step, fraction=search.fraction), search
+    def _metric(self, actor: nn.Module, rollouts: list[Rollout]) -> InverseMetric | None:
+        """Products with the inverse metric of an actor and its data; ``None`` for the identity."""
+        return fisher_metric(actor, rollouts, self.config) if self.config.metric == "fisher" else None
 
     def finish_task(self, buffer: ReplayBuffer) -> None:
         """Judges the adapted copy by its own data and carries the gradients back to the meta-parameters.
@@ -248,7 +228,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         b = torch.stack([x.surplus for x in outcomes])
         each = config.outer_constraint == "each"
         a, b = (a.flatten(0, 1), b.flatten()) if each else (a.mean(0), b.mean(0))
-        metric = fisher_metric(self.meta_actor, firsts, config) if config.metric == "fisher" else None
+        metric = self._metric(self.meta_actor, firsts)
         step = constrained_step(g, a, b, kl_bound=config.outer_kl_bound, inverse_metric=metric)
 
         def evaluate() -> Surrogates:
@@ -257,19 +237,9 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             costs = torch.stack([c for _, c in values])
             costs = costs.flatten() if each else costs.mean(0)
             reward = -torch.stack([f for f, _ in values]).mean()
-            found = torch.cat([reward[None], costs, mean_kl(self.meta_actor, firsts)[None]]).tolist()
-            return Surrogates(reward=found[0], costs=tuple(found[1:-1]), kl=found[-1])
+            return measured(reward, costs, mean_kl(self.meta_actor, firsts))
 
-        search = line_search(
-            parameters,
-            step.step,
-            evaluate,
-            kl_bound=config.outer_kl_bound,
-            cost_slack=b.neg().clamp(min=0.0).tolist(),
-            improve_reward=must_improve(step, b),
-            max_backtracks=config.max_backtracks,
-            shrink=config.backtrack_factor,
-        )
+        search = search_along(parameters, step, evaluate, b, kl_bound=config.outer_kl_bound, config=config)
         metrics = self._share_what_was_learnt(outcomes)
         cases = sum((x.cases for x in outcomes), Counter[str]())
         total = max(sum(cases.values()), 1)

@@ -24,7 +24,13 @@ from fsrl_ext.functional.gae import Advantages, generalised_advantages
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
 from fsrl_ext.functional.returns import as_cost_limits
 from fsrl_ext.net.onpolicy import ObservationNormaliser
-from fsrl_ext.policy.common import check_all_finite, check_normalised_box, descend, fit_with_lbfgs
+from fsrl_ext.policy.common import (
+    check_all_finite,
+    check_cost_limits,
+    check_normalised_box,
+    descend,
+    fit_with_lbfgs,
+)
 from fsrl_ext.policy.episode_costs import RolloutEpisodes
 from fsrl_ext.policy.metrics import MetricStats, per_cost
 from fsrl_ext.policy.onpolicy_config import OnpolicyConfig
@@ -155,9 +161,7 @@ class OnpolicyPolicy(BasePolicy[MetricStats], Generic[TConfig]):
 
     @cost_limit.setter
     def cost_limit(self, value: float | Sequence[float]) -> None:
-        limits = as_cost_limits(value)
-        if len(limits) != len(self._cost_limit):
-            raise ValueError(f"cost_limit must have {len(self._cost_limit)} numbers, got {list(limits)}")
+        limits = check_cost_limits(value, len(self._cost_limit))
         self._cost_limit = limits
         self._limits.copy_(torch.tensor(limits))
 

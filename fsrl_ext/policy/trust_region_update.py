@@ -5,26 +5,22 @@ Dimension letters: ``T`` steps, ``P`` parameters, ``m`` constraints.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from fsrl_ext.functional.constrained_step import Case, ConstrainedStep, constrained_step
-from fsrl_ext.functional.gaussian import kl_divergence, log_density
+from fsrl_ext.functional.constrained_step import Case, ConstrainedStep
 from fsrl_ext.functional.inverse_metric import InverseMetric
-from fsrl_ext.functional.trust_region import (
-    FisherVectorProduct,
-    LineSearchResult,
-    Surrogates,
-    flat_gradient,
-    line_search,
-)
+from fsrl_ext.functional.meta_gradient import InnerStep, SurrogateLoss, inner_step
+from fsrl_ext.functional.trust_region import LineSearchResult, Surrogates, flatten, line_search
 from fsrl_ext.policy.metrics import per_cost
 from fsrl_ext.policy.onpolicy import Rollout
 from fsrl_ext.policy.onpolicy_config import TrustRegionConfig
+from fsrl_ext.policy.surrogates import fisher_metric, mean_kl, surrogate_loss
 
 
 def trust_region_update(
@@ -48,44 +44,69 @@ def trust_region_update(
     :return: numbers to log.
     :raises NonFiniteError: if a gradient is not finite; the actor has not changed then.
     """
+    metric = fisher_metric(actor, [rollout], config)
+    loss = surrogate_loss(actor, rollout, advantage, cost_advantages)
+    taken, search = constrained_update(actor, rollout, loss, surplus, config=config, inverse_metric=metric)
+    return _metrics(taken.step, search, surplus, config) | {"step/cg_residual": metric.worst_residual}
+
+
+def constrained_update(
+    actor: nn.Module,
+    rollout: Rollout,
+    loss: SurrogateLoss,
+    surplus: Tensor,
+    *,
+    config: TrustRegionConfig,
+    inverse_metric: InverseMetric | None,
+) -> tuple[InnerStep, LineSearchResult]:
+    """The same for surrogates that are given: the step with what its derivative needs, and how it was taken.
+
+    :param loss: of the rollout, see :func:`~fsrl_ext.policy.surrogates.surrogate_loss`.
+    :param inverse_metric: of the actor before the step; ``None`` is the identity.
+    :raises NonFiniteError: if a gradient is not finite; the actor has not changed then.
+    """
     parameters = list(actor.parameters())
-
-    def surrogates() -> tuple[Tensor, Tensor]:
-        """Of reward ``[]`` and costs ``[m]``."""
-        (mean, std), _ = actor(rollout.obs)
-        ratio = (log_density(mean, std, rollout.act) - rollout.log_density).exp()
-        return (ratio * advantage).mean(), (ratio * cost_advantages).mean(1)
-
-    def divergence(every: int = 1) -> Tensor:
-        (mean, std), _ = actor(rollout.obs[::every])
-        return kl_divergence(rollout.mean[::every], rollout.std[::every], mean, std).mean()
+    step = inner_step(
+        flatten(parameters), loss, surplus, kl_bound=config.kl_bound, inverse_metric=inverse_metric
+    )
 
     def evaluate() -> Surrogates:
-        reward, costs = surrogates()
-        values = torch.cat([reward[None], costs, divergence()[None]]).tolist()
-        return Surrogates(reward=values[0], costs=tuple(values[1:-1]), kl=values[-1])
+        reward, costs = loss(flatten(parameters))
+        return measured(-reward, costs, mean_kl(actor, [rollout]))
 
-    reward, costs = surrogates()
-    g = flat_gradient(-reward, parameters, retain_graph=True)
-    rows = [flat_gradient(cost, parameters, retain_graph=True) for cost in costs]
-    a = torch.stack(rows) if rows else g.new_zeros(0, len(g))
-    fisher = FisherVectorProduct(
-        divergence(round(1 / config.fisher_fraction)), parameters, damping=config.cg_damping
-    )
-    inverse_metric = InverseMetric(fisher, max_iterations=config.cg_iterations)
-    with torch.no_grad():
-        step = constrained_step(g, a, surplus, kl_bound=config.kl_bound, inverse_metric=inverse_metric)
-    search = line_search(
+    search = search_along(parameters, step.step, evaluate, surplus, kl_bound=config.kl_bound, config=config)
+    return dataclasses.replace(step, fraction=search.fraction), search
+
+
+def measured(reward: Tensor, costs: Tensor, kl: Tensor) -> Surrogates:
+    """Surrogates ``[]``, ``[m]`` and divergence ``[]`` as numbers, in one copy to the host."""
+    values = torch.cat([reward[None], costs, kl[None]]).tolist()
+    return Surrogates(reward=values[0], costs=tuple(values[1:-1]), kl=values[-1])
+
+
+def search_along(
+    parameters: Sequence[Tensor],
+    step: ConstrainedStep,
+    evaluate: Callable[[], Surrogates],
+    surplus: Tensor,
+    *,
+    kl_bound: float,
+    config: TrustRegionConfig,
+) -> LineSearchResult:
+    """Take the longest part of a constrained step that keeps its promises; changes the parameters.
+
+    :param surplus: ``[m]``; a cost surrogate may rise by what is left below its limit.
+    """
+    return line_search(
         parameters,
         step.step,
         evaluate,
-        kl_bound=config.kl_bound,
+        kl_bound=kl_bound,
         cost_slack=surplus.neg().clamp(min=0.0).tolist(),
         improve_reward=must_improve(step, surplus),
         max_backtracks=config.max_backtracks,
         shrink=config.backtrack_factor,
     )
-    return _metrics(step, search, surplus, config) | {"step/cg_residual": inverse_metric.worst_residual}
 
 
 def must_improve(step: ConstrainedStep, surplus: Tensor) -> bool:

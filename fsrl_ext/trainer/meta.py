@@ -29,8 +29,8 @@ class MetaTrainer(CostTrainer):
 
     :param train_collector: a :class:`~fsrl_ext.data.MetaCollector`.
     :param draw_tasks: ``(count, start) -> tasks``, number ``start`` of an endless order and those after it.
-    :param env_seeds: ``count -> seeds`` of training episodes for all environments of a meta-iteration;
-        called once per meta-iteration with its number first: ``(iteration, count)``.
+    :param env_seeds: ``(iteration, count) -> seeds`` of the first episodes of all environments of a
+        meta-iteration.
     :param arguments: those of :class:`~fsrl_ext.trainer.cost_trainer.CostTrainer`; ``step_per_collect`` and
         ``batch_size`` are not among them.
     """

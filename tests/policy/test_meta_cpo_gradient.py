@@ -9,7 +9,7 @@ from meta_learners import acting, adapt, build, collector_for, finish, theta
 
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.meta_gradient import inner_step, meta_gradient, surrogate_gradients
-from fsrl_ext.policy.meta_surrogate import fisher_metric
+from fsrl_ext.policy.surrogates import fisher_metric
 
 TARGETS = (0.3, 0.7)
 

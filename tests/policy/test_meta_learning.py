@@ -44,6 +44,7 @@ def test_adaptation_finds_the_target(learnt):
     for target in (0.1, 0.9):
         before, *_, after = adapt(policy, collector, target, seed=20_000)
         assert after.returns.mean() > before.returns.mean()
-    # Below the limit the lower target is asked for less cost, the higher one for more.
+    # Below the limit the lower target asks for less cost, the higher one for more. The meta-policy alone has
+    # a gap within 0.1 of zero, the adapted ones one of 0.5 to 0.7, with another seed or another processor.
     low, high = (adapt(policy, collector, t, seed=20_000)[-1].costs.mean() for t in (0.1, 0.6))
-    assert low < high - 0.5
+    assert low < high - 0.3

@@ -46,9 +46,7 @@ def mean_kl(actor: Callable[[Tensor], Any], rollouts: Sequence[Rollout], every: 
     return torch.cat(parts).mean()
 
 
-def fisher_metric(
-    actor: nn.Module, rollouts: Sequence[Rollout], config: TrustRegionConfig
-) -> Callable[[Tensor], Tensor]:
+def fisher_metric(actor: nn.Module, rollouts: Sequence[Rollout], config: TrustRegionConfig) -> InverseMetric:
     """Products with the inverse of the damped Fisher matrix of the actor, which collected the rollouts.
 
     They go on being those of the actor as it is now when its parameters change.
