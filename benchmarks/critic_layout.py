@@ -36,7 +36,7 @@ def main() -> None:
     rows = obs.repeat_interleave(options.samples, 0)
 
     def separate(act: torch.Tensor) -> torch.Tensor:
-        return torch.stack([critic._many_actions(net, obs, act, None)[..., 0] for net in range(options.nets)])
+        return critic._many_actions(obs, act, None)[..., 0]
 
     def evaluate_separate() -> torch.Tensor:
         with torch.no_grad():

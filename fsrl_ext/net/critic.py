@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
 
 CostReduction = Literal["mean", "max", "ucb"]
 
@@ -93,8 +92,7 @@ class EnsembleCritic(nn.Module):
         if act.dim() == 2:
             out = self._one_action(obs, act)
         else:
-            nets = range(self.num_nets)
-            out = torch.stack([self._many_actions(net, obs, act, hidden_dtype) for net in nets])
+            out = self._many_actions(obs, act, hidden_dtype)
         if self.shared_body:
             signals = out.movedim(-1, 0)
             return QValues(signals[0], signals[1:])
@@ -106,22 +104,29 @@ class EnsembleCritic(nn.Module):
         """Values ``[nets, B, heads]``, all networks at once."""
         hidden = torch.cat([obs, act], 1).expand(self.num_nets, -1, -1)
         for i, layer in enumerate(self.layers):
-            hidden = layer(relu(hidden, inplace=True) if i else hidden)
+            hidden = layer(hidden.relu_() if i else hidden)
         return hidden
 
-    def _many_actions(self, net: int, obs: Tensor, act: Tensor, hidden_dtype: torch.dtype | None) -> Tensor:
-        """Values ``[B, N, heads]`` of one network; the observation's part is computed once per state."""
-        weight, bias = self.layers[0].member(net)
-        base = torch.addmm(bias, obs, weight[: self.obs_dim]).unsqueeze(1)
-        per_state = weight[self.obs_dim :].expand(len(act), -1, -1)
-        hidden = torch.baddbmm(base, act, per_state).flatten(0, 1)
-        dtype = hidden_dtype or hidden.dtype
-        for layer in list(self.layers)[1:-1]:
-            weight, bias = layer.member(net)
-            hidden = torch.addmm(bias.to(dtype), relu(hidden, inplace=True).to(dtype), weight.to(dtype))
-        weight, bias = self.layers[-1].member(net)
-        hidden = torch.addmm(bias, relu(hidden, inplace=True).to(weight.dtype), weight)
-        return hidden.view(*act.shape[:2], -1)
+    def _many_actions(self, obs: Tensor, act: Tensor, hidden_dtype: torch.dtype | None) -> Tensor:
+        """Values ``[nets, B, N, heads]``, one network after the other.
+
+        The observation's part of the first layer is computed once per state.
+        """
+        first, *middle, last = (layer.members() for layer in self.layers)
+        values = []
+        for net in range(self.num_nets):
+            weight, bias = first[net]
+            base = torch.addmm(bias, obs, weight[: self.obs_dim]).unsqueeze(1)
+            per_state = weight[self.obs_dim :].expand(len(act), -1, -1)
+            hidden = torch.baddbmm(base, act, per_state).flatten(0, 1).relu_()
+            for layer in middle:
+                weight, bias = layer[net]
+                if hidden_dtype is not None:
+                    hidden, weight, bias = (x.to(hidden_dtype) for x in (hidden, weight, bias))
+                hidden = torch.addmm(bias, hidden, weight).relu_()
+            weight, bias = last[net]
+            values.append(torch.addmm(bias, hidden.to(weight.dtype), weight))
+        return torch.stack(values).unflatten(1, act.shape[:2])
 
 
 class StackedLinear(nn.Module):
@@ -139,9 +144,9 @@ class StackedLinear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, inputs, self.weight)
 
-    def member(self, net: int) -> tuple[Tensor, Tensor]:
-        """Weight ``[in, out]`` and bias ``[out]`` of one network."""
-        return self.weight[net], self.bias[net, 0]
+    def members(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight ``[in, out]`` and bias ``[out]`` of each network."""
+        return list(zip(self.weight.unbind(), self.bias.squeeze(1).unbind(), strict=True))
 
 
 def reduce_reward(q_reward: Tensor) -> Tensor:

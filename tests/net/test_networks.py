@@ -18,7 +18,7 @@ def as_sequential(module, net):
     """Network number `net` of the critic as plain linear layers."""
     layers = []
     for stacked in module.layers:
-        weight, bias = stacked.member(net)
+        weight, bias = stacked.members()[net]
         layer = nn.Linear(*weight.shape)
         layer.weight.data, layer.bias.data = weight.T.detach(), bias.detach()
         layers += [layer, nn.ReLU()]

@@ -48,7 +48,7 @@ def test_a_value_network_is_what_torch_would_build():
     plain = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
     with torch.no_grad():
         for layer, stacked in zip((plain[0], plain[2]), critic.layers, strict=True):
-            weight, bias = stacked.member(1)
+            weight, bias = stacked.members()[1]
             layer.weight.copy_(weight.T)
             layer.bias.copy_(bias)
     obs = torch.randn(6, 3)
