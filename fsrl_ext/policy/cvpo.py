@@ -107,9 +107,13 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         self.critic_optim = critic_optim
         self.old_actor = deepcopy(actor).requires_grad_(False).eval()
         self.target_critic = deepcopy(critic).requires_grad_(False).eval()
+        self.average_actor: nn.Module | None = None
+        if self.config.average_tau is not None:
+            self.average_actor = deepcopy(actor).requires_grad_(False).eval()
         # So that no gradient step walks through the modules.
         self._actor_parameters = list(self.actor.parameters())
         self._old_parameters = list(self.old_actor.parameters())
+        self._average_parameters = [] if self.average_actor is None else list(self.average_actor.parameters())
         self._critic_parameters = list(self.critic.parameters())
         self._target_parameters = list(self.target_critic.parameters())
         self.max_episode_steps = max_episode_steps
@@ -158,15 +162,16 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         return torch.tensor(thresholds, dtype=torch.float64)
 
     def train(self, mode: bool = True) -> Self:
-        """Sets actor and critic to training mode; the old and the target networks always evaluate.
+        """Sets actor and critic to training mode; old, averaged and target networks always evaluate.
 
         Nothing is done when the mode is as it was: Tianshou asks twice for each gradient step, and walking
         through all modules would take a tenth of it.
         """
         if mode != self.training:
             super().train(mode)
-            self.old_actor.eval()
-            self.target_critic.eval()
+            for network in (self.old_actor, self.target_critic, self.average_actor):
+                if network is not None:
+                    network.eval()
         return self
 
     def forward(
@@ -176,7 +181,10 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         **kwargs: Any,
     ) -> Batch:
         """Actions ``[B, A]`` in the normalised box (raw, so possibly outside it) for ``batch.obs [B, O]``."""
-        (mean, scale), state = self.actor(batch.obs, state=state)
+        actor = self.actor
+        if self.average_actor is not None and not self.is_within_training_step:
+            actor = self.average_actor
+        (mean, scale), state = actor(batch.obs, state=state)
         if self.is_within_training_step and not self.updating:
             self._acted_since_update = True
         if self.config.deterministic_eval and not self.is_within_training_step:
@@ -266,6 +274,9 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         if self.config.old_policy == "polyak":
             tau = self.config.old_policy_tau
             polyak_update(self._old_parameters, self._actor_parameters, tau)
+        if self.average_actor is not None:
+            assert self.config.average_tau is not None
+            polyak_update(self._average_parameters, self._actor_parameters, self.config.average_tau)
         return MetricStats.of(metrics | critic_loss.metrics(), self._estep_metrics(solution))
 
     def _estep(self, q_reward: Tensor, q_cost: Tensor) -> EStepSolution:

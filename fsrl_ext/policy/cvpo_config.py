@@ -64,6 +64,9 @@ class CVPOConfig:
     """Standard deviations added by ``cost_reduction="ucb"``."""
     deterministic_eval: bool = True
     """Act with the mean outside training steps."""
+    average_tau: float | None = None
+    """Act outside training steps with a moving average of the actor's parameters; its rate per gradient step,
+    in (0, 1]. ``None`` acts with the newest actor. Training is the same either way."""
 
     def __post_init__(self) -> None:
         check_fields(
@@ -86,6 +89,8 @@ class CVPOConfig:
             raise ValueError(f"cost_margin must be in [0, 1), got {self.cost_margin}")
         if not 0.0 <= self.cost_calibration <= 1.0:
             raise ValueError(f"cost_calibration must be in [0, 1], got {self.cost_calibration}")
+        if self.average_tau is not None and not 0.0 < self.average_tau <= 1.0:
+            raise ValueError(f"average_tau must be None or in (0, 1], got {self.average_tau}")
         if self.multiplier_max is not None and not self.multiplier_max >= 0:
             raise ValueError(f"multiplier_max must be None or >= 0, got {self.multiplier_max}")
         if self.multiplier_max is not None and self.solver == "slsqp":

@@ -274,6 +274,32 @@ def test_polyak_old_policy_moves_by_its_rate():
         torch.testing.assert_close(new, 0.75 * old + 0.25 * actor)
 
 
+def test_an_averaged_actor_acts_outside_training_and_leaves_training_as_it_was():
+    plain, averaged = (build(average_tau=tau) for tau in (None, 0.25))
+    batch = Batch(obs=np.ones((1, 2), np.float32), info={})
+    first = [p.clone() for p in averaged.average_actor.parameters()]
+    for policy in (plain, averaged):
+        collector = collected(policy)
+        torch.manual_seed(0)
+        with policy_within_training_step(policy):
+            policy.update(64, collector.buffer)
+    for old, new, actor in zip(
+        first, averaged.average_actor.parameters(), averaged.actor.parameters(), strict=True
+    ):
+        torch.testing.assert_close(new, 0.75 * old + 0.25 * actor)
+    for one, other in zip(plain.actor.parameters(), averaged.actor.parameters(), strict=True):
+        assert torch.equal(one, other)
+    torch.testing.assert_close(averaged(batch).act, averaged.average_actor(batch.obs)[0][0])
+    with policy_within_training_step(averaged):
+        torch.manual_seed(1)
+        sampled = averaged(batch).act
+        torch.manual_seed(1)
+        torch.testing.assert_close(sampled, sample_actions(*averaged.actor(batch.obs)[0], 1).squeeze(1))
+    restored = build(average_tau=0.25)
+    restored.load_state_dict(averaged.state_dict())
+    torch.testing.assert_close(restored(batch).act, averaged(batch).act)
+
+
 def test_mstep_stays_near_its_trust_region():
     """Many steps on one frozen old policy: both KLs settle near their bounds instead of running away."""
     settings = {"kl_multiplier_lr": 0.1, "kl_multiplier_max": 1000.0, "mstep_iterations": 20}
@@ -330,6 +356,7 @@ def test_multipliers_survive_the_state_dict():
         ({"kl_bound": math.nan}, "kl_bound must be > 0, got nan"),
         ({"num_samples": 0}, "num_samples must be a whole number >= 1, got 0"),
         ({"threshold": "papers"}, "threshold must be one of .* got 'papers'"),
+        ({"average_tau": 0.0}, r"average_tau must be None or in \(0, 1\], got 0.0"),
         ({"cost_margin": 1.0}, r"cost_margin must be in \[0, 1\), got 1.0"),
         ({"cost_calibration": 1.5}, r"cost_calibration must be in \[0, 1\], got 1.5"),
         ({"tau": 0.0}, r"tau must be in \(0, 1\], got 0.0"),
