@@ -1,4 +1,4 @@
-"""One update of an actor inside a trust region, with or without constraints: TRPO's and CPO's.
+"""One update of an actor inside a trust region, with or without constraints: TRPO's, CPO's, Meta-CPO's.
 
 Dimension letters: ``T`` steps, ``P`` parameters, ``m`` constraints.
 """
