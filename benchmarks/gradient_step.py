@@ -56,9 +56,9 @@ def main() -> None:
     chosen: list[Callable[[int], dict[str, Any]]] = [
         task
         for wanted, task in (
+            (options.memory, memory),  # first: later ones leave freed pages, which the buffer would take
             (options.scaling, scaling),
             (options.bfloat16, bfloat16),
-            (options.memory, memory),
         )
         if wanted
     ]

@@ -1,13 +1,15 @@
-"""Training throughput against FSRL's CVPO, and collection against Tianshou's collector.
+"""Training throughput against FSRL's agents, and collection against Tianshou's collector.
 
     python benchmarks/throughput.py compare --peer PEER/bin/python    # five alternating runs, CarCircle
+    python benchmarks/throughput.py compare --policy sac_lag --cycles 12 --peer PEER/bin/python
     python benchmarks/throughput.py collect                           # BallCircle, 10 environments
     python benchmarks/throughput.py environments                      # steps/s with 1 to 20 environments
 
 ``compare`` runs whole trainings without evaluation, each in a process of its own with one torch thread, at
-FSRL's settings (batch 256, 16 samples, 128 x 128, 0.2 updates per step, 10 environments, 3,000 steps per
-collect), turn by turn: ours plainly, ours collecting ahead in a second process, ours with that and bfloat16,
-and FSRL (how to make its environment: ``benchmarks/peers/fsrl_cvpo.py``). Medians over the cycles after the
+FSRL's settings (batch 256, 128 x 128, 0.2 updates per step; CVPO 16 samples, 10 environments and 3,000 steps
+per collect, SAC-Lag and DDPG-Lag 2 environments and 600 steps), turn by turn: ours plainly, ours collecting
+ahead in a second process, ours with that and bfloat16 (these two for CVPO), and FSRL (how to make its
+environment: ``benchmarks/peers/fsrl_offpolicy.py``). Medians over the cycles after the
 first and then over the runs. ``--json`` keeps the figures.
 """
 
@@ -36,12 +38,12 @@ from fsrl_ext.experiment import build, make_config
 from fsrl_ext.report import text_table
 from fsrl_ext.trainer import CostOffpolicyTrainer, seed_range
 
-FSRL_SETTINGS: dict[str, Any] = {
-    "batch_size": 256,
-    "num_samples": 16,
-    "update_per_step": 0.2,
-    "step_per_collect": 3000,
-    "num_envs": 10,
+_COMMON: dict[str, Any] = {"batch_size": 256, "hidden_sizes": (128, 128), "update_per_step": 0.2}
+_BASELINE = {**_COMMON, "step_per_collect": 600, "num_envs": 2}
+FSRL_SETTINGS: dict[str, dict[str, Any]] = {
+    "cvpo": {**_COMMON, "num_samples": 16, "step_per_collect": 3000, "num_envs": 10},
+    "sac_lag": {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2},
+    "ddpg_lag": {**_BASELINE, "reward_ensemble": 1, "cost_ensemble": 1},
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "fsrl_ext": {},
@@ -55,6 +57,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     compare_parser = commands.add_parser("compare")
     compare_parser.add_argument("--peer", help="Python of the peer's environment; without it only ours runs")
+    compare_parser.add_argument("--policy", choices=FSRL_SETTINGS, default="cvpo")
     compare_parser.add_argument("--task", default="SafetyCarCircle-v0")
     compare_parser.add_argument("--rounds", type=int, default=5)
     compare_parser.add_argument("--cycles", type=int, default=4)
@@ -67,6 +70,7 @@ def main() -> None:
     environments_parser.add_argument("--task", default="SafetyCarCircle-v0")
     environments_parser.set_defaults(command=environments)
     own_parser = commands.add_parser("own", help="one training run of ours; used by the others")
+    own_parser.add_argument("--policy", choices=FSRL_SETTINGS, required=True)
     own_parser.add_argument("--task", required=True)
     own_parser.add_argument("--settings", type=json.loads, default={})
     own_parser.add_argument("--cycles", type=int, required=True)
@@ -82,7 +86,8 @@ def main() -> None:
 
 def own(options: argparse.Namespace) -> dict[str, Any]:
     """Trains some cycles and times each of them."""
-    config = make_config("cvpo", options.task, **{**FSRL_SETTINGS, **options.settings})
+    settings = {**FSRL_SETTINGS[options.policy], **options.settings}
+    config = make_config(options.policy, options.task, **settings)
     build.seed_everything(config)
     policy, _ = build.build_policy(config)
     training = config.training
@@ -132,7 +137,7 @@ class ClockedTrainer(CostOffpolicyTrainer):
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Alternating runs of all variants and the peer."""
-    names = [*VARIANTS, *(["FSRL"] if options.peer else [])]
+    names = [*(VARIANTS if options.policy == "cvpo" else ["fsrl_ext"]), *(["FSRL"] if options.peer else [])]
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(options.rounds):
         for name in names:
@@ -153,19 +158,19 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         for name, x in figures.items()
     ]
     print(text_table(["", "steps/s", "ratio", "ms per gradient step", "ratio"], rows))
-    return {"task": options.task, "medians": figures, "runs": runs}
+    return {"policy": options.policy, "task": options.task, "medians": figures, "runs": runs}
 
 
 def _run(options: argparse.Namespace, name: str) -> list[dict[str, float]]:
     here = Path(__file__).parent
     if name == "FSRL":
-        steps = str(options.cycles * FSRL_SETTINGS["step_per_collect"])
-        command = [options.peer, str(here / "peers" / "fsrl_cvpo.py"), "--steps", steps, "--no-eval"]
+        steps = str(options.cycles * FSRL_SETTINGS[options.policy]["step_per_collect"])
+        command = [options.peer, str(here / "peers" / "fsrl_offpolicy.py"), "--steps", steps, "--no-eval"]
     else:
         settings = json.dumps(VARIANTS[name])
         command = [sys.executable, str(here / "throughput.py"), "own", "--settings", settings]
         command += ["--cycles", str(options.cycles)]
-    return run_apart([*command, "--task", options.task])["cycles"]
+    return run_apart([*command, "--policy", options.policy, "--task", options.task])["cycles"]
 
 
 def run_apart(command: list[str]) -> dict[str, Any]:
@@ -255,7 +260,7 @@ def environments(options: argparse.Namespace) -> dict[str, Any]:
     for count in (1, 2, 5, 10, 20):
         variant = {"num_envs": count, "step_per_collect": 1000}
         VARIANTS[f"{count}"] = variant
-        arguments = argparse.Namespace(cycles=4, task=options.task, peer=None)
+        arguments = argparse.Namespace(cycles=4, policy="cvpo", task=options.task, peer=None)
         figures[count] = _summary(_run(arguments, f"{count}"))["steps_per_second"]
     print(text_table(["environments", "steps/s"], [[str(n), f"{x:.0f}"] for n, x in figures.items()]))
     return {"task": options.task, "steps_per_second": figures}

@@ -1,8 +1,8 @@
-"""FSRL's CVPO (PyPI ``fast-safe-rl``), timed and evaluated as our runs are. Runs with the peer's Python.
+"""FSRL's off-policy agents (PyPI ``fast-safe-rl``), timed and evaluated as ours. Runs with the peer's Python.
 
     python3.11 -m venv PEER && PEER/bin/pip install torch==2.13.0 numpy==1.26.4
     PEER/bin/pip install --no-deps -r benchmarks/peers/fsrl-requirements.txt
-    PEER/bin/python benchmarks/peers/fsrl_cvpo.py --task SafetyCarCircle-v0 --steps 300000 --json out.json
+    PEER/bin/python benchmarks/peers/fsrl_offpolicy.py --policy cvpo --steps 300000 --json out.json
 
 Policy, networks, collector, trainer and settings are FSRL's own. Ours are the clocks, the count of episodes
 above the limit, and the evaluation of ``docs/evaluation.md`` with the same episodes as our policies play.
@@ -40,23 +40,30 @@ from tianshou.env import DummyVectorEnv, ShmemVectorEnv
 # FSRL imports wandb for a logger that is not used here.
 sys.modules["wandb"] = ModuleType("wandb")
 
-from fsrl.agent import CVPOAgent  # noqa: E402
-from fsrl.config.cvpo_cfg import TrainCfg  # noqa: E402
+from fsrl.agent import CVPOAgent, DDPGLagAgent, SACLagAgent  # noqa: E402
+from fsrl.config import cvpo_cfg, ddpgl_cfg, sacl_cfg  # noqa: E402
 from fsrl.data import FastCollector  # noqa: E402
 from fsrl.trainer import OffpolicyTrainer  # noqa: E402
 from fsrl.utils import BaseLogger  # noqa: E402
 
 WORKERS = {"dummy": DummyVectorEnv, "shmem": ShmemVectorEnv}
+AGENTS = {
+    "cvpo": (CVPOAgent, cvpo_cfg.TrainCfg),
+    "ddpg_lag": (DDPGLagAgent, ddpgl_cfg.TrainCfg),
+    "sac_lag": (SACLagAgent, sacl_cfg.TrainCfg),
+}
 SELECTIONS = 50
 
 
 def main() -> None:
     options = parse()
-    config = TrainCfg(  # the bullet tasks' configs differ from it in the number of epochs only
+    config_type = AGENTS[options.policy][1]  # bullet tasks' configs differ in the number of epochs only
+    config = config_type(
         task=options.task, cost_limit=options.cost_limit, seed=options.seed, thread=options.threads
     )
     config.batch_size = options.batch_size or config.batch_size
-    config.sample_act_num = options.num_samples or config.sample_act_num
+    if options.num_samples:
+        config.sample_act_num = options.num_samples
     config.worker = WORKERS[options.worker].__name__
     config.training_num = min(config.training_num, config.episode_per_collect)  # as FSRL's example does
     train(options, config)
@@ -64,6 +71,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--policy", choices=AGENTS, default="cvpo")
     parser.add_argument("--task", default="SafetyCarCircle-v0", help="a task of bullet-safety-gym")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=300_000)
@@ -77,10 +85,10 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def train(options: argparse.Namespace, config: TrainCfg) -> None:
+def train(options: argparse.Namespace, config: Any) -> None:
     """Train, evaluate on the way, and write the result after each selection."""
     episodes = EpisodeCosts(config.training_num)
-    policy, trainer = build(config, episodes)
+    policy, trainer = build(AGENTS[options.policy][0], config, episodes)
     updates = UpdateClock(policy)
     result: dict[str, Any] = {"finished": False, "curve": [], "selections": [], "cycles": []}
     best, best_actor = None, None
@@ -122,12 +130,12 @@ def clocks(trainer: OffpolicyTrainer, updates: UpdateClock) -> dict[str, float]:
     }
 
 
-def build(config: TrainCfg, episodes: EpisodeCosts) -> tuple[Any, OffpolicyTrainer]:
-    """What ``CVPOAgent.learn`` builds, but in epochs of a single collect and without test episodes."""
-    known = inspect.signature(CVPOAgent).parameters
+def build(agent_type: Any, config: Any, episodes: EpisodeCosts) -> tuple[Any, OffpolicyTrainer]:
+    """What an agent's ``learn`` builds, but in epochs of a single collect and without test episodes."""
+    known = inspect.signature(agent_type).parameters
     settings = {name: value for name, value in asdict(config).items() if name in known}
     logger = BaseLogger()
-    agent = CVPOAgent(gymnasium.make(config.task), logger, **settings)
+    agent = agent_type(gymnasium.make(config.task), logger, **settings)
     agent.policy.train()
     worker = {w.__name__: w for w in WORKERS.values()}[config.worker]
     envs = worker([lambda: gymnasium.make(config.task) for _ in range(config.training_num)])
@@ -188,16 +196,16 @@ class UpdateClock:
         self.count += 1
 
 
-def write(options: argparse.Namespace, config: TrainCfg, result: dict[str, Any]) -> None:
+def write(options: argparse.Namespace, config: Any, result: dict[str, Any]) -> None:
     """Write the result so far, under the names of our own result files; never half a file."""
     cycles, curve = columns(result["cycles"]), columns(result["curve"])
     env_steps, seconds, updates = (sum(cycles[k]) for k in ("env_steps", "seconds", "gradient_steps"))
     packages = ("fast-safe-rl", "tianshou", "torch", "numpy", "gymnasium", "bullet-safety-gym")
     head = {
-        "command": f"benchmarks/peers/fsrl_cvpo.py --task {options.task} --seed {options.seed}"
-        f" --steps {options.steps} --cost-limit {options.cost_limit:g} --batch-size {config.batch_size}"
-        f" --num-samples {config.sample_act_num} --threads {options.threads} --worker {options.worker}"
-        f"{' --no-eval' * options.no_eval} --json FILE",
+        "command": f"benchmarks/peers/fsrl_offpolicy.py --policy {options.policy} --task {options.task}"
+        f" --seed {options.seed} --steps {options.steps} --cost-limit {options.cost_limit:g}"
+        f" --batch-size {config.batch_size}{f' --num-samples {options.num_samples}' if options.num_samples else ''}"
+        f" --threads {options.threads} --worker {options.worker}{' --no-eval' * options.no_eval} --json FILE",
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "cores": os.cpu_count(),
         "config": asdict(config) | {"cost_limit": [options.cost_limit]},
