@@ -201,10 +201,11 @@ def write(options: argparse.Namespace, config: Any, result: dict[str, Any]) -> N
     cycles, curve = columns(result["cycles"]), columns(result["curve"])
     env_steps, seconds, updates = (sum(cycles[k]) for k in ("env_steps", "seconds", "gradient_steps"))
     packages = ("fast-safe-rl", "tianshou", "torch", "numpy", "gymnasium", "bullet-safety-gym")
+    samples = f" --num-samples {options.num_samples}" if options.num_samples else ""
     head = {
         "command": f"benchmarks/peers/fsrl_offpolicy.py --policy {options.policy} --task {options.task}"
         f" --seed {options.seed} --steps {options.steps} --cost-limit {options.cost_limit:g}"
-        f" --batch-size {config.batch_size}{f' --num-samples {options.num_samples}' if options.num_samples else ''}"
+        f" --batch-size {config.batch_size}{samples}"
         f" --threads {options.threads} --worker {options.worker}{' --no-eval' * options.no_eval} --json FILE",
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "cores": os.cpu_count(),
