@@ -15,7 +15,24 @@ from tianshou.data.utils.converter import to_hdf5
 from fsrl_ext.data.storage import STORED_KEYS, storable
 
 
-class CostReplayBuffer(ReplayBuffer):
+class _CountedIndices:
+    """Counts all places when Tianshou asks for them, which it does for slices alone.
+
+    Tianshou keeps them in an array: 8 bytes for each transition, here and in every sub-buffer.
+    """
+
+    maxsize: int
+
+    @property
+    def _indices(self) -> np.ndarray:
+        return np.arange(self.maxsize)
+
+    @_indices.setter
+    def _indices(self, value: np.ndarray) -> None:
+        """Tianshou's constructor sets them; they are always the same."""
+
+
+class CostReplayBuffer(_CountedIndices, ReplayBuffer):
     """Tianshou's ``ReplayBuffer`` with ``cost [S, C]`` (float32) beside ``rew [S]``.
 
     Observations and actions are stored as float32, ``info`` and an empty ``policy`` entry not at
@@ -152,14 +169,13 @@ class CostReplayBuffer(ReplayBuffer):
         _save(self, path, compression)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_indices"}
+        return self.__dict__
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(_checked_state(self, state))
-        self._indices = np.arange(self.maxsize)
 
 
-class CostVectorReplayBuffer(VectorReplayBuffer):
+class CostVectorReplayBuffer(_CountedIndices, VectorReplayBuffer):
     """``buffer_num`` equal :class:`CostReplayBuffer` in one memory, one per environment.
 
     :param total_size: number of transitions over all sub-buffers (rounded up to a multiple).
@@ -204,7 +220,6 @@ class CostVectorReplayBuffer(VectorReplayBuffer):
         ReplayBufferManager.__init__(self, children)
         self._random_state = np.random.RandomState(int(seeds[0]))
         self.num_costs = num_costs
-        self._share_indices()
 
     def add(
         self,
@@ -280,17 +295,14 @@ class CostVectorReplayBuffer(VectorReplayBuffer):
     def __getstate__(self) -> dict[str, Any]:
         # Without this every transition would be written twice, here and in its sub-buffer, and
         # the two copies would part ways after loading.
-        state = {key: value for key, value in self.__dict__.items() if key != "_indices"}
         children = np.empty(self.buffer_num, dtype=object)
         for i, child in enumerate(self.buffers):
             children[i] = CostReplayBuffer.__new__(CostReplayBuffer)
-            children[i].__dict__.update(child.__getstate__(), _meta=Batch(), _indices=None)
-        return state | {"buffers": children}
+            children[i].__dict__.update(child.__dict__, _meta=Batch())
+        return self.__dict__ | {"buffers": children}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(_checked_state(self, state))
-        self._indices = np.arange(self.maxsize)
-        self._share_indices()
         if self._meta.get_keys():
             self._set_batch_for_children()
 
@@ -298,10 +310,6 @@ class CostVectorReplayBuffer(VectorReplayBuffer):
         # not through CostReplayBuffer.set_batch: the data are views of what was checked already
         for offset, child in zip(self._offset, self.buffers, strict=True):
             ReplayBuffer.set_batch(child, self._meta[offset : offset + child.maxsize])
-
-    def _share_indices(self) -> None:
-        for child in self.buffers:
-            child._indices = self._indices[: child.maxsize]
 
 
 AnyCostBuffer = CostReplayBuffer | CostVectorReplayBuffer
