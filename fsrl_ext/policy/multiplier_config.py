@@ -20,7 +20,7 @@ class MultiplierConfig:
 
     multiplier_method: MultiplierMethod = "pid"
     """How the multipliers move: PID control, or gradient ascent on the dual."""
-    multiplier_gains: tuple[float, ...] = (0.02, 0.002, 0.0)
+    multiplier_gains: tuple[float, ...] = (0.02, 0.01, 0.0)
     """PID: proportional, integral and derivative gain, per unit of cost."""
     multiplier_smoothing: float = 0.0
     """PID: smoothing of the cost in the proportional and derivative parts, in [0, 1)."""
