@@ -55,25 +55,30 @@ def _run(options: argparse.Namespace, settings: list[str]) -> int:
     missing = [s for s in options.seeds if not (folder / f"seed{s}.json").exists()]
     with ThreadPoolExecutor(options.jobs) as pool:
         codes = list(pool.map(lambda seed: _train(options, settings, folder, seed), missing))
-    return max(codes, default=0)
+    return int(any(codes))
 
 
 def _train(options: argparse.Namespace, settings: list[str], folder: Path, seed: int) -> int:
     name = "-".join(filter(None, [options.task, options.policy, options.label, f"seed{seed}"]))
     run_folder = Path(options.runs) / name
-    if not (run_folder / "result.json").exists():
+    if not _finished(run_folder):
         # What an earlier session left unfinished makes way, under a name that tells.
         if run_folder.exists():
             run_folder.rename(run_folder.with_name(f"{name}-unfinished-{os.getpid()}"))
         command = ["train", options.policy, options.task, "--seed", str(seed), *settings]
         command += ["--quiet", "--out", options.runs, "--run-name", name]
         done = subprocess.run([sys.executable, "-m", "fsrl_ext.cli", *command])
-        if done.returncode:
-            return done.returncode
+        if done.returncode or not _finished(run_folder):
+            return 1
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"seed{seed}.json").write_text(json.dumps(_small(run_folder), indent=1) + "\n")
     print(f"{name}: done", flush=True)
     return 0
+
+
+def _finished(run_folder: Path) -> bool:
+    """Whether a run went to its end: an interrupted one leaves a result, too."""
+    return (run_folder / "result.json").exists() and read_result(run_folder)["status"] == "finished"
 
 
 def _small(run_folder: Path) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def _small(run_folder: Path) -> dict[str, Any]:
     kept = np.flatnonzero(there)
     kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), 200)).astype(int))]
     curve = {k: [float(f"{x:.5g}") for x in progress[v][kept]] for k, v in columns.items()}
-    names = ("command", "versions", "config_digest", "config", "env_step", "gradient_step")
+    names: tuple[str, ...] = ("command", "versions", "config_digest", "config", "env_step", "gradient_step")
     names += ("train_episodes", "share_above_limit", "seconds", "cores", "best", "last")
     selections = {
         key: [float(f"{np.max(point[key]):.5g}") for point in result["selections"]]
