@@ -1,6 +1,6 @@
 """Whether navigation and velocity tasks are the stock safety-gymnasium package, bit for bit.
 
-    python benchmarks/environment_equality.py                          # every task: about two hours
+    python benchmarks/environment_equality.py --missing --jobs 2       # every task: two hours of one core
     python benchmarks/environment_equality.py SafetyPointGoal1-v0 --seeds 3
 
 For every task and seed, whole episodes with random actions and with a script: every 20 steps the
@@ -9,7 +9,8 @@ boxes pushed, gremlins and vases hit and goals reached, whatever the agent can d
 get the same actions. Compared after each step: the observation (as float32, and in full), reward,
 cost, the ends and every entry of `info`; and where an OpenGL is found, camera images. What happened is
 counted in the result, so that a task in which nothing was hit shows as such. Results go to
-`benchmarks/results/environment_equality.json`; the exit status is 1 if anything differs.
+`benchmarks/results/environment_equality.json` after every task, and `--missing` goes on from there; the exit
+status is 1 if anything differs.
 """
 
 import argparse
@@ -19,6 +20,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -66,8 +69,7 @@ def stock_step(env: Any, action: np.ndarray) -> Step:
 def our_step(env: Any, action: np.ndarray) -> Step:
     observation, reward, terminated, truncated, info = env.step(action)
     numbers = _numbers(info)
-    if "cost_sum" in numbers:  # the package's info of a velocity task has no costs
-        numbers.pop("cost")
+    numbers.pop("cost")  # the package returns the cost apart
     return np.array(observation), float(reward), float(info["cost"]), terminated, truncated, numbers
 
 
@@ -197,33 +199,53 @@ def main() -> int:
     parser.add_argument("--episodes", type=int, default=3, help="per seed and mode")
     parser.add_argument("--steps", type=int, help="at most so many per episode; none for whole ones")
     parser.add_argument("--no-images", action="store_true")
+    parser.add_argument("--missing", action="store_true", help="only tasks without results of all seeds")
+    parser.add_argument("--jobs", type=int, default=1, help="tasks at once, each in a process of its own")
     options = parser.parse_args()
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     results = {(r["task"], r["mode"], r["seed"]): r for r in known}
     images = not options.no_images and images_can_be_compared()
-    failed = 0
-    for task in options.tasks or all_tasks():
-        start = time.perf_counter()
-        rows = [
-            compare(task, mode=mode, seed=seed, count=options.episodes, steps=options.steps)
-            for seed in range(options.seeds)
-            for mode in (MODES if "Velocity" not in task else MODES[:1])
+    tasks = options.tasks or all_tasks()
+    if options.missing:
+        tasks = [
+            x for x in tasks if any(key not in results for key in rows_of(x, options.seeds, images=images))
         ]
-        if images and "Velocity" not in task:
-            rows.append(compare_images(task))
-        results.update({(r["task"], r["mode"], r["seed"]): r for r in rows})
-        wrong = [r for r in rows if r["difference"]]
-        failed += len(wrong)
-        happened = sum((Counter(r["happened"]) for r in rows), Counter())
-        verdict = "identical" if not wrong else f"DIFFERENT: {[r['difference'] for r in wrong]}"
-        steps = sum(r["steps"] for r in rows)
-        print(
-            f"{task:26s} {steps:6d} steps {time.perf_counter() - start:4.0f} s  {verdict}  {dict(happened)}"
-        )
-        sys.stdout.flush()
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps([results[key] for key in sorted(results)], indent=1) + "\n")
+    limits = {"count": options.episodes, "steps": options.steps}
+    failed = 0
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        running = {pool.submit(compare_all, x, options.seeds, images=images, **limits): x for x in tasks}
+        for done in as_completed(running):
+            rows, seconds = done.result()
+            results.update({(r["task"], r["mode"], r["seed"]): r for r in rows})
+            wrong = [r for r in rows if r["difference"]]
+            failed += len(wrong)
+            happened = sum((Counter(r["happened"]) for r in rows), Counter())
+            verdict = "identical" if not wrong else f"DIFFERENT: {[r['difference'] for r in wrong]}"
+            steps = sum(r["steps"] for r in rows)
+            print(
+                f"{running[done]:26s} {steps:6d} steps {seconds:4.0f} s  {verdict}  {dict(happened)}",
+                flush=True,
+            )
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps([results[key] for key in sorted(results)], indent=1) + "\n")
     return 1 if failed else 0
+
+
+def rows_of(task: str, seeds: int, *, images: bool) -> list[tuple[str, str, int]]:
+    """Task, mode and seed of all comparisons of a task."""
+    modes = MODES if "Velocity" not in task else MODES[:1]
+    rows = [(task, mode, seed) for seed in range(seeds) for mode in modes]
+    return [*rows, (task, "images", 0)] if images and "Velocity" not in task else rows
+
+
+def compare_all(task: str, seeds: int, *, images: bool, **limits: Any) -> tuple[list[dict[str, Any]], float]:
+    """The results of all comparisons of a task, and the seconds they took."""
+    start = time.perf_counter()
+    results = [
+        compare_images(task) if mode == "images" else compare(task, mode=mode, seed=seed, **limits)
+        for _, mode, seed in rows_of(task, seeds, images=images)
+    ]
+    return results, time.perf_counter() - start
 
 
 if __name__ == "__main__":
