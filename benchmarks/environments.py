@@ -123,7 +123,9 @@ def print_memory(task: str) -> None:
         for _ in range(3):
             env.reset()
             for _ in range(20):
-                env.step(env.action_space.sample())
+                _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+                if terminated or truncated:
+                    break
         kept.append(env)
         if number == 0:  # the first loads the libraries
             before = _resident()
