@@ -1,6 +1,6 @@
 """Whether navigation and velocity tasks are the stock safety-gymnasium package, bit for bit.
 
-    python benchmarks/environment_equality.py --missing --jobs 2       # every task: two hours of one core
+    python benchmarks/environment_equality.py --missing --jobs 2       # every task: over an hour of one core
     python benchmarks/environment_equality.py SafetyPointGoal1-v0 --seeds 3
 
 For every task and seed, whole episodes with random actions and with a script: every 20 steps the

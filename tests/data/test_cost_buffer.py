@@ -298,3 +298,10 @@ def test_from_data_holds_a_whole_data_set():
         CostReplayBuffer.from_data(**(data | {"cost": np.zeros(5)}))
     with pytest.raises(NotImplementedError, match=r"use CostReplayBuffer\.from_data"):
         CostVectorReplayBuffer.from_data(**data)
+
+
+@pytest.mark.parametrize("cls", [CostReplayBuffer, CostVectorReplayBuffer])
+def test_slices_without_an_array_of_places(cls):
+    buffer = filled(cls)
+    assert not any("_indices" in vars(each) for each in [buffer, *getattr(buffer, "buffers", [])])
+    np.testing.assert_array_equal(buffer[1:3].obs, buffer[np.array([1, 2])].obs)
