@@ -61,7 +61,8 @@ class TrainingConfig:
     repeat_per_collect: int = 10
     """Passes over the data of a collect in on-policy learning."""
     warmup_steps: int = 0
-    """Environment steps with random actions at the start, counted in the budget."""
+    """Environment steps with random actions at the start, counted in the budget; none in a run that starts
+    from a saved policy."""
 
     def __post_init__(self) -> None:
         check_fields(
@@ -145,6 +146,11 @@ class ExperimentConfig:
                 "cost_limit_decay_steps",
             ),
         )
+        if self.steps <= self.training.warmup_steps:
+            raise ValueError(
+                f"steps must be more than warmup_steps={self.training.warmup_steps}, "
+                f"in which nothing is learnt, got {self.steps}"
+            )
         self._check_policy()
 
     def _check_policy(self) -> None:

@@ -74,7 +74,7 @@ def run(
     :param command: the command line to note in the result.
     :param init_from: a run folder (its best policy) or a checkpoint file whose networks, target networks,
         multipliers and optimiser moments the policy starts with. Settings are the config's, learning rates
-        and cost limits too, and counters start from zero.
+        and cost limits too, and counters start from zero; there is no warm-up with random actions.
     :raises CheckpointError: if ``init_from`` is unusable or does not fit; nothing is written then.
     :raises ValueError: for a config that cannot run; nothing is written then.
     :raises NonFiniteError: if an environment or a loss gives NaN; the last good policy is saved before.
@@ -157,7 +157,8 @@ class _Run:
             max_epoch=selections,
             step_per_epoch=step_per_epoch,
             update_per_step=training.update_per_step,
-            warmup_steps=training.warmup_steps,
+            # A policy that was trained before has better data to start with than random actions.
+            warmup_steps=0 if self.origin else training.warmup_steps,
             **common,
         )
 

@@ -84,7 +84,7 @@ def make_config(policy: str, task: str, *, preset: str = "tuned", **settings: An
     """
     entry, known = policy_entry(policy), list_settings(policy)
     sections: dict[Section, dict[str, Any]] = {"run": {}, "policy": {}, "training": {}}
-    for_task = task_defaults(judged_task(policy, task), entry.kind)
+    for_task = task_defaults(policy, judged_task(policy, task), entry.kind)
     # A task's row is for all policies; what one of them has no use for is left out.
     defaults = POLICY_DEFAULTS.get(policy, {}) | {k: v for k, v in for_task.items() if k in known}
     if not entry.constrained:

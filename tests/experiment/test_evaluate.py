@@ -346,7 +346,7 @@ def test_new_run_starts_from_the_saved_policy(done, tmp_path, monkeypatch):
         return process(self, *args, **kwargs)
 
     monkeypatch.setattr(CVPOPolicy, "process_fn", watched)
-    config = small(seed=7, steps=160, selections=1, actor_lr=1e-4, cost_limit=3.0)
+    config = small(seed=7, steps=160, selections=1, actor_lr=1e-4, cost_limit=3.0, warmup_steps=100)
     new = run(config, out=tmp_path, show_progress=False, init_from=done.folder)
     best = done.folder / "checkpoints" / "best.pt"
     saved = read_checkpoint(best)

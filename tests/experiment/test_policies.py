@@ -19,6 +19,7 @@ LAGRANGIAN = [name for name, entry in POLICIES.items() if name != "cvpo" and ent
 SMALL = {
     "steps": 800, "hidden_sizes": (16,), "num_envs": 4, "step_per_collect": 80, "batch_size": 32,
     "update_per_step": 0.1, "selections": 2, "selection_episodes": 4, "final_episodes": 4, "gamma": 0.9,
+    "warmup_steps": 0,
 }  # fmt: skip
 
 
@@ -107,6 +108,10 @@ def test_every_policy_has_its_own_settings_and_defaults():
     assert (config.training.step_per_collect, config.training.hidden_sizes) == (20_000, (64, 64))
     assert make_config("ppo_lag", "SafetyBallCircle-v0").training.step_per_collect == 6_000
     assert make_config("cvpo", "SafetyBallCircle-v0").training.step_per_collect == 1_000
+    config = make_config("cpo", "SafetyBallCircle-v0")
+    assert (config.training.step_per_collect, config.policy_config.kl_bound) == (3_000, 0.03)
+    assert make_config("cpo", "SafetyPointGoal1-v0").policy_config.kl_bound == 0.01
+    assert make_config("cpo", "SafetyBallCircle-v0", kl_bound=0.02).policy_config.kl_bound == 0.02
     for name in POLICIES:
         assert all(setting.help for setting in list_settings(name).values()), name
     assert list_settings("td3_lag")["batch_size"].help.endswith("(default: 256)")
@@ -118,6 +123,12 @@ def test_every_policy_has_its_own_settings_and_defaults():
     assert make_config("ddpg_lag", "SafetyBallCircle-v0").training.reward_ensemble == 1
     cal = make_config("sac_lag", "SafetyBallCircle-v0", preset="cal")
     assert (cal.policy_config.cost_reduction, cal.training.cost_ensemble) == ("ucb", 4)
+
+
+def test_a_run_is_longer_than_its_warm_up():
+    assert make_config("td3", "SafetyBallCircle-v0").training.warmup_steps == 10_000
+    with pytest.raises(ValueError, match=r"steps must be more than warmup_steps=10000, .*, got 10000"):
+        make_config("td3", "SafetyBallCircle-v0", steps=10_000)
 
 
 def test_policies_without_a_constraint_have_no_limit():
