@@ -1,4 +1,4 @@
-"""Defaults that depend on policy and task: two tables, read before anything that the user sets.
+"""Defaults that depend on policy and task: tables, read before anything that the user sets.
 
 A policy's row has what differs from its config and from ``TrainingConfig``: batch and updates of the
 off-policy baselines are FSRL's published ones, with two critics where the algorithm is about two.
