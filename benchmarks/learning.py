@@ -3,10 +3,10 @@
     python benchmarks/learning.py run cvpo SafetyBallCircle-v0 --seeds 0 1 2 --steps 500000
     python benchmarks/learning.py table
 
-``run`` trains what is not there yet, with single-threaded jobs, and keeps one small file per run in
-``benchmarks/results/<task>/<policy>/[<label>/]seed<k>.json``: command, versions, config digest, curve (at
-most 200 points), final evaluations, wall time. ``table`` reads these files. Further options of ``run`` are
-handed to ``fsrl-ext train``.
+``run`` trains what is not there yet and goes on with what was cut off, with single-threaded jobs. It keeps
+one small file per run in ``benchmarks/results/<task>/<policy>/[<label>/]seed<k>.json``: command, versions,
+config digest, curve (at most 200 points), final evaluations, wall time. ``table`` reads these files. Further
+options of ``run`` are handed to ``fsrl-ext train``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from fsrl_ext.experiment.run import SNAPSHOT
 from fsrl_ext.report import read_progress, read_result, text_table
 from fsrl_ext.report.statistics import bootstrap_interval
 
@@ -62,11 +63,13 @@ def _train(options: argparse.Namespace, settings: list[str], folder: Path, seed:
     name = "-".join(filter(None, [options.task, options.policy, options.label, f"seed{seed}"]))
     run_folder = Path(options.runs) / name
     if not _finished(run_folder):
-        # What an earlier session left unfinished makes way, under a name that tells.
-        if run_folder.exists():
-            run_folder.rename(run_folder.with_name(f"{name}-unfinished-{os.getpid()}"))
         command = ["train", options.policy, options.task, "--seed", str(seed), *settings]
         command += ["--quiet", "--out", options.runs, "--run-name", name]
+        if (run_folder / "checkpoints" / SNAPSHOT).exists():
+            command = ["resume", str(run_folder), "--quiet"]
+        elif run_folder.exists():
+            # What cannot go on makes way, under a name that tells.
+            run_folder.rename(run_folder.with_name(f"{name}-unfinished-{os.getpid()}"))
         done = subprocess.run([sys.executable, "-m", "fsrl_ext.cli", *command])
         if done.returncode or not _finished(run_folder):
             return 1
@@ -95,6 +98,7 @@ def _small(run_folder: Path) -> dict[str, Any]:
     curve = {k: [float(f"{x:.5g}") for x in progress[v][kept]] for k, v in columns.items()}
     names: tuple[str, ...] = ("command", "versions", "config_digest", "config", "env_step", "gradient_step")
     names += ("train_episodes", "share_above_limit", "seconds", "cores", "best", "last")
+    names += ("resumed",) if "resumed" in result else ()
     selections = {
         key: [float(f"{np.max(point[key]):.5g}") for point in result["selections"]]
         for key in ("env_step", "return_mean", "cost_mean", "feasible")

@@ -1,4 +1,4 @@
-"""The command line: ``fsrl-ext train | evaluate | adapt | list``."""
+"""The command line: ``fsrl-ext train | resume | evaluate | adapt | list``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsrl_ext
 from fsrl_ext.cli_adapt import add_adapt, add_suite_options, evaluate_on_suite
+
+if TYPE_CHECKING:
+    from fsrl_ext.experiment import RunResult
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +50,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fsrl_ext {fsrl_ext.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_train(commands, arguments)
+    _add_resume(commands)
     _add_evaluate(commands)
     add_adapt(commands)
     listing = commands.add_parser("list", help="print tasks and policies")
@@ -98,7 +102,6 @@ def _train(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.experiment import make_config, run
     from fsrl_ext.experiment.registry import POLICIES
     from fsrl_ext.experiment.settings import list_settings
-    from fsrl_ext.report import result_table
 
     given = vars(options)
     known = list_settings(options.policy)
@@ -115,13 +118,41 @@ def _train(options: argparse.Namespace, command: str) -> int:
         command=command,
         init_from=options.init_from,
     )
+    return _print_result(done)
+
+
+def _print_result(done: RunResult) -> int:
+    """Says how a run ended; returns the exit code."""
+    from fsrl_ext.report import result_table
+
     print()
     if done.status == "finished":
         print(result_table(done.result))
     else:
         print(f"interrupted after {done.result['env_step']:,} steps; the best policy so far is saved")
+        if done.resumable:
+            print(f"to go on:   fsrl-ext resume {shlex.quote(str(done.folder))}")
     print(f"run folder: {done.folder}\ncurves:     {done.folder / 'curves.png'}")
     return 0 if done.status == "finished" else 130
+
+
+def _add_resume(commands: Any) -> None:
+    parser = commands.add_parser(
+        "resume",
+        help="go on with a run that was interrupted or killed",
+        description="Go on from the run's last snapshot, which training takes at selections. In "
+        "deterministic environments, with the same versions on the same machine, the run ends as if nothing "
+        "had happened.",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(command=_resume)
+
+
+def _resume(options: argparse.Namespace, command: str) -> int:
+    from fsrl_ext.experiment import resume
+
+    return _print_result(resume(options.run, show_progress=not options.quiet))
 
 
 def _add_evaluate(commands: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import aim
 import pytest
 import torch
-from toy import DiscreteEnv, EarlyEndEnv, LineEnv, NoCostEnv
+from toy import DiscreteEnv, EarlyEndEnv, ForgetfulEnv, LineEnv, NoCostEnv
 
 from fsrl_ext.env import register_task
 
@@ -23,6 +23,7 @@ def _toy_tasks():
         "ToyLineTwoCosts-v0": (LineEnv, {"num_costs": 2}, False),
         "ToyLineNaN-v0": (LineEnv, {"nan_at": 100}, False),
         "ToyEarlyEnd-v0": (EarlyEndEnv, {}, True),
+        "ToyForgetful-v0": (ForgetfulEnv, {}, False),
         "ToyNoCost-v0": (NoCostEnv, {}, False),
         "ToyDiscrete-v0": (DiscreteEnv, {}, False),
     }

@@ -52,6 +52,13 @@ class EarlyEndEnv(LineEnv):
         return obs, reward, self.left == 0, truncated, info
 
 
+class ForgetfulEnv(LineEnv):
+    """As :class:`LineEnv`, but no seed repeats what it observes."""
+
+    def _observe(self) -> np.ndarray:
+        return np.random.default_rng().uniform(-1, 1, 2).astype(np.float32)
+
+
 class NoCostEnv(LineEnv):
     """Breaks the contract: steps without a cost."""
 

@@ -7,7 +7,7 @@ import random as python_random
 import signal
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, cast
@@ -22,11 +22,14 @@ from tianshou.policy import BasePolicy
 from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.data.buffer import CostVectorReplayBuffer
+from fsrl_ext.data.buffer_state import buffer_state, load_buffer_state
 from fsrl_ext.data.collector import CostCollector
+from fsrl_ext.data.randomness import random_state, set_random_state
 from fsrl_ext.data.row_writer import RowWriter
 from fsrl_ext.data.stats import CostCollectStats
 
 _Request = tuple[int, bool]
+_Answer = tuple[CostCollectStats, dict[str, np.ndarray]]
 
 
 class AheadCollector:
@@ -45,6 +48,7 @@ class AheadCollector:
     :param seed: of the other process's random numbers.
     :param exploration_noise: see Tianshou.
     :param discount: see :class:`CostCollector`.
+    :param replayable: see :class:`CostCollector`.
     """
 
     raise_on_nan_in_buffer = False
@@ -58,15 +62,20 @@ class AheadCollector:
         seed: int,
         exploration_noise: bool = False,
         discount: float | None = None,
+        replayable: bool = False,
     ) -> None:
         if not isinstance(buffer, CostVectorReplayBuffer):
             raise TypeError(f"buffer must be a CostVectorReplayBuffer, got {type(buffer).__name__}")
         self.policy = policy
         self.buffer = buffer
         self.env_num = buffer.buffer_num
+        self.replayable = replayable
         self.collect_step, self.collect_episode, self.collect_time = 0, 0, 0.0
         self._pending: _Request | None = None
-        job = _Job(policy, make_envs, self.env_num, buffer.num_costs, seed, exploration_noise, discount)
+        self._answer: _Answer | None = None
+        job = _Job(
+            policy, make_envs, self.env_num, buffer.num_costs, seed, exploration_noise, discount, replayable
+        )
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(cloudpickle.dumps(job), theirs))
@@ -100,13 +109,58 @@ class AheadCollector:
             raise ValueError(
                 f"a collect of (n_step, random) = {self._pending} was begun, got {(n_step, random)}"
             )
-        self._pending = None
-        stats, rows = self._receive()
+        self._wait()
+        assert self._answer is not None
+        (stats, rows), self._answer, self._pending = self._answer, None, None
         self._store(rows)
         self.collect_step += stats.n_collected_steps
         self.collect_episode += stats.n_collected_episodes
         self.collect_time += time.perf_counter() - begun
         return stats
+
+    def _wait(self) -> None:
+        """Until what was begun is here."""
+        if self._pending is not None and self._answer is None:
+            pending, self._pending = self._pending, None
+            self._answer = self._receive()
+            self._pending = pending
+
+    def renew_seeds(self, seeds: Sequence[int]) -> None:
+        """See :meth:`CostCollector.renew_seeds`; after what is under way."""
+        self._wait()
+        self._send("renew_seeds", list(seeds))
+        self._receive()
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :meth:`CostCollector.state_dict`; a collect under way is part of it."""
+        self._wait()
+        self._send("state_dict")
+        under_way = None
+        if self._pending is not None and self._answer is not None:
+            stats, rows = self._answer
+            # Summaries are computed anew.
+            plain = {k: v for k, v in vars(stats).items() if isinstance(v, int | float | np.ndarray)}
+            under_way = {"request": list(self._pending), "stats": plain, "rows": rows}
+        return {
+            "buffer": buffer_state(self.buffer),
+            "worker": self._receive(),
+            "under_way": under_way,
+            "counters": [self.collect_step, self.collect_episode, self.collect_time],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+        """See :meth:`CostCollector.load_state_dict`."""
+        load_buffer_state(self.buffer, state["buffer"])
+        self._send("load_state_dict", state["worker"])
+        exact = self._receive()
+        self.collect_step, self.collect_episode, self.collect_time = state["counters"]
+        saved = state["under_way"]
+        if saved is not None:
+            stats = CostCollectStats()
+            vars(stats).update(saved["stats"])
+            stats.refresh_all_sequence_stats()
+            self._pending, self._answer = tuple(saved["request"]), (stats, saved["rows"])
+        return exact
 
     def _store(self, rows: Mapping[str, np.ndarray]) -> None:
         """Rows ``[N, T, ...]``, in the order of time."""
@@ -134,9 +188,8 @@ class AheadCollector:
 
     def reset_env(self, gym_reset_kwargs: dict[str, Any] | None = None) -> None:
         """Reset all environments; what a collect under way has gathered is dropped."""
-        if self._pending is not None:
-            self._pending = None
-            self._receive()
+        self._wait()
+        self._pending = self._answer = None
         self.buffer.close_episodes()
         self._send("reset", gym_reset_kwargs)
         self._receive()
@@ -184,6 +237,7 @@ class _Job:
     seed: int
     exploration_noise: bool
     discount: float | None
+    replayable: bool
 
 
 class _Worker:
@@ -221,6 +275,17 @@ class _Worker:
         }
         return stats, rows
 
+    def renew_seeds(self, seeds: list[int]) -> None:
+        self._collector(1).renew_seeds(seeds)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"acting": self._collector(1).acting_state(), "randomness": random_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+        exact = self._collector(1).load_acting_state(state["acting"])
+        set_random_state(state["randomness"])
+        return exact
+
     def _collector(self, steps: int) -> CostCollector:
         """The collector, with room for ``steps`` steps of each environment."""
         room = steps * self.job.num_envs
@@ -232,6 +297,7 @@ class _Worker:
                 buffer,
                 exploration_noise=self.job.exploration_noise,
                 discount=self.job.discount,
+                replayable=self.job.replayable,
             )
             # Not every environment seeds its action space, which random steps draw from, at a reset.
             spaces = self.collector._action_space

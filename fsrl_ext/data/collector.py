@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -21,9 +23,11 @@ from tianshou.env import BaseVectorEnv, DummyVectorEnv
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.data.buffer import AnyCostBuffer, CostReplayBuffer, CostVectorReplayBuffer
+from fsrl_ext.data.buffer_state import buffer_state, load_buffer_state
 from fsrl_ext.data.cost_env import CostVectorEnv
 from fsrl_ext.data.episodes import EpisodeTracker
 from fsrl_ext.data.errors import NonFiniteStepError, check_finite
+from fsrl_ext.data.history import EnvHistory, replay
 from fsrl_ext.data.row_writer import RowWriter
 from fsrl_ext.data.stats import CostCollectStats
 
@@ -53,6 +57,8 @@ class CostCollector(Collector[CostCollectStats]):
         converting them takes longer than everything else in a collector step.
     :param fast: write steps straight into the buffer's arrays where nothing needs Tianshou's way: no hooks,
         no infos, no rendering, no recurrent state, plain arrays. The results are the same, bit for bit.
+    :param replayable: remember what the environments went through since they were last seeded, for
+        :meth:`state_dict`.
     :raises TypeError: ``buffer`` has no place for costs, or ``collect_stats_class`` none.
     :raises ValueError: asynchronous environments; ``num_costs`` contradicts the buffer.
 
@@ -79,6 +85,7 @@ class CostCollector(Collector[CostCollectStats]):
         discount: float | None = None,
         pass_info: bool = False,
         fast: bool = True,
+        replayable: bool = False,
     ) -> None:
         venv = env if isinstance(env, BaseVectorEnv) else DummyVectorEnv([lambda: env])
         if venv.is_async:
@@ -115,12 +122,19 @@ class CostCollector(Collector[CostCollectStats]):
         )
         self.discount = discount
         self.fast = fast
+        if replayable:
+            self.env.history = EnvHistory(self.env_num)
         self._episodes = EpisodeTracker(self.env_num, buffer.num_costs, discount)
 
     @property
     def num_costs(self) -> int:
         """Number of costs ``C``."""
         return self.buffer.num_costs
+
+    @property
+    def replayable(self) -> bool:
+        """Whether the collector remembers what its environments went through."""
+        return self.env.history is not None
 
     def run_on_step_hook(
         self, action_batch: CollectActionBatchProtocol, rollout_batch: RolloutBatchProtocol
@@ -153,6 +167,79 @@ class CostCollector(Collector[CostCollectStats]):
         """Reset the counters of steps, episodes and time."""
         super().reset_stat()
         self.env.steps = 0
+
+    def renew_seeds(self, seeds: Sequence[int]) -> None:
+        """Seeds ``[N]`` for each environment's next reset: a replayable collector forgets what was before.
+
+        :raises ValueError: not as many seeds as environments; the collector is not replayable.
+        """
+        self._history().renew(seeds)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Buffer, open episodes and environments, as plain arrays and numbers, between two collects.
+
+        :raises ValueError: the collector is not replayable, shows infos or keeps a recurrent state.
+        :raises TypeError: the buffer is not a :class:`CostVectorReplayBuffer` of plain arrays.
+        """
+        if not isinstance(self.buffer, CostVectorReplayBuffer):
+            raise TypeError(f"buffer must be a CostVectorReplayBuffer, got {type(self.buffer).__name__}")
+        return {"buffer": buffer_state(self.buffer), "acting": self.acting_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+        """Puts a saved state into an equal collector; the environments repeat what they went through.
+
+        :return: whether that led them to where they were. If not (an environment is not deterministic, or
+            was never seeded), a warning says so, and new episodes begin.
+        """
+        assert isinstance(self.buffer, CostVectorReplayBuffer)
+        load_buffer_state(self.buffer, state["buffer"])
+        return self.load_acting_state(state["acting"])
+
+    def acting_state(self) -> dict[str, Any]:
+        """:meth:`state_dict` without the buffer."""
+        history = self._history()
+        if self.env.pass_info or self._pre_collect_hidden_state_RH is not None:
+            raise ValueError("state_dict needs a collector without pass_info and without a recurrent policy")
+        return {
+            "history": history.state_dict(),
+            "obs": np.array(self._pre_collect_obs_RO),
+            "episodes": self._episodes.state_dict(),
+            "spaces": [space.np_random.bit_generator.state for space in self._action_spaces()],
+            "counters": [self.collect_step, self.collect_episode, self.collect_time, self.env.steps],
+        }
+
+    def load_acting_state(self, state: Mapping[str, Any]) -> bool:
+        """:meth:`load_state_dict` without the buffer."""
+        history, self.env.history = self._history(), None
+        obs = replay(self.env, state["history"])
+        self.env.history = history
+        history.load_state_dict(state["history"])
+        for space, saved in zip(self._action_spaces(), state["spaces"], strict=True):
+            space.np_random.bit_generator.state = saved
+        self.collect_step, self.collect_episode, self.collect_time, self.env.steps = state["counters"]
+        if obs is not None and np.array_equal(obs, state["obs"]):
+            self._episodes.load_state_dict(state["episodes"])
+            self._pre_collect_obs_RO = obs
+            self._pre_collect_info_R = np.full(self.env_num, None)
+            self._pre_collect_hidden_state_RH = None
+            return True
+        warnings.warn(
+            "the environments were never seeded; new episodes begin"
+            if obs is None
+            else "the environments did not repeat themselves from the same seeds; new episodes begin",
+            stacklevel=2,
+        )
+        sequence = np.random.SeedSequence([self.collect_step, *(x or 0 for x in state["history"]["seeds"])])
+        self.reset_env(gym_reset_kwargs={"seed": (sequence.generate_state(self.env_num) >> 1).tolist()})
+        return False
+
+    def _history(self) -> EnvHistory:
+        if self.env.history is None:
+            raise ValueError("the collector must be replayable=True")
+        return self.env.history
+
+    def _action_spaces(self) -> list[gym.Space]:
+        return self._action_space if isinstance(self._action_space, list) else [self._action_space]
 
     def _collect(
         self,

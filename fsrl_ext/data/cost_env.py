@@ -14,6 +14,7 @@ from tianshou.env import BaseVectorEnv, DummyVectorEnv, VectorEnvWrapper
 from tianshou.env.utils import gym_new_venv_step_type
 
 from fsrl_ext.data.errors import check_finite
+from fsrl_ext.data.history import EnvHistory
 
 
 class CostVectorEnv(VectorEnvWrapper):
@@ -36,6 +37,8 @@ class CostVectorEnv(VectorEnvWrapper):
         self.steps = 0  # of all environments together, since the last reset of the counters
         self.ids = np.array([], dtype=int)
         self.cost = np.zeros((0, num_costs))
+        self.history: EnvHistory | None = None
+        """If given, notes what every environment went through."""
         self._workers = venv.workers if self._in_process else []
 
     def __getattr__(self, key: str) -> Any:
@@ -54,6 +57,8 @@ class CostVectorEnv(VectorEnvWrapper):
         :raises ValueError: not as many seeds as environments.
         """
         ids = np.arange(len(self)) if env_id is None else np.atleast_1d(np.asarray(env_id))
+        if self.history is not None:
+            kwargs = self.history.reset(ids, kwargs)
         seeds = kwargs.get("seed")
         if seeds is None or np.ndim(seeds) == 0:
             obs, infos = self.venv.reset(env_id, **kwargs)
@@ -62,7 +67,8 @@ class CostVectorEnv(VectorEnvWrapper):
             if len(seeds) != len(ids):
                 raise ValueError(f"seed must have {len(ids)} entries, got {len(seeds)}")
             each = [
-                self.venv.reset(int(i), **{**kwargs, "seed": int(s)}) for i, s in zip(ids, seeds, strict=True)
+                self.venv.reset(int(i), **{**kwargs, "seed": None if s is None else int(s)})
+                for i, s in zip(ids, seeds, strict=True)
             ]
             obs = np.concatenate([o for o, _ in each])
             infos = np.concatenate([i for _, i in each])
@@ -85,6 +91,8 @@ class CostVectorEnv(VectorEnvWrapper):
             obs, rew, terminated, truncated, infos = self._step_in_process(action, ids)
         else:
             obs, rew, terminated, truncated, infos = self.venv.step(action, id)
+        if self.history is not None:
+            self.history.step(ids, action)
         self.ids, self.cost = ids, read_costs(infos, ids, self.num_costs)
         self.steps += len(ids)
         return obs, rew, terminated, truncated, self._outgoing(infos)

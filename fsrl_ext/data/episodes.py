@@ -3,7 +3,9 @@
 Dimensions: ``N`` environments, ``R`` of them that stepped, ``E`` finished episodes, ``C`` costs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -83,6 +85,15 @@ class EpisodeTracker:
             discounted_returns=discounted[:, 0],
             discounted_costs=discounted[:, 1:],
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The open episodes, as arrays."""
+        return {name: getattr(self, name).copy() for name in ("_sums", "_discounted", "_weight", "_lens")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        for name, value in state.items():
+            setattr(self, name, value.copy())
 
     def _start(self, ids: np.ndarray) -> None:
         self._sums[ids] = self._discounted[ids] = 0.0

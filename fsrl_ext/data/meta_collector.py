@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from tianshou.env import BaseVectorEnv
 from tianshou.policy import BasePolicy
@@ -28,6 +28,8 @@ class MetaCollector(Generic[Task]):
     :param discount: if given, statistics have discounted episode returns and costs, too.
     :raises ValueError: for numbers below 1.
     """
+
+    replayable = False  # no environment outlives its task
 
     def __init__(
         self,
@@ -107,6 +109,21 @@ class MetaCollector(Generic[Task]):
         """Reset the counters of steps, episodes and time."""
         self.collect_step = self.collect_episode = 0
         self.collect_time = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counters: between two tasks there is nothing else.
+
+        :raises RuntimeError: a task is open.
+        """
+        if self._collector is not None:
+            raise RuntimeError("a task is open: call close before")
+        return {"counters": [self.collect_step, self.collect_episode, self.collect_time]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+        """The inverse of :meth:`state_dict`; True, for it is always exact."""
+        self.close()
+        self.collect_step, self.collect_episode, self.collect_time = state["counters"]
+        return True
 
     def _open(self) -> CostCollector:
         if self._collector is None:

@@ -91,10 +91,10 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig) -> CostCollect
     )
     discount = config.policy_config.gamma
     if not training.collect_ahead:
-        return CostCollector(policy, make_envs(), buffer, discount=discount)
+        return CostCollector(policy, make_envs(), buffer, discount=discount, replayable=True)
     # Apart from the seeds of the learner and of the environments.
     seed = int(np.random.SeedSequence([config.seed, 1]).generate_state(1)[0])
-    return AheadCollector(policy, make_envs, buffer, seed=seed, discount=discount)
+    return AheadCollector(policy, make_envs, buffer, seed=seed, discount=discount, replayable=True)
 
 
 def meta_collector(policy: BasePolicy, config: ExperimentConfig) -> MetaCollector[TaskDescription]:

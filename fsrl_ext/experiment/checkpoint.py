@@ -50,16 +50,26 @@ def save_checkpoint(
 ) -> None:
     """Writes a checkpoint in one move: a crash leaves the old file or the new one, never half of one."""
     data = {
-        "fsrl_ext_checkpoint": FORMAT,
-        "policy": policy.state_dict(),
-        "optimisers": {name: optim.state_dict() for name, optim in optimisers_of(policy).items()},
+        **policy_state(policy),
         "config": config.as_dict(),
         "spec": spec.as_dict(),
         "counters": dict(counters),
-        "versions": versions(),
     }
+    write_checked(path, data, kind="checkpoint")
+
+
+def policy_state(policy: BasePolicy) -> dict[str, Any]:
+    """Networks, targets, duals and optimisers, as :func:`restore` takes them."""
+    return {
+        "policy": policy.state_dict(),
+        "optimisers": {name: optim.state_dict() for name, optim in optimisers_of(policy).items()},
+    }
+
+
+def write_checked(path: Path, data: dict[str, Any], *, kind: str) -> None:
+    """Writes tensors, numbers and text in one move, with format and versions."""
     temporary = path.with_suffix(".tmp")
-    torch.save(data, temporary)
+    torch.save({f"fsrl_ext_{kind}": FORMAT, **data, "versions": versions()}, temporary)
     os.replace(temporary, path)
 
 
@@ -68,9 +78,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     :raises CheckpointError: if the file is missing, damaged, or not a checkpoint of this library.
     """
-    path = Path(path)
+    return read_checked(Path(path), kind="checkpoint")
+
+
+def read_checked(path: Path, *, kind: str) -> dict[str, Any]:
+    """What :func:`write_checked` wrote.
+
+    :raises CheckpointError: as :func:`read_checkpoint`.
+    """
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}")
+        raise CheckpointError(f"no {kind} at {path}")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -90,11 +107,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         if isinstance(error, CheckpointError):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path} is damaged or not a checkpoint ({reason})") from error
-    found = data.get("fsrl_ext_checkpoint") if isinstance(data, dict) else None
+        raise CheckpointError(f"{path} is damaged or not a {kind} ({reason})") from error
+    found = data.get(f"fsrl_ext_{kind}") if isinstance(data, dict) else None
     if found != FORMAT:
         raise CheckpointError(
-            f"{path} is not a checkpoint of this version of fsrl_ext (format {found}, expected {FORMAT})"
+            f"{path} is not a {kind} of this version of fsrl_ext (format {found}, expected {FORMAT})"
         )
     return data
 

@@ -19,15 +19,33 @@ class RunLogger(BaseLogger):
     ``progress.csv`` has one row per environment step that something was logged for.
 
     :param folder: an existing run folder.
+    :param keep_until: goes on with what the folder has up to this environment step, which is kept; what came
+        later goes. ``None`` for a folder without curves.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keep_until: int | None = None) -> None:
         super().__init__(train_interval=0, test_interval=0, update_interval=0, info_interval=0)
-        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        purge = None if keep_until is None else keep_until + 1
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
         self.path = folder / "progress.csv"
         self._columns: list[str] = []
         self._rows: list[dict[str, float]] = []
         self._row: dict[str, float] = {}
+        if keep_until is not None:
+            self._take_up(keep_until)
+
+    def _take_up(self, keep_until: int) -> None:
+        with self.path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                step = int(row["env_step"])
+                if step <= keep_until:
+                    self._rows.append({k: float(v) for k, v in row.items() if v} | {"env_step": step})
+                if step >= keep_until:  # what follows may have been cut off in the middle of a line
+                    break
+        used = {key for row in self._rows for key in row}
+        self._columns = [key for key in reader.fieldnames or () if key in used]
+        self._write(self._rows, new_file=True)
 
     def prepare_dict_for_logging(self, log_data: dict) -> dict[str, VALID_LOG_VALS_TYPE]:
         """Flattens nested dictionaries and drops arrays and everything that is not a number."""
@@ -54,14 +72,16 @@ class RunLogger(BaseLogger):
         new = [key for key in self._row if key not in self._columns]
         self._columns += new
         # A column that appears later (the first update, the first test) needs a new header.
-        rows, mode = (self._rows, "w") if new else ([self._row], "a")
-        with self.path.open(mode, newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
+        self._write(self._rows if new else [self._row], new_file=bool(new))
         self._row = {}
         self.writer.flush()
+
+    def _write(self, rows: list[dict[str, float]], *, new_file: bool) -> None:
+        with self.path.open("w" if new_file else "a", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            if new_file:
+                writer.writeheader()
+            writer.writerows(rows)
 
     def finalize(self) -> None:
         """Writes what is open and closes the files."""

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,18 @@ from tianshou.policy import BasePolicy
 from fsrl_ext.data import AheadCollector, CostCollector, MetaCollector
 from fsrl_ext.env import env_fn
 from fsrl_ext.env.meta import TaskDistribution
-from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.errors import CheckpointError, NonFiniteError, RunFolderError
 from fsrl_ext.experiment import build
 from fsrl_ext.experiment.checkpoint import read_checkpoint, restore, save_checkpoint, versions
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.folder import new_run_folder, write_json
 from fsrl_ext.experiment.logger import RunLogger
 from fsrl_ext.experiment.registry import policy_entry
+from fsrl_ext.experiment.snapshot import Snapshots, load_policy_state, load_run_state, read_snapshot
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.warm_start import start_from
 from fsrl_ext.policy import MetaCPOPolicy
-from fsrl_ext.report import plot_run
+from fsrl_ext.report import plot_run, read_result
 from fsrl_ext.trainer import (
     CostOffpolicyTrainer,
     CostOnpolicyTrainer,
@@ -36,6 +38,8 @@ from fsrl_ext.trainer import (
     evaluate_policy,
     seed_range,
 )
+
+SNAPSHOT = "resume.pt"
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class RunResult:
         """``"finished"`` or ``"interrupted"``."""
         return self.result["status"]
 
+    @property
+    def resumable(self) -> bool:
+        """Whether :func:`resume` can go on with it."""
+        return (self.folder / "checkpoints" / SNAPSHOT).is_file()
+
 
 def run(
     config: ExperimentConfig,
@@ -67,7 +76,8 @@ def run(
     """Trains a policy and judges it.
 
     The run folder holds ``config.json``, ``progress.csv``, TensorBoard events, ``checkpoints/best.pt`` and
-    ``last.pt``, ``result.json`` and ``curves.png``. A keyboard interrupt ends the run early and cleanly.
+    ``last.pt``, ``result.json`` and ``curves.png``. A keyboard interrupt ends the run early and cleanly;
+    :func:`resume` goes on with it.
 
     :param out: the run folder's parent.
     :param run_name: the run folder's name; a fresh one with a counter if not given.
@@ -81,12 +91,56 @@ def run(
     """
     build.seed_everything(config)
     policy, spec = build.build_policy(config)
-    origin = {} if init_from is None else {"init_from": start_from(policy, config, init_from)}
+    origin: dict[str, Any] = {} if init_from is None else {"init_from": start_from(policy, config, init_from)}
     folder = new_run_folder(Path(out), config, run_name)
     start = "" if init_from is None else f", init_from={str(init_from)!r}"
     command = command or f"run(ExperimentConfig.from_dict({json.dumps(config.as_dict())}){start})"
     write_json(folder / "config.json", {"command": command, **origin, **config.as_dict()})
     return _Run(config, policy, spec, folder, command, show_progress, origin).execute()
+
+
+def resume(folder: str | os.PathLike[str], *, show_progress: bool = True) -> RunResult:
+    """Goes on with a run that was interrupted, killed or cut off, from its last snapshot.
+
+    What was logged after the snapshot is logged again. In deterministic environments, with the same versions
+    on the same machine, the run ends as if nothing had happened, bit for bit. Where the environments do not
+    repeat themselves, a warning says so and new episodes begin. ``result.json`` notes each time under
+    ``resumed``.
+
+    :param folder: the run folder.
+    :raises RunFolderError: if the run has finished, or the folder has no snapshot.
+    :raises CheckpointError: if the snapshot is damaged, or from a version with other settings.
+    """
+    folder = Path(folder)
+    path = folder / "checkpoints" / SNAPSHOT
+    if not path.is_file():
+        raise RunFolderError(_nothing_to_resume(folder))
+    snapshot = read_snapshot(path)
+    saved, past = versions(), snapshot["versions"]
+    for name in (x for x in saved if saved[x] != past.get(x)):
+        warnings.warn(f"the run began with {name} {past.get(name)}, here it is {saved[name]}", stacklevel=2)
+    noted = snapshot["run"]
+    try:
+        config = ExperimentConfig.from_dict(noted["config"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} was written by fsrl_ext {past['fsrl_ext']} with settings that this version does not "
+            f"have ({error})"
+        ) from error
+    build.seed_everything(config)
+    policy, spec = build.build_policy(config)
+    load_policy_state(policy, snapshot)
+    run = _Run(config, policy, spec, folder, noted["command"], show_progress, noted["origin"], snapshot)
+    return run.execute()
+
+
+def _nothing_to_resume(folder: Path) -> str:
+    """Why a folder without a snapshot cannot be resumed."""
+    if not (folder / "config.json").is_file():
+        return f"{folder} is not a run folder"
+    if (folder / "result.json").is_file() and read_result(folder)["status"] == "finished":
+        return f"{folder} has finished; 'fsrl-ext train ... --init-from {folder}' trains its policy further"
+    return f"{folder} has no snapshot: it was cut off before its first selection; start it anew"
 
 
 class _Run:
@@ -101,15 +155,19 @@ class _Run:
         command: str,
         show_progress: bool,
         origin: dict[str, Any],
+        snapshot: dict[str, Any] | None = None,
     ) -> None:
         self.config, self.policy, self.spec = config, policy, spec
         self.folder, self.command, self.origin = folder, command, origin
         self.best_path = folder / "checkpoints" / "best.pt"
         self.last_path = folder / "checkpoints" / "last.pt"
+        self.snapshots = Snapshots(folder / "checkpoints" / SNAPSHOT)
         self.curve: list[dict[str, Any]] = []
+        self.resumed: list[dict[str, Any]] = []
         self.started = time.time()
         self.show_progress = show_progress
-        self.logger = RunLogger(folder)
+        logged = None if snapshot is None else snapshot["trainer"]["counters"]["env_step"]
+        self.logger = RunLogger(folder, keep_until=logged)
         self.train_collector: CostCollector | AheadCollector | MetaCollector
         if policy_entry(config.policy).kind == "meta":
             self.train_collector = build.meta_collector(policy, config)
@@ -123,6 +181,18 @@ class _Run:
         test_steps = config.selection_episodes * spec.max_episode_steps
         selections = min(config.selections, max(config.steps // test_steps, 1))
         self.trainer = self._trainer(selections)
+        if snapshot is not None:
+            self._take_up(snapshot)
+
+    def _take_up(self, snapshot: dict[str, Any]) -> None:
+        """Goes back to where a snapshot was taken."""
+        noted = snapshot["run"]
+        self.curve, self.resumed = noted["curve"], noted["resumed"]
+        self.started = time.time() - noted["seconds"]
+        if noted["best"] is not None:
+            self.best_path.write_bytes(noted["best"])
+        exact = load_run_state(self.trainer, snapshot)
+        self.resumed.append({"env_step": self.trainer.env_step, "exact": exact})
 
     def _trainer(self, selections: int) -> CostOffpolicyTrainer | CostOnpolicyTrainer | MetaTrainer:
         config, training = self.config, self.config.training
@@ -201,7 +271,10 @@ class _Run:
             self._save(self.last_path)
             if not self.best_path.exists():
                 self._save(self.best_path)
-            return self._report(status)
+            report = self._report(status)
+            if status == "finished":
+                self.snapshots.discard()
+            return report
         finally:
             self.logger.finalize()
             self.train_collector.close()
@@ -218,6 +291,21 @@ class _Run:
     def _after_selection(self, evaluation: Evaluation) -> None:
         self.curve.append(evaluation.summary())
         self._save(self.last_path)
+        if self.trainer.env_step < self.trainer.step_budget:
+            self.logger.flush()
+            self.snapshots.take(self.policy, self.trainer, self._noted())
+
+    def _noted(self) -> dict[str, Any]:
+        """What a snapshot keeps of this object."""
+        return {
+            "config": self.config.as_dict(),
+            "command": self.command,
+            "origin": self.origin,
+            "curve": self.curve,
+            "resumed": self.resumed,
+            "seconds": time.time() - self.started,
+            "best": self.best_path.read_bytes() if self.best_path.exists() else None,
+        }
 
     def _report(self, status: str) -> RunResult:
         self.logger.flush()
@@ -229,6 +317,7 @@ class _Run:
             "status": status,
             "command": self.command,
             **self.origin,
+            **({"resumed": self.resumed} if self.resumed else {}),
             "config": self.config.as_dict(),
             "config_digest": self.config.digest(),
             "versions": versions(),

@@ -7,7 +7,7 @@ Dimension letters: ``B`` batch, ``N`` sampled actions, ``A`` action, ``C`` costs
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Self, get_args
 
@@ -231,6 +231,27 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         self._host_bias = self.cost_bias.cpu()
         if self.config.old_policy == "frozen":
             self.old_actor.load_state_dict(self.actor.state_dict())
+
+    def learning_state(self) -> dict[str, Any]:
+        """What the next update depends on besides ``state_dict`` and the optimisers."""
+        solution = self._last_solution
+        return {
+            "measured_cost": self.measured_cost,
+            "host_bias": self._host_bias,
+            "cost_level": dict(vars(self._cost_level)),
+            "new_data": dict(vars(self._new_data)),
+            "acted_since_update": self._acted_since_update,
+            "last_solution": None if solution is None else dict(vars(solution)),
+        }
+
+    def load_learning_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`learning_state`."""
+        self.measured_cost, self._host_bias = state["measured_cost"], state["host_bias"]
+        vars(self._cost_level).update(state["cost_level"])
+        vars(self._new_data).update(state["new_data"])
+        self._acted_since_update = state["acted_since_update"]
+        last = state["last_solution"]
+        self._last_solution = None if last is None else EStepSolution(**last)
 
     @staticmethod
     def _executed(act: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
@@ -236,6 +236,20 @@ class LagrangianPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         self.episode_cost = costs.mean(0)
         if self.config.multiplier_source == "episodes":
             self.multipliers.update(to_device(self.episode_cost, self._limits.device), self._limits)
+
+    def learning_state(self) -> dict[str, Any]:
+        """What the next update depends on besides ``state_dict`` and the optimisers."""
+        return {
+            "episode_cost": self.episode_cost,
+            "new_data": dict(vars(self._new_data)),
+            "fresh_costs": dict(vars(self._fresh_costs)),
+        }
+
+    def load_learning_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`learning_state`."""
+        self.episode_cost = state["episode_cost"]
+        vars(self._new_data).update(state["new_data"])
+        vars(self._fresh_costs).update(state["fresh_costs"])
 
     @staticmethod
     def _executed(act: Tensor) -> Tensor:

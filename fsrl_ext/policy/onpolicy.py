@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import gymnasium as gym
@@ -254,6 +254,19 @@ class OnpolicyPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         else:
             self.episode_length = float(self.max_episode_steps)
             self.episode_cost = buffer.cost[indices].mean(0, dtype=np.float64) * self.episode_length
+
+    def learning_state(self) -> dict[str, Any]:
+        """What the next update depends on besides ``state_dict`` and the optimisers."""
+        return {
+            "episode_cost": self.episode_cost,
+            "episode_length": self.episode_length,
+            "episodes": dict(vars(self._episodes)),
+        }
+
+    def load_learning_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`learning_state`."""
+        self.episode_cost, self.episode_length = state["episode_cost"], state["episode_length"]
+        vars(self._episodes).update(state["episodes"])
 
     def learn(
         self, batch: RolloutBatchProtocol, batch_size: int | None, repeat: int, *args: Any, **kwargs: Any

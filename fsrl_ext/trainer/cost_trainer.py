@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,7 +30,8 @@ class CostTrainer(BaseTrainer):
     - selection is by feasibility first (:mod:`fsrl_ext.trainer.selection`), on fixed seeds, and the best
       checkpoint is handed to ``save_best_fn``;
     - every curve is logged over environment steps, losses as means over a collect cycle;
-    - one progress bar for the whole run: return, cost, limit, steps per second, time left.
+    - one progress bar for the whole run: return, cost, limit, steps per second, time left;
+    - what :meth:`state_dict` says at a selection, an equal trainer takes up.
 
     :param policy: a policy with ``cost_limit``, a tuple with one number per cost.
     :param train_collector: collects ``step_per_collect`` steps at a time.
@@ -44,12 +46,16 @@ class CostTrainer(BaseTrainer):
     :param cost_limit_schedule: environment steps to the limits that the policy trains with from then on, one
         per cost; ``None`` leaves them alone. Episodes and checkpoints are judged by the limits that the
         policy has at the start.
-    :param train_seeds: seeds of the training environments' first episodes; ``None`` leaves them alone.
+    :param train_seeds: seeds of the training environments' first episodes; ``None`` leaves them alone. If the
+        collector is replayable, other seeds follow from them every fourth epoch.
     :param logger: any Tianshou logger.
     :param show_progress: whether to draw the progress bar.
     """
 
     warmup_steps = 0
+    epochs_per_renewal = 4
+    """How often a replayable collector's environments are seeded anew. Seeding bullet-safety-gym's takes as
+    long as up to 180 steps; a run that is taken up repeats what happened since."""
 
     def __init__(
         self,
@@ -107,6 +113,7 @@ class CostTrainer(BaseTrainer):
         self._on_selection = on_selection
         self._max_step_per_collect = step_per_collect
         self._bar: tqdm | None = None
+        self._taken_up = False
 
     @property
     def cost_limit(self) -> tuple[float, ...]:
@@ -126,8 +133,50 @@ class CostTrainer(BaseTrainer):
         """Share of the training episodes so far in which any cost exceeded its limit."""
         return self.num_train_episodes_above / max(self.env_episode, 1)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, the best evaluation, and the collector with its environments and buffer.
+
+        Only at a selection (in ``on_selection``) or before :meth:`run`; of plain numbers and arrays.
+        :class:`BasePolicy`'s own state, optimisers and the global random numbers are not part of it.
+        """
+        assert self.train_collector is not None
+        collector: Any = self.train_collector
+        return {
+            "counters": {name: getattr(self, name) for name in self._counters()},
+            "best": None if self.best is None else self.best.as_dict(),
+            "collector": collector.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+        """Makes the next :meth:`run` go on from a saved state.
+
+        :return: whether the environments are where they were; see the collector.
+        """
+        self.reset(reset_collectors=False)
+        for name in self._counters():
+            setattr(self, name, state["counters"][name])
+        best = state["best"]
+        self.best = None if best is None else Evaluation(**best)
+        self._taken_up = True
+        collector: Any = self.train_collector
+        return collector.load_state_dict(state["collector"])
+
+    def _counters(self) -> tuple[str, ...]:
+        """Attributes that a run goes on from."""
+        return (
+            *("epoch", "iter_num", "env_step", "env_episode", "_gradient_step", "num_train_episodes_above"),
+            *("last_rew", "last_len", "best_epoch", "best_reward", "best_reward_std", "best_score"),
+        )
+
     def reset(self, reset_collectors: bool = True, reset_buffer: bool = False) -> None:
-        """Starts anew from zero; see Tianshou's trainer."""
+        """Starts anew from zero, or from what :meth:`load_state_dict` was given; see Tianshou's trainer."""
+        if self._taken_up:
+            self._taken_up = False
+            self.start_time = time.time()
+            return
+        self._start_anew(reset_collectors, reset_buffer)
+
+    def _start_anew(self, reset_collectors: bool, reset_buffer: bool) -> None:
         # The base class would test here, on seeds of its own, and save that policy as the best.
         test_collector, self.test_collector = self.test_collector, None
         save_best_fn, self.save_best_fn = self.save_best_fn, None
@@ -242,10 +291,18 @@ class CostTrainer(BaseTrainer):
             },
             self.env_step,
         )
+        self._renew_seeds()
         if self._on_selection is not None:
             self._on_selection(self.last)
         stop = self.stop_fn is not None and self.stop_fn(self.best_reward)
         return None, stop
+
+    def _renew_seeds(self) -> None:
+        collector: Any = self.train_collector
+        if self.train_seeds is None or not collector.replayable or self.epoch % self.epochs_per_renewal:
+            return
+        sequence = np.random.SeedSequence([self.train_seeds[0], self.epoch])
+        collector.renew_seeds((sequence.generate_state(collector.env_num) >> 1).tolist())
 
 
 def _training_curves(stats: CostCollectStats) -> dict[str, Any]:

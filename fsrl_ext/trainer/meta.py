@@ -63,10 +63,12 @@ class MetaTrainer(CostTrainer):
         self.iteration = 0
         self._adaptation = MetricMean()
 
-    def reset(self, reset_collectors: bool = True, reset_buffer: bool = False) -> None:
-        """Starts anew from zero, tasks included; see Tianshou's trainer."""
-        super().reset(reset_collectors=reset_collectors, reset_buffer=reset_buffer)
+    def _start_anew(self, reset_collectors: bool, reset_buffer: bool) -> None:
+        super()._start_anew(reset_collectors, reset_buffer)
         self.iteration = 0
+
+    def _counters(self) -> tuple[str, ...]:
+        return (*super()._counters(), "iteration")
 
     def run(self, reset_collectors: bool = True, reset_buffer: bool = False) -> Any:
         """Trains to the end of the budget; see Tianshou's trainer."""

@@ -34,10 +34,12 @@ class CostOffpolicyTrainer(CostTrainer, OffpolicyTrainer):
         self.warmup_steps = warmup_steps
         self._updates_due = 0.0
 
-    def reset(self, reset_collectors: bool = True, reset_buffer: bool = False) -> None:
-        """Starts anew from zero; see Tianshou's trainer."""
-        super().reset(reset_collectors=reset_collectors, reset_buffer=reset_buffer)
+    def _start_anew(self, reset_collectors: bool, reset_buffer: bool) -> None:
+        super()._start_anew(reset_collectors, reset_buffer)
         self._updates_due = 0.0
+
+    def _counters(self) -> tuple[str, ...]:
+        return (*super()._counters(), "_updates_due")
 
     def policy_update_fn(self, collect_stats: CollectStatsBase) -> TrainingStats:
         """``update_per_step`` gradient steps for each collected step; logs their mean."""

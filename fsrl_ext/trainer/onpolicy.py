@@ -52,9 +52,9 @@ class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):
             **arguments,
         )
 
-    def reset(self, reset_collectors: bool = True, reset_buffer: bool = True) -> None:
-        """Starts anew from zero, with an empty buffer: what is in it was collected by another policy."""
-        super().reset(reset_collectors=reset_collectors, reset_buffer=True)
+    def _start_anew(self, reset_collectors: bool, reset_buffer: bool) -> None:
+        # What is in the buffer was collected by another policy.
+        super()._start_anew(reset_collectors, reset_buffer=True)
 
     def policy_update_fn(self, collect_stats: CollectStatsBase | None = None) -> TrainingStats:
         """One update from the whole buffer, which is empty afterwards."""
