@@ -69,8 +69,12 @@ def policy_state(policy: BasePolicy) -> dict[str, Any]:
 def write_checked(path: Path, data: dict[str, Any], *, kind: str) -> None:
     """Writes tensors, numbers and text in one move, with format and versions."""
     temporary = path.with_suffix(".tmp")
-    torch.save({f"fsrl_ext_{kind}": FORMAT, **data, "versions": versions()}, temporary)
-    os.replace(temporary, path)
+    try:
+        torch.save({f"fsrl_ext_{kind}": FORMAT, **data, "versions": versions()}, temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

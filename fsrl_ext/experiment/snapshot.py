@@ -7,6 +7,7 @@ finished. Like a checkpoint it is a plain ``torch.save`` file of tensors, number
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Snapshots:
         self._next = 0.0
 
     def take(self, policy: Any, trainer: Any, run: Mapping[str, Any]) -> None:
-        """Writes a snapshot, if one is due.
+        """Writes a snapshot, if one is due; a file that cannot be written is a warning, not an error.
 
         :param policy: with ``learning_state``.
         :param trainer: at a selection.
@@ -49,7 +50,12 @@ class Snapshots:
             "randomness": random_state(),
             "run": dict(run),
         }
-        write_checked(self.path, plain(data), kind="snapshot")
+        content = plain(data)
+        try:
+            write_checked(self.path, content, kind="snapshot")
+        except (OSError, RuntimeError) as error:  # torch's own for a disk that is full
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            warnings.warn(f"no snapshot at {self.path} ({reason}); the run goes on", stacklevel=2)
         ended = time.monotonic()
         self._next = ended + (ended - begun) / TIME_SHARE
 

@@ -202,6 +202,22 @@ def test_snapshots_take_a_small_share_of_the_time(tmp_path, monkeypatch):
     assert done.result["resumed"][0]["env_step"] == done.result["selections"][0]["env_step"]
 
 
+def test_a_full_disk_costs_the_snapshot_alone(tmp_path, monkeypatch):
+    save = torch.save
+
+    def full(data, path):
+        if path.name == "resume.tmp":
+            path.write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        save(data, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.warns(UserWarning, match=r"no snapshot at .*resume\.pt .*No space left"):
+        done = run(small("ddpg_lag"), out=tmp_path, show_progress=False)
+    assert done.status == "finished"
+    assert {x.name for x in (done.folder / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
+
+
 @pytest.mark.parametrize("value", [object(), {1, 2}, np.array([None])])
 def test_a_snapshot_refuses_what_it_could_not_give_back(value):
     with pytest.raises(TypeError):
