@@ -42,8 +42,10 @@ _POLICY_TASK_DEFAULTS: dict[str, tuple[tuple[str, str, dict[str, Any]], ...]] = 
 _BASELINE: dict[str, Any] = {"batch_size": 256, "update_per_step": 0.2}
 _TWIN: dict[str, Any] = {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2}
 
-# Without random actions first, the policy may have settled before it knows the cost; smoothed over 0.2 of the
-# action box, as in the paper, the critics miss the sharper of two optima (docs/algorithms/lagrangian.md).
+# Without random actions first, a deterministic policy may have settled before it has seen what pays and what
+# costs; smoothed over 0.2 of the action box, as in the paper, TD3's critics miss the sharper of two optima
+# (docs/algorithms/lagrangian.md).
+_DDPG: dict[str, Any] = {**_BASELINE, "warmup_steps": 10_000}
 _TD3: dict[str, Any] = {**_TWIN, "warmup_steps": 10_000, "target_std": 0.05}
 
 _ONPOLICY: dict[str, Any] = {
@@ -67,8 +69,8 @@ POLICY_DEFAULTS: dict[str, dict[str, Any]] = {
     "cvpo": {"cost_margin": 0.5},
     "sac": _TWIN,
     "sac_lag": _TWIN,
-    "ddpg": _BASELINE,
-    "ddpg_lag": _BASELINE,
+    "ddpg": _DDPG,
+    "ddpg_lag": _DDPG,
     "td3": _TD3,
     "td3_lag": _TD3,
     "cpo": _ONPOLICY,
