@@ -126,7 +126,8 @@ def test_every_policy_has_its_own_settings_and_defaults():
 
 
 def test_a_run_is_longer_than_its_warm_up():
-    assert make_config("td3", "SafetyBallCircle-v0").training.warmup_steps == 10_000
+    for name in ("td3", "td3_lag", "ddpg", "ddpg_lag"):
+        assert make_config(name, "SafetyBallCircle-v0").training.warmup_steps == 10_000
     with pytest.raises(ValueError, match=r"steps must be more than warmup_steps=10000, .*, got 10000"):
         make_config("td3", "SafetyBallCircle-v0", steps=10_000)
 
