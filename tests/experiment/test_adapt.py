@@ -174,7 +174,14 @@ def test_mistakes_are_one_line(meta, capsys, arguments, words):
 def test_runs_that_cannot_be_adapted(cpo, tmp_path, capsys):
     with pytest.raises(CheckpointError, match="no checkpoint"):
         adapt(tmp_path / "none.pt", "MetaAim1-v0")
-    small = {"steps": 200, "hidden_sizes": (4,), "num_envs": 2, "step_per_collect": 100, "gamma": 0.9}
+    small = {
+        "steps": 200,
+        "hidden_sizes": (4,),
+        "num_envs": 2,
+        "step_per_collect": 100,
+        "gamma": 0.9,
+        "warmup_steps": 0,
+    }
     small |= {"selections": 1, "selection_episodes": 2, "final_episodes": 2, "update_per_step": 0.01}
     off_policy = run(make_config("ddpg_lag", "ToyLine-v0", **small), out=tmp_path, show_progress=False)
     with pytest.raises(ValueError, match="needs an on-policy or a meta-learned policy, got ddpg_lag"):
