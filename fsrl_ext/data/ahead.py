@@ -150,12 +150,17 @@ class AheadCollector:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> bool:
         """See :meth:`CostCollector.load_state_dict`."""
+        self._wait()
+        self._pending = self._answer = None
         load_buffer_state(self.buffer, state["buffer"])
         self._send("load_state_dict", state["worker"])
         exact = self._receive()
         self.collect_step, self.collect_episode, self.collect_time = state["counters"]
         saved = state["under_way"]
-        if saved is not None:
+        if not exact:
+            # What was under way belongs to episodes that are gone, and so does what is open in the buffer.
+            self.buffer.close_episodes()
+        elif saved is not None:
             stats = CostCollectStats()
             vars(stats).update(saved["stats"])
             stats.refresh_all_sequence_stats()

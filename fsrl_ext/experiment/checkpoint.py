@@ -10,8 +10,9 @@ import os
 import pickle
 import platform
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
@@ -26,6 +27,7 @@ from fsrl_ext.experiment.registry import policy_entry
 from fsrl_ext.experiment.task import TaskSpec
 
 FORMAT = 1
+T = TypeVar("T")
 
 
 def versions() -> dict[str, str]:
@@ -72,7 +74,7 @@ def write_checked(path: Path, data: dict[str, Any], *, kind: str) -> None:
     try:
         torch.save({f"fsrl_ext_{kind}": FORMAT, **data, "versions": versions()}, temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too, leaves half a file
         temporary.unlink(missing_ok=True)
         raise
 
@@ -153,16 +155,27 @@ def load_experiment(
     file = Path(path)
     data = read_checkpoint(file / "checkpoints" / "best.pt" if file.is_dir() else file)
     settings = data["config"] | ({} if device is None else {"device": device})
+    config = in_this_version(ExperimentConfig.from_dict, settings, data, file)
+    spec = in_this_version(TaskSpec.from_dict, data["spec"], data, file)
+    policy = policy_entry(config.policy).build(config, spec)
+    restore(policy, data)
+    return policy.eval(), config, spec
+
+
+def in_this_version(
+    parse: Callable[[dict[str, Any]], T], saved: dict[str, Any], data: dict[str, Any], file: Path
+) -> T:
+    """``parse(saved)``, where ``saved`` is part of a file's ``data``.
+
+    :raises CheckpointError: if the version that wrote it had other settings.
+    """
     try:
-        config, spec = ExperimentConfig.from_dict(settings), TaskSpec.from_dict(data["spec"])
+        return parse(saved)
     except (TypeError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"{file} was written by fsrl_ext {data['versions']['fsrl_ext']} with settings that this version "
             f"does not have ({error})"
         ) from error
-    policy = policy_entry(config.policy).build(config, spec)
-    restore(policy, data)
-    return policy.eval(), config, spec
 
 
 def optimisers_of(policy: BasePolicy) -> dict[str, torch.optim.Optimizer]:

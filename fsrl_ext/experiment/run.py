@@ -18,9 +18,15 @@ from tianshou.policy import BasePolicy
 from fsrl_ext.data import AheadCollector, CostCollector, MetaCollector
 from fsrl_ext.env import env_fn
 from fsrl_ext.env.meta import TaskDistribution
-from fsrl_ext.errors import CheckpointError, NonFiniteError, RunFolderError
+from fsrl_ext.errors import NonFiniteError, RunFolderError
 from fsrl_ext.experiment import build
-from fsrl_ext.experiment.checkpoint import read_checkpoint, restore, save_checkpoint, versions
+from fsrl_ext.experiment.checkpoint import (
+    in_this_version,
+    read_checkpoint,
+    restore,
+    save_checkpoint,
+    versions,
+)
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.folder import new_run_folder, write_json
 from fsrl_ext.experiment.logger import RunLogger
@@ -120,13 +126,7 @@ def resume(folder: str | os.PathLike[str], *, show_progress: bool = True) -> Run
     for name in (x for x in saved if saved[x] != past.get(x)):
         warnings.warn(f"the run began with {name} {past.get(name)}, here it is {saved[name]}", stacklevel=2)
     noted = snapshot["run"]
-    try:
-        config = ExperimentConfig.from_dict(noted["config"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} was written by fsrl_ext {past['fsrl_ext']} with settings that this version does not "
-            f"have ({error})"
-        ) from error
+    config = in_this_version(ExperimentConfig.from_dict, noted["config"], snapshot, path)
     build.seed_everything(config)
     policy, spec = build.build_policy(config)
     load_policy_state(policy, snapshot)

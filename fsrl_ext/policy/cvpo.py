@@ -237,7 +237,6 @@ class CVPOPolicy(BasePolicy[MetricStats]):
         solution = self._last_solution
         return {
             "measured_cost": self.measured_cost,
-            "host_bias": self._host_bias,
             "cost_level": dict(vars(self._cost_level)),
             "new_data": dict(vars(self._new_data)),
             "acted_since_update": self._acted_since_update,
@@ -246,7 +245,7 @@ class CVPOPolicy(BasePolicy[MetricStats]):
 
     def load_learning_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of :meth:`learning_state`."""
-        self.measured_cost, self._host_bias = state["measured_cost"], state["host_bias"]
+        self.measured_cost, self._host_bias = state["measured_cost"], self.cost_bias.cpu()
         vars(self._cost_level).update(state["cost_level"])
         vars(self._new_data).update(state["new_data"])
         self._acted_since_update = state["acted_since_update"]

@@ -55,7 +55,7 @@ class CostTrainer(BaseTrainer):
     warmup_steps = 0
     epochs_per_renewal = 4
     """How often a replayable collector's environments are seeded anew. Seeding bullet-safety-gym's takes as
-    long as up to 180 steps; a run that is taken up repeats what happened since."""
+    long as up to 150 steps; a run that is taken up repeats what happened since."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class CostTrainer(BaseTrainer):
         collector: Any = self.train_collector
         return {
             "counters": {name: getattr(self, name) for name in self._counters()},
-            "best": None if self.best is None else self.best.as_dict(),
+            "best": None if self.best is None else dict(vars(self.best)),
             "collector": collector.state_dict(),
         }
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,10 +35,6 @@ class Evaluation:
                 f"costs must have shape [{len(self.returns)} episodes, {len(self.cost_limit)} costs] "
                 f"with at least one episode, got {list(self.costs.shape)}"
             )
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def return_mean(self) -> float:

@@ -11,7 +11,7 @@ import torch
 from test_cvpo import build
 from tianshou.env import DummyVectorEnv
 from tianshou.policy.base import policy_within_training_step
-from toy import LineEnv
+from toy import ForgetfulEnv, LineEnv
 
 from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer, NonFiniteStepError
 from fsrl_ext.trainer import CostOffpolicyTrainer
@@ -27,12 +27,11 @@ def envs(count=N, kind=LineEnv, **kwargs):
 def ahead():
     made = []
 
-    def make(policy=None, seed=5, **kwargs):
+    def make(policy=None, seed=5, replayable=False, **kwargs):
         policy = policy or build()
         buffer = CostVectorReplayBuffer(300, N)
-        made.append(
-            AheadCollector(policy, functools.partial(envs, **kwargs), buffer, seed=seed, discount=0.9)
-        )
+        make_envs = functools.partial(envs, **kwargs)
+        made.append(AheadCollector(policy, make_envs, buffer, seed=seed, discount=0.9, replayable=replayable))
         made[-1].reset(gym_reset_kwargs={"seed": list(range(N))})
         return made[-1]
 
@@ -134,3 +133,15 @@ def test_trains_the_same_run_twice(ahead):
 
     first, second = run(), run()
     assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_what_was_under_way_goes_with_episodes_that_cannot_be_repeated(ahead):
+    collector = ahead(replayable=True, kind=ForgetfulEnv)
+    collector.collect(n_step=30)
+    collector.start(12)
+    assert len(collector.buffer.unfinished_index()) == N
+    assert not collector.load_state_dict(collector.state_dict())
+    assert len(collector.buffer.unfinished_index()) == 0
+    assert len(collector.buffer) == 30
+    # Ends where a new episode of seven steps does: nothing of the old ones is left.
+    assert collector.collect(n_step=7 * N).lens.tolist() == [7] * N
