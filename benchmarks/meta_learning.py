@@ -1,14 +1,16 @@
 """Meta-learners over several seeds: training, adaptation to held-out tasks, a table, and a picture.
 
     python benchmarks/meta_learning.py run meta_cpo SafetyPointStcircle --seeds 0 1 2
-    python benchmarks/meta_learning.py adapt SafetyPointStcircle
-    python benchmarks/meta_learning.py table SafetyPointStcircle
+    python benchmarks/meta_learning.py adapt SafetyPointStcircle [--checkpoint last]
+    python benchmarks/meta_learning.py table SafetyPointStcircle [--checkpoint last]
 
 ``run`` trains what is not there yet, as ``benchmarks/learning.py`` does. ``adapt`` takes every run folder of
 the family, and CPO from fresh networks of the same size beside them: 20 tasks outside of the training range
-before and after 5 steps, and curves over 20 steps on five of them. One file per run, kept when it is there:
-``benchmarks/results/<family>/<policy>/adaptation<seed>.json``. ``table`` prints them, and writes
-``adaptation.csv`` and ``adaptation.png`` into the family's folder.
+before, during and after 5 steps, and curves over 20 steps on five of them. All are judged by the family's
+default limit, those that know no limit too. One file per run, kept when it is there:
+``benchmarks/results/<family>/<policy>/adaptation<seed>.json``, or ``adaptation_last<seed>.json`` for the last
+checkpoints in the place of the best ones. ``table`` prints them, and writes ``adaptation.csv`` and
+``adaptation.png`` (or ``adaptation_last``) into the family's folder.
 """
 
 from __future__ import annotations
@@ -56,18 +58,34 @@ def main() -> int:
     command.add_argument("--runs", default="runs/meta", help="where the run folders are")
     command.add_argument("--steps", type=int, default=5, help="of the adaptation to all tasks")
     command.add_argument("--curve-steps", type=int, default=20)
-    command.add_argument("--curve-tasks", type=int, default=5)
+    command.add_argument("--curve-tasks", type=int, default=5, help="0: no curves, and no picture")
     command.add_argument("--episodes", type=int, default=10, help="deterministic ones of each test")
     command.add_argument("--step-per-collect", type=int, help="environment steps of a step")
     command.add_argument("--jobs", type=int, default=2)
+    _add_checkpoint(command)
     command.set_defaults(command=_adapt)
     command = commands.add_parser("table", help="print the results, write CSV and PNG")
     command.add_argument("family")
+    _add_checkpoint(command)
     command.set_defaults(command=_table)
     options, rest = parser.parse_known_args()
     if rest and options.command in (_adapt, _table):
         sys.exit(f"unrecognized arguments: {' '.join(rest)}")
     return options.command(options, rest)
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        choices=("best", "last"),
+        default="best",
+        help="which meta-policy of a run (default: best)",
+    )
+
+
+def _stem(policy: str, checkpoint: str) -> str:
+    """Start of a result's name. Fresh networks have one checkpoint."""
+    return "adaptation" if checkpoint == "best" or policy == SCRATCH else f"adaptation_{checkpoint}"
 
 
 def _adapt(options: argparse.Namespace, rest: list[str]) -> int:
@@ -82,11 +100,17 @@ def _adapt(options: argparse.Namespace, rest: list[str]) -> int:
         runs[SCRATCH, seed] = _fresh(family, seed, Path(options.runs))
     settings = {
         name: getattr(options, name)
-        for name in ("steps", "curve_steps", "curve_tasks", "episodes", "step_per_collect")
+        for name in ("steps", "curve_steps", "curve_tasks", "episodes", "step_per_collect", "checkpoint")
     }
     command = "python benchmarks/" + " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     jobs = [
-        (family, str(run), settings, command, folder / policy / f"adaptation{seed}.json")
+        (
+            family,
+            str(run),
+            settings,
+            command,
+            folder / policy / f"{_stem(policy, options.checkpoint)}{seed}.json",
+        )
         for (policy, seed), run in runs.items()
     ]
     missing = [job for job in jobs if not job[-1].exists()]
@@ -110,7 +134,8 @@ def _fresh(family: str, seed: int, runs: Path) -> Path:
 
 def _adapt_run(job: tuple[str, str, dict[str, Any], str, Path]) -> Path:
     family, run, settings, command, file = job
-    common = {name: settings[name] for name in ("episodes", "step_per_collect")}
+    common = {name: settings[name] for name in ("episodes", "step_per_collect", "checkpoint")}
+    common["cost_limit"] = make_config("meta_cpo", family).cost_limit
     suite = evaluate_suite(run, "outside", adapt_steps=settings["steps"], family=family, **common)
     curves = []
     for number, task in enumerate(held_out_suite(family, "outside")[: settings["curve_tasks"]]):
@@ -131,7 +156,10 @@ def _adapt_run(job: tuple[str, str, dict[str, Any], str, Path]) -> Path:
 def _table(options: argparse.Namespace, rest: list[str]) -> int:
     folder = RESULTS / options.family
     found = {
-        path.name: [json.loads(p.read_text()) for p in sorted(path.glob("adaptation*.json"))]
+        path.name: [
+            json.loads(p.read_text())
+            for p in sorted(path.glob(f"{_stem(path.name, options.checkpoint)}[0-9]*.json"))
+        ]
         for path in sorted(folder.glob("*/"))
     }
     found = {policy: files for policy, files in found.items() if files}
@@ -139,13 +167,14 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
         sys.exit(f"no results in {folder}: run 'adapt' first")
     rows = []
     for policy, files in found.items():
-        for point in ("before", "after"):
+        for point in ("before", "during", "after"):
             parts = [x["suite"][point] for x in files]
-            steps = files[0]["suite"]["adapt_steps"] if point == "after" else 0
+            if None in parts:  # no step, or steps so short that no episode ends
+                continue
             rows.append(
                 [
                     policy,
-                    str(steps),
+                    point,
                     str(len(files)),
                     *(interval([x[name] for x in parts]) for name in ("return_mean", "cost_mean")),
                     *(
@@ -154,14 +183,18 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
                     ),
                 ]
             )
-    print(text_table(["policy", "steps", "seeds", "return", "cost", "tasks above", "episodes above"], rows))
+    print(text_table(["policy", "", "seeds", "return", "cost", "tasks above", "episodes above"], rows))
+    steps = ", ".join(sorted({str(x["suite"]["adapt_steps"]) for files in found.values() for x in files}))
     print(
-        "20 tasks outside of the training range, deterministic episodes; mean over seeds [95% bootstrap];\n"
-        "tasks above: whose mean cost exceeds the limit"
+        f"20 tasks outside of the training range, before, during and after {steps} steps;\n"
+        "deterministic episodes before and after, during those that the steps learn from (sampled actions);\n"
+        "mean over seeds [95% bootstrap]; tasks above: whose mean cost exceeds the limit"
     )
-    _write_csv(folder / "adaptation.csv", found)
-    _plot(folder / "adaptation.png", found, options.family)
-    print(f"{folder / 'adaptation.csv'}\n{folder / 'adaptation.png'}")
+    if all(file["curves"] for files in found.values() for file in files):
+        name = _stem("", options.checkpoint)
+        _write_csv(folder / f"{name}.csv", found)
+        _plot(folder / f"{name}.png", found, options.family)
+        print(f"{folder / name}.csv\n{folder / name}.png")
     return 0
 
 

@@ -101,7 +101,10 @@ def evaluate_on_suite(options: argparse.Namespace, command: str) -> int:
         f"{episodes} deterministic episodes each"
     )
     print(suite_table(found))
-    print("(mean [95% bootstrap interval] over tasks; tasks above: whose mean cost exceeds the limit)")
+    print(
+        "(mean [95% bootstrap interval] over tasks; tasks above: whose mean cost exceeds the limit"
+        + ("; data adapted to: episodes with sampled actions)" if options.adapt_steps else ")")
+    )
     if options.json is not None:
         write_json(Path(options.json), {"command": command, **suite_report(found)})
     return 0

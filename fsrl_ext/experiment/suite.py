@@ -5,6 +5,7 @@ Dimension letters: ``N`` tasks, ``C`` costs.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ class SuiteEvaluation:
 
     :param tasks: N of them.
     :param before: deterministic episodes on each task, of the meta-policy itself.
+    :param during: episodes with sampled actions in the data that all steps learnt from: what the adaptation
+        costs while it lasts. ``None`` for no steps, or if no episode ended.
     :param after: of the policy adapted to that task; the same as ``before`` for no steps.
     """
 
@@ -38,6 +41,7 @@ class SuiteEvaluation:
     cost_limit: tuple[float, ...]
     tasks: tuple[TaskDescription, ...]
     before: tuple[Evaluation, ...]
+    during: tuple[Evaluation | None, ...]
     after: tuple[Evaluation, ...]
 
 
@@ -77,7 +81,7 @@ def evaluate_suite(
     if num_tasks is not None and not 1 <= num_tasks <= len(tasks):
         raise ValueError(f"num_tasks must be 1 to {len(tasks)}, got {num_tasks}")
     tasks = tasks[:num_tasks]
-    before, after = [], []
+    before, during, after = [], [], []
     for number, task in enumerate(tasks):
         found = adapt(
             run,
@@ -93,6 +97,7 @@ def evaluate_suite(
             device=device,
         )
         before.append(_tested(found.points[0]))
+        during.append(_collected(found.points[:-1]))
         after.append(_tested(found.points[-1]))
     return SuiteEvaluation(
         family=family,
@@ -101,6 +106,7 @@ def evaluate_suite(
         cost_limit=found.cost_limit,
         tasks=tuple(tasks),
         before=tuple(before),
+        during=tuple(during),
         after=tuple(after),
     )
 
@@ -110,28 +116,49 @@ def _tested(point: AdaptationPoint) -> Evaluation:
     return point.tested
 
 
+def _collected(points: Sequence[AdaptationPoint]) -> Evaluation | None:
+    """All episodes that the points' collects ended."""
+    found = [x.collected for x in points if x.collected is not None]
+    if not found:
+        return None
+    return dataclasses.replace(
+        found[0],
+        returns=np.concatenate([x.returns for x in found]),
+        costs=np.concatenate([x.costs for x in found]),
+    )
+
+
 def suite_report(evaluation: SuiteEvaluation) -> dict[str, Any]:
     """Plain numbers, for JSON; intervals are 95% bootstrap intervals of the mean over tasks."""
-    rows = zip(evaluation.tasks, evaluation.before, evaluation.after, strict=True)
+    rows = zip(evaluation.tasks, evaluation.before, evaluation.during, evaluation.after, strict=True)
+    during = [x for x in evaluation.during if x is not None]
     return {
         "family": evaluation.family,
         "suite": evaluation.suite,
         "adapt_steps": evaluation.adapt_steps,
         "cost_limit": list(evaluation.cost_limit),
         "before": _over_tasks(evaluation.before),
+        "during": _over_tasks(during) if during else None,
         "after": _over_tasks(evaluation.after),
         "tasks": [
-            {**task.as_dict(), "before": before.summary(), "after": after.summary()}
-            for task, before, after in rows
+            {
+                **task.as_dict(),
+                "before": before.summary(),
+                "during": None if collected is None else collected.summary(),
+                "after": after.summary(),
+            }
+            for task, before, collected, after in rows
         ],
     }
 
 
 def suite_table(evaluation: SuiteEvaluation) -> str:
-    """Before and after the adaptation, over all tasks."""
+    """Before, during, and after the adaptation, over all tasks."""
     report, steps = suite_report(evaluation), evaluation.adapt_steps
     points = {"meta-policy": report["before"]}
     if steps:
+        if report["during"] is not None:
+            points["data adapted to"] = report["during"]
         points[f"after {steps} step{'s' if steps > 1 else ''}"] = report["after"]
     rows = []
     for name, point in points.items():

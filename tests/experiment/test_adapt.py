@@ -128,6 +128,14 @@ def test_held_out_tasks_before_and_after(meta):
     # The task's number moves the seed, so that tasks differ in their noise as well.
     alone = adapt(meta, found.tasks[1], steps=2, episodes=2, seed=1)
     assert alone.points[2].tested.returns.tolist() == found.after[1].returns.tolist()
+    # What the adaptation costs while it lasts: the data of both steps, not those after the last.
+    assert found.during[1].returns.tolist() == [x for p in alone.points[:2] for x in p.collected.returns]
+    assert found.during[1].costs.tolist() == [x for p in alone.points[:2] for x in p.collected.costs.tolist()]
+    assert report["during"]["cost_mean"] == pytest.approx(
+        np.mean([task["during"]["cost_mean"] for task in report["tasks"]], 0)
+    )
+    assert few.during == (None, None)
+    assert suite_report(few)["during"] is None
 
 
 def test_the_command_line(meta, tmp_path, capsys):
@@ -149,6 +157,7 @@ def test_the_command_line(meta, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "20 held-out tasks inside of the training range, 1 deterministic episodes each" in printed
     assert "after 1 step" in printed
+    assert "data adapted to" in printed
     assert json.loads(file.read_text())["after"]["tasks_above_limit"] == 0.0
 
 
