@@ -26,6 +26,17 @@ class PolicyConfig(Protocol):
         """Whether the discounted threshold, which takes episodes to be full length, decides anything."""
 
 
+class QuickStart:
+    """Comes before ``BasePolicy``, which compiles its estimators of returns in every process: seconds.
+
+    No policy here uses them; their first call compiles them, if there is one.
+    """
+
+    @staticmethod
+    def _compile() -> None:
+        """Nothing is compiled."""
+
+
 def check_fields(
     config: object,
     *,

@@ -34,6 +34,7 @@ from fsrl_ext.functional.mstep import (
 from fsrl_ext.functional.returns import as_cost_limits, cost_threshold
 from fsrl_ext.net.critic import QValues, reduce_cost, reduce_reward
 from fsrl_ext.policy.common import (
+    QuickStart,
     check_all_finite,
     check_cost_limits,
     check_finite,
@@ -50,7 +51,7 @@ from fsrl_ext.policy.replay import NewData, nstep_returns, read_window, recent_s
 from fsrl_ext.policy.transfer import to_device, to_host
 
 
-class CVPOPolicy(BasePolicy[MetricStats]):
+class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
     """CVPO as a Tianshou policy, for continuous actions and one or several costs.
 
     An E-step finds, for the states of a batch, how to reweight actions of the old policy so that reward is

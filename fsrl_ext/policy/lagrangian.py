@@ -26,6 +26,7 @@ from fsrl_ext.functional.multiplier import lagrangian_loss
 from fsrl_ext.functional.returns import as_cost_limits, cost_threshold
 from fsrl_ext.net.critic import QValues, reduce_cost, reduce_reward
 from fsrl_ext.policy.common import (
+    QuickStart,
     check_all_finite,
     check_cost_limits,
     check_normalised_box,
@@ -54,7 +55,7 @@ class ActorObjective(NamedTuple):
     """0-dim numbers to log."""
 
 
-class LagrangianPolicy(BasePolicy[MetricStats], Generic[TConfig]):
+class LagrangianPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
     """Base of the off-policy actor-critics with Lagrange multipliers for one or several costs.
 
     Every gradient step fits the critics of reward and costs to n-step targets and takes the actor down

@@ -25,6 +25,7 @@ from fsrl_ext.functional.gaussian import kl_divergence, log_density
 from fsrl_ext.functional.returns import as_cost_limits
 from fsrl_ext.net.onpolicy import ObservationNormaliser
 from fsrl_ext.policy.common import (
+    QuickStart,
     check_all_finite,
     check_cost_limits,
     check_normalised_box,
@@ -81,7 +82,7 @@ def shuffled(size: int, batch_size: int | None, device: torch.device) -> tuple[T
     return torch.randperm(size, device=device).split(batch_size or size)
 
 
-class OnpolicyPolicy(BasePolicy[MetricStats], Generic[TConfig]):
+class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
     """Base of the on-policy actor-critics with cost limits.
 
     An update reads all data of a collect, in order: generalised advantages of reward and every cost, the

@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from tianshou.data import Batch, ReplayBuffer
+from tianshou.data import Batch, ReplayBuffer, ReplayBufferManager
 
 from fsrl_ext.data import CostReplayBuffer, CostVectorReplayBuffer, NonFiniteStepError
 
@@ -305,3 +305,18 @@ def test_slices_without_an_array_of_places(cls):
     buffer = filled(cls)
     assert not any("_indices" in vars(each) for each in [buffer, *getattr(buffer, "buffers", [])])
     np.testing.assert_array_equal(buffer[1:3].obs, buffer[np.array([1, 2])].obs)
+
+
+def test_neighbours_are_tianshous():
+    buffer, rng = CostVectorReplayBuffer(24, 3), np.random.default_rng(0)
+    places = np.concatenate([np.arange(-24, 60), rng.integers(0, 24, 50)])
+    for i in range(40):  # from empty to wrapped around, sub-buffers filled to different heights
+        ids = np.flatnonzero(rng.random(3) < 0.7)
+        if len(ids):
+            buffer.add(step(i, len(ids), terminated=rng.random(len(ids)) < 0.3), ids)
+        for name in ("prev", "next"):
+            expected = getattr(ReplayBufferManager, name)(buffer, places)
+            found = getattr(buffer, name)(places)
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found, expected, err_msg=f"{name} after {i}")
+            assert getattr(buffer, name)(7) == getattr(ReplayBufferManager, name)(buffer, 7)

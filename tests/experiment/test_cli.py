@@ -1,4 +1,4 @@
-"""The command line as a newcomer meets it, in processes of its own."""
+"""The command line as a newcomer meets it, mostly in processes of its own."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from fsrl_ext.cli import main
 from fsrl_ext.experiment.settings import list_settings
 
 COMMAND = [sys.executable, "-m", "fsrl_ext.cli"]
@@ -77,15 +78,25 @@ def test_help_lists_every_setting_with_its_default():
         (["cvpo", "Pendulum-v1"], "Pendulum-v1"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, words):
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capfd, arguments, words):
     (tmp_path / "taken").mkdir()
-    out = cli("train", *arguments, "--out", str(tmp_path), "--steps", "100")
-    assert out.returncode == 2
-    assert words in out.stderr
-    assert "Traceback" not in out.stderr
-    assert out.stdout == ""
+    try:
+        code = main(["train", *arguments, "--out", str(tmp_path), "--steps", "100"])
+    except SystemExit as end:  # argparse
+        code = end.code
+    out, err = capfd.readouterr()
+    assert code == 2
+    assert words in err.splitlines()[-1]
+    assert out == ""
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
     assert list((tmp_path / "taken").iterdir()) == []
+
+
+def test_a_mistake_in_a_process_of_its_own(tmp_path):
+    out = cli("train", "cvpo", "SafetyCarCircel-v0", "--out", str(tmp_path))
+    assert (out.returncode, out.stdout) == (2, "")
+    assert "did you mean SafetyCarCircle-v0" in out.stderr
+    assert "Traceback" not in out.stderr
 
 
 def test_interrupt_ends_cleanly(tmp_path):

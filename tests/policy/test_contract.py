@@ -6,6 +6,8 @@ from copy import deepcopy
 import gymnasium as gym
 import numpy as np
 import pytest
+import tianshou.data.buffer.manager
+import tianshou.policy.base
 import torch
 from policies import (
     GAMMA,
@@ -258,3 +260,20 @@ def test_learns_on_the_device(name):
     stats = train(policy, collector_for(policy), cycles=3, updates=4)
     assert all(v.is_cuda for k, v in policy.state_dict().items() if k != "_extra_state")
     assert all(math.isfinite(x) for x in stats.metrics.values())
+
+
+@every
+def test_starts_and_learns_without_a_compiler(name, monkeypatch):
+    # What Tianshou compiles in every process, for seconds: nobody here may need it.
+    def called(*args):
+        raise AssertionError("compiled code of Tianshou is used")
+
+    for module, function in (
+        (tianshou.policy.base, "_gae_return"),
+        (tianshou.policy.base, "_nstep_return"),
+        (tianshou.data.buffer.manager, "_prev_index"),
+        (tianshou.data.buffer.manager, "_next_index"),
+    ):
+        monkeypatch.setattr(module, function, called)
+    policy = learner(name)
+    train(policy, collector_for(policy), cycles=1, updates=1)
