@@ -1,4 +1,4 @@
-"""What the policies share: checks and Polyak averages."""
+"""What the policies share: a quick start, checks, Polyak averages."""
 
 from __future__ import annotations
 
