@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fsrl_ext.policy.common import check_fields
 from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy_config import TrustRegionConfig
 from fsrl_ext.policy.trust_region_update import trust_region_update
@@ -18,9 +19,12 @@ class CPOConfig(TrustRegionConfig):
 
     cost_margin: float = 0.0
     """Share of the limit that is kept free, in [0, 1)."""
+    entropy_weight: float = 0.0
+    """Weight of the entropy bonus, in standard deviations of the advantage per nat."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_fields(self, non_negative=("entropy_weight",))
         if not 0.0 <= self.cost_margin < 1.0:
             raise ValueError(f"cost_margin must be in [0, 1), got {self.cost_margin}")
 
@@ -47,6 +51,7 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
             cost_advantages=costs - costs.mean(1, keepdim=True),
             surplus=self._surplus(),
             config=self.config,
+            entropy_weight=self.config.entropy_weight,
         )
 
     def _surplus(self) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fsrl_ext.functional.gaussian import kl_divergence, log_density
+from fsrl_ext.functional.gaussian import entropy, kl_divergence, log_density
 from fsrl_ext.functional.inverse_metric import InverseMetric
 from fsrl_ext.functional.meta_gradient import SurrogateLoss
 from fsrl_ext.functional.trust_region import FisherVectorProduct, flatten, unflatten
@@ -21,18 +21,27 @@ from fsrl_ext.policy.onpolicy_config import TrustRegionConfig
 
 
 def surrogate_loss(
-    actor: nn.Module, rollout: Rollout, advantage: Tensor, cost_advantages: Tensor
+    actor: nn.Module,
+    rollout: Rollout,
+    advantage: Tensor,
+    cost_advantages: Tensor,
+    *,
+    entropy_weight: float = 0.0,
 ) -> SurrogateLoss:
-    """``phi [P] -> (-mean(ratio A) [], mean(ratio A_c) [m])``; the actor's own parameters are not read.
+    """``phi [P] -> (-mean(ratio A) - w entropy [], mean(ratio A_c) [m])``.
+
+    The actor's own parameters are not read.
 
     :param advantage: ``[T]``; ``cost_advantages`` ``[m, T]``.
+    :param entropy_weight: w; the entropy is in nats, its mean over the states.
     """
     like = {name: x.detach() for name, x in actor.named_parameters()}
 
     def loss(phi: Tensor) -> tuple[Tensor, Tensor]:
         (mean, std), _ = functional_call(actor, unflatten(phi, like), (rollout.obs,))
         ratio = (log_density(mean, std, rollout.act) - rollout.log_density).exp()
-        return -(ratio * advantage).mean(), (ratio * cost_advantages).mean(1)
+        bonus = entropy_weight * entropy(std).mean() if entropy_weight else 0.0
+        return -(ratio * advantage).mean() - bonus, (ratio * cost_advantages).mean(1)
 
     return loss
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from fsrl_ext.policy.common import check_fields
 from fsrl_ext.policy.multiplier_config import OnpolicyMultiplierConfig
 from fsrl_ext.policy.multipliers import Multipliers
 from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout
@@ -17,9 +18,13 @@ from fsrl_ext.policy.trust_region_update import trust_region_update
 class TRPOLagConfig(TrustRegionConfig, OnpolicyMultiplierConfig):
     """Settings of :class:`TRPOLagPolicy`."""
 
+    entropy_weight: float = 0.0
+    """Weight of the entropy bonus, in standard deviations of the advantage per nat."""
+
     def __post_init__(self) -> None:
         TrustRegionConfig.__post_init__(self)
         OnpolicyMultiplierConfig.__post_init__(self)
+        check_fields(self, non_negative=("entropy_weight",))
 
 
 class TRPOLagPolicy(OnpolicyPolicy[TRPOLagConfig]):
@@ -46,4 +51,5 @@ class TRPOLagPolicy(OnpolicyPolicy[TRPOLagConfig]):
             cost_advantages=none.view(0, 1),
             surplus=none,
             config=self.config,
+            entropy_weight=self.config.entropy_weight,
         )

@@ -31,6 +31,7 @@ def trust_region_update(
     cost_advantages: Tensor,
     surplus: Tensor,
     config: TrustRegionConfig,
+    entropy_weight: float,
 ) -> dict[str, float]:
     """Move the actor by the constrained step, as far as the line search accepts.
 
@@ -41,11 +42,12 @@ def trust_region_update(
     :param advantage: ``[T]`` of what is to be raised.
     :param cost_advantages: ``[m, T]``, centred, in units of cost; no rows for no constraint.
     :param surplus: ``[m]`` by how much each constraint is exceeded per step; ``-inf`` turns one off.
+    :param entropy_weight: of the policy's mean entropy in nats, beside the advantage.
     :return: numbers to log.
     :raises NonFiniteError: if a gradient is not finite; the actor has not changed then.
     """
     metric = fisher_metric(actor, [rollout], config)
-    loss = surrogate_loss(actor, rollout, advantage, cost_advantages)
+    loss = surrogate_loss(actor, rollout, advantage, cost_advantages, entropy_weight=entropy_weight)
     taken, search = constrained_update(actor, rollout, loss, surplus, config=config, inverse_metric=metric)
     return _metrics(taken.step, search, surplus, config) | {"step/cg_residual": metric.worst_residual}
 

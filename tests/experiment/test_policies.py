@@ -109,7 +109,7 @@ def test_every_policy_has_its_own_settings_and_defaults():
     assert make_config("ppo_lag", "SafetyBallCircle-v0").training.step_per_collect == 6_000
     assert make_config("cvpo", "SafetyBallCircle-v0").training.step_per_collect == 1_000
     config = make_config("cpo", "SafetyBallCircle-v0")
-    assert (config.training.step_per_collect, config.policy_config.kl_bound) == (3_000, 0.03)
+    assert (config.policy_config.cost_margin, config.policy_config.entropy_weight) == (0.2, 0.01)
     assert make_config("cpo", "SafetyPointGoal1-v0").policy_config.kl_bound == 0.01
     assert make_config("cpo", "SafetyBallCircle-v0", kl_bound=0.02).policy_config.kl_bound == 0.02
     for name in POLICIES:

@@ -14,6 +14,7 @@ from torch import nn
 from fsrl_ext.data import CostVectorReplayBuffer
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.multiplier import lagrangian_advantage
+from fsrl_ext.functional.trust_region import flatten
 from fsrl_ext.net import OnpolicyActor
 from fsrl_ext.policy.episode_costs import RolloutEpisodes
 from fsrl_ext.policy.focops import focops_loss
@@ -225,6 +226,23 @@ def test_a_search_that_fails_leaves_the_actor_as_it_was(name):
     assert found["step/fraction"] == 0.0
     assert found["step/backtracks"] == 21
     assert all(torch.equal(x, y) for x, y in zip(before, actor.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["cpo", "trpo", "ppo"])
+def test_the_entropy_bonus_is_what_an_update_follows_where_it_outweighs_the_rest(name):
+    policy = build(name, entropy_weight=1e4, cost_limit=math.inf)
+    collector = collector_for(policy)
+    collect(policy, collector)
+    actor = policy.actor
+    before = flatten(actor.parameters()).clone()
+    update(policy, collector)
+    after = actor.state_dict()["log_std"] - math.log(0.5)
+    assert torch.all(after > 0.01)
+    # The deviation is all that the entropy of a Gaussian knows.
+    rest = (flatten(actor.parameters()) - before).abs().sum() - after.abs().sum()
+    assert rest < 0.1 * after.abs().sum() or name == "ppo"  # Adam scales every gradient to the same size
+    with pytest.raises(ValueError, match=r"entropy_weight must be >= 0, got -0.1"):
+        build(name, entropy_weight=-0.1)
 
 
 @every
