@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ from fsrl_ext.report import read_progress, read_result, text_table
 from fsrl_ext.report.statistics import bootstrap_interval
 
 RESULTS = Path(__file__).parent / "results"
+
+_trainings: list[subprocess.Popen[bytes]] = []
 
 
 def main() -> int:
@@ -52,11 +55,19 @@ def add_run(commands: Any, *, runs: str) -> None:
 
 
 def _run(options: argparse.Namespace, settings: list[str]) -> int:
+    signal.signal(signal.SIGTERM, _stop)
     folder = RESULTS / options.task / options.policy / options.label
     missing = [s for s in options.seeds if not (folder / f"seed{s}.json").exists()]
     with ThreadPoolExecutor(options.jobs) as pool:
         codes = list(pool.map(lambda seed: _train(options, settings, folder, seed), missing))
     return int(any(codes))
+
+
+def _stop(signal_number: int, frame: Any) -> None:
+    """Take the trainings along; the next call goes on with them."""
+    for training in _trainings:
+        training.terminate()
+    os._exit(128 + signal_number)
 
 
 def _train(options: argparse.Namespace, settings: list[str], folder: Path, seed: int) -> int:
@@ -70,8 +81,9 @@ def _train(options: argparse.Namespace, settings: list[str], folder: Path, seed:
         elif run_folder.exists():
             # What cannot go on makes way, under a name that tells.
             run_folder.rename(run_folder.with_name(f"{name}-unfinished-{os.getpid()}"))
-        done = subprocess.run([sys.executable, "-m", "fsrl_ext.cli", *command])
-        if done.returncode or not _finished(run_folder):
+        with subprocess.Popen([sys.executable, "-m", "fsrl_ext.cli", *command]) as training:
+            _trainings.append(training)
+        if training.returncode or not _finished(run_folder):
             return 1
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"seed{seed}.json").write_text(json.dumps(_small(run_folder), indent=1) + "\n")
