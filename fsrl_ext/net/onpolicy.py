@@ -108,17 +108,19 @@ class ValueCritic(nn.Module):
 
 
 class ObservationNormaliser(nn.Module):
-    """Shifts and scales observations by their mean and standard deviation so far.
+    """Shifts and scales observations by the mean and standard deviation of the first of them.
 
     The statistics are buffers, so they are saved with the policy; they change in :meth:`update` alone.
 
     :param obs_dim: O.
     :param clip: largest absolute value of a normalised entry.
+    :param horizon: once so many observations have been seen, the statistics stay as they are.
     """
 
-    def __init__(self, obs_dim: int, *, clip: float = 10.0) -> None:
+    def __init__(self, obs_dim: int, *, clip: float = 10.0, horizon: float = math.inf) -> None:
         super().__init__()
         self.clip = clip
+        self.horizon = horizon
         self.count: Tensor
         self.mean: Tensor
         self.variance: Tensor
@@ -134,7 +136,12 @@ class ObservationNormaliser(nn.Module):
 
     @torch.no_grad()
     def update(self, obs: Tensor) -> None:
-        """Takes observations ``[B, O]`` into the statistics (Chan et al. 1979, pairwise)."""
+        """Takes observations ``[B, O]`` into the statistics (Chan et al. 1979, pairwise), up to the horizon.
+
+        All of a batch counts, or nothing of it.
+        """
+        if self.count >= self.horizon:
+            return
         found = obs.double()
         new, total = len(found), self.count + len(found)
         mean, variance = found.mean(0), found.var(0, correction=0)

@@ -142,7 +142,7 @@ class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
         if self.config.normalise_observations:
             if obs_dim is None:
                 raise ValueError("obs_dim must be given to normalise observations, got None")
-            self.normaliser = ObservationNormaliser(obs_dim)
+            self.normaliser = ObservationNormaliser(obs_dim, horizon=self.config.normalise_steps)
         limits = as_cost_limits(cost_limit)
         if len(limits) != getattr(critic, "num_costs", len(limits)):
             raise ValueError(f"cost_limit must have one number per cost of the critic, got {list(limits)}")

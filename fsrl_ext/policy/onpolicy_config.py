@@ -21,10 +21,13 @@ class OnpolicyConfig:
     cost_gae_lambda: float = 0.95
     """Decay of the costs' generalised advantages, in (0, 1]."""
     normalise_observations: bool = True
-    """Shift and scale observations by their running mean and deviation, which are saved with the policy."""
+    """Shift and scale observations by their mean and deviation, which are saved with the policy."""
+    normalise_steps: int = 100_000
+    """Environment steps that mean and deviation are taken from. While these move, so does the policy, and not
+    by the choice of the update."""
 
     def __post_init__(self) -> None:
-        check_fields(self, unit_interval=("gae_lambda", "cost_gae_lambda"))
+        check_fields(self, unit_interval=("gae_lambda", "cost_gae_lambda"), at_least_one=("normalise_steps",))
         if not 0.0 < self.gamma < 1.0:
             raise ValueError(f"gamma must be in (0, 1) because time limits bootstrap, got {self.gamma}")
 
