@@ -128,6 +128,11 @@ class ObservationNormaliser(nn.Module):
         self.register_buffer("mean", torch.zeros(obs_dim, dtype=torch.float64))
         self.register_buffer("variance", torch.ones(obs_dim, dtype=torch.float64))
 
+    @property
+    def settled(self) -> bool:
+        """Whether the statistics stay as they are."""
+        return bool(self.count >= self.horizon)
+
     def forward(self, obs: np.ndarray | Tensor) -> Tensor:
         """Normalised float32 observations ``[B, O]``; as they are before the first update."""
         found = torch.as_tensor(obs, dtype=torch.float32, device=self.mean.device).flatten(1)
@@ -140,7 +145,7 @@ class ObservationNormaliser(nn.Module):
 
         All of a batch counts, or nothing of it.
         """
-        if self.count >= self.horizon:
+        if self.settled:
             return
         found = obs.double()
         new, total = len(found), self.count + len(found)

@@ -283,10 +283,18 @@ class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
         metrics |= self._fit_critic(rollout.obs, rollout.returns, batch_size, repeat)
         metrics |= per_cost("constraint/episode_cost", self.episode_cost.tolist())
         metrics["policy/std"] = float(rollout.std[0].mean())
-        if self.normaliser is not None:
+        if self.normaliser is not None and not self.normaliser.settled:
             assert isinstance(batch.obs, Tensor)
-            self.normaliser.update(batch.obs)
+            metrics["policy/drift"] = self._move_statistics(self.normaliser, batch.obs)
         return MetricStats.of({}, metrics)
+
+    @torch.no_grad()
+    def _move_statistics(self, normaliser: ObservationNormaliser, obs: Tensor) -> float:
+        """Takes observations ``[B, O]`` into the statistics; how far that moved the policy, in nats."""
+        (mean, std), _ = self.actor(normaliser(obs))
+        normaliser.update(obs)
+        (moved_mean, moved_std), _ = self.actor(normaliser(obs))
+        return float(kl_divergence(mean, std, moved_mean, moved_std).mean())
 
     @torch.no_grad()
     def _rollout(self, batch: RolloutBatchProtocol) -> Rollout:

@@ -13,6 +13,7 @@ from torch import nn
 
 from fsrl_ext.data import CostVectorReplayBuffer
 from fsrl_ext.functional.constrained_step import constrained_step
+from fsrl_ext.functional.gaussian import kl_divergence
 from fsrl_ext.functional.multiplier import lagrangian_advantage
 from fsrl_ext.functional.trust_region import flatten
 from fsrl_ext.net import OnpolicyActor
@@ -141,6 +142,34 @@ def test_observations_are_normalised_by_what_the_collecting_policy_knew():
     before = policy.state_dict()["normaliser.mean"].clone()
     policy(Batch(obs=np.full((3, 2), 9.0), info={}))
     assert torch.equal(before, policy.normaliser.mean)
+
+
+def test_a_policy_moves_by_its_update_alone_once_its_statistics_stand():
+    """Moving statistics carry the policy out of the trust region."""
+
+    def moved(policy, collector):
+        collect(policy, collector)
+        obs = torch.from_numpy(collector.buffer.obs[collector.buffer.sample_indices(0)])
+        (mean, std), _ = policy.actor(policy._seen(obs))
+        found = update(policy, collector).metrics
+        (now_mean, now_std), _ = policy.actor(policy._seen(obs))
+        return float(kl_divergence(mean, std, now_mean, now_std).detach().mean()), found
+
+    policy = build("cpo", cost_limit=math.inf, kl_bound=1e-3, normalise_steps=400)
+    with torch.no_grad():
+        policy.actor.head.weight.mul_(50.0)  # as decided as one that has learnt
+    collector = collector_for(policy)
+    for _ in range(2):
+        kl, found = moved(policy, collector)
+        assert min(kl, found["policy/drift"]) > 1e-3 >= found["step/kl"]
+    assert policy.normaliser.settled
+    for _ in range(2):
+        kl, found = moved(policy, collector)
+        assert kl == pytest.approx(found["step/kl"], rel=1e-2)
+        assert "policy/drift" not in found
+    assert policy.normaliser.count == 400
+    with pytest.raises(ValueError, match=r"normalise_steps must be a whole number >= 1, got 0"):
+        build("cpo", normalise_steps=0)
 
 
 def test_normalising_needs_to_know_the_observations_size():
