@@ -62,6 +62,7 @@ _META: dict[str, Any] = {
     "critic_optimiser": "lbfgs",
     "num_envs": 6,
     "initial_std": 0.6,
+    "normalise_steps": 360_000,
     "steps": 3_600_000,
 }
 
