@@ -134,19 +134,28 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
                 f"{sum(f['best']['feasible'] for f in files)}/{len(files)}",
                 f"{sum(f['last']['feasible'] for f in files)}/{len(files)}",
                 f"{np.mean([f['share_above_limit'] for f in files]):.0%}",
+                ", ".join(f"{_late_cost(f['curve']):.1f}" for f in files),
                 f"{np.mean([f['seconds'] for f in files]) / 60:.0f} min",
             ]
         )
     header = ["task/policy", "steps", "seeds", "limit", "best return", "best cost"]
-    header += ["last return", "last cost", "best feasible", "last feasible", "above", "time"]
+    header += ["last return", "last cost", "best feasible", "last feasible", "above", "late", "time"]
     print(text_table(header, rows))
     print(
-        "50 deterministic episodes each; mean over seeds [95% bootstrap]; above: share of training episodes"
+        "50 deterministic episodes; mean over seeds [95% bootstrap]; above: share of training episodes,\n"
+        "late: mean cost of the training episodes in the second half of a run, seed by seed"
     )
     return 0
 
 
 MEANS = ("return_mean", "cost_mean")
+
+
+def _late_cost(curve: dict[str, list[Any]]) -> float:
+    """The highest one of several."""
+    points = zip(curve["env_step"], curve["train_cost"], strict=True)
+    late = [c for step, c in points if c is not None and step > curve["env_step"][-1] / 2]
+    return float(np.max(np.mean(np.array(late, dtype=float), axis=0)))
 
 
 def interval(values: list[Any]) -> str:
