@@ -27,7 +27,7 @@ from fsrl_ext.functional.meta_gradient import (
     surrogate_gradients,
 )
 from fsrl_ext.functional.multiplier import lagrangian_advantage
-from fsrl_ext.functional.trust_region import LineSearchResult, Surrogates, flatten
+from fsrl_ext.functional.trust_region import LineSearchResult, Rejection, Surrogates, flatten
 from fsrl_ext.policy.meta_config import MetaCPOConfig
 from fsrl_ext.policy.metrics import MetricStats, per_cost
 from fsrl_ext.policy.multipliers import Multipliers
@@ -249,6 +249,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             "meta/lambda": step.multiplier_kl,
             "meta/improvement": search.after.reward - search.before.reward,
             **{f"meta/case_{x}": float(step.case == x) for x in get_args(Case)},
+            **{f"meta/refused_{x}": float(search.rejections.count(x)) for x in get_args(Rejection)},
             **{f"adaptation/share_{x}": n / total for x, n in cases.items()},
             "adaptation/corners": float(sum(x.corners for x in outcomes)),
             **per_cost("meta/nu", step.multipliers.tolist()),

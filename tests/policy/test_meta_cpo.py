@@ -56,6 +56,7 @@ def test_a_meta_step_that_nothing_accepts_leaves_the_meta_policy_bit_for_bit(mon
     )
     found = iterate(policy, collector, TARGETS)
     assert found["meta/fraction"] == 0.0
+    assert found["meta/refused_non_finite"] == policy.config.max_backtracks + 1
     assert torch.equal(theta(policy), start)
     assert torch.equal(acting(policy), start)
 
@@ -164,6 +165,8 @@ def test_a_multiplier_prices_the_costs_after_the_adaptation():
         values.append(found["constraint/multiplier"])
         assert found["constraint/adapted_cost"] > 2.0
         assert found["meta/fraction"] > 0
+        refused = sum(v for k, v in found.items() if k.startswith("meta/refused_"))
+        assert found["meta/fraction"] == pytest.approx(policy.config.backtrack_factor**refused)
         assert not any(name.startswith("meta/nu") for name in found)
     assert values[0] > 0
     assert values == sorted(values)
