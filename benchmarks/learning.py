@@ -152,7 +152,7 @@ MEANS = ("return_mean", "cost_mean")
 
 
 def _late_cost(curve: dict[str, list[Any]]) -> float:
-    """The highest one of several."""
+    """Mean cost of training episodes over the second half of the steps; of several costs the highest one."""
     points = zip(curve["env_step"], curve["train_cost"], strict=True)
     late = [c for step, c in points if c is not None and step > curve["env_step"][-1] / 2]
     return float(np.max(np.mean(np.array(late, dtype=float), axis=0)))
