@@ -18,11 +18,11 @@ ENVS = 5
 FAST = {"cg_iterations": 8, "max_backtracks": 10}
 
 
-def build(*, cost_limit=6.0, num_costs=1, optimiser="lbfgs", hidden=(6,), **settings):
+def build(*, cost_limit=6.0, num_costs=1, optimiser="lbfgs", hidden=(6,), device="cpu", **settings):
     """A fresh policy, always with the same parameters."""
     torch.manual_seed(0)
-    actor = OnpolicyActor(2, 1, hidden_sizes=hidden, initial_std=0.5)
-    critic = ValueCritic(2, num_costs=num_costs, hidden_sizes=(8,))
+    actor = OnpolicyActor(2, 1, hidden_sizes=hidden, initial_std=0.5).to(device)
+    critic = ValueCritic(2, num_costs=num_costs, hidden_sizes=(8,)).to(device)
     optim = (
         torch.optim.LBFGS(critic.parameters(), max_iter=8, line_search_fn="strong_wolfe")
         if optimiser == "lbfgs"
@@ -37,7 +37,7 @@ def build(*, cost_limit=6.0, num_costs=1, optimiser="lbfgs", hidden=(6,), **sett
         max_episode_steps=T,
         obs_dim=2,
         **{**FAST, "gamma": 0.9, "inner_steps": 2, "num_tasks": 2, "kl_bound": 0.05, **settings},
-    )
+    ).to(device)
 
 
 def collector_for(policy, *, steps=200, num_costs=1):

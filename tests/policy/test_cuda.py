@@ -1,7 +1,9 @@
 """The same policy on an accelerator; skipped where there is none."""
 
+import math
 import warnings
 
+import meta_learners
 import pytest
 import torch
 from test_cvpo import build, collected
@@ -73,3 +75,15 @@ def test_solvers_keep_the_device(solver):
     assert solution.expected_cost.is_cuda
     on_cpu = solver(q_reward.cpu(), q_cost.cpu(), kl_bound=0.1, cost_threshold=threshold.cpu())
     torch.testing.assert_close(solution.weights.cpu(), on_cpu.weights, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("optimiser", ["lbfgs", "adam"])
+@pytest.mark.parametrize("metric", ["fisher", "euclidean"])
+def test_a_meta_policy_adapts_and_learns_on_the_device(metric, optimiser):
+    policy = meta_learners.build(device="cuda", metric=metric, optimiser=optimiser)
+    collector, start = meta_learners.collector_for(policy), meta_learners.theta(policy)
+    found = meta_learners.iterate(policy, collector, (0.3, 0.7))
+    assert all(v.is_cuda for k, v in policy.state_dict().items() if not k.endswith("_extra_state"))
+    assert all(math.isfinite(x) for x in found.values())
+    assert found["meta/fraction"] > 0
+    assert not torch.equal(meta_learners.theta(policy), start)
