@@ -8,9 +8,9 @@
 the family, and CPO from fresh networks of the same size beside them: 20 tasks outside of the training range
 before, during and after 5 steps, and curves over 20 steps on five of them. All are judged by the family's
 default limit, those that know no limit too. One file per run, kept when it is there:
-``benchmarks/results/<family>/<policy>/[<label>/]adaptation<seed>.json``, or ``adaptation_last<seed>.json`` for
-the last checkpoints in the place of the best ones. ``table`` prints them, and writes ``adaptation.csv`` and
-``adaptation.png`` (or ``adaptation_last``) into the family's folder.
+``benchmarks/results/<family>/<policy>/[<label>/]adaptation<seed>.json``, or ``adaptation_last<seed>.json``
+for the last checkpoints in the place of the best ones. ``table`` prints them, and writes ``adaptation.csv``
+and ``adaptation.png`` (or ``adaptation_last``) into the family's folder.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from fsrl_ext.report import text_table
 from fsrl_ext.report.statistics import bootstrap_interval
 
 SCRATCH = "cpo_from_scratch"
-# Networks, critics and amount of data as the meta-learners have them. The KL bound stays CPO's own, 0.01 where
-# theirs is 0.003: networks that know nothing gain by the longer steps.
+# Networks, critics and amount of data as the meta-learners have them. The KL bound stays CPO's own, 0.01
+# where theirs is 0.003: networks that know nothing gain by the longer steps.
 AS_META = {
     "hidden_sizes": (24, 12),
     "critic_hidden_sizes": (128, 128),
