@@ -40,14 +40,14 @@ def main() -> int:
     envs = DummyVectorEnv([lambda: make(task)] * NUM_ENVS)
     envs.seed(0)
     for _ in range(options.updates):
-        data, before = _collect(policy, envs, options.steps)
+        data, before = collect(policy, envs, options.steps)
         normaliser.horizon = 0.0
         with policy_within_training_step(policy):
             update = policy.update(0, data, batch_size=256, repeat=10)
-        data, between = _collect(policy, envs, options.steps)
+        data, between = collect(policy, envs, options.steps)
         normaliser.horizon = float("inf")
         drift = policy._move_statistics(normaliser, torch.from_numpy(data.obs[data.sample_indices(0)]))
-        _, after = _collect(policy, envs, options.steps)
+        _, after = collect(policy, envs, options.steps)
         print(
             f"cost {before:.1f}, after the update {between:.1f} ({update.metrics['step/kl']:.4f} nats), "
             f"after the statistics {after:.1f} ({drift:.4f} nats)",
@@ -56,9 +56,7 @@ def main() -> int:
     return 0
 
 
-def _collect(
-    policy: OnpolicyPolicy, envs: DummyVectorEnv, steps: int
-) -> tuple[CostVectorReplayBuffer, float]:
+def collect(policy: OnpolicyPolicy, envs: DummyVectorEnv, steps: int) -> tuple[CostVectorReplayBuffer, float]:
     """New data, and the mean cost of its episodes."""
     buffer = CostVectorReplayBuffer(steps + NUM_ENVS, NUM_ENVS)
     collector = CostCollector(policy, envs, buffer)

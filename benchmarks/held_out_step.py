@@ -1,0 +1,84 @@
+"""How much of what a trust-region step promises holds on data that the step has not seen.
+
+    python benchmarks/held_out_step.py runs/learning/SafetyPointGoal1-v0-cpo-seed0 [--steps 20000]
+
+Collects several times with the last policy of a run of CPO or TRPO-Lag. The steps ``H^-1 a`` and ``H^-1 g``
+of each collect, with a and g the gradients of its cost and its reward surrogate, are judged by the gradients
+of the same collect (what the step promises: s and q of CPO's log) and by those of the others, which are
+unbiased. Half of the squared length of a full step is ``kl_bound``, so that ``sqrt(2 kl_bound s)`` is the
+most that it can take off the cost per step, and ``T`` times as much off that of an episode of T steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+
+import numpy as np
+import torch
+from statistics_drift import NUM_ENVS, collect
+from tianshou.env import DummyVectorEnv
+
+from fsrl_ext.env import make
+from fsrl_ext.experiment import load_policy
+from fsrl_ext.experiment.checkpoint import read_checkpoint
+from fsrl_ext.functional.trust_region import flatten
+from fsrl_ext.policy import CPOPolicy, TRPOLagPolicy
+from fsrl_ext.policy.surrogates import fisher_metric, surrogate_loss
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path, help="its folder")
+    parser.add_argument("--steps", type=int, help="environment steps of a collect; those of the run")
+    parser.add_argument("--collects", type=int, default=6)
+    options = parser.parse_args()
+    checkpoint = options.run / "checkpoints" / "last.pt"
+    config, policy = read_checkpoint(checkpoint)["config"], load_policy(checkpoint)
+    assert isinstance(policy, CPOPolicy | TRPOLagPolicy)
+    steps = options.steps or config["training"]["step_per_collect"]
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    envs = DummyVectorEnv([lambda: make(config["task"])] * NUM_ENVS)
+    envs.seed(0)
+    gradients, inverses, costs, spread = [], [], [], []
+    for _ in range(options.collects):
+        data, cost = collect(policy, envs, steps)
+        indices = data.sample_indices(0)
+        rollout = policy._rollout(policy.process_fn(data[indices], data, indices))
+        reward, cost_advantage = rollout.advantages[:, 0], rollout.advantages[:, 1:].T
+        loss = surrogate_loss(
+            policy.actor,
+            rollout,
+            (reward - reward.mean()) / reward.std(correction=0),
+            cost_advantage - cost_advantage.mean(1, keepdim=True),
+        )
+        phi = flatten(policy.actor.parameters()).detach().requires_grad_()
+        objective, constraint = loss(phi)
+        gradients.append(
+            {
+                "cost (s)": torch.autograd.grad(constraint[0], phi, retain_graph=True)[0],
+                "reward (q)": torch.autograd.grad(objective, phi)[0],
+            }
+        )
+        inverses.append(fisher_metric(policy.actor, [rollout], policy.config))
+        costs.append(cost)
+        spread.append(float(cost_advantage.std()))
+    print(f"{options.collects} collects of {steps:,} steps, {phi.numel():,} parameters of the actor")
+    print(f"cost of an episode {np.mean(costs):.1f}, deviation of its advantages {np.mean(spread):.2f}")
+    for name in gradients[0]:
+        moves = [inverse(own[name]) for inverse, own in zip(inverses, gradients, strict=True)]
+        products = np.array([[float(judge[name] @ move) for judge in gradients] for move in moves])
+        same = products.diagonal()
+        # A product of two collects and its mirror image share both; the pairs are what is averaged.
+        pairs = [
+            (products[i, j] + products[j, i]) / 2 for i, j in itertools.combinations(range(len(same)), 2)
+        ]
+        error = np.std(pairs, ddof=1) / len(pairs) ** 0.5
+        print(f"{name}: on the same data {same.mean():.4f}, on other data {np.mean(pairs):.4f} ± {error:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
