@@ -4,6 +4,7 @@
     python benchmarks/gradient_step.py --scaling     # with batch, samples, width and ensemble
     python benchmarks/gradient_step.py --bfloat16    # the E-step's products in bfloat16: speed and weights
     python benchmarks/gradient_step.py --memory      # a replay buffer against its arrays
+    python benchmarks/gradient_step.py --cuda        # on an accelerator against one thread of the processor
 
 The floor is what the step cannot do without: the matrix products of all forward and backward passes and of
 the E-step's evaluation, with the same shapes, nothing between them. Sizes are those of FSRL's CVPO on
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--cuda", action="store_true")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -59,6 +61,7 @@ def main() -> None:
             (options.memory, memory),  # first: later ones leave freed pages, which the buffer would take
             (options.scaling, scaling),
             (options.bfloat16, bfloat16),
+            (options.cuda, accelerator),
         )
         if wanted
     ]
@@ -73,12 +76,18 @@ class Step:
     """A policy with a filled buffer; calling it takes one gradient step."""
 
     def __init__(
-        self, batch: int = 256, samples: int = 16, width: int = 128, ensemble: int = 1, **settings: Any
+        self,
+        batch: int = 256,
+        samples: int = 16,
+        width: int = 128,
+        ensemble: int = 1,
+        device: str = "cpu",
+        **settings: Any,
     ) -> None:
-        actor = GaussianActor(OBS, ACT, hidden_sizes=(width, width))
+        actor = GaussianActor(OBS, ACT, hidden_sizes=(width, width)).to(device)
         critic = EnsembleCritic(
             OBS, ACT, hidden_sizes=(width, width), reward_ensemble=ensemble, cost_ensemble=ensemble
-        )
+        ).to(device)
         self.policy = CVPOPolicy(
             actor=actor,
             actor_optim=torch.optim.Adam(actor.parameters(), lr=5e-4, fused=True),
@@ -89,7 +98,7 @@ class Step:
             max_episode_steps=300,
             num_samples=samples,
             **settings,
-        )
+        ).to(device)
         self.batch, self.samples, self.width, self.ensemble = batch, samples, width, ensemble
         self.buffer = filled_buffer(2000)
         # As the trainer does, once for all steps.
@@ -282,6 +291,32 @@ def bfloat16(rounds: int) -> dict[str, Any]:
         f"weights: mean total variation {moved:.2e} between the two, {spread:.2e} between float32 and uniform"
     )
     return {"bfloat16": {"ms": medians, "total_variation": moved, "from_uniform": spread}}
+
+
+def accelerator(rounds: int) -> dict[str, Any]:
+    """Milliseconds of a gradient step here and there, the wait for the last kernel included."""
+    variants: list[dict[str, int]] = [
+        {},
+        {"batch": 1024},
+        {"width": 256, "ensemble": 2},
+        {"batch": 1024, "samples": 64, "width": 256, "ensemble": 2},
+    ]
+    found, rows = {}, []
+    for variant in variants:
+        there = Step(**variant, device="cuda")
+
+        def step(there: Step = there) -> None:
+            there()
+            torch.cuda.synchronize()
+
+        medians = alternate({"cpu": Step(**variant), "cuda": step}, max(rounds // 5, 3), repeats=5)
+        name = " ".join(f"{k} {v}" for k, v in variant.items()) or "batch 256 samples 16 width 128"
+        found[name] = medians
+        ratio = medians["cpu"] / medians["cuda"]
+        rows.append([name, f"{medians['cpu']:.2f}", f"{medians['cuda']:.2f}", f"{ratio:.2f}"])
+    print(torch.cuda.get_device_name())
+    print(text_table(["size", "one thread, ms", "accelerator, ms", "ratio"], rows))
+    return {"accelerator": {"device": torch.cuda.get_device_name(), "ms": found}}
 
 
 def memory(rounds: int) -> dict[str, Any]:
