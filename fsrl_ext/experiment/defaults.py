@@ -37,7 +37,10 @@ _KIND_TASK_DEFAULTS: dict[Kind, tuple[tuple[str, str, dict[str, Any]], ...]] = {
 _POLICY_TASK_DEFAULTS: dict[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
     # Without the margin it settles above the limit there; without the bonus its deviation shrinks before it
     # has found the way round the circle (docs/algorithms/onpolicy.md).
-    "cpo": (("bullet-safety-gym", "*", {"cost_margin": 0.2, "entropy_weight": 0.01}),),
+    "cpo": (
+        ("bullet-safety-gym", "*", {"cost_margin": 0.2, "entropy_weight": 0.01}),
+        ("bullet-safety-gym", "SafetyCarCircle-v0", {"entropy_weight": 0.02}),
+    ),
 }
 
 _BASELINE: dict[str, Any] = {"batch_size": 256, "update_per_step": 0.2}

@@ -110,6 +110,7 @@ def test_every_policy_has_its_own_settings_and_defaults():
     assert make_config("cvpo", "SafetyBallCircle-v0").training.step_per_collect == 1_000
     config = make_config("cpo", "SafetyBallCircle-v0")
     assert (config.policy_config.cost_margin, config.policy_config.entropy_weight) == (0.2, 0.01)
+    assert make_config("cpo", "SafetyCarCircle-v0").policy_config.entropy_weight == 0.02
     assert make_config("cpo", "SafetyPointGoal1-v0").policy_config.cost_margin == 0.0
     assert make_config("cpo", "SafetyBallCircle-v0", cost_margin=0.1).policy_config.cost_margin == 0.1
     for name in POLICIES:
