@@ -257,15 +257,17 @@ def scaling(rounds: int) -> dict[str, Any]:
         *({"width": x} for x in (64, 256)),
         {"ensemble": 2},
     ]
-    names = [" ".join(f"{k} {v}" for k, v in x.items()) or "batch 256 samples 16 width 128" for x in variants]
-    medians = alternate(
-        {name: Step(**x) for name, x in zip(names, variants, strict=True)}, max(rounds // 3, 3), repeats=3
-    )
-    base = medians[names[0]]
+    medians = alternate({size(x): Step(**x) for x in variants}, max(rounds // 3, 3), repeats=3)
+    base = medians[size({})]
     print(
         text_table(["size", "ms", "ratio"], [[n, f"{m:.2f}", f"{m / base:.2f}"] for n, m in medians.items()])
     )
     return {"scaling_ms": medians}
+
+
+def size(variant: dict[str, int]) -> str:
+    """What differs from the default sizes, or those themselves."""
+    return " ".join(f"{k} {v}" for k, v in variant.items()) or "batch 256 samples 16 width 128"
 
 
 def bfloat16(rounds: int) -> dict[str, Any]:
@@ -310,10 +312,9 @@ def accelerator(rounds: int) -> dict[str, Any]:
             torch.cuda.synchronize()
 
         medians = alternate({"cpu": Step(**variant), "cuda": step}, max(rounds // 5, 3), repeats=5)
-        name = " ".join(f"{k} {v}" for k, v in variant.items()) or "batch 256 samples 16 width 128"
-        found[name] = medians
+        found[size(variant)] = medians
         ratio = medians["cpu"] / medians["cuda"]
-        rows.append([name, f"{medians['cpu']:.2f}", f"{medians['cuda']:.2f}", f"{ratio:.2f}"])
+        rows.append([size(variant), f"{medians['cpu']:.2f}", f"{medians['cuda']:.2f}", f"{ratio:.2f}"])
     print(torch.cuda.get_device_name())
     print(text_table(["size", "one thread, ms", "accelerator, ms", "ratio"], rows))
     return {"accelerator": {"device": torch.cuda.get_device_name(), "ms": found}}

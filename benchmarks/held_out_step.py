@@ -5,14 +5,14 @@
 Collects several times with the last policy of a run of CPO or TRPO-Lag. The steps ``H^-1 a`` and ``H^-1 g``
 of each collect, with a and g the gradients of its cost and its reward surrogate, are judged by the gradients
 of the same collect (what the step promises: s and q of CPO's log) and by those of the others, which are
-unbiased. Half of the squared length of a full step is ``kl_bound``, so that ``sqrt(2 kl_bound s)`` is the
-most that it can take off the cost per step, and ``T`` times as much off that of an episode of T steps.
+unbiased; standard errors are those of a jackknife over the collects. Half of the squared length of a full
+step is ``kl_bound``, so that ``sqrt(2 kl_bound s)`` is the most that it can take off the cost per step, and
+``T`` times as much off that of an episode of T steps.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +34,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="environment steps of a collect; those of the run")
     parser.add_argument("--collects", type=int, default=6)
     options = parser.parse_args()
+    if options.collects < 3:
+        parser.error(f"--collects must be at least 3, got {options.collects}")
     checkpoint = options.run / "checkpoints" / "last.pt"
     config, policy = read_checkpoint(checkpoint)["config"], load_policy(checkpoint)
-    assert isinstance(policy, CPOPolicy | TRPOLagPolicy)
+    if not isinstance(policy, CPOPolicy | TRPOLagPolicy):
+        parser.error(f"run must be one of cpo, trpo_lag or trpo, got {config['policy']}")
     steps = options.steps or config["training"]["step_per_collect"]
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -55,29 +58,40 @@ def main() -> int:
             cost_advantage - cost_advantage.mean(1, keepdim=True),
         )
         phi = flatten(policy.actor.parameters()).detach().requires_grad_()
-        objective, constraint = loss(phi)
+        objective, constraints = loss(phi)
+        signals = {f"cost {c} (s)": x for c, x in enumerate(constraints)} | {"reward (q)": objective}
         gradients.append(
-            {
-                "cost (s)": torch.autograd.grad(constraint[0], phi, retain_graph=True)[0],
-                "reward (q)": torch.autograd.grad(objective, phi)[0],
-            }
+            {name: torch.autograd.grad(x, phi, retain_graph=True)[0] for name, x in signals.items()}
         )
         inverses.append(fisher_metric(policy.actor, [rollout], policy.config))
         costs.append(cost)
         spread.append(float(cost_advantage.std()))
     print(f"{options.collects} collects of {steps:,} steps, {phi.numel():,} parameters of the actor")
-    print(f"cost of an episode {np.mean(costs):.1f}, deviation of its advantages {np.mean(spread):.2f}")
+    print(
+        f"cost of an episode {np.mean(costs):.1f}, deviation of the cost's advantages {np.mean(spread):.2f}"
+    )
     for name in gradients[0]:
         moves = [inverse(own[name]) for inverse, own in zip(inverses, gradients, strict=True)]
         products = np.array([[float(judge[name] @ move) for judge in gradients] for move in moves])
-        same = products.diagonal()
-        # A product of two collects and its mirror image share both; the pairs are what is averaged.
-        pairs = [
-            (products[i, j] + products[j, i]) / 2 for i, j in itertools.combinations(range(len(same)), 2)
-        ]
-        error = np.std(pairs, ddof=1) / len(pairs) ** 0.5
-        print(f"{name}: on the same data {same.mean():.4f}, on other data {np.mean(pairs):.4f} ± {error:.4f}")
+        others, error = held_out(products)
+        print(
+            f"{name}: on the same data {products.diagonal().mean():.4f}, "
+            f"on other data {others:.4f} ± {error:.4f}"
+        )
     return 0
+
+
+def held_out(products: np.ndarray) -> tuple[float, float]:
+    """Mean of the products ``[N, N]`` of different collects, and its standard error by jackknife."""
+
+    def mean(kept: np.ndarray) -> float:
+        part = products[np.ix_(kept, kept)]
+        return float(part[~np.eye(len(kept), dtype=bool)].mean())
+
+    everyone = np.arange(len(products))
+    without = np.array([mean(np.delete(everyone, i)) for i in everyone])
+    error = np.sqrt((len(everyone) - 1) * without.var())
+    return mean(everyone), float(error)
 
 
 if __name__ == "__main__":

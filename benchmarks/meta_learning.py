@@ -39,8 +39,8 @@ from fsrl_ext.report import text_table
 from fsrl_ext.report.statistics import bootstrap_interval
 
 SCRATCH = "cpo_from_scratch"
-# Networks, critics and amount of data as the meta-learners have them. The KL bound stays CPO's own, 0.01
-# where theirs is 0.003: networks that know nothing gain by the longer steps.
+# Networks, critics and amount of data as the meta-learners have them. The KL bound stays CPO's own: 0.01,
+# theirs is 0.003.
 AS_META = {
     "hidden_sizes": (24, 12),
     "critic_hidden_sizes": (128, 128),

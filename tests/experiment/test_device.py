@@ -12,11 +12,11 @@ from fsrl_ext.experiment.registry import POLICIES
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
-def on_the_device(name, **settings):
+def on_the_device(name):
     if POLICIES[name].kind == "meta":
         limit = {"cost_limit": 9.0} if POLICIES[name].constrained else {}
-        return make_config(name, "MetaAim", **(META | limit | {"device": "cuda"} | settings))
-    return small(name, device="cuda", **settings)
+        return make_config(name, "MetaAim", device="cuda", **META, **limit)
+    return small(name, device="cuda")
 
 
 @pytest.mark.parametrize("name", list(POLICIES))
