@@ -163,6 +163,8 @@ def _add_evaluate(commands: Any) -> None:
         "episodes. Without --seed the episodes are those of the final evaluation.",
     )
     parser.add_argument("run", metavar="RUN", help="a run folder or a checkpoint file")
+    parser.add_argument("--task", metavar="ID", help="another environment (default: that of the training)")
+    parser.add_argument("--task-seed", type=int, help="draws the task of a family's id (default: 0)")
     parser.add_argument("--episodes", type=int, help="how many (default: 50; 10 per task of a suite)")
     parser.add_argument("--seed", type=int, help="the first episode's seed; the next ones count up")
     parser.add_argument("--stochastic", action="store_true", help="sample actions")
@@ -204,16 +206,19 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
         check_new_file(options.json)
     check_drawing(video=options.video, window=options.render is not None, episodes=options.video_episodes)
     seeds = episode_seeds(50 if options.episodes is None else options.episodes, options.seed)
-    common = {name: getattr(options, name) for name in ("seed", "checkpoint", "device")}
+    names = ("task", "task_seed", "seed", "checkpoint", "device")
+    common = {name: getattr(options, name) for name in names}
     evaluation = evaluate(run, episodes=len(seeds), stochastic=options.stochastic, cost_limit=limit, **common)
     file = checkpoint_file(run, options.checkpoint)
     print(
-        f"{file}, trained for {evaluation.env_step:,} steps: {len(seeds)} "
+        f"{file}, trained for {evaluation.env_step:,} steps{_elsewhere(options)}: {len(seeds)} "
         f"{'stochastic' if options.stochastic else 'deterministic'} episodes, seeds {seeds[0]} to {seeds[-1]}"
     )
     print(f"{evaluation_table(evaluation)}\n(feasible: mean cost plus one standard error within the limit)")
     if options.json is not None:
         source = {"command": command, "checkpoint": str(file), "seeds": [seeds[0], seeds[-1]]}
+        if options.task is not None:
+            source |= {"task": options.task, "task_seed": options.task_seed}
         write_json(
             Path(options.json),
             {**source, "stochastic": options.stochastic, **evaluation_report(evaluation)},
@@ -229,6 +234,13 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
     if options.video is not None:
         print(f"video: {options.video}")
     return 0
+
+
+def _elsewhere(options: argparse.Namespace) -> str:
+    from fsrl_ext.experiment.evaluate import other_task
+
+    chosen = other_task(options.task, options.task_seed)
+    return "" if chosen is None else f", on {chosen}"
 
 
 def _list(options: argparse.Namespace, command: str) -> int:

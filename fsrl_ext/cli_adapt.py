@@ -59,7 +59,9 @@ def _adapt(options: argparse.Namespace, command: str) -> int:
     if options.json is not None:
         write_json(Path(options.json), {"command": command, **adaptation_report(done)})
     if options.out is not None:
+        seed = "" if done.task_seed is None else f" --task-seed {done.task_seed}"
         print(f"adapted policy: {options.out}")
+        print(f"judge or film it there: fsrl-ext evaluate {options.out} --task {done.task}{seed}")
     return 0
 
 
@@ -81,6 +83,9 @@ def evaluate_on_suite(options: argparse.Namespace, command: str) -> int:
     for name in ("video", "render"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name} shows one task; it does not go with --suite")
+    for name in ("task", "task_seed"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is one task; it does not go with --suite")
     if options.stochastic:
         raise ValueError("--stochastic does not go with --suite, whose episodes are deterministic")
     if options.json is not None:

@@ -18,11 +18,11 @@ from tianshou.env import BaseVectorEnv
 from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.data import CostCollectStats, MetaCollector
-from fsrl_ext.env import env_fn
-from fsrl_ext.env.meta import TaskDescription, find_family, list_families
+from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.registry import EnvFn
-from fsrl_ext.experiment.build import check_costs, test_collector, train_envs
+from fsrl_ext.experiment.build import test_collector, train_envs
 from fsrl_ext.experiment.checkpoint import read_checkpoint, save_checkpoint
+from fsrl_ext.experiment.chosen_task import ChosenTask
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.evaluate import Which, checkpoint_file, episode_seeds, load_saved, torch_threads
 from fsrl_ext.experiment.registry import policy_entry
@@ -121,13 +121,13 @@ def adapt(
             raise ValueError(f"{name} must be a whole number >= {least}, got {value}")
     if out is not None and Path(out).exists():
         raise ValueError(f"out must be a new file, got {os.fspath(out)!r}, which exists")
-    make_env, name, task_seed = _task(task, task_seed)
+    chosen = ChosenTask.of(task, task_seed)
     file = checkpoint_file(run, checkpoint)
     policy, config, trained_on = load_saved(file, device)
     if not isinstance(policy, OnpolicyPolicy):
         raise ValueError(f"adapt needs an on-policy or a meta-learned policy, got {config.policy} in {file}")
     limit = config.cost_limit if cost_limit is None else as_cost_limits(cost_limit)
-    spec, parameters = _check_task(make_env, name, trained_on, config, limit)
+    spec, parameters = chosen.check(trained_on, config, limit)
     policy.max_episode_steps = spec.max_episode_steps
     if policy_entry(config.policy).constrained:
         policy.cost_limit = limit
@@ -142,7 +142,7 @@ def adapt(
                 policy,
                 dataclasses.replace(config, training=settings),
                 spec,
-                make_env,
+                chosen.env_fn(),
                 steps=steps,
                 seeds=seeds,
                 seed=seed,
@@ -157,52 +157,13 @@ def adapt(
         save_checkpoint(Path(out), policy, config=config, spec=spec, counters=counters)
     return Adaptation(
         checkpoint=file,
-        task=name,
-        task_seed=task_seed,
+        task=chosen.id,
+        task_seed=chosen.task_seed,
         parameters=parameters,
         cost_limit=limit,
         points=points,
         policy=policy,
     )
-
-
-def _task(task: str | TaskDescription, task_seed: int | None) -> tuple[EnvFn, str, int | None]:
-    """What builds the environment, its id, and the seed of a family's task."""
-    if isinstance(task, TaskDescription):
-        if task_seed is not None:
-            raise ValueError(f"task_seed must be None for a TaskDescription, got {task_seed!r}")
-        return task.env_fn(), task.id, task.task_seed
-    families = [find_family(name) for name in list_families()]
-    if task in {family.id(level) for family in families for level in family.levels}:
-        task_seed = 0 if task_seed is None else task_seed
-        return env_fn(task, task_seed=task_seed), task, task_seed
-    if task_seed is not None:
-        raise ValueError(f"task_seed must be None for {task}, which is no family's task, got {task_seed!r}")
-    return env_fn(task), task, None
-
-
-def _check_task(
-    make_env: EnvFn, name: str, trained_on: TaskSpec, config: ExperimentConfig, limit: tuple[float, ...]
-) -> tuple[TaskSpec, dict[str, Any]]:
-    """Shapes and parameters of the task; refuses one that the policy does not fit."""
-    env = make_env()
-    try:
-        spec = TaskSpec.from_env(env, name)
-        parameters = dict(getattr(env.unwrapped, "task_parameters", {}))
-        if (spec.obs_dim, spec.act_dim) != (trained_on.obs_dim, trained_on.act_dim):
-            raise ValueError(
-                f"task must have observations and actions as in training: {name} has [{spec.obs_dim}] and "
-                f"[{spec.act_dim}], {config.task} has [{trained_on.obs_dim}] and [{trained_on.act_dim}]"
-            )
-        if len(limit) != len(config.cost_limit):
-            raise ValueError(
-                f"cost_limit must have one number per cost: {config.task} has {len(config.cost_limit)}, "
-                f"got {len(limit)}"
-            )
-        check_costs(env, name, limit)
-    finally:
-        env.close()
-    return spec, parameters
 
 
 def _points(

@@ -14,8 +14,10 @@ import torch
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.env import env_fn
+from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.experiment.build import test_collector
 from fsrl_ext.experiment.checkpoint import load_experiment, read_checkpoint
+from fsrl_ext.experiment.chosen_task import ChosenTask
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.functional.returns import as_cost_limits
@@ -29,6 +31,8 @@ Which = Literal["best", "last"]
 def evaluate(
     run: str | os.PathLike[str],
     *,
+    task: str | TaskDescription | None = None,
+    task_seed: int | None = None,
     episodes: int = 50,
     seed: int | None = None,
     stochastic: bool = False,
@@ -36,12 +40,14 @@ def evaluate(
     cost_limit: float | Sequence[float] | None = None,
     device: str | None = None,
 ) -> Evaluation:
-    """Plays a saved policy on its task.
+    """Plays a saved policy on its task, or on another one that it fits.
 
     With the final seeds and as many episodes as the run's own final evaluation, the numbers are those of
     ``result.json``, to the last bit on the same machine.
 
     :param run: a run folder, or a checkpoint file.
+    :param task: an environment id or a family's task; the one of the training if not given.
+    :param task_seed: draws the task of a family's id; 0 if not given.
     :param episodes: how many, one for each seed.
     :param seed: the seeds are ``seed, seed + 1, ...``; those of the final evaluation if not given.
     :param stochastic: sample actions instead of taking the deterministic ones.
@@ -50,9 +56,10 @@ def evaluate(
     :param device: where the policy computes; the device it was trained on if not given.
     :return: returns ``[episodes]`` and costs ``[episodes, C]``, judged by the limit.
     :raises CheckpointError: if there is no usable checkpoint.
-    :raises ValueError: for arguments that cannot be used, naming them.
+    :raises ValueError: for arguments that cannot be used, naming them, and for a task that does not fit.
     """
     seeds = episode_seeds(episodes, seed)
+    chosen = other_task(task, task_seed)
     limit = None if cost_limit is None else as_cost_limits(cost_limit)
     file = checkpoint_file(run, checkpoint)
     policy, config, spec = load_saved(file, device)
@@ -61,9 +68,13 @@ def evaluate(
             f"cost_limit must have one number per cost: {config.task} has {len(config.cost_limit)}, "
             f"got {len(limit)}"
         )
+    make_env = env_fn(config.env_id)
+    if chosen is not None:
+        spec, _ = chosen.check(spec, config, limit or config.cost_limit)
+        make_env = chosen.env_fn()
     # A batch's size can show in the last bits of an action, so the groups are those of the run.
     group = math.gcd(config.selection_episodes, episodes)
-    collector = test_collector(policy, config, spec, episodes=group, make_env=env_fn(config.env_id))
+    collector = test_collector(policy, config, spec, episodes=group, make_env=make_env)
     try:
         with torch_threads(config.threads):
             return evaluate_policy(
@@ -75,6 +86,18 @@ def evaluate(
             )
     finally:
         collector.close()
+
+
+def other_task(task: str | TaskDescription | None, task_seed: int | None) -> ChosenTask | None:
+    """The task that was asked for, ``None`` for that of the training.
+
+    :raises ValueError: for a task seed without a task, or one that the task does not take.
+    """
+    if task is not None:
+        return ChosenTask.of(task, task_seed)
+    if task_seed is not None:
+        raise ValueError(f"task_seed needs a task that it draws, got {task_seed!r} alone")
+    return None
 
 
 def checkpoint_file(run: str | os.PathLike[str], checkpoint: Which = "best") -> Path:

@@ -15,10 +15,19 @@ import numpy as np
 import torch
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.env import make
 from fsrl_ext.env.display import has_display
+from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.suite_tasks import META, SAFETY, SUITE_TASKS
-from fsrl_ext.experiment.evaluate import Which, checkpoint_file, episode_seeds, load_saved, torch_threads
+from fsrl_ext.experiment.chosen_task import ChosenTask
+from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.evaluate import (
+    Which,
+    checkpoint_file,
+    episode_seeds,
+    load_saved,
+    other_task,
+    torch_threads,
+)
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
 
@@ -27,6 +36,8 @@ def record_video(
     run: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
+    task: str | TaskDescription | None = None,
+    task_seed: int | None = None,
     episodes: int = 1,
     seed: int | None = None,
     checkpoint: Which = "best",
@@ -37,19 +48,19 @@ def record_video(
     :param path: a new ``.mp4`` or ``.gif`` file; it appears when it is complete.
     :return: ``seed``, ``return``, ``cost`` (one number per cost) and ``frames`` of each episode.
     :raises CheckpointError: if there is no usable checkpoint.
-    :raises ValueError: if the path cannot be used or the environment cannot draw.
+    :raises ValueError: if the path cannot be used, the task does not fit or cannot be drawn.
     :raises ImportError: if a package for writing videos is missing.
 
     The other parameters are those of :func:`evaluate`.
     """
     check_drawing(video=path, episodes=episodes)
-    path, seeds = Path(path), episode_seeds(episodes, seed)
-    policy, config, _ = load_saved(checkpoint_file(run, checkpoint), device)
-    env = _make_drawing(config.env_id, "rgb_array", **_camera(config.env_id))
+    path, seeds, chosen = Path(path), episode_seeds(episodes, seed), other_task(task, task_seed)
+    policy, config, chosen = _load(checkpoint_file(run, checkpoint), device, chosen)
+    env = _make_drawing(chosen, "rgb_array")
     unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     try:
         with torch_threads(config.threads), _video_writer(unfinished, _frames_per_second(env)) as write:
-            played = [_play(policy, env, s, lambda: write(_frame(env, config.env_id))) for s in seeds]
+            played = [_play(policy, env, s, lambda: write(_frame(env, chosen.id))) for s in seeds]
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -60,6 +71,8 @@ def record_video(
 def show(
     run: str | os.PathLike[str],
     *,
+    task: str | TaskDescription | None = None,
+    task_seed: int | None = None,
     episodes: int = 1,
     seed: int | None = None,
     checkpoint: Which = "best",
@@ -70,9 +83,9 @@ def show(
     Parameters and errors are those of :func:`record_video`.
     """
     check_drawing(window=True, episodes=episodes)
-    seeds = episode_seeds(episodes, seed)
-    policy, config, _ = load_saved(checkpoint_file(run, checkpoint), device)
-    env = _make_drawing(config.env_id, "human", **_camera(config.env_id))
+    seeds, chosen = episode_seeds(episodes, seed), other_task(task, task_seed)
+    policy, config, chosen = _load(checkpoint_file(run, checkpoint), device, chosen)
+    env = _make_drawing(chosen, "human")
     pause, due = 1 / _frames_per_second(env), time.perf_counter()
 
     def wait() -> None:  # steps of an environment that keeps the time itself are due already
@@ -130,6 +143,17 @@ def _play(policy: BasePolicy, env: gym.Env, seed: int, after_step: Callable[[], 
     return {"seed": int(seed), "return": total, "cost": cost.tolist(), "frames": steps + 1}
 
 
+def _load(
+    file: Path, device: str | None, chosen: ChosenTask | None
+) -> tuple[BasePolicy, ExperimentConfig, ChosenTask]:
+    """A saved policy, its config, and the task that it is to play: its own, if no other is chosen."""
+    policy, config, spec = load_saved(file, device)
+    if chosen is None:
+        return policy, config, ChosenTask(config.env_id)
+    chosen.check(spec, config, config.cost_limit)
+    return policy, config, chosen
+
+
 def _camera(task: str) -> dict[str, Any]:
     """Arguments of ``make`` that show a whole task; navigation tasks look out of the robot otherwise."""
     info = SUITE_TASKS.get(task)
@@ -138,18 +162,18 @@ def _camera(task: str) -> dict[str, Any]:
     return {"camera_name": "fixedfar", "width": 480, "height": 480}
 
 
-def _make_drawing(task: str, mode: str, **arguments: Any) -> gym.Env:
+def _make_drawing(task: ChosenTask, mode: str) -> gym.Env:
     """:raises ValueError: if there is no display or no OpenGL, or the environment has no such mode."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Gymnasium's, about the mode that is refused below
-            env = make(task, render_mode=mode, **arguments)
+            env = task.make(mode, **_camera(task.id))
     except (RuntimeError, TypeError, gym.error.Error) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(reason) from error
     if env.render_mode != mode:
         env.close()
-        raise ValueError(f"{task} cannot be drawn: it has no render_mode {mode!r}")
+        raise ValueError(f"{task.id} cannot be drawn: it has no render_mode {mode!r}")
     return env
 
 

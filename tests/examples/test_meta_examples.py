@@ -23,7 +23,10 @@ def test_point_stcircle_adapts_and_draws(tmp_path):
     out = example("point_stcircle.py", *small, "--out", str(tmp_path))
     assert re.search(r"before: return -?[\d.]+, cost [\d.]+\nafter:  return -?[\d.]+, cost [\d.]+", out), out
     assert "SafetyPointStcircle2-v0: radius 2." in out
-    assert (tmp_path / "SafetyPointStcircle-meta_cpo-seed0-1" / "trajectories.png").stat().st_size > 10_000
+    folder = tmp_path / "SafetyPointStcircle-meta_cpo-seed0-1"
+    assert (folder / "trajectories.png").stat().st_size > 10_000
+    again = example("point_stcircle.py", "--run", str(folder), "--adapt-steps", "1", "--episodes", "2")
+    assert again == out[out.index("\nSafetyPointStcircle2") :]  # adapted alike, nothing trained
 
 
 @pytest.mark.slow

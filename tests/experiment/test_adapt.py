@@ -10,7 +10,7 @@ import torch
 from fsrl_ext.cli import main
 from fsrl_ext.env.meta import describe
 from fsrl_ext.errors import CheckpointError
-from fsrl_ext.experiment import adapt, evaluate_suite, load_policy, make_config, run
+from fsrl_ext.experiment import adapt, evaluate, evaluate_suite, load_policy, make_config, run
 from fsrl_ext.experiment.checkpoint import load_experiment
 from fsrl_ext.experiment.suite import suite_report
 
@@ -98,13 +98,17 @@ def test_a_policy_without_a_constraint_is_only_judged_by_a_limit(tmp_path):
 
 def test_the_adapted_policy_is_saved(meta, tmp_path):
     out = tmp_path / "adapted.pt"
-    done = adapt(meta, "MetaAim2-v0", steps=2, episodes=2, out=out)
+    done = adapt(meta, "MetaAim2-v0", task_seed=3, steps=2, episodes=4, out=out)
     policy, config, _ = load_experiment(out)
     assert config.task == "MetaAim"
     obs = np.ones(2, np.float32)
     assert (
         policy.compute_action(obs) == done.policy.compute_action(obs) != load_policy(meta).compute_action(obs)
     )
+    # It can be judged where it belongs; on its own, it plays the family's level 0 as its run does.
+    found = evaluate(out, task="MetaAim2-v0", task_seed=3, episodes=4)
+    assert found.returns.tolist() == done.points[2].tested.returns.tolist()
+    assert found.returns.mean() > evaluate(meta, task="MetaAim2-v0", task_seed=3, episodes=4).returns.mean()
     with pytest.raises(ValueError, match=r"out must be a new file, got .*adapted\.pt', which exists"):
         adapt(meta, "MetaAim2-v0", out=out)
 
@@ -145,6 +149,7 @@ def test_the_command_line(meta, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "MetaAim2-v0, task seed 3, target 0.8" in printed
     assert f"adapted policy: {out}" in printed
+    assert f"fsrl-ext evaluate {out} --task MetaAim2-v0 --task-seed 3" in printed
     data = json.loads(file.read_text())
     assert data["command"].startswith("fsrl-ext adapt")
     assert [len(point["tested"]["returns"]) for point in data["points"]] == [2, 2]

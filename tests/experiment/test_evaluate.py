@@ -198,6 +198,14 @@ def test_command_judges_several_costs_by_other_limits(two_costs, capsys):
         (["--video", "taken.gif"], "taken.gif exists already; nothing was overwritten"),
         (["--json", "taken.gif"], "taken.gif exists already; nothing was overwritten"),
         (["--render", "human"], "DISPLAY is not set"),
+        (["--task-seed", "1"], "task_seed needs a task that it draws, got 1 alone"),
+        (["--task", "DrawnLine-v0", "--task-seed", "1"], "task_seed must be None for DrawnLine-v0"),
+        (
+            ["--task", "SafetyBallCircle-v0"],
+            "SafetyBallCircle-v0 has [8] and [2], DrawnLine-v0 has [2] and [1]",
+        ),
+        (["--task", "Drawn-v0"], "Drawn-v0"),
+        (["--task", "DrawnLine-v0", "--suite", "inside"], "--task is one task; it does not go with --suite"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(done, tmp_path, monkeypatch, capsys, arguments, words):
@@ -267,6 +275,21 @@ def test_film_as_mp4(done, tmp_path):
         record_video(done.folder, film)
 
 
+def test_another_task_is_played_and_filmed(done, tmp_path, capsys):
+    register_task("DrawnShortLine-v0", entry_point=DrawnLineEnv, max_episode_steps=10)
+    film, numbers = tmp_path / "film.gif", tmp_path / "numbers.json"
+    arguments = ("--task", "DrawnShortLine-v0", "--episodes", "2", "--video", film, "--json", numbers)
+    code, out, err = command(capsys, "evaluate", done.folder, *arguments)
+    assert (code, err) == (0, "")
+    assert ", on DrawnShortLine-v0: 2 deterministic episodes" in out
+    assert len(frames_of(film)[0]) == 11
+    found = evaluate(done.folder, task="DrawnShortLine-v0", episodes=2)
+    assert f"played seed 2000000: return {found.returns[0]:.2f}, cost" in out
+    data = json.loads(numbers.read_text())
+    assert (data["task"], data["returns"]) == ("DrawnShortLine-v0", found.returns.tolist())
+    assert not np.isclose(found.returns, evaluate(done.folder, episodes=2).returns).any()
+
+
 def test_missing_packages_are_named_with_the_command(done, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     code, out, err = command(capsys, "evaluate", done.folder, "--video", tmp_path / "film.mp4")
@@ -309,10 +332,11 @@ def test_window_plays_in_the_time_of_the_environment(done, monkeypatch):
 
 @pytest.mark.parametrize("task", ["SafetyBallCircle-v0", "SafetyPointCircle1-v0", "SafetyPointStcircle1-v0"])
 def test_real_tasks_are_drawn_whole(task):
-    from fsrl_ext.experiment.film import _camera, _frame, _make_drawing
+    from fsrl_ext.experiment.chosen_task import ChosenTask
+    from fsrl_ext.experiment.film import _frame, _make_drawing
 
     try:
-        env = _make_drawing(task, "rgb_array", **_camera(task))
+        env = _make_drawing(ChosenTask(task), "rgb_array")
     except ValueError as error:
         pytest.skip(f"nothing to draw with: {error}")
     try:
