@@ -104,6 +104,12 @@ def _small(run_folder: Path) -> dict[str, Any]:
         "train_return": "train/returns_stat/mean",
         "train_cost": "train/costs_stat/0/mean",
     }
+    meta = {  # of meta-learners: what the adaptation starts from and the meta-gradients' agreement
+        "start_return": "update/adaptation/return_0",
+        "start_cost": "update/adaptation/cost_0",
+        "cosine": "update/meta/cosine",
+    }
+    columns |= {k: v for k, v in meta.items() if v in progress}
     there = ~np.isnan(progress["train/returns_stat/mean"])
     kept = np.flatnonzero(there)
     kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), 200)).astype(int))]
