@@ -3,6 +3,7 @@
     python benchmarks/meta_learning.py run meta_cpo SafetyPointStcircle --seeds 0 1 2
     python benchmarks/meta_learning.py adapt SafetyPointStcircle [--checkpoint last]
     python benchmarks/meta_learning.py table SafetyPointStcircle [--checkpoint last]
+    python benchmarks/meta_learning.py training SafetyPointStcircle
 
 ``run`` trains what is not there yet, as ``benchmarks/learning.py`` does. ``adapt`` takes every run folder of
 the family, and CPO from fresh networks of the same size beside them: 20 tasks outside of the training range
@@ -10,7 +11,9 @@ before, during and after 5 steps, and curves over 20 steps on five of them. All 
 default limit, those that know no limit too. One file per run, kept when it is there:
 ``benchmarks/results/<family>/<policy>/[<label>/]adaptation<seed>.json``, or ``adaptation_last<seed>.json``
 for the last checkpoints in the place of the best ones. ``table`` prints them, and writes ``adaptation.csv``
-and ``adaptation.png`` (or ``adaptation_last``) into the family's folder.
+and ``adaptation.png`` (or ``adaptation_last``) into the family's folder. ``training`` prints the cosine
+between first-order and exact meta-gradient along training, and draws ``training.png``: level 0, the adapted
+policies, the cosine.
 """
 
 from __future__ import annotations
@@ -26,8 +29,7 @@ from typing import Any
 
 import numpy as np
 from learning import RESULTS, add_run, interval
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from meta_pictures import plot_adaptation, plot_training
 
 from fsrl_ext.env.meta import find_family, held_out_suite
 from fsrl_ext.experiment import adapt, evaluate_suite, make_config
@@ -36,7 +38,6 @@ from fsrl_ext.experiment.checkpoint import read_checkpoint, save_checkpoint
 from fsrl_ext.experiment.registry import POLICIES
 from fsrl_ext.experiment.suite import suite_report
 from fsrl_ext.report import text_table
-from fsrl_ext.report.statistics import bootstrap_interval
 
 SCRATCH = "cpo_from_scratch"
 # Networks, critics and amount of data as the meta-learners have them. The KL bound stays CPO's own: 0.01,
@@ -69,8 +70,11 @@ def main() -> int:
     command.add_argument("family")
     _add_checkpoint(command)
     command.set_defaults(command=_table)
+    command = commands.add_parser("training", help="print cosines along training, draw its curves")
+    command.add_argument("family")
+    command.set_defaults(command=_training)
     options, rest = parser.parse_known_args()
-    if rest and options.command in (_adapt, _table):
+    if rest and options.command in (_adapt, _table, _training):
         sys.exit(f"unrecognized arguments: {' '.join(rest)}")
     return options.command(options, rest)
 
@@ -193,8 +197,31 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
     if all(file["curves"] for files in found.values() for file in files):
         name = _stem("", options.checkpoint)
         _write_csv(folder / f"{name}.csv", found)
-        _plot(folder / f"{name}.png", found, options.family)
+        plot_adaptation(folder / f"{name}.png", found, options.family)
         print(f"{folder / name}.csv\n{folder / name}.png")
+    return 0
+
+
+def _training(options: argparse.Namespace, rest: list[str]) -> int:
+    folder = RESULTS / options.family
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.rglob("seed*.json")):
+        found.setdefault(str(path.parent.relative_to(folder)), []).append(json.loads(path.read_text()))
+    if not found:
+        sys.exit(f"no results in {folder}: run 'run' first")
+    rows = []
+    for learner, files in found.items():
+        for file in files:
+            cosine = np.array(file["curve"].get("cosine", []))
+            quarters = (
+                [f"{np.nanmean(part):.2f}" for part in np.array_split(cosine, 4)] if len(cosine) else []
+            )
+            rows.append([learner, str(file["config"]["seed"]), *(quarters or ["-"] * 4)])
+    header = ["policy", "seed", *(f"{name} quarter" for name in ("1st", "2nd", "3rd", "4th"))]
+    print(text_table(header, rows))
+    print("cosine between first-order and exact meta-gradient, mean over meta-iterations")
+    plot_training(folder / "training.png", found, options.family)
+    print(folder / "training.png")
     return 0
 
 
@@ -216,29 +243,6 @@ def _numbers(summary: dict[str, Any] | None) -> list[str]:
     if summary is None:
         return ["", ""]
     return [f"{summary['return_mean']:.5g}", f"{np.max(summary['cost_mean']):.5g}"]
-
-
-def _plot(path: Path, found: dict[str, list[dict[str, Any]]], family: str) -> None:
-    """Curves over the steps of the adaptation; bands are 95% intervals over all pairs of run and task."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 2)
-    for policy, files in found.items():
-        curves = [curve["tested"] for file in files for curve in file["curves"]]
-        for axis, name in zip(axes, ("return_mean", "cost_mean"), strict=True):
-            values = np.array([[np.max(point[name]) for point in curve] for curve in curves])
-            steps = np.arange(values.shape[1])
-            low, high = np.array([bootstrap_interval(x.tolist()) for x in values.T]).T
-            axis.plot(steps, values.mean(0), label=f"{policy} ({len(files)} seeds)")
-            axis.fill_between(steps, low, high, alpha=0.2)
-    limits = {tuple(file["suite"]["cost_limit"]) for files in found.values() for file in files}
-    for limit in {x for row in limits for x in row if np.isfinite(x)}:
-        axes[1].axhline(limit, color="black", linestyle="--", linewidth=1, label="limit")
-    for axis, name in zip(axes, ("return", "cost"), strict=True):
-        axis.set(xlabel="steps of the adaptation", ylabel=name)
-    axes[0].set_title(f"{family}, tasks outside of the training range")
-    axes[1].legend(fontsize="small")
-    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":
