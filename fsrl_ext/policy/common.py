@@ -140,7 +140,7 @@ def fit_with_lbfgs(
 ) -> None:
     """One call of L-BFGS, of up to ``max_iter`` iterations, on a loss that it has not seen before.
 
-    The curvature of the last call belongs to other data and is forgotten.
+    Its curvature belongs to the data and is forgotten: no other call starts from it, no checkpoint holds it.
 
     :raises NonFiniteError: if the loss is not finite at the start or became so; the parameters are then
         those from before.
@@ -155,6 +155,7 @@ def fit_with_lbfgs(
         return value
 
     optim.step(closure)
+    optim.state.clear()
     with torch.no_grad():
         value = loss()
         if not torch.isfinite(value):
