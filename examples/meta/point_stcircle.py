@@ -1,7 +1,7 @@
 """Meta-CPO on circles of many sizes: meta-train, then adapt to a larger circle than any in training.
 
 python examples/meta/point_stcircle.py --steps 3600000
-python examples/meta/point_stcircle.py --run RUN   # adapts a finished run
+python examples/meta/point_stcircle.py --run examples/meta/point_stcircle.pt   # adapts one trained like that
 """
 
 import argparse
@@ -19,26 +19,27 @@ FAMILY = "SafetyPointStcircle"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", help="a finished run on this family to adapt, instead of training one")
+    parser.add_argument("--run", help="a finished run, or its checkpoint, to adapt instead of training one")
     parser.add_argument("--steps", type=int, default=3_600_000)
     parser.add_argument("--step-per-collect", type=int, default=3000)
     parser.add_argument("--adapt-steps", type=int, default=5)
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs")
+    parser.add_argument("--picture", help="where the trajectories are drawn (default: in the run's folder)")
     args = parser.parse_args()
 
-    folder = Path(args.run or train(args))
+    source = Path(args.run or train(args))
     task = held_out_suite(FAMILY, "outside")[0]
-    found = adapt(folder, task, steps=args.adapt_steps, episodes=args.episodes, seed=args.seed)
+    found = adapt(source, task, steps=args.adapt_steps, episodes=args.episodes, seed=args.seed)
     print(f"\n{task.id}: {', '.join(f'{k} {v:g}' for k, v in task.parameters.items())}")
     print(adaptation_table(found))
     before, after = (found.points[i].tested for i in (0, -1))
     print(f"before: return {before.return_mean:.1f}, cost {before.cost_mean[0]:.1f}")
     print(f"after:  return {after.return_mean:.1f}, cost {after.cost_mean[0]:.1f}")
 
-    picture = folder / "trajectories.png"
-    policies = {"meta-policy": load_policy(folder), f"after {args.adapt_steps} steps": found.policy}
+    picture = Path(args.picture or (source if source.is_dir() else source.parent) / "trajectories.png")
+    policies = {"meta-policy": load_policy(source), f"after {args.adapt_steps} steps": found.policy}
     plot_trajectories(
         {label: [positions(policy, task, seed) for seed in range(3)] for label, policy in policies.items()},
         radius=task.parameters["radius"],

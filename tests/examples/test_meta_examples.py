@@ -30,6 +30,20 @@ def test_point_stcircle_adapts_and_draws(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_trained_meta_policy_adapts_to_a_larger_circle(tmp_path):
+    picture = tmp_path / "adapted.png"
+    trained = ("--run", str(FOLDER / "point_stcircle.pt"), "--adapt-steps", "5", "--picture", str(picture))
+    out = example("point_stcircle.py", *trained, "--episodes", "5")
+    (before, _), (after, cost) = (
+        map(float, re.search(rf"{when}: +return ([\d.]+), cost ([\d.]+)", out).groups())
+        for when in ("before", "after")
+    )
+    assert after > before + 1
+    assert cost <= 25
+    assert picture.stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_car_stbutton_compares_on_the_held_out_tasks(tmp_path):
     small = (
         "--steps",
