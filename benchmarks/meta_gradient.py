@@ -56,7 +56,9 @@ from fsrl_ext.functional.meta_gradient import (
     replay,
     surrogate_gradients,
 )
-from fsrl_ext.functional.trust_region import FisherVectorProduct, Surrogates, flatten, line_search, unflatten
+from fsrl_ext.functional.trust_region import Surrogates, flatten, line_search, unflatten
+from fsrl_ext.policy.onpolicy_config import TrustRegionConfig
+from fsrl_ext.policy.surrogates import MovingFisher
 
 OBS, ACT, TASKS, STEPS, ROWS, KL_BOUND = 40, 2, 3, 3, 3000, 0.01
 BARS = {"euclidean": 0.5, "fisher": 3.0}
@@ -73,9 +75,9 @@ class Policy(nn.Module):
         )
         self.log_std = nn.Parameter(torch.full((ACT,), -0.5))
 
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, obs: Tensor) -> tuple[tuple[Tensor, Tensor], None]:
         mean = self.body(obs)
-        return mean, self.log_std.exp().expand_as(mean)
+        return (mean, self.log_std.exp().expand_as(mean)), None
 
 
 class Batch:
@@ -92,7 +94,7 @@ class Batch:
         self.advantages = advantages - advantages.mean(dim=1, keepdim=True)
 
     def at(self, phi: Tensor) -> Normal:
-        mean, std = functional_call(self.policy, unflatten(phi, self.like), (self.obs,))
+        (mean, std), _ = functional_call(self.policy, unflatten(phi, self.like), (self.obs,))
         return Normal(mean, std, validate_args=False)
 
     def loss(self, phi: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,12 +115,12 @@ class Batch:
         return Surrogates(reward=-float(loss), costs=(float(costs[0]),), kl=float(kl))
 
 
+def fisher(batches: list[Batch]) -> MovingFisher:
+    return MovingFisher(batches[0].policy, batches, TrustRegionConfig())
+
+
 def inverse(batches: list[Batch], phi: Tensor, metric: str) -> InverseMetric | None:
-    if metric == "euclidean":
-        return None
-    leaf = phi.detach().clone().requires_grad_()
-    kl = torch.stack([batch.kl(leaf) for batch in batches]).mean()
-    return InverseMetric(FisherVectorProduct(kl, [leaf], damping=0.1))
+    return None if metric == "euclidean" else fisher(batches).inverse(phi)
 
 
 def surplus_for(g: Tensor, a: Tensor, apply: InverseMetric | None) -> Tensor:
@@ -133,7 +135,8 @@ def adapt(task: list[Batch], theta: Tensor, surplus: list[Tensor], metric: str) 
     Euclidean ball of the Fisher's radius is shorter or longer than the KL bound."""
     phi, steps = theta, []
     for batch, b in zip(task, surplus, strict=True):
-        step = inner_step(phi, batch.loss, b, kl_bound=KL_BOUND, inverse_metric=inverse([batch], phi, metric))
+        moving = None if metric == "euclidean" else fisher([batch])
+        step = inner_step(phi, batch.loss, b, kl_bound=KL_BOUND, metric=moving)
         trial = phi.clone()
         found = line_search(
             [trial],

@@ -86,7 +86,8 @@ POLICY_DEFAULTS: dict[str, dict[str, Any]] = {
     "meta_cpo": _META,
     "maml_trpo": _META,
     "maml_lag": {**_META, "constraint": "multiplier"},
-    "multitask_cpo": {**_META, "inner_steps": 0},
+    # A step for every collect, so that it takes more of them, each as long as CPO's.
+    "multitask_cpo": {**_META, "inner_steps": 0, "outer_kl_bound": 0.01},
     # Its masked loss takes more and smaller steps to come as far as the bound allows.
     "focops": {**_ONPOLICY, "batch_size": 64},
 }

@@ -7,7 +7,11 @@ linearisation is symmetric, so the cotangent y of x meets the same system::
     g_bar = -p,    b_bar_i = -mu_i,    a_bar_i = -nu_i p - mu_i x
 
 A step that does not use the trust region up is the shortest one with its constraints: ``lambda = 1``, no
-kappa, and no g. In a recovery ``sqrt(s_i)`` depends on ``a_i`` as well, which adds a term. H is a constant.
+kappa, and no g. In a recovery ``sqrt(s_i)`` depends on ``a_i`` as well, which adds a term.
+
+H stands in two of the step's equations, so its cotangent is a sum of bilinear forms::
+
+    y . dx = -(lambda p + kappa x / 2) . dH x      (and in a recovery - sum_i w_i v_i . dH v_i)
 
 The system is singular in three corners; near one, what would grow without bound is set to zero:
 
@@ -82,13 +86,20 @@ class StepGradient:
         return "edge" if on_edge else None
 
     def __call__(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.with_metric(y)[0]
+
+    def with_metric(self, y: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
+        """The same, and what a change dH of the metric does: ``y . dx = sum u . dH w`` over pairs ``(u, w)``.
+
+        ``[P]`` each, float64. H is that of ``inverse_metric``; singular parts are left out in corners.
+        """
         found, directions, corner = self.solution, self.basis.directions, self.corner()
         image = y if self.inverse_metric is None else self.inverse_metric(y).detach()
         y, image = y.double(), image.double()
         g_bar = torch.zeros_like(y)
         a_bar, b_bar = y.new_zeros(len(self.surplus), len(y)), y.new_zeros(len(self.surplus))
         if corner == "contradiction":
-            return g_bar, a_bar, b_bar
+            return (g_bar, a_bar, b_bar), []
         binding, (rows, size) = list(found.binding), self._binding_rows()
         shortest = found.multiplier_kl == 0.0
         alone = shortest or found.least_violation or corner == "edge"
@@ -97,24 +108,32 @@ class StepGradient:
         weights = np.linalg.lstsq(span.T, along, rcond=_RANK)[0]
         p = image - _vector(weights @ span, y) @ directions
         nu, mu = found.multipliers[binding], weights[: len(binding)]
+        kappa = 0.0 if alone else float(weights[-1]) / float(np.linalg.norm(found.x))
+        turned = p  # lambda p; the shortest step has lambda = 1
         if shortest:
             nu = -np.linalg.lstsq(rows.T, found.x, rcond=_RANK)[0] / size
         elif corner == "flat":
-            p = torch.zeros_like(p)
+            p = turned = torch.zeros_like(p)
         else:
             p = p / found.multiplier_kl
             g_bar = g_bar if found.least_violation else -p
         if found.least_violation:
             shares = nu * size / (nu @ size)
+            kappa = -float(mu.sum()) * found.multiplier_kl / float(nu @ size)
             mu = mu - mu.sum() * shares
         mu = mu / size
         step = _vector(found.x, y) @ directions
         a_bar[binding] = -torch.outer(_vector(nu, y), p) - torch.outer(_vector(mu, y), step)
+        pairs = [(-turned - 0.5 * kappa * step, step)]
         if found.least_violation:
             level = float(shares @ (self.surplus[binding] / size + rows @ found.x))
             a_bar[binding] += _vector(level * mu[:, None] * rows, y) @ directions
+            images = _vector(rows, y) @ directions  # v_i / sqrt(s_i)
+            pairs += [
+                (-0.5 * level * w * v, v) for w, v in zip((mu * size).tolist(), images, strict=True) if w
+            ]
         b_bar[binding] = -_vector(mu, y)
-        return g_bar, a_bar, b_bar
+        return (g_bar, a_bar, b_bar), pairs
 
     def _binding_rows(self) -> tuple[Array, Array]:
         """Unit rows ``[k, n]`` of the binding constraints, and their sizes ``[k]``."""

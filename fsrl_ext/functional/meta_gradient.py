@@ -11,7 +11,12 @@ a the gradients of surrogates on data that stays what it is. For a cotangent ``p
 
 where ``g_bar, a_bar, b_bar`` are what the step's closed-form product answers to ``y = p_{k+1}``: per step
 and cotangent one product with ``H^-1`` and one Hessian-vector product, and nothing that is ``P x P``. Where a
-step was rejected ``p_k = p_{k+1}``. H is a constant: "exact" is exact for fixed H.
+step was rejected ``p_k = p_{k+1}``.
+
+A metric that moves with phi, as a Fisher matrix does, adds ``sum_j u_j . H(phi) w_j`` to the bracket, with
+the pairs ``(u_j, w_j)`` of the step's derivative in H. That is no detail. Surrogate gradients lie in the
+range of the Fisher matrix *at the same phi*; what a frozen ``H^-1`` of another phi finds outside of its own
+range, it multiplies by one over the damping.
 
 Sources: Cho and Sun, "Constrained Meta-RL for Adaptable Safety Guarantee with Differentiable Convex
 Programming", AAAI 2024 (arXiv 2312.10230), for the meta-gradient through the steps; Finn et al., ICML 2017
@@ -24,12 +29,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.functional._step_vjp import StepGradient
 from fsrl_ext.functional.constrained_step import ConstrainedStep, constrained_step
 
 Mode = Literal["exact", "first_order", "reptile"]
@@ -38,6 +45,16 @@ LimitGradient = Literal["score", "detach"]
 SurrogateLoss = Callable[[Tensor], tuple[Tensor, Tensor]]
 # (g [P], a [m, P], b [m]) -> step; constrained_step with its settings, or one of convex_layer.
 StepSolver = Callable[[Tensor, Tensor, Tensor], ConstrainedStep]
+
+
+class MovingMetric(Protocol):
+    """H as a function of the parameters ``phi [P]``."""
+
+    def inverse(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+        """``z [P] -> H(phi)^-1 z [P]``, without gradient."""
+
+    def form(self, phi: Tensor, u: Tensor, w: Tensor) -> Tensor:
+        """``u . H(phi) w`` ``[]`` for ``u, w [P]``, to be differentiated in phi; up to a constant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +68,8 @@ class InnerStep:
     :ivar costs: the cost surrogates at ``phi^k`` ``[m]``; kept for :func:`replay`, as is ``solver``.
     :ivar step: answer of the solver at ``phi^k``.
     :ivar solver: what answered.
+    :ivar metric: H where it moves with the parameters; ``None`` for one that does not.
+    :ivar kl_bound: delta of a step with a metric that moves.
     :ivar fraction: ``alpha_k`` in [0, 1] that the line search accepted; ``dataclasses.replace`` sets it.
     """
 
@@ -60,6 +79,8 @@ class InnerStep:
     costs: Tensor
     step: ConstrainedStep
     solver: StepSolver = field(repr=False)
+    metric: MovingMetric | None = field(default=None, repr=False)
+    kl_bound: float = 0.0
     fraction: float = 1.0
 
     @property
@@ -68,6 +89,12 @@ class InnerStep:
         if self.fraction == 0.0:
             return self.parameters
         return self.parameters + self.fraction * self.step.step.detach()
+
+    def solver_at(self, phi: Tensor) -> StepSolver:
+        """What would answer at other parameters ``[P]``: the solver, with the metric of there."""
+        if self.metric is None:
+            return self.solver
+        return partial(constrained_step, kl_bound=self.kl_bound, inverse_metric=self.metric.inverse(phi))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +122,7 @@ def inner_step(
     solver: StepSolver | None = None,
     kl_bound: float | None = None,
     inverse_metric: Callable[[Tensor], Tensor] | None = None,
+    metric: MovingMetric | None = None,
 ) -> InnerStep:
     """Solve one inner step; nothing is changed. The line search is the caller's.
 
@@ -103,24 +131,34 @@ def inner_step(
     :param surplus: b ``[m]``, in the unit of the cost surrogates: ``(J_c - limit) / T``.
     :param solver: instead of ``constrained_step`` with the two settings that follow.
     :param kl_bound: delta, in nats.
-    :param inverse_metric: ``H^-1`` at ``phi^k``; ``None`` is the identity.
-    :raises ValueError: unless one of ``solver`` and ``kl_bound`` is given; for shapes that do not fit.
+    :param inverse_metric: a constant ``H^-1``; ``None`` is the identity.
+    :param metric: in its place, one that moves with the parameters.
+    :raises ValueError: unless one of ``solver`` and ``kl_bound`` is given; for two metrics, and shapes that
+        do not fit.
     :raises NonFiniteError: for surrogates whose gradients are not finite.
     """
     if (solver is None) == (kl_bound is None):
         raise ValueError("inner_step needs either solver or kl_bound")
+    if metric is not None and inverse_metric is not None:
+        raise ValueError("inner_step takes either inverse_metric or metric")
+    bound, phi, surplus = float(kl_bound or 0.0), parameters.detach().clone(), surplus.detach().clone()
     if solver is None:
-        bound = float(kl_bound or 0.0)
-
-        def solver(g: Tensor, a: Tensor, b: Tensor) -> ConstrainedStep:
-            return constrained_step(g, a, b, kl_bound=bound, inverse_metric=inverse_metric)
-
-    elif inverse_metric is not None:
-        raise ValueError("inverse_metric belongs to kl_bound; a solver has its own")
-    phi, surplus = parameters.detach().clone(), surplus.detach().clone()
+        inverse = inverse_metric if metric is None else metric.inverse(phi)
+        solver = partial(constrained_step, kl_bound=bound, inverse_metric=inverse)
+    elif inverse_metric is not None or metric is not None:
+        raise ValueError("a metric belongs to kl_bound; a solver has its own")
     g, a, costs = (x.detach() for x in surrogate_gradients(loss, phi))
     step = solver(g, a, surplus)
-    return InnerStep(parameters=phi, loss=loss, surplus=surplus, costs=costs, step=step, solver=solver)
+    return InnerStep(
+        parameters=phi,
+        loss=loss,
+        surplus=surplus,
+        costs=costs,
+        step=step,
+        solver=solver,
+        metric=metric,
+        kl_bound=bound,
+    )
 
 
 def surrogate_gradients(
@@ -194,11 +232,15 @@ def _pulled_back(step: InnerStep, cotangents: Tensor, limit_gradient: LimitGradi
     values = surrogate_gradients(step.loss, phi, create_graph=True)
     rows = []
     for y in cotangents:
-        bars = step.step.vjp(y)
+        bars, moved = _step_cotangents(step, y)
         if limit_gradient == "detach":
             bars = (*bars[:2], torch.zeros_like(bars[2]))
         # What is linear in phi has a gradient without graph, and nothing to add.
         pairs = [(v, bar.to(v)) for v, bar in zip(values, bars, strict=True) if v.requires_grad]
+        if step.metric is not None:
+            with torch.enable_grad():
+                forms = [step.metric.form(phi, u.to(phi), w.to(phi)) for u, w in moved]
+            pairs += [(form, torch.ones_like(form)) for form in forms if form.requires_grad]
         outputs, weights = [v for v, _ in pairs], [bar for _, bar in pairs]
         row = torch.zeros_like(y)
         if pairs:
@@ -207,27 +249,41 @@ def _pulled_back(step: InnerStep, cotangents: Tensor, limit_gradient: LimitGradi
     return torch.stack(rows)
 
 
+def _step_cotangents(
+    step: InnerStep, y: Tensor
+) -> tuple[tuple[Tensor, Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
+    """Those of g, a and b, and the pairs of a metric that moves."""
+    if step.metric is None:
+        return step.step.vjp(y), []
+    assert isinstance(step.step.vjp, StepGradient), "a metric that moves goes with constrained_step"
+    return step.step.vjp.with_metric(y)
+
+
 def replay(theta: Tensor, steps: Sequence[InnerStep], *, limit_gradient: LimitGradient = "score") -> Tensor:
     """Take the same steps from other meta-parameters: ``phi^K`` ``[P]``, on the stored data.
 
-    Metrics and fractions stay; with ``"score"`` the limits move with the cost surrogates,
-    ``b(phi) = b_k + c(phi) - c(phi^k)``. It is the function whose derivative :func:`meta_gradient` is, and it
-    can be differentiated by autograd if ``theta`` requires gradient, at the price of K graphs.
+    Fractions stay, and metrics that do not move; with ``"score"`` the limits move with the cost surrogates,
+    ``b(phi) = b_k + c(phi) - c(phi^k)``. It is the function whose derivative :func:`meta_gradient` is. With
+    metrics that stay it can be differentiated by autograd if ``theta`` requires gradient, at the price of K
+    graphs.
 
     :param theta: ``[P]``.
     :param steps: of one adaptation.
+    :raises ValueError: if it is to be differentiated and a metric moves.
     """
     phi, differentiable = theta, torch.is_grad_enabled() and theta.requires_grad
     for step in steps:
         if step.fraction == 0.0:
             continue
+        if differentiable and step.metric is not None:
+            raise ValueError("replay cannot be differentiated through a metric that moves")
         g, a, costs = surrogate_gradients(step.loss, phi, create_graph=differentiable)
         surplus = step.surplus
         if limit_gradient == "score":
             surplus = surplus + costs - step.costs
         if not differentiable:
             g, a, surplus = g.detach(), a.detach(), surplus.detach()
-        phi = phi + step.fraction * step.solver(g, a, surplus).step
+        phi = phi + step.fraction * step.solver_at(phi)(g, a, surplus).step
     return phi
 
 

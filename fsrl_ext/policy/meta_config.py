@@ -37,7 +37,7 @@ class MetaCPOConfig(TrustRegionConfig, OnpolicyMultiplierConfig):
     """Metric of inner and outer steps: the damped Fisher matrix, or the identity."""
     constraint: ConstraintKind = "step"
     """Limits bind in every constrained step (CPO), or a multiplier prices costs (Lagrangian)."""
-    outer_kl_bound: float = 0.01
+    outer_kl_bound: float = 0.03
     """Mean KL divergence that the meta-policy may move in one meta-iteration, in nats."""
     outer_constraint: OuterConstraint = "mean"
     """Limits on the tasks' mean cost after the adaptation, or on each task's."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -16,9 +17,9 @@ import torch
 from tianshou.data import ReplayBuffer
 from tianshou.data.types import RolloutBatchProtocol
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from fsrl_ext.functional.constrained_step import Case, constrained_step
-from fsrl_ext.functional.inverse_metric import InverseMetric
 from fsrl_ext.functional.meta_gradient import (
     InnerStep,
     SurrogateLoss,
@@ -27,12 +28,12 @@ from fsrl_ext.functional.meta_gradient import (
     surrogate_gradients,
 )
 from fsrl_ext.functional.multiplier import lagrangian_advantage
-from fsrl_ext.functional.trust_region import LineSearchResult, Rejection, Surrogates, flatten
+from fsrl_ext.functional.trust_region import LineSearchResult, Rejection, Surrogates, flatten, unflatten
 from fsrl_ext.policy.meta_config import MetaCPOConfig
 from fsrl_ext.policy.metrics import MetricStats, per_cost
 from fsrl_ext.policy.multipliers import Multipliers
 from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout, Trajectories
-from fsrl_ext.policy.surrogates import fisher_metric, mean_kl, surrogate_loss
+from fsrl_ext.policy.surrogates import MovingFisher, mean_kl, surrogate_loss
 from fsrl_ext.policy.transfer import to_device
 from fsrl_ext.policy.trust_region_update import constrained_update, measured, search_along
 
@@ -50,6 +51,8 @@ class TaskOutcome(NamedTuple):
     """Surrogates of the data after the adaptation."""
     first: Rollout
     """The meta-policy's own data."""
+    last: Rollout
+    """The adapted policy's."""
     episode_cost: np.ndarray
     """``[C]`` after the adaptation."""
     cosine: float
@@ -155,13 +158,11 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         """A constrained step of the acting copy, shortened until it keeps its promises."""
         loss, surplus = self._problem(rollout)
         metric = self._metric(self.actor, [rollout])
-        return constrained_update(
-            self.actor, rollout, loss, surplus, config=self.config, inverse_metric=metric
-        )
+        return constrained_update(self.actor, rollout, loss, surplus, config=self.config, metric=metric)
 
-    def _metric(self, actor: nn.Module, rollouts: list[Rollout]) -> InverseMetric | None:
-        """Products with the inverse metric of an actor and its data; ``None`` for the identity."""
-        return fisher_metric(actor, rollouts, self.config) if self.config.metric == "fisher" else None
+    def _metric(self, actor: nn.Module, rollouts: list[Rollout]) -> MovingFisher | None:
+        """The metric of an actor on data; ``None`` for the identity."""
+        return MovingFisher(actor, rollouts, self.config) if self.config.metric == "fisher" else None
 
     def finish_task(self, buffer: ReplayBuffer) -> None:
         """Judges the adapted copy by its own data and carries the gradients back to the meta-parameters.
@@ -199,6 +200,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
                 steps=self._steps,
                 loss=loss,
                 first=(self._rollouts or [rollout])[0],
+                last=rollout,
                 episode_cost=self.episode_cost,
                 cosine=cosine,
                 cases=cases,
@@ -229,7 +231,8 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         each = config.outer_constraint == "each"
         a, b = (a.flatten(0, 1), b.flatten()) if each else (a.mean(0), b.mean(0))
         metric = self._metric(self.meta_actor, firsts)
-        step = constrained_step(g, a, b, kl_bound=config.outer_kl_bound, inverse_metric=metric)
+        inverse = None if metric is None else metric.inverse(flatten(parameters))
+        step = constrained_step(g, a, b, kl_bound=config.outer_kl_bound, inverse_metric=inverse)
 
         def evaluate() -> Surrogates:
             theta = flatten(parameters)
@@ -252,6 +255,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             **{f"meta/refused_{x}": float(search.rejections.count(x)) for x in get_args(Rejection)},
             **{f"adaptation/share_{x}": n / total for x, n in cases.items()},
             "adaptation/corners": float(sum(x.corners for x in outcomes)),
+            "meta/adapted_kl": self._adapted_kl(flatten(parameters).detach(), outcomes),
             **per_cost("meta/nu", step.multipliers.tolist()),
             **per_cost("meta/surplus", b.tolist()),
         }
@@ -260,6 +264,16 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             metrics["meta/cosine"] = float(np.mean(cosines))
         self.begin_task()
         return {k: v for k, v in metrics.items() if math.isfinite(v)}
+
+    @torch.no_grad()
+    def _adapted_kl(self, theta: Tensor, outcomes: list[TaskOutcome]) -> float:
+        """Mean divergence of the policies that collected last from those adapted anew."""
+        like = {name: x.detach() for name, x in self.meta_actor.named_parameters()}
+        adapted = [unflatten(self._adapted(theta, x), like) for x in outcomes]
+        acting = [partial(functional_call, self.meta_actor, frozen) for frozen in adapted]
+        return float(
+            np.mean([float(mean_kl(act, [x.last])) for act, x in zip(acting, outcomes, strict=True)])
+        )
 
     def _adapted(self, theta: Tensor, outcome: TaskOutcome) -> Tensor:
         """``phi^K`` ``[P]`` from other meta-parameters, on the stored data."""

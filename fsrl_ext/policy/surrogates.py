@@ -6,7 +6,7 @@ Dimension letters: ``T`` steps, ``P`` parameters, ``m`` constraints.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -55,18 +55,63 @@ def mean_kl(actor: Callable[[Tensor], Any], rollouts: Sequence[Rollout], every: 
     return torch.cat(parts).mean()
 
 
-def fisher_metric(actor: nn.Module, rollouts: Sequence[Rollout], config: TrustRegionConfig) -> InverseMetric:
-    """Products with the inverse of the damped Fisher matrix of the actor, which collected the rollouts.
+class HasStates(Protocol):
+    """A rollout, for instance."""
 
-    They go on being those of the actor as it is now when its parameters change.
+    @property
+    def obs(self) -> Tensor: ...
+
+
+class MovingFisher:
+    """The damped Fisher matrix of an actor's policy on given states, as a function of flat parameters.
+
+    The actor's own parameters are not read.
+
+    :param rollouts: with the states ``obs [T, D]``.
+    :param config: ``fisher_fraction`` of the states, ``cg_damping``, ``cg_iterations``.
     """
-    like = {name: x.detach() for name, x in actor.named_parameters()}
-    phi = flatten(like.values()).requires_grad_()
-    frozen = unflatten(phi, like)
 
-    def acting(obs: Tensor) -> tuple[tuple[Tensor, Tensor], Any]:
-        return functional_call(actor, frozen, (obs,))
+    def __init__(self, actor: nn.Module, rollouts: Sequence[HasStates], config: TrustRegionConfig) -> None:
+        every = round(1 / config.fisher_fraction)
+        self.actor, self.config = actor, config
+        self.obs = [rollout.obs[::every] for rollout in rollouts]
+        self._like = {name: x.detach() for name, x in actor.named_parameters()}
 
-    divergence = mean_kl(acting, rollouts, round(1 / config.fisher_fraction))
-    fisher = FisherVectorProduct(divergence, [phi], damping=config.cg_damping)
-    return InverseMetric(fisher, max_iterations=config.cg_iterations)
+    def inverse(self, phi: Tensor) -> InverseMetric:
+        """``z [P] -> H(phi)^-1 z [P]`` by conjugate gradient."""
+        with torch.enable_grad():
+            phi = phi.detach().clone().requires_grad_()
+            mean, std = self._gaussian(phi)
+            divergence = kl_divergence(mean.detach(), std.detach(), mean, std).mean()
+            fisher = FisherVectorProduct(divergence, [phi], damping=self.config.cg_damping)
+        return InverseMetric(fisher, max_iterations=self.config.cg_iterations)
+
+    def form(self, phi: Tensor, u: Tensor, w: Tensor) -> Tensor:
+        """``u . F(phi) w`` ``[]`` of the undamped matrix, to be differentiated in phi.
+
+        The matrix is the mean over states of ``J' diag(1 / sigma^2, 2) J``, with J the Jacobian of the means
+        and of the logarithms of the standard deviations.
+        """
+
+        def outputs(at: Tensor) -> tuple[Tensor, Tensor]:
+            mean, std = self._gaussian(at)
+            return mean, std.log()
+
+        (_, log_std), (mean_u, log_u), *_ = torch.func.jvp(outputs, (phi,), (u,))
+        _, (mean_w, log_w), *_ = torch.func.jvp(outputs, (phi,), (w,))
+        return (mean_u * mean_w * (-2.0 * log_std).exp() + 2.0 * log_u * log_w).sum(-1).mean()
+
+    def _gaussian(self, phi: Tensor) -> tuple[Tensor, Tensor]:
+        frozen = unflatten(phi, self._like)
+        found = [functional_call(self.actor, frozen, (obs,))[0] for obs in self.obs]
+        return torch.cat([mean for mean, _ in found]), torch.cat([std for _, std in found])
+
+
+def fisher_metric(
+    actor: nn.Module, rollouts: Sequence[HasStates], config: TrustRegionConfig
+) -> InverseMetric:
+    """Products with the inverse of the damped Fisher matrix of the actor as it is now.
+
+    They go on being those of now when its parameters change.
+    """
+    return MovingFisher(actor, rollouts, config).inverse(flatten(actor.parameters()))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fsrl_ext.functional.constrained_step import Case, ConstrainedStep
 from fsrl_ext.functional.inverse_metric import InverseMetric
-from fsrl_ext.functional.meta_gradient import InnerStep, SurrogateLoss, inner_step
+from fsrl_ext.functional.meta_gradient import InnerStep, MovingMetric, SurrogateLoss, inner_step
 from fsrl_ext.functional.trust_region import LineSearchResult, Surrogates, flatten, line_search
 from fsrl_ext.policy.metrics import per_cost
 from fsrl_ext.policy.onpolicy import Rollout
@@ -46,10 +46,10 @@ def trust_region_update(
     :return: numbers to log.
     :raises NonFiniteError: if a gradient is not finite; the actor has not changed then.
     """
-    metric = fisher_metric(actor, [rollout], config)
+    inverse = fisher_metric(actor, [rollout], config)
     loss = surrogate_loss(actor, rollout, advantage, cost_advantages, entropy_weight=entropy_weight)
-    taken, search = constrained_update(actor, rollout, loss, surplus, config=config, inverse_metric=metric)
-    return _metrics(taken.step, search, surplus, config) | {"step/cg_residual": metric.worst_residual}
+    taken, search = constrained_update(actor, rollout, loss, surplus, config=config, inverse_metric=inverse)
+    return _metrics(taken.step, search, surplus, config) | {"step/cg_residual": inverse.worst_residual}
 
 
 def constrained_update(
@@ -59,17 +59,24 @@ def constrained_update(
     surplus: Tensor,
     *,
     config: TrustRegionConfig,
-    inverse_metric: InverseMetric | None,
+    inverse_metric: InverseMetric | None = None,
+    metric: MovingMetric | None = None,
 ) -> tuple[InnerStep, LineSearchResult]:
     """The same for surrogates that are given: the step with what its derivative needs, and how it was taken.
 
     :param loss: of the rollout, see :func:`~fsrl_ext.policy.surrogates.surrogate_loss`.
-    :param inverse_metric: of the actor before the step; ``None`` is the identity.
+    :param inverse_metric: of the actor before the step, if the step is not differentiated.
+    :param metric: as a function of the parameters, if it is. Without either it is the identity.
     :raises NonFiniteError: if a gradient is not finite; the actor has not changed then.
     """
     parameters = list(actor.parameters())
     step = inner_step(
-        flatten(parameters), loss, surplus, kl_bound=config.kl_bound, inverse_metric=inverse_metric
+        flatten(parameters),
+        loss,
+        surplus,
+        kl_bound=config.kl_bound,
+        inverse_metric=inverse_metric,
+        metric=metric,
     )
 
     def evaluate() -> Surrogates:

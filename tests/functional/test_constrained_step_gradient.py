@@ -76,6 +76,35 @@ def test_without_an_objective_or_with_a_blocked_constraint(metric):
     assert moved > 5
 
 
+def test_what_the_metric_does_against_finite_differences():
+    """Central differences along symmetric changes of H, in every case; the other cotangents stay."""
+    rng = np.random.default_rng(2)
+    cases = Counter()
+    for _ in range(150):
+        g, a, b, settings = draw(rng)
+        found = constrained_step(g, a, b, **settings)
+        if found.corner is not None:
+            continue
+        cases[found.case, min(len(b), 2)] += 1
+        size = len(g)
+        metric = torch.linalg.inv(
+            torch.stack([settings["inverse_metric"](e) for e in torch.eye(size).double()])
+        )
+        y, change = torch.tensor(rng.standard_normal(size)), torch.tensor(rng.standard_normal((size, size)))
+        change = (change + change.T) * metric.diagonal().min()
+
+        def moved(h, metric=metric, change=change, problem=(g, a, b), kl_bound=settings["kl_bound"]):
+            inverse = torch.linalg.inv(metric + h * change)
+            return constrained_step(*problem, kl_bound=kl_bound, inverse_metric=inverse.mv).step
+
+        expected = y @ (moved(1e-6) - moved(-1e-6)) / 2e-6
+        bars, pairs = found.vjp.with_metric(y)
+        answer = sum(u @ change @ w for u, w in pairs)
+        assert float(answer) == pytest.approx(float(expected), rel=1e-5, abs=1e-6)
+        assert all(torch.equal(x, z) for x, z in zip(bars, found.vjp(y), strict=True))
+    assert min(cases[c, m] for c in ("active", "inactive", "recovery") for m in (1, 2)) >= 3
+
+
 def test_the_formula_for_one_active_constraint():
     """The closed form of the step, differentiated by hand."""
     rng = np.random.default_rng(2)

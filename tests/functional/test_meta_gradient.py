@@ -373,6 +373,10 @@ def test_refusals():
         inner_step(theta, steps[0].loss, steps[0].surplus)
     with pytest.raises(ValueError, match="belongs to kl_bound"):
         inner_step(theta, steps[0].loss, steps[0].surplus, solver=steps[0].solver, inverse_metric=torch.clone)
+    with pytest.raises(ValueError, match="either inverse_metric or metric"):
+        inner_step(
+            theta, steps[0].loss, steps[0].surplus, kl_bound=0.1, inverse_metric=torch.clone, metric=torch.eye
+        )
     with pytest.raises(ValueError, match="loss must return"):
         inner_step(theta, lambda x: (x, x), steps[0].surplus, kl_bound=0.1)
     with pytest.raises(NonFiniteError):

@@ -1,5 +1,6 @@
 """The gradients of a meta-step: exact, first-order, Reptile, and the constrained step on them."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,8 +9,8 @@ import torch
 from meta_learners import acting, adapt, build, collector_for, finish, theta
 
 from fsrl_ext.functional.constrained_step import constrained_step
-from fsrl_ext.functional.meta_gradient import inner_step, meta_gradient, surrogate_gradients
-from fsrl_ext.policy.surrogates import fisher_metric
+from fsrl_ext.functional.meta_gradient import inner_step, meta_gradient, replay, surrogate_gradients
+from fsrl_ext.policy.surrogates import MovingFisher, fisher_metric
 
 TARGETS = (0.3, 0.7)
 
@@ -48,6 +49,58 @@ def test_exact_gradient_is_that_of_adapting_again(metric, limit):
         torch.testing.assert_close(found, expected, rtol=2e-4, atol=1e-7)
     first = surrogate_gradients(outcome.loss, outcome.steps[-1].adapted)[0]
     assert (outcome.gradients[0] - first).norm() > 1e-2 * first.norm()
+    if metric == "fisher":  # what the metric's motion is worth
+        stays = [dataclasses.replace(step, metric=None) for step in outcome.steps]
+        frozen = meta_gradient(first[None], stays).gradients[0]
+        assert (outcome.gradients[0] - frozen).norm() > 1e-2 * first.norm()
+
+
+def test_steps_from_elsewhere_are_as_long_as_steps_from_there():
+    """Adapted anew from other meta-parameters, a step has the length that the metric of there gives it.
+
+    With the metric of the recorded adaptation it may be many times as long: what its inverse finds outside
+    of its own range it multiplies by one over the damping.
+    """
+    policy = as_double(
+        build(metric="fisher", cost_limit=1e9, kl_bound=0.01, cg_iterations=60, cg_damping=1e-4)
+    )
+    collector = collector_for(policy)
+    adapt(policy, collector, 0.9, record=True)
+    finish(policy, collector)
+    outcome = policy._outcomes[0]
+    torch.manual_seed(0)
+    start = outcome.steps[0].parameters
+    away = start + 0.5 * torch.randn_like(start)
+    step, metric = outcome.steps[0], outcome.steps[0].metric
+    once = dataclasses.replace(step, fraction=1.0)
+    moved = replay(away, [once]) - away
+    assert float(metric.form(away, moved, moved) + 1e-4 * moved @ moved) / 2 == pytest.approx(0.01, rel=1e-3)
+    with pytest.raises(ValueError, match="cannot be differentiated through a metric that moves"):
+        replay(away.requires_grad_(), [once])
+    away = away.detach()
+    frozen = replay(away, [dataclasses.replace(once, metric=None)]) - away
+    assert float(metric.form(away, frozen, frozen) + 1e-4 * frozen @ frozen) / 2 != pytest.approx(
+        0.01, rel=0.3
+    )
+
+
+def test_the_moving_metric_is_the_fisher_matrix():
+    policy = as_double(build(metric="fisher", cg_iterations=60, cg_damping=0.0, fisher_fraction=0.5))
+    collector = collector_for(policy)
+    adapt(policy, collector, 0.7, record=True)
+    rollout = policy._rollouts[0]
+    metric = MovingFisher(policy.actor, [rollout], policy.config)
+    phi = policy._steps[0].parameters
+    matvec = metric.inverse(phi).matvec
+    torch.manual_seed(0)
+    u, w = torch.randn(2, len(phi), dtype=torch.float64)
+    assert float(metric.form(phi, u, w)) == pytest.approx(float(u @ matvec(w)), rel=1e-9)
+    # Its derivative in phi, which nothing else than the third derivatives of the divergence would give.
+    leaf = phi.clone().requires_grad_()
+    (found,) = torch.autograd.grad(metric.form(leaf, u, w), leaf)
+    direction, h = torch.randn_like(phi), 1e-5
+    ends = [float(u @ metric.inverse(phi + s * h * direction).matvec(w)) for s in (1, -1)]
+    assert float(found @ direction) == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["first_order", "reptile"])
@@ -88,10 +141,8 @@ def test_what_is_kept_survives_that_the_acting_copy_moves_on():
         assert torch.equal(mean, rollout.mean)
         assert torch.equal(std, rollout.std)
         loss, _ = policy._problem(rollout)
-        metric = fisher_metric(policy.actor, [rollout], policy.config)
-        made = inner_step(
-            step.parameters, loss, step.surplus, kl_bound=policy.config.kl_bound, inverse_metric=metric
-        )
+        metric = MovingFisher(policy.actor, [rollout], policy.config)
+        made = inner_step(step.parameters, loss, step.surplus, kl_bound=policy.config.kl_bound, metric=metric)
         torch.testing.assert_close(made.step.step, step.step.step)
         anew.append(type(made)(**{**vars(made), "fraction": step.fraction}))
     torch.testing.assert_close(meta_gradient(cotangents, anew).gradients, recorded, rtol=1e-4, atol=1e-6)
