@@ -92,14 +92,18 @@ class MovingFisher:
         The matrix is the mean over states of ``J' diag(1 / sigma^2, 2) J``, with J the Jacobian of the means
         and of the logarithms of the standard deviations.
         """
-
-        def outputs(at: Tensor) -> tuple[Tensor, Tensor]:
-            mean, std = self._gaussian(at)
-            return mean, std.log()
-
-        (_, log_std), (mean_u, log_u), *_ = torch.func.jvp(outputs, (phi,), (u,))
-        _, (mean_w, log_w), *_ = torch.func.jvp(outputs, (phi,), (w,))
-        return (mean_u * mean_w * (-2.0 * log_std).exp() + 2.0 * log_u * log_w).sum(-1).mean()
+        with torch.enable_grad():
+            phi = phi if phi.requires_grad else phi.detach().requires_grad_()
+            mean, std = self._gaussian(phi)
+            outputs = torch.cat([mean, std.log()], dim=1)
+            # J u is what J' c, linear in c, has for a derivative along u: reverse mode alone, differentiable.
+            c = torch.zeros_like(outputs, requires_grad=True)
+            (pulled,) = torch.autograd.grad(outputs, phi, c, create_graph=True)
+            (along_u,), (along_w,) = (
+                torch.autograd.grad(pulled, c, v.detach(), create_graph=True) for v in (u, w)
+            )
+            weight = torch.cat([std.square().reciprocal(), torch.full_like(std, 2.0)], dim=1)
+            return (weight * along_u * along_w).sum(-1).mean()
 
     def _gaussian(self, phi: Tensor) -> tuple[Tensor, Tensor]:
         frozen = unflatten(phi, self._like)
