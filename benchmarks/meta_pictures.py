@@ -26,7 +26,7 @@ def plot_adaptation(path: Path, found: Found, family: str) -> None:
         curves = [curve["tested"] for file in files for curve in file["curves"]]
         for axis, name in zip(axes, ("return_mean", "cost_mean"), strict=True):
             values = [[np.max(point[name]) for point in curve] for curve in curves]
-            _band(axis, range(len(values[0])), values, f"{policy} ({len(files)} seeds)")
+            _band(axis, range(len(values[0])), values, _label(policy, files))
             axis.set_xlabel("steps of the adaptation")
     _limits(axes[1], [file["suite"]["cost_limit"] for files in found.values() for file in files])
     axes[0].set(title=f"{family}, tasks outside of the training range", ylabel="return")
@@ -45,7 +45,7 @@ def plot_training(path: Path, found: Found, family: str) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3)
     for learner, files in found.items():
-        label = f"{learner} ({len(files)} seed{'s' if len(files) > 1 else ''})"
+        label = _label(learner, files)
         for axis, part, name in (
             (axes[0, 0], "selections", "return_mean"),
             (axes[0, 1], "selections", "cost_mean"),
@@ -71,6 +71,10 @@ def plot_training(path: Path, found: Found, family: str) -> None:
     for axis in axes.flat:
         axis.set_xlabel("environment steps (millions)")
     figure.savefig(path, dpi=120)
+
+
+def _label(learner: str, files: Sequence[Any]) -> str:
+    return f"{learner} ({len(files)} seed{'s' if len(files) > 1 else ''})"
 
 
 def _curve(part: dict[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
