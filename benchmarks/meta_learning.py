@@ -40,8 +40,7 @@ from fsrl_ext.experiment.suite import suite_report
 from fsrl_ext.report import text_table
 
 SCRATCH = "cpo_from_scratch"
-# Networks, critics and amount of data as the meta-learners have them. The KL bound stays CPO's own: 0.01,
-# theirs is 0.003.
+# Networks, critics and amount of data as the meta-learners have them; the KL bound of CPO and theirs is 0.01.
 AS_META = {
     "hidden_sizes": (24, 12),
     "critic_hidden_sizes": (128, 128),

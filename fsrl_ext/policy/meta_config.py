@@ -22,7 +22,7 @@ class MetaCPOConfig(TrustRegionConfig, OnpolicyMultiplierConfig):
     :raises ValueError: for values that cannot be used, naming them.
     """
 
-    kl_bound: float = 0.003
+    kl_bound: float = 0.01
     """Mean KL divergence that a step of the adaptation may reach, in nats."""
     num_tasks: int = 3
     """Tasks of a meta-iteration."""
