@@ -113,11 +113,8 @@ def compare(policy: MetaCPOPolicy, outcomes: list[Any]) -> list[list[str]]:
             own = [moved(new, x.first) for x in outcomes]
             adapted = [moved(replay(new, x.steps).detach(), x.last) for x in outcomes]
         rows.append([name, f"{cosine:.2f}", f"{np.mean(own):.4f}", f"{np.mean(adapted):.4f}"])
-    with torch.no_grad():  # the same step of the moving gradient, judged by metrics that stay
-        stays = [[dataclasses.replace(step, metric=None) for step in x.steps] for x in outcomes]
-        g = torch.stack(gradients["stays"]).mean(0)
-        step = constrained_step(g, g.new_zeros(0, len(g)), g[:0], kl_bound=bound, inverse_metric=inverse)
-        new = theta + step.step
+    stays = [[dataclasses.replace(step, metric=None) for step in x.steps] for x in outcomes]
+    with torch.no_grad():  # the last of the two steps again
         adapted = [moved(replay(new, s).detach(), x.last) for s, x in zip(stays, outcomes, strict=True)]
     rows.append(["stays, and judged so", rows[-1][1], rows[-1][2], f"{np.mean(adapted):.4f}"])
     return rows

@@ -190,6 +190,7 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
         evaluate,
         evaluation_report,
         evaluation_table,
+        other_task,
     )
     from fsrl_ext.experiment.film import check_drawing, check_new_file, record_video, show
     from fsrl_ext.experiment.folder import write_json
@@ -208,17 +209,19 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
     seeds = episode_seeds(50 if options.episodes is None else options.episodes, options.seed)
     names = ("task", "task_seed", "seed", "checkpoint", "device")
     common = {name: getattr(options, name) for name in names}
+    chosen = other_task(options.task, options.task_seed)
     evaluation = evaluate(run, episodes=len(seeds), stochastic=options.stochastic, cost_limit=limit, **common)
     file = checkpoint_file(run, options.checkpoint)
+    elsewhere = "" if chosen is None else f", on {chosen}"
     print(
-        f"{file}, trained for {evaluation.env_step:,} steps{_elsewhere(options)}: {len(seeds)} "
+        f"{file}, trained for {evaluation.env_step:,} steps{elsewhere}: {len(seeds)} "
         f"{'stochastic' if options.stochastic else 'deterministic'} episodes, seeds {seeds[0]} to {seeds[-1]}"
     )
     print(f"{evaluation_table(evaluation)}\n(feasible: mean cost plus one standard error within the limit)")
     if options.json is not None:
-        source = {"command": command, "checkpoint": str(file), "seeds": [seeds[0], seeds[-1]]}
-        if options.task is not None:
-            source |= {"task": options.task, "task_seed": options.task_seed}
+        source: dict[str, Any] = {"command": command, "checkpoint": str(file), "seeds": [seeds[0], seeds[-1]]}
+        if chosen is not None:
+            source |= {"task": chosen.id, "task_seed": chosen.task_seed}
         write_json(
             Path(options.json),
             {**source, "stochastic": options.stochastic, **evaluation_report(evaluation)},
@@ -234,13 +237,6 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
     if options.video is not None:
         print(f"video: {options.video}")
     return 0
-
-
-def _elsewhere(options: argparse.Namespace) -> str:
-    from fsrl_ext.experiment.evaluate import other_task
-
-    chosen = other_task(options.task, options.task_seed)
-    return "" if chosen is None else f", on {chosen}"
 
 
 def _list(options: argparse.Namespace, command: str) -> int:

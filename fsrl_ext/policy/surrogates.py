@@ -46,12 +46,12 @@ def surrogate_loss(
     return loss
 
 
-def mean_kl(actor: Callable[[Tensor], Any], rollouts: Sequence[Rollout], every: int = 1) -> Tensor:
+def mean_kl(actor: Callable[[Tensor], Any], rollouts: Sequence[Rollout]) -> Tensor:
     """Mean divergence, 0-dim, of the policies that collected from the actor's as it is now."""
     parts = []
     for rollout in rollouts:
-        (mean, std), _ = actor(rollout.obs[::every])
-        parts.append(kl_divergence(rollout.mean[::every], rollout.std[::every], mean, std))
+        (mean, std), _ = actor(rollout.obs)
+        parts.append(kl_divergence(rollout.mean, rollout.std, mean, std))
     return torch.cat(parts).mean()
 
 
