@@ -62,6 +62,7 @@ def main() -> int:
     command.add_argument("--curve-tasks", type=int, default=5, help="0: no curves, and no picture")
     command.add_argument("--episodes", type=int, default=10, help="deterministic ones of each test")
     command.add_argument("--step-per-collect", type=int, help="environment steps of a step")
+    command.add_argument("--kl-bound", type=float, help="of a step, in nats (default: as trained)")
     command.add_argument("--jobs", type=int, default=2)
     _add_checkpoint(command)
     command.set_defaults(command=_adapt)
@@ -106,7 +107,15 @@ def _adapt(options: argparse.Namespace, rest: list[str]) -> int:
         runs[SCRATCH, seed] = _fresh(family, seed, Path(options.runs))
     settings = {
         name: getattr(options, name)
-        for name in ("steps", "curve_steps", "curve_tasks", "episodes", "step_per_collect", "checkpoint")
+        for name in (
+            "steps",
+            "curve_steps",
+            "curve_tasks",
+            "episodes",
+            "step_per_collect",
+            "checkpoint",
+            "kl_bound",
+        )
     }
     command = "python benchmarks/" + " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     jobs = [
@@ -140,7 +149,7 @@ def _fresh(family: str, seed: int, runs: Path) -> Path:
 
 def _adapt_run(job: tuple[str, str, dict[str, Any], str, Path]) -> Path:
     family, run, settings, command, file = job
-    common = {name: settings[name] for name in ("episodes", "step_per_collect", "checkpoint")}
+    common = {name: settings[name] for name in ("episodes", "step_per_collect", "checkpoint", "kl_bound")}
     common["cost_limit"] = make_config("meta_cpo", family).cost_limit
     suite = evaluate_suite(run, "outside", adapt_steps=settings["steps"], family=family, **common)
     curves = []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsrl_ext
-from fsrl_ext.cli_adapt import add_adapt, add_suite_options, evaluate_on_suite
+from fsrl_ext.cli_adapt import STEP_OPTIONS, add_adapt, add_suite_options, evaluate_on_suite
 
 if TYPE_CHECKING:
     from fsrl_ext.experiment import RunResult
@@ -200,6 +200,9 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
         return evaluate_on_suite(options, command)
     if options.adapt_steps is not None:
         raise ValueError("--adapt-steps needs --suite; 'fsrl-ext adapt' adapts to one task")
+    for name in STEP_OPTIONS:
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is about the steps of --adapt-steps")
     run, limit = options.run, options.cost_limit
     if limit is not None:
         limit = list_settings()["cost_limit"].parse(limit)

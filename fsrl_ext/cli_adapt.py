@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+STEP_OPTIONS = ("cost_margin", "kl_bound")
+"""What steps of the adaptation may do otherwise than those of the training."""
+
 
 def add_adapt(commands: Any) -> None:
     """Adds ``fsrl-ext adapt``."""
@@ -29,6 +32,7 @@ def add_adapt(commands: Any) -> None:
         "--checkpoint", choices=("best", "last"), default="best", help="of a run folder (default: best)"
     )
     parser.add_argument("--cost-limit", metavar="X[,Y]", help="adapt to another limit than the run's")
+    _add_step_options(parser)
     parser.add_argument("--device", help="where the policy computes (default: as in training)")
     parser.add_argument("--out", metavar="FILE", help="write the adapted policy to a new .pt file")
     parser.add_argument("--json", metavar="FILE", help="write the numbers to a new file")
@@ -48,7 +52,7 @@ def _adapt(options: argparse.Namespace, command: str) -> int:
         options.run,
         options.task,
         cost_limit=_limit(options),
-        **{name: getattr(options, name) for name in names},
+        **{name: getattr(options, name) for name in (*names, *STEP_OPTIONS)},
     )
     drawn = "".join(f", {name} {value:g}" for name, value in done.parameters.items())
     seed = "" if done.task_seed is None else f", task seed {done.task_seed}"
@@ -72,6 +76,7 @@ def add_suite_options(parser: Any) -> None:
     group.add_argument(
         "--adapt-steps", type=int, metavar="K", help="adapt to each task by K steps first (default: 0)"
     )
+    _add_step_options(group)
 
 
 def evaluate_on_suite(options: argparse.Namespace, command: str) -> int:
@@ -99,6 +104,7 @@ def evaluate_on_suite(options: argparse.Namespace, command: str) -> int:
         checkpoint=options.checkpoint,
         cost_limit=_limit(options),
         device=options.device,
+        **{name: getattr(options, name) for name in STEP_OPTIONS},
     )
     episodes = len(found.before[0].returns)
     print(
@@ -113,6 +119,18 @@ def evaluate_on_suite(options: argparse.Namespace, command: str) -> int:
     if options.json is not None:
         write_json(Path(options.json), {"command": command, **suite_report(found)})
     return 0
+
+
+def _add_step_options(parser: Any) -> None:
+    parser.add_argument(
+        "--cost-margin",
+        type=float,
+        metavar="X",
+        help="share of the limit that steps keep free (default: as trained)",
+    )
+    parser.add_argument(
+        "--kl-bound", type=float, metavar="X", help="KL divergence of a step, in nats (default: as trained)"
+    )
 
 
 def _limit(options: argparse.Namespace) -> tuple[float, ...] | None:

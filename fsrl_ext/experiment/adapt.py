@@ -26,6 +26,7 @@ from fsrl_ext.experiment.chosen_task import ChosenTask
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.evaluate import Which, checkpoint_file, episode_seeds, load_saved, torch_threads
 from fsrl_ext.experiment.registry import policy_entry
+from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.functional.returns import as_cost_limits
 from fsrl_ext.policy import MetaCPOPolicy
@@ -81,6 +82,8 @@ def adapt(
     seed: int = 0,
     checkpoint: Which = "best",
     cost_limit: float | Sequence[float] | None = None,
+    cost_margin: float | None = None,
+    kl_bound: float | None = None,
     step_per_collect: int | None = None,
     test_at: Sequence[int] | None = None,
     collect_last: bool = True,
@@ -102,6 +105,8 @@ def adapt(
     :param checkpoint: which policy of a run folder, ``"best"`` or ``"last"``.
     :param cost_limit: adapt to and judge by another limit than the run's. A policy without a constraint is
         only judged by it.
+    :param cost_margin: share of the limit that the steps keep free; the run's own if not given.
+    :param kl_bound: mean KL divergence that a step may reach, in nats; the run's own if not given.
     :param step_per_collect: environment steps of each collect; those of the training if not given.
     :param test_at: the numbers of steps after which to test; all if not given.
     :param collect_last: collect once more after the last step, to judge it by episodes like those before.
@@ -126,6 +131,8 @@ def adapt(
     policy, config, trained_on = load_saved(file, device)
     if not isinstance(policy, OnpolicyPolicy):
         raise ValueError(f"adapt needs an on-policy or a meta-learned policy, got {config.policy} in {file}")
+    config = _with_settings(config, cost_margin=cost_margin, kl_bound=kl_bound)
+    policy.config = config.policy_config
     limit = config.cost_limit if cost_limit is None else as_cost_limits(cost_limit)
     spec, parameters = chosen.check(trained_on, config, limit)
     policy.max_episode_steps = spec.max_episode_steps
@@ -164,6 +171,17 @@ def adapt(
         points=points,
         policy=policy,
     )
+
+
+def _with_settings(config: ExperimentConfig, **settings: float | None) -> ExperimentConfig:
+    """The config with those of the policy's settings that are given."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    known = list_settings(config.policy)
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"{config.policy} has no setting {name}, got {value}")
+    policy_config: Any = config.policy_config  # a dataclass, which its protocol cannot say
+    return dataclasses.replace(config, policy_config=dataclasses.replace(policy_config, **given))
 
 
 def _points(

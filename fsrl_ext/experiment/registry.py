@@ -76,6 +76,7 @@ _CONSTRAINT = frozenset(
         "rescale",
         "threshold",
         "augmented_penalty",
+        "cost_margin",
     }
 )
 _OFF_POLICY = frozenset({"repeat_per_collect", "critic_optimiser"})
@@ -94,7 +95,7 @@ _ON_POLICY = frozenset(
 )
 _TRUST_REGION = _ON_POLICY | {"actor_lr"}
 _META = _TRUST_REGION | {"batch_size", "repeat_per_collect"}
-_OWN_CONSTRAINT = _CONSTRAINT - {"cost_limit_start", "cost_limit_decay_steps"}
+_OWN_CONSTRAINT = _CONSTRAINT - {"cost_limit_start", "cost_limit_decay_steps", "cost_margin"}
 
 
 POLICIES: dict[str, PolicyEntry] = {

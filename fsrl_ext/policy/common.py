@@ -43,6 +43,7 @@ def check_fields(
     positive: Sequence[str] = (),
     non_negative: Sequence[str] = (),
     unit_interval: Sequence[str] = (),
+    below_one: Sequence[str] = (),
     at_least_one: Sequence[str] = (),
     choices: Mapping[str, Sequence[Any]] | None = None,
 ) -> None:
@@ -54,6 +55,7 @@ def check_fields(
         (positive, "> 0", lambda x: x > 0 and math.isfinite(x)),
         (non_negative, ">= 0", lambda x: x >= 0),
         (unit_interval, "in (0, 1]", lambda x: 0 < x <= 1),
+        (below_one, "in [0, 1)", lambda x: 0 <= x < 1),
         (at_least_one, "a whole number >= 1", lambda x: x >= 1 and x == int(x)),
     ]
     for names, allowed, is_allowed in rules:

@@ -24,9 +24,7 @@ class CPOConfig(TrustRegionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, non_negative=("entropy_weight",))
-        if not 0.0 <= self.cost_margin < 1.0:
-            raise ValueError(f"cost_margin must be in [0, 1), got {self.cost_margin}")
+        check_fields(self, non_negative=("entropy_weight",), below_one=("cost_margin",))
 
 
 class CPOPolicy(OnpolicyPolicy[CPOConfig]):

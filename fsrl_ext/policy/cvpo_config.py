@@ -75,6 +75,7 @@ class CVPOConfig:
             non_negative=("kl_multiplier_lr", "kl_multiplier_max", "ucb_scale"),
             unit_interval=("tau", "old_policy_tau", "cost_level_rate"),
             at_least_one=("estimation_step", "num_samples", "mstep_iterations"),
+            below_one=("cost_margin",),
             choices={
                 "threshold": get_args(ThresholdUnit),
                 "solver": ("exact", "slsqp"),
@@ -85,8 +86,6 @@ class CVPOConfig:
         )
         if not 0.0 < self.gamma < 1.0:
             raise ValueError(f"gamma must be in (0, 1) because time limits bootstrap, got {self.gamma}")
-        if not 0.0 <= self.cost_margin < 1.0:
-            raise ValueError(f"cost_margin must be in [0, 1), got {self.cost_margin}")
         if not 0.0 <= self.cost_calibration <= 1.0:
             raise ValueError(f"cost_calibration must be in [0, 1], got {self.cost_calibration}")
         if self.average_tau is not None and not 0.0 < self.average_tau <= 1.0:

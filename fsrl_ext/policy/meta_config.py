@@ -39,6 +39,8 @@ class MetaCPOConfig(TrustRegionConfig, OnpolicyMultiplierConfig):
     """Limits bind in every constrained step (CPO), or a multiplier prices costs (Lagrangian)."""
     outer_kl_bound: float = 0.03
     """Mean KL divergence that the meta-policy may move in one meta-iteration, in nats."""
+    cost_margin: float = 0.0
+    """Share of the limit that inner steps and meta-steps keep free, in [0, 1)."""
     outer_constraint: OuterConstraint = "mean"
     """Limits on the tasks' mean cost after the adaptation, or on each task's."""
     fisher_fraction: float = 0.2
@@ -52,6 +54,7 @@ class MetaCPOConfig(TrustRegionConfig, OnpolicyMultiplierConfig):
             positive=("outer_kl_bound",),
             non_negative=("inner_steps",),
             at_least_one=("num_tasks",),
+            below_one=("cost_margin",),
             choices={
                 "meta_gradient": get_args(Mode),
                 "limit_gradient": get_args(LimitGradient),

@@ -140,6 +140,11 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             **per_cost("adaptation/episode_cost", self.episode_cost.tolist()),
         }
 
+    @property
+    def _aim(self) -> Tensor:
+        """The limits less their margin, ``[C]``."""
+        return (1.0 - self.config.cost_margin) * self._limits
+
     def _problem(self, rollout: Rollout) -> tuple[SurrogateLoss, Tensor]:
         """Surrogates of a rollout, and by how much it exceeds each constraint per step, ``[m]``."""
         advantages = rollout.advantages - rollout.advantages.mean(0)
@@ -152,7 +157,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         cost = to_device(self.episode_cost, self.device)
         # The step does not feel the reward's scale; costs keep theirs, which is that of the surplus.
         loss = surrogate_loss(self.actor, rollout, advantages[:, 0] / deviation[0], advantages[:, 1:].T)
-        return loss, (cost - self._limits) / self.episode_length
+        return loss, (cost - self._aim) / self.episode_length
 
     def _adapt(self, rollout: Rollout) -> tuple[InnerStep, LineSearchResult]:
         """A constrained step of the acting copy, shortened until it keeps its promises."""
@@ -292,6 +297,6 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         cost = np.mean([x.episode_cost for x in outcomes], axis=0)
         metrics = per_cost("constraint/adapted_cost", cost.tolist())
         if self.multipliers is not None:
-            self.multipliers.update(to_device(cost, self.device), self._limits)
+            self.multipliers.update(to_device(cost, self.device), self._aim)
             metrics |= per_cost("constraint/multiplier", self.multipliers.values.tolist())
         return metrics

@@ -41,12 +41,11 @@ class MultiplierConfig:
             self,
             positive=("multiplier_max",),
             non_negative=("multiplier_lr", "multiplier_init"),
+            below_one=("multiplier_smoothing",),
             choices={"multiplier_method": get_args(MultiplierMethod)},
         )
         if not self.multiplier_surplus_max > 0.0:
             raise ValueError(f"multiplier_surplus_max must be > 0, got {self.multiplier_surplus_max}")
-        if not 0.0 <= self.multiplier_smoothing < 1.0:
-            raise ValueError(f"multiplier_smoothing must be in [0, 1), got {self.multiplier_smoothing}")
         if len(self.multiplier_gains) != 3 or not all(0 <= x < float("inf") for x in self.multiplier_gains):
             raise ValueError(f"multiplier_gains must be three numbers >= 0, got {self.multiplier_gains}")
         if self.multiplier_init > self.multiplier_max:

@@ -13,6 +13,7 @@ from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment import adapt, evaluate, evaluate_suite, load_policy, make_config, run
 from fsrl_ext.experiment.checkpoint import load_experiment
 from fsrl_ext.experiment.suite import suite_report
+from fsrl_ext.functional.trust_region import flatten
 
 SMALL = {
     "steps": 640, "step_per_collect": 160, "num_envs": 4, "hidden_sizes": (6,), "gamma": 0.9, "selections": 1,
@@ -87,6 +88,28 @@ def test_a_limit_of_its_own_is_adapted_to(meta):
     assert tight.cost_limit == tight.policy.cost_limit == (4.0,)
     assert tight.points[-1].tested.cost_mean[0] < loose.points[-1].tested.cost_mean[0] - 1
     assert tight.points[0].collected.share_above_limit > 0.5
+
+
+def test_steps_may_be_longer_and_keep_a_margin(meta):
+    def adapted(**settings):
+        return adapt(meta, "MetaAim2-v0", steps=2, episodes=2, test_at=(2,), **settings)
+
+    as_trained, named = adapted(), adapted(kl_bound=0.05, cost_margin=0.0)
+    assert named.points[-1].tested.returns.tolist() == as_trained.points[-1].tested.returns.tolist()
+    short, tight = adapted(kl_bound=0.001), adapted(cost_margin=0.6)
+    assert short.policy.config.kl_bound == 0.001
+    start = flatten(load_policy(meta).actor.parameters())
+
+    def moved(found):
+        return float((flatten(found.policy.actor.parameters()) - start).detach().norm())
+
+    assert moved(short) < 0.5 * moved(as_trained)
+    assert tight.points[-1].tested.cost_mean[0] < as_trained.points[-1].tested.cost_mean[0]
+    found = evaluate_suite(meta, adapt_steps=2, num_tasks=1, episodes=2, kl_bound=0.001)
+    assert (
+        found.after[0].returns.tolist()
+        != evaluate_suite(meta, adapt_steps=2, num_tasks=1, episodes=2).after[0].returns.tolist()
+    )
 
 
 def test_a_policy_without_a_constraint_is_only_judged_by_a_limit(tmp_path):
@@ -175,6 +198,8 @@ def test_the_command_line(meta, tmp_path, capsys):
         (["--task", "MetaAim1-v0", "--task-seed", "-1"], "task_seed must be an integer"),
         (["--task", "MetaAim1-v0", "--steps", "-1"], "steps must be a whole number >= 0, got -1"),
         (["--task", "MetaAim1-v0", "--cost-limit", "1,2"], "MetaAim has 1, got 2"),
+        (["--task", "MetaAim1-v0", "--kl-bound", "0"], "kl_bound must be > 0, got 0.0"),
+        (["--task", "MetaAim1-v0", "--cost-margin", "1"], "cost_margin must be in [0, 1), got 1.0"),
         (["--task", "MetaAim1"], "MetaAim1"),
     ],
 )
@@ -204,3 +229,8 @@ def test_runs_that_cannot_be_adapted(cpo, tmp_path, capsys):
     assert "suite needs a meta-learned policy, got cpo on MetaAim0-v0" in capsys.readouterr().err
     assert main(["evaluate", str(cpo), "--adapt-steps", "1"]) == 2
     assert "--adapt-steps needs --suite" in capsys.readouterr().err
+    assert main(["evaluate", str(cpo), "--kl-bound", "0.1"]) == 2
+    assert "--kl-bound is about the steps of --adapt-steps" in capsys.readouterr().err
+    trpo = trained(tmp_path, "trpo", "MetaAim0-v0", cost_limit=math.inf)
+    with pytest.raises(ValueError, match=r"trpo has no setting cost_margin, got 0\.1"):
+        adapt(trpo, "MetaAim1-v0", cost_margin=0.1)

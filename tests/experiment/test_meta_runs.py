@@ -122,6 +122,7 @@ def test_settings_and_defaults():
         (["meta_cpo", "MetaAim", "--inner-steps", "-1"], "inner_steps must be >= 0, got -1"),
         (["meta_cpo", "MetaAim", "--meta-gradient", "second"], "one of exact, first_order, reptile"),
         (["meta_cpo", "MetaAim", "--multiplier-lr", "1"], "meta_cpo has no setting --multiplier-lr"),
+        (["maml_trpo", "MetaAim", "--cost-margin", "0.2"], "maml_trpo has no setting --cost-margin"),
         (["maml_trpo", "MetaAim", "--cost-limit", "3"], "no constraint, got (3.0,); meta_cpo has one"),
     ],
 )

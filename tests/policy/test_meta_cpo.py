@@ -93,9 +93,10 @@ def test_tasks_that_were_not_finished_are_forgotten():
     assert policy.normaliser.count == 2 * 3 * 200  # nothing of the tasks before
 
 
-def test_without_adaptation_a_task_alone_is_a_step_of_cpo(monkeypatch):
+@pytest.mark.parametrize("margin", [0.0, 0.4])
+def test_without_adaptation_a_task_alone_is_a_step_of_cpo(monkeypatch, margin):
     monkeypatch.setattr(type(build()), "_prepare_critic", lambda *_: None)
-    policy = build(inner_steps=0, num_tasks=1, outer_kl_bound=0.03)
+    policy = build(inner_steps=0, num_tasks=1, outer_kl_bound=0.03, cost_margin=margin)
     collector = collector_for(policy)
     adapt(policy, collector, 0.7, record=True)
     finish(policy, collector)
@@ -110,6 +111,7 @@ def test_without_adaptation_a_task_alone_is_a_step_of_cpo(monkeypatch):
         gamma=0.9,
         kl_bound=0.03,
         fisher_fraction=0.2,
+        cost_margin=margin,
         **FAST,
     )
     with policy_within_training_step(cpo):
@@ -152,6 +154,20 @@ def test_adaptation_outside_of_meta_training_leaves_the_statistics_alone():
     adapt(policy, collector, 0.9, steps=4)
     assert torch.equal(policy.normaliser.mean, before)
     assert not policy._observations
+
+
+def test_a_multiplier_follows_the_limit_less_its_margin():
+    policy = build(
+        metric="euclidean",
+        constraint="multiplier",
+        cost_limit=10.0,
+        cost_margin=0.7,
+        multiplier_gains=(0, 0.1, 0),
+    )
+    found = iterate(policy, collector_for(policy, steps=100), TARGETS)
+    cost = found["constraint/adapted_cost"]
+    assert 3.0 < cost < 10.0
+    assert found["constraint/multiplier"] == pytest.approx(0.1 * (cost - 3.0), rel=1e-4)
 
 
 def test_a_multiplier_prices_the_costs_after_the_adaptation():
