@@ -83,7 +83,8 @@ POLICY_DEFAULTS: dict[str, dict[str, Any]] = {
     "trpo_lag": _ONPOLICY,
     "ppo": _ONPOLICY,
     "ppo_lag": _ONPOLICY,
-    "meta_cpo": _META,
+    # Adapted policies cost more than its steps promise (docs/algorithms/meta_cpo.md).
+    "meta_cpo": {**_META, "cost_margin": 0.5},
     "maml_trpo": _META,
     "maml_lag": {**_META, "constraint": "multiplier"},
     # A step for every collect, so that it takes more of them, each as long as CPO's.

@@ -29,7 +29,8 @@ def trained(folder, policy, task, **settings):
 
 @pytest.fixture(scope="module")
 def meta(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("meta"), "meta_cpo", "MetaAim", num_tasks=2, inner_steps=1)
+    settings = {"num_tasks": 2, "inner_steps": 1, "cost_margin": 0.0}
+    return trained(tmp_path_factory.mktemp("meta"), "meta_cpo", "MetaAim", **settings)
 
 
 @pytest.fixture(scope="module")

@@ -109,6 +109,8 @@ def test_settings_and_defaults():
     assert (config.cost_limit, config.training.hidden_sizes) == ((25.0,), (24, 12))
     assert (config.training.step_per_collect, config.policy_config.inner_steps) == (3000, 3)
     assert config.policy_config.normalise_steps == 360_000
+    assert config.policy_config.cost_margin == 0.5
+    assert make_config("multitask_cpo", "SafetyPointStcircle").policy_config.cost_margin == 0.0
     assert make_config("maml_lag", "MetaAim").policy_config.constraint == "multiplier"
     assert make_config("multitask_cpo", "MetaAim").policy_config.inner_steps == 0
     assert make_config("maml_trpo", "MetaAim").cost_limit == (math.inf,)
