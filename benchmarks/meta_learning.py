@@ -2,8 +2,8 @@
 
     python benchmarks/meta_learning.py run meta_cpo SafetyPointStcircle --seeds 0 1 2
     python benchmarks/meta_learning.py adapt SafetyPointStcircle [--checkpoint last]
-    python benchmarks/meta_learning.py table SafetyPointStcircle [--checkpoint last]
-    python benchmarks/meta_learning.py training SafetyPointStcircle
+    python benchmarks/meta_learning.py table SafetyPointStcircle [--checkpoint last] [--labels NAME ...]
+    python benchmarks/meta_learning.py training SafetyPointStcircle [--labels NAME ...]
 
 ``run`` trains what is not there yet, as ``benchmarks/learning.py`` does. ``adapt`` takes every run folder of
 the family, and CPO from fresh networks of the same size beside them: 20 tasks outside of the training range
@@ -13,7 +13,7 @@ default limit, those that know no limit too. One file per run, kept when it is t
 for the last checkpoints in the place of the best ones. ``table`` prints them, and writes ``adaptation.csv``
 and ``adaptation.png`` (or ``adaptation_last``) into the family's folder. ``training`` prints the cosine
 between first-order and exact meta-gradient along training, and draws ``training.png``: level 0, the adapted
-policies, the cosine.
+policies, the cosine. Both show runs without a label, and those with the labels named.
 """
 
 from __future__ import annotations
@@ -69,9 +69,11 @@ def main() -> int:
     command = commands.add_parser("table", help="print the results, write CSV and PNG")
     command.add_argument("family")
     _add_checkpoint(command)
+    _add_labels(command)
     command.set_defaults(command=_table)
     command = commands.add_parser("training", help="print cosines along training, draw its curves")
     command.add_argument("family")
+    _add_labels(command)
     command.set_defaults(command=_training)
     options, rest = parser.parse_known_args()
     if rest and options.command in (_adapt, _table, _training):
@@ -86,6 +88,22 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
         default="best",
         help="which meta-policy of a run (default: best)",
     )
+
+
+def _add_labels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--labels", nargs="+", default=(), metavar="NAME", help="also runs with these labels")
+
+
+def _read(options: argparse.Namespace, stem: str) -> dict[str, list[dict[str, Any]]]:
+    """Result files of a family by learner, as far as they are to be shown."""
+    folder = RESULTS / options.family
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.rglob("*.json")):
+        learner = str(path.parent.relative_to(folder))
+        label = learner.partition("/")[2]
+        if path.stem.rstrip("0123456789") == stem and (not label or label in options.labels):
+            found.setdefault(learner, []).append(json.loads(path.read_text()))
+    return found
 
 
 def _stem(policy: str, checkpoint: str) -> str:
@@ -170,11 +188,8 @@ def _adapt_run(job: tuple[str, str, dict[str, Any], str, Path]) -> Path:
 
 def _table(options: argparse.Namespace, rest: list[str]) -> int:
     folder = RESULTS / options.family
-    found: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.rglob("adaptation*.json")):
-        learner = str(path.parent.relative_to(folder))
-        if path.stem.rstrip("0123456789") == _stem(learner, options.checkpoint):
-            found.setdefault(learner, []).append(json.loads(path.read_text()))
+    found = _read(options, _stem("", options.checkpoint))
+    found |= {k: v for k, v in _read(options, _stem(SCRATCH, options.checkpoint)).items() if k == SCRATCH}
     if not found:
         sys.exit(f"no results in {folder}: run 'adapt' first")
     rows = []
@@ -212,9 +227,7 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _training(options: argparse.Namespace, rest: list[str]) -> int:
     folder = RESULTS / options.family
-    found: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.rglob("seed*.json")):
-        found.setdefault(str(path.parent.relative_to(folder)), []).append(json.loads(path.read_text()))
+    found = _read(options, "seed")
     if not found:
         sys.exit(f"no results in {folder}: run 'run' first")
     rows = []
