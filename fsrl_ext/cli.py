@@ -196,13 +196,13 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.experiment.folder import write_json
     from fsrl_ext.experiment.settings import list_settings
 
+    for name in STEP_OPTIONS:
+        if getattr(options, name) is not None and not options.adapt_steps:
+            raise ValueError(f"--{name.replace('_', '-')} is about the steps of --adapt-steps")
     if options.suite is not None:
         return evaluate_on_suite(options, command)
     if options.adapt_steps is not None:
         raise ValueError("--adapt-steps needs --suite; 'fsrl-ext adapt' adapts to one task")
-    for name in STEP_OPTIONS:
-        if getattr(options, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} is about the steps of --adapt-steps")
     run, limit = options.run, options.cost_limit
     if limit is not None:
         limit = list_settings()["cost_limit"].parse(limit)

@@ -230,8 +230,9 @@ def test_runs_that_cannot_be_adapted(cpo, tmp_path, capsys):
     assert "suite needs a meta-learned policy, got cpo on MetaAim0-v0" in capsys.readouterr().err
     assert main(["evaluate", str(cpo), "--adapt-steps", "1"]) == 2
     assert "--adapt-steps needs --suite" in capsys.readouterr().err
-    assert main(["evaluate", str(cpo), "--kl-bound", "0.1"]) == 2
-    assert "--kl-bound is about the steps of --adapt-steps" in capsys.readouterr().err
+    for given in ([], ["--suite", "inside"]):
+        assert main(["evaluate", str(cpo), "--kl-bound", "0.1", *given]) == 2
+        assert "--kl-bound is about the steps of --adapt-steps" in capsys.readouterr().err
     trpo = trained(tmp_path, "trpo", "MetaAim0-v0", cost_limit=math.inf)
     with pytest.raises(ValueError, match=r"trpo has no setting cost_margin, got 0\.1"):
         adapt(trpo, "MetaAim1-v0", cost_margin=0.1)
