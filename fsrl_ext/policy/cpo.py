@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from fsrl_ext.policy.common import check_fields
 from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy_config import TrustRegionConfig
@@ -47,12 +44,7 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
             # The step does not feel the reward's scale; costs keep theirs, which is that of the surplus.
             advantage=(reward - reward.mean()) / (reward.std(correction=0) + 1e-8),
             cost_advantages=costs - costs.mean(1, keepdim=True),
-            surplus=self._surplus(),
+            surplus=self._surplus(self.config.cost_margin),
             config=self.config,
             entropy_weight=self.config.entropy_weight,
         )
-
-    def _surplus(self) -> Tensor:
-        """By how much an average step of the data exceeds its share of each limit, ``[C]``."""
-        cost = torch.as_tensor(self.episode_cost, dtype=torch.float32, device=self.device)
-        return (cost - (1.0 - self.config.cost_margin) * self._limits) / self.episode_length

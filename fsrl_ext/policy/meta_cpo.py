@@ -140,11 +140,6 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             **per_cost("adaptation/episode_cost", self.episode_cost.tolist()),
         }
 
-    @property
-    def _aim(self) -> Tensor:
-        """The limits less their margin, ``[C]``."""
-        return (1.0 - self.config.cost_margin) * self._limits
-
     def _problem(self, rollout: Rollout) -> tuple[SurrogateLoss, Tensor]:
         """Surrogates of a rollout, and by how much it exceeds each constraint per step, ``[m]``."""
         advantages = rollout.advantages - rollout.advantages.mean(0)
@@ -154,10 +149,9 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             advantage = lagrangian_advantage(standard, self.multipliers.values, rescale=self.config.rescale)
             none = advantage.new_zeros(0, len(advantage))
             return surrogate_loss(self.actor, rollout, advantage, none), none[:, 0]
-        cost = to_device(self.episode_cost, self.device)
         # The step does not feel the reward's scale; costs keep theirs, which is that of the surplus.
         loss = surrogate_loss(self.actor, rollout, advantages[:, 0] / deviation[0], advantages[:, 1:].T)
-        return loss, (cost - self._aim) / self.episode_length
+        return loss, self._surplus(self.config.cost_margin)
 
     def _adapt(self, rollout: Rollout) -> tuple[InnerStep, LineSearchResult]:
         """A constrained step of the acting copy, shortened until it keeps its promises."""
@@ -297,6 +291,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         cost = np.mean([x.episode_cost for x in outcomes], axis=0)
         metrics = per_cost("constraint/adapted_cost", cost.tolist())
         if self.multipliers is not None:
-            self.multipliers.update(to_device(cost, self.device), self._aim)
+            limits = (1.0 - self.config.cost_margin) * self._limits
+            self.multipliers.update(to_device(cost, self.device), limits)
             metrics |= per_cost("constraint/multiplier", self.multipliers.values.tolist())
         return metrics

@@ -256,6 +256,11 @@ class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
             self.episode_length = float(self.max_episode_steps)
             self.episode_cost = buffer.cost[indices].mean(0, dtype=np.float64) * self.episode_length
 
+    def _surplus(self, margin: float) -> Tensor:
+        """How far an average step of the data exceeds its share of each limit less the margin, ``[C]``."""
+        cost = to_device(self.episode_cost, self.device)
+        return (cost - (1.0 - margin) * self._limits) / self.episode_length
+
     def learning_state(self) -> dict[str, Any]:
         """What the next update depends on besides ``state_dict`` and the optimisers."""
         return {
