@@ -28,7 +28,7 @@ import numpy as np
 
 from fsrl_ext.env import list_tasks, make, time_limit
 from fsrl_ext.env.display import require_offscreen_gl
-from fsrl_ext.env.safety_import import import_safety_gymnasium
+from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "environment_equality.json"
 AGENTS = ("Point", "Car", "Racecar", "Doggo", "Ant")

@@ -28,7 +28,7 @@ from environment_equality import all_tasks, difference, our_step, stock_step
 from gymnasium.utils.env_checker import check_env
 
 from fsrl_ext.env import list_tasks, make, time_limit
-from fsrl_ext.env.safety_import import import_safety_gymnasium
+from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "environments.json"

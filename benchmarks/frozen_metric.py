@@ -29,13 +29,13 @@ from torch.func import functional_call
 
 from fsrl_ext.data import MetaCollector
 from fsrl_ext.env.meta import TaskDistribution
-from fsrl_ext.experiment.build import train_envs
-from fsrl_ext.experiment.evaluate import checkpoint_file, load_saved
+from fsrl_ext.experiment.saved.evaluate import checkpoint_file, load_saved
+from fsrl_ext.experiment.training.build import train_envs
+from fsrl_ext.functional.conjugate_gradient import flatten, unflatten
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.meta_gradient import meta_gradient, replay, surrogate_gradients
-from fsrl_ext.functional.trust_region import flatten, unflatten
 from fsrl_ext.policy import MetaCPOPolicy
-from fsrl_ext.policy.surrogates import MovingFisher, mean_kl
+from fsrl_ext.policy.onpolicy.base.surrogates import MovingFisher, mean_kl
 from fsrl_ext.report import text_table
 
 

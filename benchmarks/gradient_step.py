@@ -34,7 +34,7 @@ from fsrl_ext.data import CostVectorReplayBuffer
 from fsrl_ext.functional.estep import solve_dual
 from fsrl_ext.net import EnsembleCritic, GaussianActor
 from fsrl_ext.policy import CVPOPolicy
-from fsrl_ext.policy import cvpo as stages
+from fsrl_ext.policy.offpolicy import cvpo as stages
 from fsrl_ext.report import text_table
 
 OBS, ACT, ENVS = 8, 2, 10

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from fsrl_ext.experiment.run import SNAPSHOT
+from fsrl_ext.experiment.training.run import SNAPSHOT
 from fsrl_ext.report import read_progress, read_result, text_table
 from fsrl_ext.report.statistics import bootstrap_interval
 

@@ -46,9 +46,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.func import functional_call
 
+from fsrl_ext.functional.conjugate_gradient import InverseMetric, flatten, unflatten
 from fsrl_ext.functional.constrained_step import constrained_step
-from fsrl_ext.functional.convex_layer import full_convex_step
-from fsrl_ext.functional.inverse_metric import InverseMetric
+from fsrl_ext.functional.constrained_step.conic import full_convex_step
 from fsrl_ext.functional.meta_gradient import (
     InnerStep,
     inner_step,
@@ -56,9 +56,9 @@ from fsrl_ext.functional.meta_gradient import (
     replay,
     surrogate_gradients,
 )
-from fsrl_ext.functional.trust_region import Surrogates, flatten, line_search, unflatten
-from fsrl_ext.policy.onpolicy_config import TrustRegionConfig
-from fsrl_ext.policy.surrogates import MovingFisher
+from fsrl_ext.functional.trust_region import Surrogates, line_search
+from fsrl_ext.policy.onpolicy.base.config import TrustRegionConfig
+from fsrl_ext.policy.onpolicy.base.surrogates import MovingFisher
 
 OBS, ACT, TASKS, STEPS, ROWS, KL_BOUND = 40, 2, 3, 3, 3000, 0.01
 BARS = {"euclidean": 0.5, "fisher": 3.0}

@@ -33,10 +33,10 @@ from meta_pictures import plot_adaptation, plot_training
 
 from fsrl_ext.env.meta import find_family, held_out_suite
 from fsrl_ext.experiment import adapt, evaluate_suite, make_config
-from fsrl_ext.experiment.build import build_policy, seed_everything
-from fsrl_ext.experiment.checkpoint import read_checkpoint, save_checkpoint
 from fsrl_ext.experiment.registry import POLICIES
-from fsrl_ext.experiment.suite import suite_report
+from fsrl_ext.experiment.saved.suite import suite_report
+from fsrl_ext.experiment.training.build import build_policy, seed_everything
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkpoint
 from fsrl_ext.report import text_table
 
 SCRATCH = "cpo_from_scratch"

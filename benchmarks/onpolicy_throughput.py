@@ -35,8 +35,9 @@ from peers.clock import Clock, Moment
 from throughput import run_apart
 
 from fsrl_ext.data import CostCollector
-from fsrl_ext.experiment import build, make_config
-from fsrl_ext.experiment.checkpoint import versions
+from fsrl_ext.experiment import make_config
+from fsrl_ext.experiment.training import build
+from fsrl_ext.experiment.training.checkpoint import versions
 from fsrl_ext.report import text_table
 from fsrl_ext.trainer import CostOnpolicyTrainer, seed_range
 

@@ -19,8 +19,8 @@ from tianshou.policy.base import policy_within_training_step
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.env import make
 from fsrl_ext.experiment import load_policy
-from fsrl_ext.experiment.checkpoint import read_checkpoint
-from fsrl_ext.policy.onpolicy import OnpolicyPolicy
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint
+from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy
 
 NUM_ENVS = 10
 

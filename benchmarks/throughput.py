@@ -34,7 +34,8 @@ from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.env import make
-from fsrl_ext.experiment import build, make_config
+from fsrl_ext.experiment import make_config
+from fsrl_ext.experiment.training import build
 from fsrl_ext.report import text_table
 from fsrl_ext.trainer import CostOffpolicyTrainer, seed_range
 

@@ -6,7 +6,7 @@ python examples/meta/car_stbutton.py --steps 3600000
 import argparse
 
 from fsrl_ext.experiment import evaluate_suite, make_config, run
-from fsrl_ext.experiment.suite import suite_table
+from fsrl_ext.experiment.saved.suite import suite_table
 
 FAMILY = "SafetyCarStbutton"
 

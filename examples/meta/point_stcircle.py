@@ -11,7 +11,7 @@ import numpy as np
 
 from fsrl_ext.env.meta import TaskDescription, held_out_suite
 from fsrl_ext.experiment import adapt, load_policy, make_config, run
-from fsrl_ext.experiment.adapt_report import adaptation_table
+from fsrl_ext.experiment.saved.adapt_report import adaptation_table
 from fsrl_ext.report import plot_trajectories, result_table
 
 FAMILY = "SafetyPointStcircle"

@@ -84,13 +84,13 @@ def make(
 
         return make_bullet(id, **common, **kwargs)
     if task.suite == META:
-        from fsrl_ext.env.safety_import import import_safety_gymnasium
+        from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
 
         import_safety_gymnasium()
         from fsrl_ext.env.meta.navigation import make_family_env
 
         return make_family_env(id, **common, **kwargs)
-    from fsrl_ext.env.safety_gymnasium_suite import make_safety_gymnasium
+    from fsrl_ext.env.safety_gymnasium.suite import make_safety_gymnasium
 
     return make_safety_gymnasium(id, **common, **kwargs)
 
@@ -154,7 +154,7 @@ def _make_own_navigation(
     id: str, render_mode: str | None, max_episode_steps: int | None, kwargs: Mapping[str, Any]
 ) -> gymnasium.Env:
     """A user's own task of safety-gymnasium: its steps have six parts, and it can be made fast."""
-    from fsrl_ext.env.safety_gymnasium_suite import make_safety_gymnasium
+    from fsrl_ext.env.safety_gymnasium.suite import make_safety_gymnasium
 
     horizon = max_episode_steps or gymnasium.registry[id].max_episode_steps
     spec = _spec(id, render_mode, horizon, kwargs)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fsrl_ext.env.meta import find_family
+from fsrl_ext.errors import check_fields
 from fsrl_ext.experiment.registry import CONSTRAINED, policy_entry
 from fsrl_ext.functional.returns import as_cost_limits, decayed_cost_limit
 from fsrl_ext.net.actor import Covariance
 from fsrl_ext.policy import CVPOConfig
-from fsrl_ext.policy.common import PolicyConfig, check_fields
+from fsrl_ext.policy.base import PolicyConfig
 
 
 @dataclass(frozen=True, kw_only=True)

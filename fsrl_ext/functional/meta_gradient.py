@@ -36,8 +36,8 @@ import torch
 from torch import Tensor
 
 from fsrl_ext.errors import NonFiniteError
-from fsrl_ext.functional._step_vjp import StepGradient
 from fsrl_ext.functional.constrained_step import ConstrainedStep, constrained_step
+from fsrl_ext.functional.constrained_step.derivative import StepGradient
 
 Mode = Literal["exact", "first_order", "reptile"]
 LimitGradient = Literal["score", "detach"]

@@ -9,74 +9,18 @@ Dimension letters: ``B`` batch, ``N`` sampled actions, ``A`` action. A Gaussian 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_LOG_2PI = math.log(2.0 * math.pi)
-
-
-def is_full_covariance(mean: Tensor, scale: Tensor) -> bool:
-    """Whether ``scale`` is a Cholesky factor rather than standard deviations."""
-    return scale.dim() == mean.dim() + 1
-
-
-def _log_det_scale(mean: Tensor, scale: Tensor) -> Tensor:
-    """``log det L``, i.e. half the log determinant of the covariance, ``[B]``."""
-    if is_full_covariance(mean, scale):
-        scale = scale.diagonal(dim1=-2, dim2=-1)
-    return scale.log().sum(-1)
-
-
-def _whiten(mean: Tensor, scale: Tensor, difference: Tensor) -> Tensor:
-    """``L^-1 difference`` for differences ``[B, N, A]``: a triangular solve, never an inverse."""
-    if is_full_covariance(mean, scale):
-        solved = torch.linalg.solve_triangular(scale, difference.transpose(-1, -2), upper=False)
-        return solved.transpose(-1, -2)
-    return difference / scale.unsqueeze(-2)
-
-
-def sample_actions(
-    mean: Tensor, scale: Tensor, num_samples: int, generator: torch.Generator | None = None
-) -> Tensor:
-    """Draws ``[B, N, A]`` actions from the Gaussian, without gradient and unclipped."""
-    shape = (mean.shape[0], num_samples, mean.shape[1])
-    noise = torch.randn(shape, dtype=mean.dtype, device=mean.device, generator=generator)
-    if is_full_covariance(mean, scale):
-        noise = noise @ scale.transpose(-1, -2)
-    else:
-        noise = noise * scale.unsqueeze(-2)
-    return mean.unsqueeze(-2) + noise
-
-
-def gaussian_log_prob(mean: Tensor, scale: Tensor, actions: Tensor) -> Tensor:
-    """Log density ``[B, N]`` of raw (unclipped) actions ``[B, N, A]``."""
-    white = _whiten(mean, scale, actions - mean.unsqueeze(-2))
-    log_det = _log_det_scale(mean, scale).unsqueeze(-1)
-    return -0.5 * (white.square().sum(-1) + mean.shape[-1] * _LOG_2PI) - log_det
-
-
-def decoupled_kl(mean_old: Tensor, scale_old: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The two parts of the KL divergence between old and new Gaussian, each with the other part fixed.
-
-    .. math::
-        KL_\mu &= \tfrac12 (\mu - \mu_{old})^T \Sigma_{old}^{-1} (\mu - \mu_{old}) \\
-        KL_\Sigma &= \tfrac12 (\log\tfrac{|\Sigma|}{|\Sigma_{old}|} - n + tr\,\Sigma^{-1}\Sigma_{old})
-
-    :return: ``(kl_mean, kl_scale)``, each averaged over the batch (0-dim).
-    """
-    white = _whiten(mean_old, scale_old, (mean - mean_old).unsqueeze(-2)).squeeze(-2)
-    kl_mean = 0.5 * white.square().sum(-1).mean()
-    if is_full_covariance(mean, scale):
-        ratio = torch.linalg.solve_triangular(scale, scale_old, upper=False)
-        trace = ratio.square().sum((-1, -2))
-    else:
-        trace = (scale_old / scale).square().sum(-1)
-    log_det = 2.0 * (_log_det_scale(mean, scale) - _log_det_scale(mean_old, scale_old))
-    kl_scale = 0.5 * (log_det - mean.shape[-1] + trace).mean()
-    return kl_mean, kl_scale
+from fsrl_ext.functional.gaussian import (
+    LOG_2PI,
+    decoupled_kl,
+    gaussian_log_prob,
+    is_full_covariance,
+    log_det_scale,
+)
 
 
 def weighted_log_likelihood(
@@ -163,7 +107,7 @@ def mstep_loss(
     squares = (moments.second - 2.0 * shift * moments.first + shift.square()) * precision_old
     spread = moments.second / variance
     log_dets = (scale * scale_old).log()
-    loss = (0.5 * (squares + spread) + log_dets).sum() / batch + dim * _LOG_2PI + penalty
+    loss = (0.5 * (squares + spread) + log_dets).sum() / batch + dim * LOG_2PI + penalty
     grad_mean = ((1.0 + multipliers[0]) * shift - moments.first) * (precision_old / batch)
     pull = (moments.second + multipliers[1] * scale_old.square()) / variance
     grad_scale = ((1.0 + multipliers[1]) - pull) / (batch * scale)
@@ -184,9 +128,9 @@ def _full_mstep_loss(
     shift = (mean - mean_old).unsqueeze(-1)
     first = moments.first.unsqueeze(-1)
     centred = moments.second - shift @ first.mT - first @ shift.mT + shift @ shift.mT
-    log_dets = _log_det_scale(mean, scale) + _log_det_scale(mean_old, scale_old)
+    log_dets = log_det_scale(mean, scale) + log_det_scale(mean_old, scale_old)
     squares = _mahalanobis_trace(scale_old, centred) + _mahalanobis_trace(scale, moments.second)
-    loss = (0.5 * squares + log_dets).mean() + mean.shape[-1] * _LOG_2PI
+    loss = (0.5 * squares + log_dets).mean() + mean.shape[-1] * LOG_2PI
     constraint = multipliers @ torch.stack(decoupled_kl(mean_old, scale_old, mean, scale))
     grad_mean, grad_scale = torch.autograd.grad(loss + constraint, (mean, scale))
     return MStepLoss(loss.detach() + penalty, grad_mean, grad_scale)

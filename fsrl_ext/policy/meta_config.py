@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.meta_gradient import LimitGradient, Mode
-from fsrl_ext.policy.common import check_fields
 from fsrl_ext.policy.multiplier_config import OnpolicyMultiplierConfig
-from fsrl_ext.policy.onpolicy_config import TrustRegionConfig
+from fsrl_ext.policy.onpolicy.base.config import TrustRegionConfig
 
 Metric = Literal["fisher", "euclidean"]
 ConstraintKind = Literal["step", "multiplier"]

@@ -19,6 +19,7 @@ from tianshou.data.types import RolloutBatchProtocol
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fsrl_ext.functional.conjugate_gradient import flatten, unflatten
 from fsrl_ext.functional.constrained_step import Case, constrained_step
 from fsrl_ext.functional.meta_gradient import (
     InnerStep,
@@ -28,14 +29,14 @@ from fsrl_ext.functional.meta_gradient import (
     surrogate_gradients,
 )
 from fsrl_ext.functional.multiplier import lagrangian_advantage
-from fsrl_ext.functional.trust_region import LineSearchResult, Rejection, Surrogates, flatten, unflatten
+from fsrl_ext.functional.trust_region import LineSearchResult, Rejection, Surrogates
 from fsrl_ext.policy.meta_config import MetaCPOConfig
 from fsrl_ext.policy.metrics import MetricStats, per_cost
 from fsrl_ext.policy.multipliers import Multipliers
-from fsrl_ext.policy.onpolicy import OnpolicyPolicy, Rollout, Trajectories
-from fsrl_ext.policy.surrogates import MovingFisher, mean_kl, surrogate_loss
-from fsrl_ext.policy.transfer import to_device
-from fsrl_ext.policy.trust_region_update import constrained_update, measured, search_along
+from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy, Rollout, Trajectories
+from fsrl_ext.policy.onpolicy.base.surrogates import MovingFisher, mean_kl, surrogate_loss
+from fsrl_ext.policy.onpolicy.base.trust_region import constrained_update, measured, search_along
+from fsrl_ext.policy.optimise import to_device
 
 
 class TaskOutcome(NamedTuple):
@@ -71,8 +72,8 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
 
     The critic of a task starts from a shared one and is fitted to the task's data before it judges it.
 
-    The arguments are those of :class:`~fsrl_ext.policy.onpolicy.OnpolicyPolicy`; ``critic_optim`` is about
-    the critic given, which is the acting copy's.
+    The arguments are those of :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy`; ``critic_optim`` is
+    about the critic given, which is the acting copy's.
     """
 
     config_type = MetaCPOConfig

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from fsrl_ext.policy.common import check_fields
+from fsrl_ext.errors import check_fields
 
 MultiplierMethod = Literal["pid", "ascent"]
 

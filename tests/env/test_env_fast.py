@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fsrl_ext.env import make
-from fsrl_ext.env.safety_import import import_safety_gymnasium
+from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
 
 pytest.importorskip("mujoco")
 if sys.modules.get("safety_gymnasium") is None:
@@ -24,11 +24,11 @@ from safety_gymnasium.tasks.safe_navigation.goal.goal_level1 import GoalLevel1  
 from safety_gymnasium.utils.random_generator import RandomGenerator  # noqa: E402
 from safety_gymnasium.world import World  # noqa: E402
 
-from fsrl_ext.env.fast import layout as layout_module  # noqa: E402
-from fsrl_ext.env.fast.costs import ObjectCosts  # noqa: E402
-from fsrl_ext.env.fast.layout import same_model  # noqa: E402
-from fsrl_ext.env.fast.lidar import Lidar  # noqa: E402
-from fsrl_ext.env.fast.placement import QuickRandomGenerator  # noqa: E402
+from fsrl_ext.env.safety_gymnasium.fast import layout as layout_module  # noqa: E402
+from fsrl_ext.env.safety_gymnasium.fast.costs import ObjectCosts  # noqa: E402
+from fsrl_ext.env.safety_gymnasium.fast.layout import same_model  # noqa: E402
+from fsrl_ext.env.safety_gymnasium.fast.lidar import Lidar  # noqa: E402
+from fsrl_ext.env.safety_gymnasium.fast.placement import QuickRandomGenerator  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
 

@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 from fsrl_ext.env import can_terminate, env_fn, make, time_limit
 from fsrl_ext.env.meta import TaskDescription, TaskDistribution, describe, held_out_suite
-from fsrl_ext.env.safety_import import import_safety_gymnasium
+from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
 
 mujoco = pytest.importorskip("mujoco")
 if sys.modules.get("safety_gymnasium") is None:

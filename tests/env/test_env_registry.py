@@ -23,7 +23,7 @@ from fsrl_ext.env import (
     register_task,
     time_limit,
 )
-from fsrl_ext.env.safety_import import import_safety_gymnasium
+from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
 
 # safety-gymnasium turns arrays of one element into numbers.
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fsrl_ext.env import can_terminate, make
-from fsrl_ext.env.safety_import import array_defaults, import_safety_gymnasium
+from fsrl_ext.env.safety_gymnasium.importing import array_defaults, import_safety_gymnasium
 
 pytest.importorskip("mujoco")
 if sys.modules.get("safety_gymnasium") is None:

@@ -11,9 +11,9 @@ from fsrl_ext.cli import main
 from fsrl_ext.env.meta import describe
 from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment import adapt, evaluate, evaluate_suite, load_policy, make_config, run
-from fsrl_ext.experiment.checkpoint import load_experiment
-from fsrl_ext.experiment.suite import suite_report
-from fsrl_ext.functional.trust_region import flatten
+from fsrl_ext.experiment.saved.suite import suite_report
+from fsrl_ext.experiment.training.checkpoint import load_experiment
+from fsrl_ext.functional.conjugate_gradient import flatten
 
 SMALL = {
     "steps": 640, "step_per_collect": 160, "num_envs": 4, "hidden_sizes": (6,), "gamma": 0.9, "selections": 1,

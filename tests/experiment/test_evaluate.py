@@ -14,8 +14,8 @@ from fsrl_ext import cli
 from fsrl_ext.env import register_task
 from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment import evaluate, make_config, record_video, run, show
-from fsrl_ext.experiment.checkpoint import read_checkpoint
-from fsrl_ext.experiment.evaluate import evaluation_report, evaluation_table
+from fsrl_ext.experiment.saved.evaluate import evaluation_report, evaluation_table
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.report.statistics import bootstrap_interval
 from fsrl_ext.trainer import Evaluation
 
@@ -332,8 +332,8 @@ def test_window_plays_in_the_time_of_the_environment(done, monkeypatch):
 
 @pytest.mark.parametrize("task", ["SafetyBallCircle-v0", "SafetyPointCircle1-v0", "SafetyPointStcircle1-v0"])
 def test_real_tasks_are_drawn_whole(task):
-    from fsrl_ext.experiment.chosen_task import ChosenTask
-    from fsrl_ext.experiment.film import _frame, _make_drawing
+    from fsrl_ext.experiment.saved.chosen_task import ChosenTask
+    from fsrl_ext.experiment.saved.film import _frame, _make_drawing
 
     try:
         env = _make_drawing(ChosenTask(task), "rgb_array")

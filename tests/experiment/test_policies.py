@@ -9,9 +9,9 @@ import torch
 
 from fsrl_ext.cli import main
 from fsrl_ext.experiment import ExperimentConfig, load_policy, make_config, run
-from fsrl_ext.experiment.checkpoint import read_checkpoint
 from fsrl_ext.experiment.registry import POLICIES
 from fsrl_ext.experiment.settings import list_settings
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.policy import DDPGLagConfig, SACLagConfig, SACLagPolicy
 from fsrl_ext.report import read_progress
 

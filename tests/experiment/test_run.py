@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fsrl_ext.errors import CheckpointError, NonFiniteError, RunFolderError
 from fsrl_ext.experiment import ExperimentConfig, load_policy, make_config, run
-from fsrl_ext.experiment.checkpoint import read_checkpoint
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.report import read_progress, result_table
 
 SMALL = {

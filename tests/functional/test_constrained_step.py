@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from fsrl_ext.errors import NonFiniteError
-from fsrl_ext.functional._step_basis import reduce
 from fsrl_ext.functional.constrained_step import constrained_step
+from fsrl_ext.functional.constrained_step.coordinates import reduce
 
 
 def solve(g, a, b, metric=None, kl_bound=0.5, dtype=torch.float64):

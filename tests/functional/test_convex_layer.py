@@ -14,7 +14,7 @@ import torch
 
 from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.functional.constrained_step import constrained_step
-from fsrl_ext.functional.convex_layer import convex_step, convex_steps, full_convex_step
+from fsrl_ext.functional.constrained_step.conic import convex_step, convex_steps, full_convex_step
 
 
 def tensor(values):
@@ -298,6 +298,6 @@ def test_refusals():
 
 
 def test_the_solver_is_loaded_when_it_is_needed():
-    code = "import sys, fsrl_ext.functional.convex_layer; print('cvxpy' in sys.modules)"
+    code = "import sys, fsrl_ext.functional.constrained_step.conic; print('cvxpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

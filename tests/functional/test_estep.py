@@ -10,8 +10,6 @@ import pytest
 import torch
 from scipy.optimize import brentq, minimize
 
-from fsrl_ext.functional import _estep_solver as solver_module
-from fsrl_ext.functional._estep_box import minimise_in_box
 from fsrl_ext.functional.estep import (
     EStepSolution,
     boltzmann_weights,
@@ -22,6 +20,8 @@ from fsrl_ext.functional.estep import (
     kl_to_uniform,
     solve_dual,
 )
+from fsrl_ext.functional.estep import solver as solver_module
+from fsrl_ext.functional.estep.box import minimise_in_box
 
 INF = math.inf
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fsrl_ext.functional.estep import dual_value, solve_dual
-from fsrl_ext.functional.estep_slsqp import solve_dual_slsqp
+from fsrl_ext.functional.estep.slsqp import solve_dual_slsqp
 
 
 def problem(seed, threshold, costs=1):

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fsrl_ext.functional.gae import generalised_advantages
+from fsrl_ext.functional.returns import generalised_advantages
 
 
 def plain_loop(signals, values, next_values, terminated, ends, gamma, gae_lambda):

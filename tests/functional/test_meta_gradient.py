@@ -16,18 +16,17 @@ from torch import nn
 from torch.func import functional_call
 
 from fsrl_ext.errors import NonFiniteError
-from fsrl_ext.functional.constrained_step import constrained_step
-from fsrl_ext.functional.convex_layer import convex_step
-from fsrl_ext.functional.inverse_metric import InverseMetric
-from fsrl_ext.functional.meta_gradient import inner_step, meta_gradient, replay, surrogate_gradients
-from fsrl_ext.functional.trust_region import (
+from fsrl_ext.functional.conjugate_gradient import (
     FisherVectorProduct,
-    Surrogates,
+    InverseMetric,
     conjugate_gradient,
     flatten,
-    line_search,
     unflatten,
 )
+from fsrl_ext.functional.constrained_step import constrained_step
+from fsrl_ext.functional.constrained_step.conic import convex_step
+from fsrl_ext.functional.meta_gradient import inner_step, meta_gradient, replay, surrogate_gradients
+from fsrl_ext.functional.trust_region import Surrogates, line_search
 
 KL_BOUND, ROWS, OBS, ACT = 0.01, 64, 3, 2
 # A rejected step is between an active one and the rest; the limits make the cases what they are.

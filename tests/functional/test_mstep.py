@@ -4,11 +4,9 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from fsrl_ext.functional.gaussian import decoupled_kl, gaussian_log_prob, sample_actions
 from fsrl_ext.functional.mstep import (
-    decoupled_kl,
-    gaussian_log_prob,
     mstep_loss,
-    sample_actions,
     update_kl_multipliers,
     weighted_log_likelihood,
     weighted_moments,

@@ -3,7 +3,7 @@
 import torch
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
-from fsrl_ext.functional.squashed import squash
+from fsrl_ext.functional.gaussian import squash
 
 
 def test_density_agrees_with_torch():

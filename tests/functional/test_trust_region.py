@@ -8,14 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from fsrl_ext.functional.conjugate_gradient import FisherVectorProduct, conjugate_gradient, flat_gradient
 from fsrl_ext.functional.constrained_step import constrained_step
-from fsrl_ext.functional.trust_region import (
-    FisherVectorProduct,
-    Surrogates,
-    conjugate_gradient,
-    flat_gradient,
-    line_search,
-)
+from fsrl_ext.functional.trust_region import Surrogates, line_search
 
 
 def spd(size, generator, condition=100.0):

@@ -10,7 +10,7 @@ from tianshou.env import DummyVectorEnv
 from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.data import MetaCollector
-from fsrl_ext.functional.trust_region import flatten
+from fsrl_ext.functional.conjugate_gradient import flatten
 from fsrl_ext.net import OnpolicyActor, ValueCritic
 from fsrl_ext.policy import MetaCPOPolicy
 

@@ -22,7 +22,7 @@ from fsrl_ext.policy import (
     TD3LagPolicy,
     TRPOLagPolicy,
 )
-from fsrl_ext.policy.onpolicy import OnpolicyPolicy
+from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy
 
 T = 20
 GAMMA = 0.9

@@ -10,7 +10,7 @@ from test_cvpo import build, collected
 from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.functional.estep import solve_dual
-from fsrl_ext.functional.estep_slsqp import solve_dual_slsqp
+from fsrl_ext.functional.estep.slsqp import solve_dual_slsqp
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 

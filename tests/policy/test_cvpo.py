@@ -17,11 +17,11 @@ from toy import LineEnv
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError
-from fsrl_ext.functional.mstep import sample_actions
+from fsrl_ext.functional.gaussian import sample_actions
 from fsrl_ext.net import EnsembleCritic, GaussianActor
 from fsrl_ext.policy import CVPOPolicy
-from fsrl_ext.policy.cost_level import CostLevel
-from fsrl_ext.policy.replay import nstep_returns, nstep_window, recent_step_cost
+from fsrl_ext.policy.offpolicy.cost_level import CostLevel
+from fsrl_ext.policy.offpolicy.replay import nstep_returns, nstep_window, recent_step_cost
 
 T = 20
 

@@ -13,9 +13,9 @@ from tianshou.utils.net.continuous import Actor, ActorProb
 
 from fsrl_ext.functional.returns import cost_threshold
 from fsrl_ext.net.critic import QValues
-from fsrl_ext.policy.critic_losses import critic_losses
 from fsrl_ext.policy.episode_costs import FreshEpisodeCosts
-from fsrl_ext.policy.replay import nstep_returns, nstep_window
+from fsrl_ext.policy.offpolicy.critic_losses import critic_losses
+from fsrl_ext.policy.offpolicy.replay import nstep_returns, nstep_window
 
 every = pytest.mark.parametrize("name", list(LAGRANGIAN))
 

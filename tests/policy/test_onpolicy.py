@@ -12,15 +12,15 @@ from tianshou.trainer import OnpolicyTrainer
 from torch import nn
 
 from fsrl_ext.data import CostVectorReplayBuffer
+from fsrl_ext.functional.conjugate_gradient import flatten
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.gaussian import kl_divergence
 from fsrl_ext.functional.multiplier import lagrangian_advantage
-from fsrl_ext.functional.trust_region import flatten
 from fsrl_ext.net import OnpolicyActor
 from fsrl_ext.policy.episode_costs import RolloutEpisodes
-from fsrl_ext.policy.focops import focops_loss
-from fsrl_ext.policy.ppo_lag import clipped_loss
-from fsrl_ext.policy.trust_region_update import must_improve
+from fsrl_ext.policy.onpolicy.base.trust_region import must_improve
+from fsrl_ext.policy.onpolicy.focops import focops_loss
+from fsrl_ext.policy.onpolicy.ppo_lag import clipped_loss
 
 every = pytest.mark.parametrize("name", list(ONPOLICY))
 

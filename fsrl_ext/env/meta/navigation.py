@@ -17,7 +17,7 @@ from fsrl_ext.env.meta.circle_task import Stcircle, StcircleHazard
 from fsrl_ext.env.meta.family import DEFAULT_TASK_SEED, find_family
 from fsrl_ext.env.meta.parameters import Parameters
 from fsrl_ext.env.meta.safety_families import AGENTS
-from fsrl_ext.env.safety_gymnasium_suite import NavigationEnv
+from fsrl_ext.env.safety_gymnasium.suite import NavigationEnv
 
 _TASKS: Mapping[str, Callable[..., BaseTask]] = {
     "Stcircle": Stcircle,

@@ -1,0 +1,1 @@
+"""The adapter of safety-gymnasium's tasks, and its fast layer."""

@@ -1,0 +1,226 @@
+"""safety-gymnasium as `CostEnv`: navigation and vision tasks, and velocity tasks."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from fsrl_ext.env.contract import CostEnv
+from fsrl_ext.env.display import require_display, require_offscreen_gl
+from fsrl_ext.env.legacy_random import LegacyRandom
+from fsrl_ext.env.quiet import quiet
+from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
+
+_LAYOUT_TRIES = 100
+
+
+class _TrustedDict(spaces.Dict):
+    """A space that takes any observation for its own.
+
+    The package asserts on every step that its observation is in its space, which is a fifth of a
+    step's time. Collectors look for non-finite observations.
+    """
+
+    def contains(self, x: Any) -> bool:
+        return True
+
+
+class NavigationEnv(CostEnv):
+    """A navigation or vision task: Goal, Button, Push, Circle, Run, Race, Fading.
+
+    Rewards, costs and observations are those of the package for the same seed and actions, bit for
+    bit before the cast to float32. Where nothing is drawn, resets skip the sky (see `LeanWorld`);
+    steps and resets waste nothing (see `fsrl_ext.env.safety_gymnasium.fast`).
+
+    :param env_id: name of the task.
+    :param arguments: arguments of the package's `Builder`.
+    :param max_episode_steps: the horizon.
+    :param render_mode: "human", "rgb_array", "depth_array" or None.
+    :param spec: see `CostEnv`.
+    :param fast: False runs the package's own code for every step and reset, at its own speed.
+    :param builder: builds the simulator from `arguments` and `render_mode`; None for the package's
+        `Builder`.
+    """
+
+    metadata = {  # noqa: RUF012
+        "render_modes": ["human", "rgb_array", "depth_array"],
+        "render_fps": 30,
+    }
+
+    def __init__(
+        self,
+        *,
+        env_id: str,
+        arguments: dict[str, Any],
+        max_episode_steps: int | None,
+        render_mode: str | None = None,
+        spec: EnvSpec | None = None,
+        fast: bool = True,
+        builder: Callable[..., Any] | None = None,
+    ) -> None:
+        from safety_gymnasium.builder import Builder
+
+        from fsrl_ext.env.safety_gymnasium.fast.layout import LayoutCache
+        from fsrl_ext.env.safety_gymnasium.fast.task import quicken
+
+        with LegacyRandom(0)():  # the builder draws its first seed from NumPy's global generator
+            self.simulator = (builder or Builder)(**arguments, render_mode=render_mode)
+        task = self.simulator.task
+        if task.observe_vision:
+            require_offscreen_gl(env_id)
+        # Without `fast`, only those pictures are left out that are not there.
+        self._drawn = render_mode is not None or task.observe_vision or not fast
+        self._layouts = LayoutCache() if fast else None
+        self._new_world()
+        if fast:
+            quicken(task)
+            task.obs_info.obs_space_dict = _TrustedDict(task.obs_info.obs_space_dict.spaces)
+        if max_episode_steps is not None:
+            task.num_steps = max_episode_steps
+        super().__init__(
+            env_id=env_id,
+            observation_space=self.simulator.observation_space,
+            action_space=self.simulator.action_space,
+            max_episode_steps=max_episode_steps,
+            render_mode=render_mode,
+            spec=spec,
+        )
+        self.simulator.set_seed(int(self.np_random.integers(2**32)))
+
+    def _new_world(self) -> None:
+        from fsrl_ext.env.safety_gymnasium.world import LeanWorld
+
+        task = self.simulator.task
+        task.world = LeanWorld(task.agent, task._obstacles, drawn=self._drawn, layouts=self._layouts)
+
+    def _reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
+        from safety_gymnasium.utils.common_utils import ResamplingError
+
+        if seed is not None:
+            # The package's first reset and its later ones differ in the last bits; a seed means
+            # the first.
+            self._new_world()
+        if seed is not None and seed >= 2**32:
+            seed = int(self.np_random.integers(2**32))
+        if not self.simulator.task.mechanism_conf.randomize_layout:
+            seed = None  # the builder seeds itself with 0, and refuses another
+        for _ in range(_LAYOUT_TRIES):
+            try:
+                return self.simulator.reset(seed=seed)
+            except ResamplingError as error:
+                failure: Exception = error
+            except AssertionError as error:
+                if "starting cost" not in str(error):
+                    raise
+                failure = error
+            # A layout that cannot be used (no room, or the agent starts in a hazard) ends the
+            # package's reset; the next draw of the same stream keeps seeds reproducible.
+            seed = None
+        raise RuntimeError(f"{self.env_id}: no usable layout in {_LAYOUT_TRIES} draws") from failure
+
+    def _step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, cost, terminated, truncated, info = self.simulator.step(action)
+        info["cost"] = float(cost)
+        return observation, reward, terminated, truncated, info
+
+    def render(self) -> Any:
+        """A frame of the package's camera, `[height, width, 3]` (uint8) in mode "rgb_array"."""
+        return None if self.render_mode is None else self.simulator.render()
+
+    def close(self) -> None:
+        """Close the viewers; may be called again."""
+        for viewer in self.simulator.task._viewers.values():
+            viewer.close()
+        self.simulator.task._viewers.clear()
+
+
+class VelocityEnv(CostEnv):
+    """A velocity task: a MuJoCo robot with a cost of 1 on each step above a speed.
+
+    :param env_id: name of the task.
+    :param simulator: the package's environment, without wrappers.
+    :param max_episode_steps: the horizon.
+    :param render_mode: "human", "rgb_array", "depth_array" or None.
+    :param spec: see `CostEnv`.
+    """
+
+    def __init__(
+        self,
+        *,
+        env_id: str,
+        simulator: gymnasium.Env,
+        max_episode_steps: int | None,
+        render_mode: str | None = None,
+        spec: EnvSpec | None = None,
+    ) -> None:
+        self.simulator = simulator
+        self.metadata = simulator.metadata
+        super().__init__(
+            env_id=env_id,
+            observation_space=simulator.observation_space,
+            action_space=simulator.action_space,
+            max_episode_steps=max_episode_steps,
+            render_mode=render_mode,
+            spec=spec,
+        )
+
+    def _reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
+        return self.simulator.reset(seed=seed)
+
+    def _step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        # The package's six-tuple is no Gymnasium step, hence no static type.
+        step: Any = self.simulator.step(action)
+        observation, reward, cost, terminated, truncated, info = step
+        info["cost"] = float(cost)
+        return observation, reward, terminated, truncated, info
+
+    def render(self) -> Any:
+        """A frame `[height, width, 3]` (uint8) in mode "rgb_array"."""
+        return self.simulator.render()
+
+    def close(self) -> None:
+        """Close the viewers; may be called again."""
+        self.simulator.close()
+
+
+def make_safety_gymnasium(
+    env_id: str,
+    *,
+    render_mode: str | None,
+    max_episode_steps: int | None,
+    spec: EnvSpec | None = None,
+    fast: bool = True,
+    **kwargs: Any,
+) -> CostEnv:
+    """Build a task of safety-gymnasium, or a user's own one of its `Builder`, from its registration.
+
+    :param fast: see `NavigationEnv`; a velocity task is the package's own code either way.
+    :param kwargs: passed to the package's constructor; `config` of a navigation task changes
+        entries of the registered one, for example `config={"sim_conf.frameskip_binom_n": 5}`.
+    """
+    if render_mode == "human":
+        require_display(env_id)
+    elif render_mode is not None:
+        require_offscreen_gl(env_id)
+    import_safety_gymnasium()
+    registered = gymnasium.registry[env_id]
+    arguments = copy.deepcopy(registered.kwargs)
+    config = {**arguments.get("config", {}), **kwargs.pop("config", {})}
+    arguments.update(kwargs)
+    horizon = max_episode_steps or registered.max_episode_steps
+    common: dict[str, Any] = {
+        "env_id": env_id,
+        "max_episode_steps": horizon,
+        "render_mode": render_mode,
+        "spec": spec,
+    }
+    if config:
+        return NavigationEnv(arguments={**arguments, "config": config}, fast=fast, **common)
+    assert isinstance(registered.entry_point, str)
+    creator = load_env_creator(registered.entry_point)
+    with quiet():
+        simulator: Any = creator(render_mode=render_mode, **arguments)
+    return VelocityEnv(simulator=simulator, **common)

@@ -1,0 +1,1 @@
+"""Using a saved policy: loading, evaluating, filming, adapting it."""

@@ -1,0 +1,247 @@
+"""A saved policy adapted to a task: meta-learned ones by their inner step, on-policy ones by their update.
+
+Dimension letters: ``K`` steps of the adaptation, ``C`` costs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tianshou.env import BaseVectorEnv
+from tianshou.policy.base import policy_within_training_step
+
+from fsrl_ext.data import CostCollectStats, MetaCollector
+from fsrl_ext.env.meta import TaskDescription
+from fsrl_ext.env.registry import EnvFn
+from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.registry import policy_entry
+from fsrl_ext.experiment.saved.chosen_task import ChosenTask
+from fsrl_ext.experiment.saved.evaluate import (
+    Which,
+    checkpoint_file,
+    episode_seeds,
+    load_saved,
+    torch_threads,
+)
+from fsrl_ext.experiment.settings import list_settings
+from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.training.build import test_collector, train_envs
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkpoint
+from fsrl_ext.functional.returns import as_cost_limits
+from fsrl_ext.policy import MetaCPOPolicy
+from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy
+from fsrl_ext.trainer import Evaluation, evaluate_policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationPoint:
+    """The policy after some steps of its adaptation.
+
+    :param steps: k of 0 to K.
+    :param env_step: environment steps that these k steps learnt from.
+    :param collected: episodes with sampled actions that ended in the policy's own data, which the next step
+        learns from (the last point's are for judging alone); ``None`` if none ended or there are no data.
+    :param tested: deterministic episodes; ``None`` where none were asked for.
+    """
+
+    steps: int
+    env_step: int
+    collected: Evaluation | None
+    tested: Evaluation | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """Answer of :func:`adapt`.
+
+    :param checkpoint: where the policy came from.
+    :param task: environment id.
+    :param parameters: of a family's task; empty for others.
+    :param cost_limit: what the policy adapted to and is judged by.
+    :param points: ``K + 1`` of them, from before the first step to after the last.
+    :param policy: acts as adapted.
+    """
+
+    checkpoint: Path
+    task: str
+    task_seed: int | None
+    parameters: dict[str, Any]
+    cost_limit: tuple[float, ...]
+    points: tuple[AdaptationPoint, ...]
+    policy: OnpolicyPolicy[Any]
+
+
+def adapt(
+    run: str | os.PathLike[str],
+    task: str | TaskDescription,
+    *,
+    task_seed: int | None = None,
+    steps: int = 5,
+    episodes: int = 10,
+    seed: int = 0,
+    checkpoint: Which = "best",
+    cost_limit: float | Sequence[float] | None = None,
+    cost_margin: float | None = None,
+    kl_bound: float | None = None,
+    step_per_collect: int | None = None,
+    test_at: Sequence[int] | None = None,
+    collect_last: bool = True,
+    device: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+) -> Adaptation:
+    """Adapts a saved policy to a task, and measures it before, between and after the steps.
+
+    A meta-learned policy takes inner steps from its meta-parameters; one of ``cpo``, ``trpo_lag``,
+    ``ppo_lag``, ``focops`` and their kin is fine-tuned by its own update. Each step learns from a collect
+    of its own. The saved run is not changed, nor are torch's random numbers.
+
+    :param run: a run folder, or a checkpoint file.
+    :param task: an environment id or a family's task, with observations and actions as in training.
+    :param task_seed: draws the task of a family's id; 0 if not given.
+    :param steps: K, at least 0.
+    :param episodes: deterministic episodes of each test, on the seeds of final evaluations.
+    :param seed: of exploration and of the episodes that are learnt from.
+    :param checkpoint: which policy of a run folder, ``"best"`` or ``"last"``.
+    :param cost_limit: adapt to and judge by another limit than the run's. A policy without a constraint is
+        only judged by it.
+    :param cost_margin: share of the limit that the steps keep free; the run's own if not given.
+    :param kl_bound: mean KL divergence that a step may reach, in nats; the run's own if not given.
+    :param step_per_collect: environment steps of each collect; those of the training if not given.
+    :param test_at: the numbers of steps after which to test; all if not given.
+    :param collect_last: collect once more after the last step, to judge it by episodes like those before.
+    :param device: where the policy computes; the device it was trained on if not given.
+    :param out: a new file for the adapted policy. It acts as adapted; adapted again, a meta-learned policy
+        starts from its meta-parameters.
+    :raises CheckpointError: if there is no usable checkpoint.
+    :raises ValueError: for arguments that cannot be used, naming them, and for a task that does not fit.
+    """
+    seeds = episode_seeds(episodes)
+    for name, value, least in (
+        ("steps", steps, 0),
+        ("seed", seed, 0),
+        ("step_per_collect", step_per_collect, 1),
+    ):
+        if value is not None and (value < least or value != int(value)):
+            raise ValueError(f"{name} must be a whole number >= {least}, got {value}")
+    if out is not None and Path(out).exists():
+        raise ValueError(f"out must be a new file, got {os.fspath(out)!r}, which exists")
+    chosen = ChosenTask.of(task, task_seed)
+    file = checkpoint_file(run, checkpoint)
+    policy, config, trained_on = load_saved(file, device)
+    if not isinstance(policy, OnpolicyPolicy):
+        raise ValueError(f"adapt needs an on-policy or a meta-learned policy, got {config.policy} in {file}")
+    config = _with_settings(config, cost_margin=cost_margin, kl_bound=kl_bound)
+    policy.config = config.policy_config
+    limit = config.cost_limit if cost_limit is None else as_cost_limits(cost_limit)
+    spec, parameters = chosen.check(trained_on, config, limit)
+    policy.max_episode_steps = spec.max_episode_steps
+    if policy_entry(config.policy).constrained:
+        policy.cost_limit = limit
+    training = config.training
+    settings = dataclasses.replace(
+        training, step_per_collect=int(step_per_collect or training.step_per_collect)
+    )
+    with torch_threads(config.threads), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        points = tuple(
+            _points(
+                policy,
+                dataclasses.replace(config, training=settings),
+                spec,
+                chosen.env_fn(),
+                steps=steps,
+                seeds=seeds,
+                seed=seed,
+                limit=limit,
+                test_at=range(steps + 1) if test_at is None else test_at,
+                collect_last=collect_last,
+            )
+        )
+    if out is not None:
+        counters = read_checkpoint(file)["counters"]
+        counters["env_step"] += points[-1].env_step
+        save_checkpoint(Path(out), policy, config=config, spec=spec, counters=counters)
+    return Adaptation(
+        checkpoint=file,
+        task=chosen.id,
+        task_seed=chosen.task_seed,
+        parameters=parameters,
+        cost_limit=limit,
+        points=points,
+        policy=policy,
+    )
+
+
+def _with_settings(config: ExperimentConfig, **settings: float | None) -> ExperimentConfig:
+    """The config with those of the policy's settings that are given."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    known = list_settings(config.policy)
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"{config.policy} has no setting {name}, got {value}")
+    policy_config: Any = config.policy_config  # a dataclass, which its protocol cannot say
+    return dataclasses.replace(config, policy_config=dataclasses.replace(policy_config, **given))
+
+
+def _points(
+    policy: OnpolicyPolicy[Any],
+    config: ExperimentConfig,
+    spec: TaskSpec,
+    make_env: EnvFn,
+    *,
+    steps: int,
+    seeds: Sequence[int],
+    seed: int,
+    limit: tuple[float, ...],
+    test_at: Sequence[int],
+    collect_last: bool,
+) -> Iterator[AdaptationPoint]:
+    training = config.training
+
+    def make_envs(make: EnvFn) -> BaseVectorEnv:
+        return train_envs(make, training.workers, training.worker_type, config.num_envs)
+
+    collector = MetaCollector(
+        policy,
+        make_envs,
+        step_per_collect=training.step_per_collect,
+        num_envs=config.num_envs,
+        num_costs=len(limit),
+    )
+    tests = test_collector(policy, config, spec, episodes=len(seeds), make_env=make_env)
+    env_seeds = np.random.SeedSequence([seed, 0, 1]).generate_state(config.num_envs)
+    arguments: dict[str, Any] = {}
+    if isinstance(policy, MetaCPOPolicy):
+        policy.begin_task()
+    else:
+        arguments = {"batch_size": training.batch_size, "repeat": training.repeat_per_collect}
+    try:
+        collector.start(make_env, [2**31 + int(x) // 2 for x in env_seeds])
+        for k in range(steps + 1):
+            collected = tested = None
+            env_step = k * collector.step_per_collect
+            if k < steps or collect_last:
+                with policy_within_training_step(policy):
+                    collected = _judged(collector.collect(), limit, env_step)
+            if k in test_at:
+                tested = evaluate_policy(tests, seeds, cost_limit=limit, env_step=env_step)
+            yield AdaptationPoint(steps=k, env_step=env_step, collected=collected, tested=tested)
+            if k < steps:
+                with policy_within_training_step(policy):
+                    policy.update(0, collector.buffer, **arguments)
+    finally:
+        collector.close()
+        tests.close()
+
+
+def _judged(stats: CostCollectStats, limit: tuple[float, ...], env_step: int) -> Evaluation | None:
+    if not stats.n_collected_episodes:
+        return None
+    return Evaluation(env_step=env_step, returns=stats.returns, costs=stats.costs, cost_limit=limit)

@@ -1,0 +1,51 @@
+"""An adaptation as numbers and as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fsrl_ext.experiment.saved.adapt import Adaptation
+from fsrl_ext.experiment.saved.evaluate import evaluation_report
+from fsrl_ext.report import text_table
+from fsrl_ext.trainer import Evaluation
+
+
+def adaptation_report(adaptation: Adaptation) -> dict[str, Any]:
+    """Plain numbers, for JSON: what was adapted to what, and every point with all of its episodes."""
+    return {
+        "checkpoint": str(adaptation.checkpoint),
+        "task": adaptation.task,
+        "task_seed": adaptation.task_seed,
+        "parameters": adaptation.parameters,
+        "cost_limit": list(adaptation.cost_limit),
+        "points": [
+            {
+                "steps": point.steps,
+                "env_step": point.env_step,
+                "collected": None if point.collected is None else evaluation_report(point.collected),
+                "tested": None if point.tested is None else evaluation_report(point.tested),
+            }
+            for point in adaptation.points
+        ],
+    }
+
+
+def adaptation_table(adaptation: Adaptation) -> str:
+    """One row per point: the data that it collected, and its deterministic episodes."""
+    header = ["steps", "environment steps", "return", "cost", "above limit", "test return", "test cost"]
+    rows = [
+        [str(x.steps), f"{x.env_step:,}", *_cells(x.collected, above=True), *_cells(x.tested)]
+        for x in adaptation.points
+    ]
+    return text_table(header, rows)
+
+
+def _cells(evaluation: Evaluation | None, *, above: bool = False) -> list[str]:
+    if evaluation is None:
+        return ["-"] * (2 + above)
+    cost = ", ".join(
+        f"{mean:.1f} ± {error:.1f}"
+        for mean, error in zip(evaluation.cost_mean, evaluation.cost_stderr, strict=True)
+    )
+    cells = [f"{evaluation.return_mean:.2f} ± {evaluation.return_stderr:.2f}", cost]
+    return [*cells, f"{evaluation.share_above_limit:.0%}"] if above else cells

@@ -1,0 +1,84 @@
+"""Another task than the one a policy was trained on: which it is, and whether the policy fits it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+
+from fsrl_ext.env import env_fn, make
+from fsrl_ext.env.meta import TaskDescription, find_family, list_families
+from fsrl_ext.env.registry import EnvFn
+from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.training.build import check_costs
+
+
+@dataclass(frozen=True)
+class ChosenTask:
+    """An environment's id, and for a family's task the seed that draws it."""
+
+    id: str
+    task_seed: int | None = None
+
+    @classmethod
+    def of(cls, task: str | TaskDescription, task_seed: int | None = None) -> ChosenTask:
+        """A family's task gets the task seed 0 if none is given.
+
+        :raises ValueError: for a task seed beside a task that has its own, or none.
+        """
+        if isinstance(task, TaskDescription):
+            if task_seed is not None:
+                raise ValueError(f"task_seed must be None for a TaskDescription, got {task_seed!r}")
+            return cls(task.id, task.task_seed)
+        families = [find_family(name) for name in list_families()]
+        if task in {family.id(level) for family in families for level in family.levels}:
+            return cls(task, 0 if task_seed is None else task_seed)
+        if task_seed is not None:
+            raise ValueError(
+                f"task_seed must be None for {task}, which is no family's task, got {task_seed!r}"
+            )
+        return cls(task)
+
+    def __str__(self) -> str:
+        return self.id if self.task_seed is None else f"{self.id}, task seed {self.task_seed}"
+
+    def make(self, render_mode: str | None = None, **kwargs: Any) -> gym.Env:
+        return make(self.id, render_mode, **self._seeded(), **kwargs)
+
+    def env_fn(self) -> EnvFn:
+        return env_fn(self.id, **self._seeded())
+
+    def _seeded(self) -> dict[str, Any]:
+        return {} if self.task_seed is None else {"task_seed": self.task_seed}
+
+    def check(
+        self, trained_on: TaskSpec, config: ExperimentConfig, limit: tuple[float, ...]
+    ) -> tuple[TaskSpec, dict[str, Any]]:
+        """Shapes and drawn parameters.
+
+        :param trained_on: shapes of the task that the policy was trained on.
+        :param config: of that training.
+        :param limit: what the policy is to be judged by, one number per cost.
+        :raises ValueError: if a policy trained like that does not fit this task.
+        """
+        env = self.make()
+        try:
+            spec = TaskSpec.from_env(env, self.id)
+            parameters = dict(getattr(env.unwrapped, "task_parameters", {}))
+            if (spec.obs_dim, spec.act_dim) != (trained_on.obs_dim, trained_on.act_dim):
+                raise ValueError(
+                    f"task must have observations and actions as in training: {self.id} has [{spec.obs_dim}] "
+                    f"and [{spec.act_dim}], {config.task} has [{trained_on.obs_dim}] and "
+                    f"[{trained_on.act_dim}]"
+                )
+            if len(limit) != len(config.cost_limit):
+                raise ValueError(
+                    f"cost_limit must have one number per cost: {config.task} has {len(config.cost_limit)}, "
+                    f"got {len(limit)}"
+                )
+            check_costs(env, self.id, limit)
+        finally:
+            env.close()
+        return spec, parameters

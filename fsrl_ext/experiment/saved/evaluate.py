@@ -1,0 +1,195 @@
+"""Saved policies judged again on any number of episodes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tianshou.policy import BasePolicy
+
+from fsrl_ext.env import env_fn
+from fsrl_ext.env.meta import TaskDescription
+from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.saved.chosen_task import ChosenTask
+from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.training.build import test_collector
+from fsrl_ext.experiment.training.checkpoint import load_experiment, read_checkpoint
+from fsrl_ext.functional.returns import as_cost_limits
+from fsrl_ext.report import text_table
+from fsrl_ext.report.statistics import bootstrap_interval
+from fsrl_ext.trainer import Evaluation, evaluate_policy, seed_range
+
+Which = Literal["best", "last"]
+
+
+def evaluate(
+    run: str | os.PathLike[str],
+    *,
+    task: str | TaskDescription | None = None,
+    task_seed: int | None = None,
+    episodes: int = 50,
+    seed: int | None = None,
+    stochastic: bool = False,
+    checkpoint: Which = "best",
+    cost_limit: float | Sequence[float] | None = None,
+    device: str | None = None,
+) -> Evaluation:
+    """Plays a saved policy on its task, or on another one that it fits.
+
+    With the final seeds and as many episodes as the run's own final evaluation, the numbers are those of
+    ``result.json``, to the last bit on the same machine.
+
+    :param run: a run folder, or a checkpoint file.
+    :param task: an environment id or a family's task; the one of the training if not given.
+    :param task_seed: draws the task of a family's id; 0 if not given.
+    :param episodes: how many, one for each seed.
+    :param seed: the seeds are ``seed, seed + 1, ...``; those of the final evaluation if not given.
+    :param stochastic: sample actions instead of taking the deterministic ones.
+    :param checkpoint: which policy of a run folder, ``"best"`` or ``"last"``.
+    :param cost_limit: judge by another limit on the cost of an episode than the run's, one number per cost.
+    :param device: where the policy computes; the device it was trained on if not given.
+    :return: returns ``[episodes]`` and costs ``[episodes, C]``, judged by the limit.
+    :raises CheckpointError: if there is no usable checkpoint.
+    :raises ValueError: for arguments that cannot be used, naming them, and for a task that does not fit.
+    """
+    seeds = episode_seeds(episodes, seed)
+    chosen = other_task(task, task_seed)
+    limit = None if cost_limit is None else as_cost_limits(cost_limit)
+    file = checkpoint_file(run, checkpoint)
+    policy, config, spec = load_saved(file, device)
+    if limit is not None and len(limit) != len(config.cost_limit):
+        raise ValueError(
+            f"cost_limit must have one number per cost: {config.task} has {len(config.cost_limit)}, "
+            f"got {len(limit)}"
+        )
+    make_env = env_fn(config.env_id)
+    if chosen is not None:
+        spec, _ = chosen.check(spec, config, limit or config.cost_limit)
+        make_env = chosen.env_fn()
+    # A batch's size can show in the last bits of an action, so the groups are those of the run.
+    group = math.gcd(config.selection_episodes, episodes)
+    collector = test_collector(policy, config, spec, episodes=group, make_env=make_env)
+    try:
+        with torch_threads(config.threads):
+            return evaluate_policy(
+                collector,
+                seeds,
+                cost_limit=limit or config.cost_limit,
+                env_step=read_checkpoint(file)["counters"]["env_step"],
+                stochastic=stochastic,
+            )
+    finally:
+        collector.close()
+
+
+def other_task(task: str | TaskDescription | None, task_seed: int | None) -> ChosenTask | None:
+    """The task that was asked for, ``None`` for that of the training.
+
+    :raises ValueError: for a task seed without a task, or one that the task does not take.
+    """
+    if task is not None:
+        return ChosenTask.of(task, task_seed)
+    if task_seed is not None:
+        raise ValueError(f"task_seed needs a task that it draws, got {task_seed!r} alone")
+    return None
+
+
+def checkpoint_file(run: str | os.PathLike[str], checkpoint: Which = "best") -> Path:
+    """The file of a run folder's best or last policy; a path that is no folder is the file itself.
+
+    :raises ValueError: for another ``checkpoint`` than these two.
+    """
+    if checkpoint not in ("best", "last"):
+        raise ValueError(f"checkpoint must be 'best' or 'last', got {checkpoint!r}")
+    path = Path(run)
+    return path / "checkpoints" / f"{checkpoint}.pt" if path.is_dir() else path
+
+
+def episode_seeds(episodes: int, seed: int | None = None) -> Sequence[int]:
+    """``seed, seed + 1, ...``, or the seeds of the final evaluation.
+
+    :raises ValueError: for ``episodes`` below one and negative seeds.
+    """
+    if episodes < 1 or episodes != int(episodes):
+        raise ValueError(f"episodes must be a whole number >= 1, got {episodes}")
+    if seed is None:
+        return seed_range("final", int(episodes))
+    if seed < 0:
+        raise ValueError(f"seed must be >= 0, got {seed}")
+    return range(seed, seed + int(episodes))
+
+
+def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
+    """The evaluation as plain numbers: its summary, 95% bootstrap intervals over episodes, every episode.
+
+    Lists called ``cost_...`` or ``..._per_cost`` have one entry for each cost, ``costs`` one row per episode.
+    """
+    per_cost = [
+        dataclasses.replace(evaluation, costs=c[:, None], cost_limit=(limit,))
+        for c, limit in zip(evaluation.costs.T, evaluation.cost_limit, strict=True)
+    ]
+    return {
+        **evaluation.summary(),
+        "cost_limit": list(evaluation.cost_limit),
+        "return_interval": list(bootstrap_interval(evaluation.returns.tolist())),
+        "cost_interval": [list(bootstrap_interval(c.tolist())) for c in evaluation.costs.T],
+        "feasible_per_cost": [one.feasible for one in per_cost],
+        "share_above_limit_per_cost": [one.share_above_limit for one in per_cost],
+        "returns": evaluation.returns.tolist(),
+        "costs": evaluation.costs.tolist(),
+    }
+
+
+def evaluation_table(evaluation: Evaluation) -> str:
+    """The report as a small table: the return, every cost, and all costs together."""
+    report = evaluation_report(evaluation)
+
+    def cells(mean: float, interval: Sequence[float]) -> list[str]:
+        return [f"{mean:.2f}", f"[{interval[0]:.2f}, {interval[1]:.2f}]"]
+
+    def verdict(share: float, feasible: bool) -> list[str]:
+        return [f"{100 * share:.0f}%", "yes" if feasible else "no"]
+
+    rows = [["return", *cells(report["return_mean"], report["return_interval"]), "", "", ""]]
+    for i, limit in enumerate(evaluation.cost_limit):
+        rows.append(
+            [
+                "cost" if len(evaluation.cost_limit) == 1 else f"cost {i}",
+                *cells(report["cost_mean"][i], report["cost_interval"][i]),
+                f"{limit:g}",
+                *verdict(report["share_above_limit_per_cost"][i], report["feasible_per_cost"][i]),
+            ]
+        )
+    rows.append(["overall", "", "", "", *verdict(report["share_above_limit"], report["feasible"])])
+    return text_table(["", "mean", "95% interval", "limit", "episodes above", "feasible"], rows)
+
+
+def load_saved(file: Path, device: str | None) -> tuple[BasePolicy, ExperimentConfig, TaskSpec]:
+    """A saved policy, without drawing from torch's random numbers.
+
+    :raises ValueError: if the device is not there; :class:`CheckpointError` as ``load_experiment``.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):  # fresh networks are drawn before they are overwritten
+            return load_experiment(file, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch's answer for a device that is not there
+        reason = str(error).strip().splitlines()[0]
+        name = repr(device) if device else "of the run"
+        raise ValueError(f"device {name} cannot be used: {reason}") from error
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """torch's CPU threads for a block, and what they were afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

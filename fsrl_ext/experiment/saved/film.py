@@ -1,0 +1,220 @@
+"""Saved policies filmed, or shown in a window."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from tianshou.policy import BasePolicy
+
+from fsrl_ext.env.display import has_display
+from fsrl_ext.env.meta import TaskDescription
+from fsrl_ext.env.suite_tasks import META, SAFETY, SUITE_TASKS
+from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.saved.chosen_task import ChosenTask
+from fsrl_ext.experiment.saved.evaluate import (
+    Which,
+    checkpoint_file,
+    episode_seeds,
+    load_saved,
+    other_task,
+    torch_threads,
+)
+
+VIDEO_SUFFIXES = (".mp4", ".gif")
+
+
+def record_video(
+    run: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    task: str | TaskDescription | None = None,
+    task_seed: int | None = None,
+    episodes: int = 1,
+    seed: int | None = None,
+    checkpoint: Which = "best",
+    device: str | None = None,
+) -> list[dict[str, Any]]:
+    """Films a saved policy's deterministic episodes, at the frame rate that the environment states (or 30).
+
+    :param path: a new ``.mp4`` or ``.gif`` file; it appears when it is complete.
+    :return: ``seed``, ``return``, ``cost`` (one number per cost) and ``frames`` of each episode.
+    :raises CheckpointError: if there is no usable checkpoint.
+    :raises ValueError: if the path cannot be used, the task does not fit or cannot be drawn.
+    :raises ImportError: if a package for writing videos is missing.
+
+    The other parameters are those of :func:`evaluate`.
+    """
+    check_drawing(video=path, episodes=episodes)
+    path, seeds, chosen = Path(path), episode_seeds(episodes, seed), other_task(task, task_seed)
+    policy, config, chosen = _load(checkpoint_file(run, checkpoint), device, chosen)
+    env = _make_drawing(chosen, "rgb_array")
+    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    try:
+        with torch_threads(config.threads), _video_writer(unfinished, _frames_per_second(env)) as write:
+            played = [_play(policy, env, s, lambda: write(_frame(env, chosen.id))) for s in seeds]
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+        env.close()
+    return played
+
+
+def show(
+    run: str | os.PathLike[str],
+    *,
+    task: str | TaskDescription | None = None,
+    task_seed: int | None = None,
+    episodes: int = 1,
+    seed: int | None = None,
+    checkpoint: Which = "best",
+    device: str | None = None,
+) -> list[dict[str, Any]]:
+    """Plays a saved policy's deterministic episodes in a window.
+
+    Parameters and errors are those of :func:`record_video`.
+    """
+    check_drawing(window=True, episodes=episodes)
+    seeds, chosen = episode_seeds(episodes, seed), other_task(task, task_seed)
+    policy, config, chosen = _load(checkpoint_file(run, checkpoint), device, chosen)
+    env = _make_drawing(chosen, "human")
+    pause, due = 1 / _frames_per_second(env), time.perf_counter()
+
+    def wait() -> None:  # steps of an environment that keeps the time itself are due already
+        nonlocal due
+        due = max(due + pause, time.perf_counter())
+        time.sleep(max(due - time.perf_counter(), 0.0))
+
+    try:
+        with torch_threads(config.threads):
+            return [_play(policy, env, s, wait) for s in seeds]
+    finally:
+        env.close()
+
+
+def check_drawing(
+    *, video: str | os.PathLike[str] | None = None, window: bool = False, episodes: int = 1
+) -> None:
+    """What can be known before a policy is loaded: the file, the packages, the display.
+
+    :raises ValueError: naming what cannot be used.
+    :raises ImportError: with the command that installs what is missing.
+    """
+    if episodes < 1:
+        raise ValueError(f"video_episodes must be a whole number >= 1, got {episodes}")
+    if window and not has_display():
+        raise ValueError("render='human' opens a window, and DISPLAY is not set; use a video instead")
+    if video is not None:
+        _require_video_packages(check_new_file(video, VIDEO_SUFFIXES))
+
+
+def check_new_file(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -> Path:
+    """:raises ValueError: if the suffix is another, the file exists already, or its folder does not."""
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path} must end in {' or '.join(suffixes)}")
+    if path.exists():
+        raise ValueError(f"{path} exists already; nothing was overwritten")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
+    return path
+
+
+def _play(policy: BasePolicy, env: gym.Env, seed: int, after_step: Callable[[], None]) -> dict[str, Any]:
+    """One episode; ``after_step`` is called after the reset, too."""
+    obs, _ = env.reset(seed=seed)
+    total, cost, steps, done = 0.0, np.zeros(1), 0, False
+    after_step()
+    while not done:
+        with torch.no_grad():
+            action = policy.compute_action(obs)
+        obs, reward, terminated, truncated, info = env.step(np.reshape(action, env.action_space.shape or ()))
+        total, cost, steps = total + float(reward), cost + info["cost"], steps + 1
+        done = terminated or truncated
+        after_step()
+    return {"seed": int(seed), "return": total, "cost": cost.tolist(), "frames": steps + 1}
+
+
+def _load(
+    file: Path, device: str | None, chosen: ChosenTask | None
+) -> tuple[BasePolicy, ExperimentConfig, ChosenTask]:
+    """A saved policy, its config, and the task that it is to play: its own, if no other is chosen."""
+    policy, config, spec = load_saved(file, device)
+    if chosen is None:
+        return policy, config, ChosenTask(config.env_id)
+    chosen.check(spec, config, config.cost_limit)
+    return policy, config, chosen
+
+
+def _camera(task: str) -> dict[str, Any]:
+    """Arguments of ``make`` that show a whole task; navigation tasks look out of the robot otherwise."""
+    info = SUITE_TASKS.get(task)
+    if info is None or info.suite not in (SAFETY, META) or "Velocity" in task:
+        return {}
+    return {"camera_name": "fixedfar", "width": 480, "height": 480}
+
+
+def _make_drawing(task: ChosenTask, mode: str) -> gym.Env:
+    """:raises ValueError: if there is no display or no OpenGL, or the environment has no such mode."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Gymnasium's, about the mode that is refused below
+            env = task.make(mode, **_camera(task.id))
+    except (RuntimeError, TypeError, gym.error.Error) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(reason) from error
+    if env.render_mode != mode:
+        env.close()
+        raise ValueError(f"{task.id} cannot be drawn: it has no render_mode {mode!r}")
+    return env
+
+
+def _frames_per_second(env: gym.Env) -> float:
+    return float(env.metadata.get("render_fps") or 30)
+
+
+def _frame(env: gym.Env, task: str) -> np.ndarray:
+    """``[height, width, 3]`` uint8 with even sides, as the codec needs them."""
+    frame = np.asarray(env.render())
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"{task} cannot be filmed: a frame has the shape {list(frame.shape)}")
+    height, width = frame.shape[:2]
+    return frame[: height - height % 2, : width - width % 2].astype(np.uint8)
+
+
+def _require_video_packages(path: Path) -> None:
+    """:raises ImportError: with the command that installs what is missing."""
+    try:
+        import imageio.v2  # noqa: F401
+
+        if path.suffix.lower() == ".mp4":
+            import imageio_ffmpeg
+
+            imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(
+            "videos need imageio and, for .mp4, imageio-ffmpeg with its ffmpeg; "
+            "install them: pip install imageio imageio-ffmpeg"
+        ) from error
+
+
+@contextlib.contextmanager
+def _video_writer(path: Path, frames_per_second: float) -> Iterator[Callable[[np.ndarray], None]]:
+    import imageio.v2
+
+    if path.suffix.lower() == ".gif":
+        # A GIF counts its frames' time in hundredths of a second.
+        options: dict[str, Any] = {"duration": 10 * max(1, round(100 / frames_per_second)), "loop": 0}
+    else:
+        options = {"fps": frames_per_second, "codec": "libx264", "macro_block_size": 2}
+    writer: Any = imageio.v2.get_writer(path, mode="I", **options)
+    with writer:
+        yield writer.append_data

@@ -1,0 +1,196 @@
+"""A meta-learned policy on the held-out tasks of its family.
+
+Dimension letters: ``N`` tasks, ``C`` costs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fsrl_ext.env.meta import TaskDescription, held_out_suite
+from fsrl_ext.env.meta.held_out import Where
+from fsrl_ext.experiment.registry import policy_entry
+from fsrl_ext.experiment.saved.adapt import AdaptationPoint, adapt
+from fsrl_ext.experiment.saved.evaluate import Which, checkpoint_file
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint
+from fsrl_ext.report import text_table
+from fsrl_ext.report.statistics import bootstrap_interval
+from fsrl_ext.trainer import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteEvaluation:
+    """Answer of :func:`evaluate_suite`.
+
+    :param tasks: N of them.
+    :param before: deterministic episodes on each task, of the meta-policy itself.
+    :param during: episodes with sampled actions in the data that all steps learnt from: what the adaptation
+        costs while it lasts. ``None`` for no steps, or if no episode ended.
+    :param after: of the policy adapted to that task; the same as ``before`` for no steps.
+    """
+
+    family: str
+    suite: str
+    adapt_steps: int
+    cost_limit: tuple[float, ...]
+    tasks: tuple[TaskDescription, ...]
+    before: tuple[Evaluation, ...]
+    during: tuple[Evaluation | None, ...]
+    after: tuple[Evaluation, ...]
+
+
+def evaluate_suite(
+    run: str | os.PathLike[str],
+    suite: Where = "outside",
+    *,
+    adapt_steps: int = 0,
+    episodes: int = 10,
+    seed: int = 0,
+    checkpoint: Which = "best",
+    cost_limit: float | Sequence[float] | None = None,
+    cost_margin: float | None = None,
+    kl_bound: float | None = None,
+    family: str | None = None,
+    num_tasks: int | None = None,
+    step_per_collect: int | None = None,
+    device: str | None = None,
+) -> SuiteEvaluation:
+    """Plays a saved policy on all held-out tasks of a family, before and after an adaptation to each.
+
+    :param suite: ``"inside"`` of the range of meta-training, or ``"outside"``.
+    :param adapt_steps: steps of the adaptation; 0 for none.
+    :param family: whose tasks; the run's own if not given, which a run on a single environment has not.
+    :param num_tasks: only the first ones of the suite; all if not given.
+    :raises CheckpointError: if there is no usable checkpoint.
+    :raises ValueError: for arguments that cannot be used, naming them.
+
+    The other parameters are those of :func:`~fsrl_ext.experiment.saved.adapt`.
+    """
+    if family is None:
+        trained = read_checkpoint(checkpoint_file(run, checkpoint))["config"]
+        if policy_entry(trained["policy"]).kind != "meta":
+            raise ValueError(
+                f"suite needs a meta-learned policy, got {trained['policy']} on {trained['task']}"
+            )
+        family = trained["task"]
+    tasks = held_out_suite(family, suite)
+    if num_tasks is not None and not 1 <= num_tasks <= len(tasks):
+        raise ValueError(f"num_tasks must be 1 to {len(tasks)}, got {num_tasks}")
+    tasks = tasks[:num_tasks]
+    before, during, after = [], [], []
+    for number, task in enumerate(tasks):
+        found = adapt(
+            run,
+            task,
+            steps=adapt_steps,
+            episodes=episodes,
+            seed=seed + number,
+            checkpoint=checkpoint,
+            cost_limit=cost_limit,
+            cost_margin=cost_margin,
+            kl_bound=kl_bound,
+            step_per_collect=step_per_collect,
+            test_at=(0, adapt_steps),
+            collect_last=False,
+            device=device,
+        )
+        before.append(_tested(found.points[0]))
+        during.append(_collected(found.points[:-1]))
+        after.append(_tested(found.points[-1]))
+    return SuiteEvaluation(
+        family=family,
+        suite=suite,
+        adapt_steps=adapt_steps,
+        cost_limit=found.cost_limit,
+        tasks=tuple(tasks),
+        before=tuple(before),
+        during=tuple(during),
+        after=tuple(after),
+    )
+
+
+def _tested(point: AdaptationPoint) -> Evaluation:
+    assert point.tested is not None, "tested before the first step and after the last"
+    return point.tested
+
+
+def _collected(points: Sequence[AdaptationPoint]) -> Evaluation | None:
+    """All episodes that the points' collects ended."""
+    found = [x.collected for x in points if x.collected is not None]
+    if not found:
+        return None
+    return dataclasses.replace(
+        found[0],
+        returns=np.concatenate([x.returns for x in found]),
+        costs=np.concatenate([x.costs for x in found]),
+    )
+
+
+def suite_report(evaluation: SuiteEvaluation) -> dict[str, Any]:
+    """Plain numbers, for JSON; intervals are 95% bootstrap intervals of the mean over tasks."""
+    rows = zip(evaluation.tasks, evaluation.before, evaluation.during, evaluation.after, strict=True)
+    during = [x for x in evaluation.during if x is not None]
+    return {
+        "family": evaluation.family,
+        "suite": evaluation.suite,
+        "adapt_steps": evaluation.adapt_steps,
+        "cost_limit": list(evaluation.cost_limit),
+        "before": _over_tasks(evaluation.before),
+        "during": _over_tasks(during) if during else None,
+        "after": _over_tasks(evaluation.after),
+        "tasks": [
+            {
+                **task.as_dict(),
+                "before": before.summary(),
+                "during": None if collected is None else collected.summary(),
+                "after": after.summary(),
+            }
+            for task, before, collected, after in rows
+        ],
+    }
+
+
+def suite_table(evaluation: SuiteEvaluation) -> str:
+    """Before, during, and after the adaptation, over all tasks."""
+    report, steps = suite_report(evaluation), evaluation.adapt_steps
+    points = {"meta-policy": report["before"]}
+    if steps:
+        if report["during"] is not None:
+            points["data adapted to"] = report["during"]
+        points[f"after {steps} step{'s' if steps > 1 else ''}"] = report["after"]
+    rows = []
+    for name, point in points.items():
+        costs = zip(point["cost_mean"], point["cost_interval"], strict=True)
+        rows.append(
+            [
+                name,
+                _interval(point["return_mean"], point["return_interval"]),
+                ", ".join(_interval(mean, interval) for mean, interval in costs),
+                f"{point['tasks_above_limit']:.0%}",
+                f"{point['share_above_limit']:.0%}",
+            ]
+        )
+    return text_table(["", "return", "cost", "tasks above", "episodes above"], rows)
+
+
+def _over_tasks(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    returns = [x.return_mean for x in evaluations]
+    costs = np.stack([x.cost_mean for x in evaluations])  # [N, C]
+    return {
+        "return_mean": float(np.mean(returns)),
+        "return_interval": list(bootstrap_interval(returns)),
+        "cost_mean": costs.mean(0).tolist(),
+        "cost_interval": [list(bootstrap_interval(c.tolist())) for c in costs.T],
+        "tasks_above_limit": float((costs > np.asarray(evaluations[0].cost_limit)).any(1).mean()),
+        "share_above_limit": float(np.mean([x.share_above_limit for x in evaluations])),
+    }
+
+
+def _interval(mean: float, interval: Sequence[float]) -> str:
+    return f"{mean:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"

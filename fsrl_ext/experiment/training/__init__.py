@@ -1,0 +1,1 @@
+"""Running an experiment: building it, training, saving, resuming."""

@@ -1,0 +1,120 @@
+"""Everything that a training run goes on from: ``checkpoints/resume.pt``.
+
+A snapshot is taken at selections, so seldom that it takes a fiftieth of the time, and goes when the run has
+finished. Like a checkpoint it is a plain ``torch.save`` file of tensors, numbers and text.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tianshou.policy import BasePolicy
+
+from fsrl_ext.data.randomness import random_state, set_random_state
+from fsrl_ext.experiment.training.checkpoint import policy_state, read_checked, restore, write_checked
+
+TIME_SHARE = 0.02
+"""Of the time of a run that goes into its snapshots, at most."""
+
+
+class Snapshots:
+    """Takes snapshots of a run, at most so often that they take :data:`TIME_SHARE` of its time.
+
+    :param path: the file, overwritten in one move by every snapshot.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._next = 0.0
+
+    def take(self, policy: Any, trainer: Any, run: Mapping[str, Any]) -> None:
+        """Writes a snapshot, if one is due; a file that cannot be written is a warning, not an error.
+
+        :param policy: with ``learning_state``.
+        :param trainer: at a selection.
+        :param run: what else the run wants to find again: plain numbers, text and bytes.
+        """
+        begun = time.monotonic()
+        if begun < self._next:
+            return
+        data = {
+            **policy_state(policy),
+            "learning": policy.learning_state(),
+            "trainer": trainer.state_dict(),
+            "randomness": random_state(),
+            "run": dict(run),
+        }
+        content = plain(data)
+        try:
+            write_checked(self.path, content, kind="snapshot")
+        except (OSError, RuntimeError) as error:  # torch's own for a disk that is full
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            warnings.warn(f"no snapshot at {self.path} ({reason}); the run goes on", stacklevel=2)
+        ended = time.monotonic()
+        self._next = ended + (ended - begun) / TIME_SHARE
+
+    def discard(self) -> None:
+        """Removes the file: the run has finished."""
+        self.path.unlink(missing_ok=True)
+
+
+def read_snapshot(path: Path) -> dict[str, Any]:
+    """A snapshot's content.
+
+    :raises CheckpointError: if there is none, or it is damaged.
+    """
+    return restored(read_checked(path, kind="snapshot"))
+
+
+def load_policy_state(policy: BasePolicy, snapshot: Mapping[str, Any]) -> None:
+    """Puts networks, optimisers and what else learning depends on into a policy of the same shape."""
+    restore(policy, dict(snapshot))
+    policy.load_learning_state(snapshot["learning"])  # type: ignore[operator]
+
+
+def load_run_state(trainer: Any, snapshot: Mapping[str, Any]) -> bool:
+    """Puts the rest back; the last thing to do before a run goes on.
+
+    :return: whether the environments are where they were.
+    """
+    exact = trainer.load_state_dict(snapshot["trainer"])
+    set_random_state(snapshot["randomness"])
+    return exact
+
+
+_ARRAY = "numpy array"
+
+
+def plain(value: Any) -> Any:
+    """The value with tensors for NumPy's arrays, marked as such, and Python's numbers for NumPy's.
+
+    :raises TypeError: for anything but numbers, text, bytes, tensors, arrays and collections of them.
+    """
+    if isinstance(value, np.generic):  # some of which are Python's floats, too
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str | bytes | torch.Tensor):
+        return value
+    if isinstance(value, np.ndarray):
+        return {_ARRAY: torch.from_numpy(np.ascontiguousarray(value)), "shape": list(value.shape)}
+    if isinstance(value, Mapping):
+        return {plain(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(plain(entry) for entry in value)
+    raise TypeError(f"a snapshot cannot hold a {type(value).__name__}")
+
+
+def restored(value: Any) -> Any:
+    """The inverse of :func:`plain`, but for NumPy's numbers."""
+    if isinstance(value, dict):
+        if _ARRAY in value:
+            return value[_ARRAY].numpy().reshape(value["shape"])
+        return {key: restored(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(restored(entry) for entry in value)
+    return value

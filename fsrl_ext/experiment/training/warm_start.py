@@ -1,0 +1,60 @@
+"""A new run that starts from a saved policy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+import torch
+from tianshou.policy import BasePolicy
+
+from fsrl_ext.errors import CheckpointError
+from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.saved.evaluate import checkpoint_file
+from fsrl_ext.experiment.training.checkpoint import optimisers_of, read_checkpoint, restore
+
+
+def start_from(
+    policy: BasePolicy, config: ExperimentConfig, init_from: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """Loads a saved policy's state into a fresh one, and returns where it came from.
+
+    :raises CheckpointError: if there is no usable checkpoint or it does not fit.
+    """
+    path = checkpoint_file(init_from)
+    data = read_checkpoint(path)
+    origin = data["config"]
+    if origin["policy"] != config.policy:
+        raise CheckpointError(
+            f"init_from {path} does not fit: it holds the policy {origin['policy']!r}, not {config.policy!r}"
+        )
+    there, here = ({k: list(v.shape) for k, v in x.items()} for x in (data["policy"], policy.state_dict()))
+    different = [name for name in here | there if here.get(name) != there.get(name)]
+    if different:
+        name = different[0]
+        raise CheckpointError(
+            f"init_from {path} does not fit: {name} has the shape {there.get(name)} there, {here.get(name)} "
+            f"here (trained on {origin['task']}, hidden_sizes {tuple(origin['training']['hidden_sizes'])})"
+        )
+    restore(policy, data, optimisers=False)
+    saved = data["optimisers"]
+    return {
+        "checkpoint": str(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "task": origin["task"],
+        "env_step": data["counters"]["env_step"],
+        "optimisers": [k for k, v in optimisers_of(policy).items() if _take_moments(v, saved.get(k))],
+    }
+
+
+def _take_moments(optimiser: torch.optim.Optimizer, saved: dict[str, Any] | None) -> bool:
+    """Gives an optimiser the saved moments and keeps its own settings; False if it is of another kind."""
+    own = optimiser.state_dict()
+    # The names of the settings tell Adam from SGD; the order of the parameters is the policy's.
+    kinds = [[(sorted(g), g["params"]) for g in x["param_groups"]] for x in (own, saved) if x is not None]
+    if len(kinds) < 2 or kinds[0] != kinds[1]:
+        return False
+    assert saved is not None
+    optimiser.load_state_dict({"state": saved["state"], "param_groups": own["param_groups"]})
+    return True

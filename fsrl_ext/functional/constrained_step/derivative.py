@@ -1,0 +1,171 @@
+"""Vector-Jacobian product of the constrained step: one product with ``H^-1`` per cotangent.
+
+With the binding constraints S as equations, the step solves ``lambda H x + g + sum_S nu_i a_i = 0``. Its
+linearisation is symmetric, so the cotangent y of x meets the same system::
+
+    lambda H p + sum_S mu_i a_i + kappa H x = y,    a_i . p = 0,    H x . p = 0
+    g_bar = -p,    b_bar_i = -mu_i,    a_bar_i = -nu_i p - mu_i x
+
+A step that does not use the trust region up is the shortest one with its constraints: ``lambda = 1``, no
+kappa, and no g. In a recovery ``sqrt(s_i)`` depends on ``a_i`` as well, which adds a term.
+
+H stands in two of the step's equations, so its cotangent is a sum of bilinear forms::
+
+    y . dx = -(lambda p + kappa x / 2) . dH x      (and in a recovery - sum_i w_i v_i . dH v_i)
+
+The system is singular in three corners; near one, what would grow without bound is set to zero:
+
+- flat (``A -> 0``): what the constraints leave of g turns by any amount. ``p = 0``; mu and kappa stay.
+- edge (``c -> 0``, the feasible set shrinks to a point): x lies in the span of the binding gradients and
+  slips sideways like a square root. No kappa; with one constraint that is ``b_bar = -(v . y) / s``.
+- contradiction (a recovery whose constraints pull against each other): everything is zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fsrl_ext.functional.constrained_step.coordinates import Basis
+from fsrl_ext.functional.constrained_step.solver import Array
+
+Corner = Literal["edge", "flat", "contradiction"]
+
+# Directions that only rounding tells apart carry no derivative: it does not exist there.
+_RANK = 1e-10
+# The solver calls an objective flat below a tenth of this.
+_FLAT = 1e-9
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A step in coordinates, and what holds there.
+
+    :ivar x: ``[n]``; ``multiplier_kl`` and ``multipliers`` ``[m]`` as in ``ConstrainedStep``.
+    :ivar binding: constraints that hold with equality, or share the largest violation.
+    :ivar least_violation: whether the step is that of a recovery.
+    """
+
+    x: Array
+    multiplier_kl: float
+    multipliers: Array
+    binding: tuple[int, ...]
+    least_violation: bool
+
+
+@dataclass(frozen=True)
+class StepGradient:
+    """``y [P] -> (g_bar [P], a_bar [m, P], b_bar [m])``, float64.
+
+    :ivar corner_tolerance: sine of the angle below which two directions count as one.
+    """
+
+    basis: Basis
+    surplus: Array
+    solution: Solution
+    inverse_metric: Callable[[Tensor], Tensor] | None
+    corner_tolerance: float
+
+    def corner(self) -> Corner | None:
+        """The corner that the solution lies in or near."""
+        found, (rows, size) = self.solution, self._binding_rows()
+        if found.least_violation:
+            pull = float(found.multipliers[list(found.binding)] @ size)
+            opposed = found.multiplier_kl * float(np.linalg.norm(found.x)) <= self.corner_tolerance * pull
+            return "contradiction" if opposed else None
+        if self._apart(self.basis.objective, rows) <= max(self.corner_tolerance, _FLAT):
+            return "flat"
+        # Past a blocked constraint (no multiplier) the step is the shortest one, in the span anyway.
+        on_edge = found.multiplier_kl > 0.0 and self._apart(found.x, rows) <= self.corner_tolerance
+        return "edge" if on_edge else None
+
+    def __call__(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.with_metric(y)[0]
+
+    def with_metric(self, y: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
+        """The same, and what a change dH of the metric does: ``y . dx = sum u . dH w`` over pairs ``(u, w)``.
+
+        ``[P]`` each, float64. H is that of ``inverse_metric``; singular parts are left out in corners.
+        """
+        found, directions, corner = self.solution, self.basis.directions, self.corner()
+        image = y if self.inverse_metric is None else self.inverse_metric(y).detach()
+        y, image = y.double(), image.double()
+        g_bar = torch.zeros_like(y)
+        a_bar, b_bar = y.new_zeros(len(self.surplus), len(y)), y.new_zeros(len(self.surplus))
+        if corner == "contradiction":
+            return (g_bar, a_bar, b_bar), []
+        binding, (rows, size) = list(found.binding), self._binding_rows()
+        shortest = found.multiplier_kl == 0.0
+        alone = shortest or found.least_violation or corner == "edge"
+        span = rows if alone else np.vstack([rows, found.x / np.linalg.norm(found.x)])
+        along = (directions @ y).cpu().numpy()
+        weights = np.linalg.lstsq(span.T, along, rcond=_RANK)[0]
+        p = image - _vector(weights @ span, y) @ directions
+        nu, mu = found.multipliers[binding], weights[: len(binding)]
+        kappa = 0.0 if alone else float(weights[-1]) / float(np.linalg.norm(found.x))
+        turned = p  # lambda p; the shortest step has lambda = 1
+        if shortest:
+            nu = -np.linalg.lstsq(rows.T, found.x, rcond=_RANK)[0] / size
+        elif corner == "flat":
+            p = turned = torch.zeros_like(p)
+        else:
+            p = p / found.multiplier_kl
+            g_bar = g_bar if found.least_violation else -p
+        if found.least_violation:
+            shares = nu * size / (nu @ size)
+            kappa = -float(mu.sum()) * found.multiplier_kl / float(nu @ size)
+            mu = mu - mu.sum() * shares
+        mu = mu / size
+        step = _vector(found.x, y) @ directions
+        a_bar[binding] = -torch.outer(_vector(nu, y), p) - torch.outer(_vector(mu, y), step)
+        pairs = [(-turned - 0.5 * kappa * step, step)]
+        if found.least_violation:
+            level = float(shares @ (self.surplus[binding] / size + rows @ found.x))
+            a_bar[binding] += _vector(level * mu[:, None] * rows, y) @ directions
+            images = _vector(rows, y) @ directions  # v_i / sqrt(s_i)
+            pairs += [
+                (-0.5 * level * w * v, v) for w, v in zip((mu * size).tolist(), images, strict=True) if w
+            ]
+        b_bar[binding] = -_vector(mu, y)
+        return (g_bar, a_bar, b_bar), pairs
+
+    def _binding_rows(self) -> tuple[Array, Array]:
+        """Unit rows ``[k, n]`` of the binding constraints, and their sizes ``[k]``."""
+        rows = self.basis.constraints[list(self.solution.binding)]
+        size = np.linalg.norm(rows, axis=1)
+        return rows / size[:, None], size
+
+    @staticmethod
+    def _apart(vector: Array, rows: Array) -> float:
+        """Sine of the angle between a vector and the span of the rows; 0 for a zero vector."""
+        length = float(np.linalg.norm(vector))
+        if length == 0.0:
+            return 0.0
+        unit = vector / length
+        rest = unit - np.linalg.lstsq(rows.T, unit, rcond=_RANK)[0] @ rows
+        return float(np.linalg.norm(rest))
+
+
+def _vector(values: Array, like: Tensor) -> Tensor:
+    return torch.as_tensor(values, device=like.device)
+
+
+class StepFunction(torch.autograd.Function):
+    """Hands ``step`` on, with the gradient of ``gradient`` for g, a and b."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, a: Tensor, b: Tensor, step: Tensor, gradient: StepGradient) -> Tensor:
+        ctx.gradient, ctx.dtypes = gradient, (g.dtype, a.dtype, b.dtype)
+        return step.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, y: Tensor) -> tuple[Tensor | None, ...]:
+        bars = ctx.gradient(y)
+        return (*(bar.to(dtype) for bar, dtype in zip(bars, ctx.dtypes, strict=True)), None, None)

@@ -1,0 +1,100 @@
+"""The E-step as the authors of CVPO solve it: SciPy's SLSQP on the dual, loosely.
+
+It is here to reproduce their results. Bounds, tolerance, number of iterations and warm start are those of
+their released code (Liu et al. 2022); neither the KL bound nor the cost constraint is met exactly, and a
+problem without a feasible q drives the multipliers to their bound.
+:func:`fsrl_ext.functional.estep.solve_dual` is exact, and faster.
+
+Letters: ``B`` states, ``N`` actions per state, ``C`` costs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from fsrl_ext.functional.estep.solve import (
+    EStepSolution,
+    Status,
+    boltzmann_weights,
+    dual_gradient,
+    dual_value,
+    kkt_residual,
+    kl_to_uniform,
+)
+
+BOUNDS = (1e-6, 1e5)
+TOLERANCE = 1e-3
+ITERATIONS = 10
+
+
+def solve_dual_slsqp(
+    q_reward: Tensor,
+    q_cost: Tensor,
+    *,
+    kl_bound: float,
+    cost_threshold: Tensor,
+    init: EStepSolution | None = None,
+) -> EStepSolution:
+    """Approximate minimum of the dual over ``(eta, lambda)``, both in [1e-6, 1e5], in float64.
+
+    :param q_reward: ``[B, N]``.
+    :param q_cost: ``[C, B, N]``.
+    :param kl_bound: eps > 0, in nats.
+    :param cost_threshold: d ``[C]``; a cost without a finite threshold is left out of the constraints.
+    :param init: where to start, whatever its status, as in the released code; all ones if not given.
+    :return: as :func:`solve_dual`, with ``kl`` and ``expected_cost`` of the weights as they are. The status
+        is ``"infeasible"`` when a cost stays more than 1% of its standard deviation above its threshold,
+        ``"active"`` when a multiplier has left its lower bound, ``"slack"`` otherwise.
+    :raises ValueError: for inputs that :func:`solve_dual` refuses.
+    """
+    reward, cost = q_reward.detach().double().cpu(), q_cost.detach().double().cpu()
+    threshold = cost_threshold.detach().double().cpu()
+    finite = torch.isfinite(threshold)
+    level = torch.where(finite, threshold, torch.zeros_like(threshold))
+    cost = cost * finite[:, None, None]
+
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        temperature, multipliers = torch.tensor(x[0]), torch.tensor(x[1:])
+        point = (reward, cost, temperature, multipliers)
+        value = dual_value(*point, kl_bound=kl_bound, cost_threshold=level)
+        slope = dual_gradient(*point, kl_bound=kl_bound, cost_threshold=level)
+        return float(value), slope.numpy()
+
+    start = np.ones(1 + len(cost))
+    if init is not None:
+        start = np.append(init.temperature, init.multipliers.detach().cpu().numpy())
+    found = minimize(
+        objective,
+        np.clip(start, *BOUNDS),
+        jac=True,
+        method="SLSQP",
+        bounds=[BOUNDS] * len(start),
+        tol=TOLERANCE,
+        options={"maxiter": ITERATIONS},
+    )
+    x = np.clip(np.nan_to_num(found.x, nan=BOUNDS[1]), *BOUNDS)
+    multipliers = torch.tensor(x[1:])
+    weights = boltzmann_weights(reward, cost, float(x[0]), multipliers)
+    expected_cost = (weights * q_cost.detach().double().cpu()).sum(-1).mean(-1)
+    surplus = torch.where(finite, expected_cost - level, -torch.ones_like(level))
+    status: Status = "slack"
+    if bool((surplus > 0.01 * cost.std((1, 2), correction=0)).any()):
+        status = "infeasible"
+    elif bool((multipliers[finite] > 10 * BOUNDS[0]).any()):
+        status = "active"
+    device = q_reward.device
+    solution = EStepSolution(
+        weights=weights.to(device=device, dtype=q_reward.dtype),
+        temperature=float(x[0]),
+        multipliers=multipliers.to(device),
+        kl=float(kl_to_uniform(weights)),
+        expected_cost=expected_cost.to(device),
+        status=status,
+        kkt_residual=0.0,
+        num_steps=int(found.nfev),
+    )
+    residual = kkt_residual(q_reward, q_cost, solution, kl_bound=kl_bound, cost_threshold=cost_threshold)
+    return EStepSolution(**{**vars(solution), "kkt_residual": residual})

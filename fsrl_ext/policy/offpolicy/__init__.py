@@ -1,0 +1,1 @@
+"""Policies that learn from a replay buffer: CVPO and the Lagrangian actor-critics."""

@@ -1,0 +1,382 @@
+"""Constrained Variational Policy Optimization (Liu et al., ICML 2022, arXiv 2201.11927).
+
+Dimension letters: ``B`` batch, ``N`` sampled actions, ``A`` action, ``C`` costs, ``S = 1 + C`` signals
+(reward first), ``K`` steps of the n-step window.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, Self, get_args
+
+import gymnasium as gym
+import numpy as np
+import torch
+from tianshou.data import Batch, ReplayBuffer
+from tianshou.data.types import ObsBatchProtocol, RolloutBatchProtocol
+from tianshou.policy import BasePolicy
+from tianshou.policy.base import TLearningRateScheduler
+from torch import Tensor, nn
+
+from fsrl_ext.errors import check_all_finite, check_finite
+from fsrl_ext.functional.estep import EStepSolution, Status, solve_dual
+from fsrl_ext.functional.estep.slsqp import solve_dual_slsqp
+from fsrl_ext.functional.gaussian import decoupled_kl, is_full_covariance, sample_actions
+from fsrl_ext.functional.mstep import WeightedMoments, mstep_loss, update_kl_multipliers, weighted_moments
+from fsrl_ext.functional.returns import as_cost_limits, cost_threshold
+from fsrl_ext.net.critic import QValues, reduce_cost, reduce_reward
+from fsrl_ext.policy.base import QuickStart, check_cost_limits, check_normalised_box
+from fsrl_ext.policy.metrics import MetricStats, per_cost
+from fsrl_ext.policy.offpolicy.cost_level import CostLevel
+from fsrl_ext.policy.offpolicy.critic_losses import critic_losses
+from fsrl_ext.policy.offpolicy.cvpo_config import CVPOConfig
+from fsrl_ext.policy.offpolicy.replay import NewData, nstep_returns, read_window, recent_step_cost
+from fsrl_ext.policy.optimise import clear_gradients, clip_gradients, polyak_update, to_device, to_host
+
+
+class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
+    """CVPO as a Tianshou policy, for continuous actions and one or several costs.
+
+    An E-step finds, for the states of a batch, how to reweight actions of the old policy so that reward is
+    highest while the mean expected cost meets the threshold and the weights stay near uniform; it is solved
+    exactly at every gradient step. An M-step fits the Gaussian actor to those weights inside a trust region.
+
+    The actor works in the normalised box ``[-1, 1]``; raw samples may lie outside, the environment and the
+    critics get them clipped, likelihoods are those of the raw sample.
+
+    :param actor: ``(mean, scale), state = actor(obs)``; :class:`~fsrl_ext.net.GaussianActor` or Tianshou's
+        ``ActorProb``.
+    :param actor_optim: optimiser of the actor.
+    :param critic: ``QValues = critic(obs, act)`` for reward and all costs, such as
+        :class:`~fsrl_ext.net.EnsembleCritic`.
+    :param critic_optim: optimiser of the critic.
+    :param action_space: a bounded ``Box``.
+    :param cost_limit: undiscounted cost that an episode may have, one number or one per cost; ``inf`` for no
+        constraint. Can be set anew while training.
+    :param max_episode_steps: the environment's time limit, for the threshold.
+    :param observation_space: kept for Tianshou.
+    :param lr_scheduler: called after every update.
+    :param config: all other settings; single ones may be given by name instead, as in
+        ``CVPOPolicy(..., gamma=0.99)``.
+    :raises ValueError: for unusable spaces, limits or settings.
+    """
+
+    def __init__(
+        self,
+        *,
+        actor: nn.Module,
+        actor_optim: torch.optim.Optimizer,
+        critic: nn.Module,
+        critic_optim: torch.optim.Optimizer,
+        action_space: gym.Space,
+        cost_limit: float | Sequence[float],
+        max_episode_steps: int,
+        observation_space: gym.Space | None = None,
+        lr_scheduler: TLearningRateScheduler | None = None,
+        config: CVPOConfig | None = None,
+        **settings: Any,
+    ) -> None:
+        check_normalised_box(action_space, "CVPO")
+        super().__init__(
+            action_space=action_space,
+            observation_space=observation_space,
+            action_scaling=True,
+            action_bound_method="clip",
+            lr_scheduler=lr_scheduler,
+        )
+        self.config = dataclasses.replace(config or CVPOConfig(), **settings)
+        self.actor = actor
+        self.actor_optim = actor_optim
+        self.critic = critic
+        self.critic_optim = critic_optim
+        self.old_actor = deepcopy(actor).requires_grad_(False).eval()
+        self.target_critic = deepcopy(critic).requires_grad_(False).eval()
+        self.average_actor: nn.Module | None = None
+        if self.config.average_tau is not None:
+            self.average_actor = deepcopy(actor).requires_grad_(False).eval()
+        # So that no gradient step walks through the modules.
+        self._actor_parameters = list(self.actor.parameters())
+        self._old_parameters = list(self.old_actor.parameters())
+        self._average_parameters = [] if self.average_actor is None else list(self.average_actor.parameters())
+        self._critic_parameters = list(self.critic.parameters())
+        self._target_parameters = list(self.target_critic.parameters())
+        self.max_episode_steps = max_episode_steps
+        # kl_multipliers and cost_bias survive saving and loading.
+        self.kl_multipliers: Tensor
+        self.kl_bounds: Tensor
+        self.cost_bias: Tensor
+        self.register_buffer("kl_multipliers", torch.zeros(2))
+        bounds = torch.tensor([self.config.kl_bound_mean, self.config.kl_bound_scale])
+        self.register_buffer("kl_bounds", bounds, persistent=False)
+        self._num_costs = getattr(critic, "num_costs", len(as_cost_limits(cost_limit)))
+        self.cost_limit = cost_limit
+        self.register_buffer("cost_bias", torch.zeros_like(self.cost_threshold))
+        # The host's own: the E-step is solved there.
+        self.measured_cost = torch.zeros_like(self.cost_threshold)
+        self._host_bias = torch.zeros_like(self.cost_threshold)
+        low = self.config.estep_precision == "bfloat16"
+        self._estep_precision = {"hidden_dtype": torch.bfloat16} if low else {}
+        self._cost_level = CostLevel(self.config.cost_level_rate)
+        self._new_data = NewData()
+        self._acted_since_update = True
+        self._last_solution: EStepSolution | None = None
+
+    @property
+    def cost_limit(self) -> tuple[float, ...]:
+        """The limit on each cost of an episode, undiscounted."""
+        return self._cost_limit
+
+    @cost_limit.setter
+    def cost_limit(self, value: float | Sequence[float]) -> None:
+        limits = check_cost_limits(value, self._num_costs)
+        self._cost_limit = limits
+        self.cost_threshold = self._discounted(limits) * (1.0 - self.config.cost_margin)
+
+    def _discounted(self, episode_costs: Sequence[float]) -> Tensor:
+        """Undiscounted episode costs ``[C]`` in the unit of the cost critics, ``[C]`` float64."""
+        thresholds = [
+            cost_threshold(
+                cost,
+                max_episode_steps=self.max_episode_steps,
+                gamma=self.config.gamma,
+                unit=self.config.threshold,
+            )
+            for cost in episode_costs
+        ]
+        return torch.tensor(thresholds, dtype=torch.float64)
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets actor and critic to training mode; old, averaged and target networks always evaluate.
+
+        Nothing is done when the mode is as it was: Tianshou asks twice for each gradient step, and walking
+        through all modules would take a tenth of it.
+        """
+        if mode != self.training:
+            super().train(mode)
+            for network in (self.old_actor, self.target_critic, self.average_actor):
+                if network is not None:
+                    network.eval()
+        return self
+
+    def forward(
+        self,
+        batch: ObsBatchProtocol,
+        state: Any = None,
+        **kwargs: Any,
+    ) -> Batch:
+        """Actions ``[B, A]`` in the normalised box (raw, so possibly outside it) for ``batch.obs [B, O]``."""
+        actor = self.actor
+        if self.average_actor is not None and not self.is_within_training_step:
+            actor = self.average_actor
+        (mean, scale), state = actor(batch.obs, state=state)
+        if self.is_within_training_step and not self.updating:
+            self._acted_since_update = True
+        if self.config.deterministic_eval and not self.is_within_training_step:
+            act = mean
+        else:
+            act = sample_actions(mean, scale, 1).squeeze(1)
+        answer = Batch()
+        answer.__dict__.update(act=act, state=state)  # Batch(act=...) would look into every entry first
+        return answer
+
+    @torch.no_grad()
+    def process_fn(
+        self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
+    ) -> RolloutBatchProtocol:
+        """Adds what the old policy says of the batch, and ``batch.returns [B, S]``: n-step targets.
+
+        Targets are of reward and costs, with the old policy's actions and the target critics. ``batch.obs``
+        and ``batch.act`` become tensors; ``batch.old_mean`` and ``batch.old_scale`` are the old policy there.
+        """
+        # A cycle may also have been collected by a copy of this policy elsewhere.
+        if self._new_data.arrived(buffer) or self._acted_since_update:
+            self._begin_cycle(buffer)
+        device = self.kl_multipliers.device
+        window, next_obs = read_window(batch, buffer, indices, self.config.estimation_step, device)
+        assert isinstance(batch.obs, Tensor)
+        # One pass of the old actor for both sets of states.
+        mean, scale = self.old_actor(torch.cat([batch.obs, next_obs]))[0]
+        (batch.old_mean, next_mean), (batch.old_scale, next_scale) = mean.chunk(2), scale.chunk(2)
+        next_act = sample_actions(next_mean, next_scale, 1).squeeze(1)
+        q_reward, q_cost = self._reduce(self.target_critic(next_obs, self._executed(next_act)))
+        bootstrap = torch.cat([q_reward[:, None], q_cost.T], dim=1)
+        batch.returns = nstep_returns(buffer, window, bootstrap, gamma=self.config.gamma)
+        return batch
+
+    def _begin_cycle(self, buffer: ReplayBuffer) -> None:
+        """After new data: measures what they cost and takes the actor as the new old policy."""
+        self._acted_since_update = False
+        costs = self.max_episode_steps * recent_step_cost(buffer, self.max_episode_steps)
+        self.measured_cost = self._discounted(costs.tolist())
+        predicted = self._cost_level.restart()
+        if predicted is not None:
+            bias = self.measured_cost - predicted
+            self.cost_bias.lerp_(bias.to(self.cost_bias.device), self.config.cost_calibration)
+        self._host_bias = self.cost_bias.cpu()
+        if self.config.old_policy == "frozen":
+            self.old_actor.load_state_dict(self.actor.state_dict())
+
+    def learning_state(self) -> dict[str, Any]:
+        """What the next update depends on besides ``state_dict`` and the optimisers."""
+        solution = self._last_solution
+        return {
+            "measured_cost": self.measured_cost,
+            "cost_level": dict(vars(self._cost_level)),
+            "new_data": dict(vars(self._new_data)),
+            "acted_since_update": self._acted_since_update,
+            "last_solution": None if solution is None else dict(vars(solution)),
+        }
+
+    def load_learning_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`learning_state`."""
+        self.measured_cost, self._host_bias = state["measured_cost"], self.cost_bias.cpu()
+        vars(self._cost_level).update(state["cost_level"])
+        vars(self._new_data).update(state["new_data"])
+        self._acted_since_update = state["acted_since_update"]
+        last = state["last_solution"]
+        self._last_solution = None if last is None else EStepSolution(**last)
+
+    @staticmethod
+    def _executed(act: Tensor) -> Tensor:
+        """Actions as the environment executes them; the one place where they are clipped for critics."""
+        return act.clamp(-1.0, 1.0)
+
+    def _reduce(self, q: QValues) -> tuple[Tensor, Tensor]:
+        """One estimate per signal from the ensembles: ``[...]`` and ``[C, ...]``."""
+        return reduce_reward(q.reward), reduce_cost(q.cost, self.config.cost_reduction, self.config.ucb_scale)
+
+    def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
+        """One gradient step of the critics, one exact E-step, one M-step.
+
+        On an accelerator the host waits once: for the sampled actions' Q-values and the losses' finiteness.
+
+        :raises NonFiniteError: if a loss or the actor's output is not finite; no parameter has changed then.
+        """
+        obs, act, old_mean, old_scale = batch.obs, batch.act, batch.old_mean, batch.old_scale
+        assert isinstance(obs, Tensor), "process_fn comes before learn"
+        assert isinstance(act, Tensor), "process_fn comes before learn"
+        critic_loss = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
+        mean, scale = self.actor(obs)[0]
+        actions = sample_actions(old_mean, old_scale, self.config.num_samples)
+        with torch.no_grad():
+            q = self.target_critic(obs, self._executed(actions), **self._estep_precision)
+            q_reward, q_cost = self._reduce(q)
+            checks = torch.stack([critic_loss.total, mean.sum(), scale.sum()])
+        q_reward, q_cost, checks = to_host(q_reward, q_cost, checks)
+        check_all_finite(checks, ("critic loss", "actor's mean", "actor's scale"))
+        solution = self._estep(q_reward, q_cost)
+
+        clear_gradients(self._critic_parameters)
+        critic_loss.total.backward()
+        self.critic_optim.step()
+        with torch.no_grad():
+            weights = to_device(solution.weights, obs.device)
+            moments = weighted_moments(weights, actions, old_mean, old_scale)
+        metrics = self._mstep(obs, moments, old_mean, old_scale, mean, scale)
+
+        polyak_update(self._target_parameters, self._critic_parameters, self.config.tau)
+        if self.config.old_policy == "polyak":
+            tau = self.config.old_policy_tau
+            polyak_update(self._old_parameters, self._actor_parameters, tau)
+        if self.average_actor is not None:
+            assert self.config.average_tau is not None
+            polyak_update(self._average_parameters, self._actor_parameters, self.config.average_tau)
+        return MetricStats.of(metrics | critic_loss.metrics(), self._estep_metrics(solution))
+
+    def _estep(self, q_reward: Tensor, q_cost: Tensor) -> EStepSolution:
+        """The weights ``[B, N]`` that the constraint allows, for Q-values on the host."""
+        predicted = q_cost.mean((1, 2), dtype=torch.float64)
+        self._cost_level.add(predicted)
+        # The constraint is about the mean over all states, not about those that this batch happens to hold.
+        threshold = self.cost_threshold - self._host_bias + (predicted - self._cost_level.running)
+        if self.config.solver == "slsqp":
+            self._last_solution = solve_dual_slsqp(
+                q_reward,
+                q_cost,
+                kl_bound=self.config.kl_bound,
+                cost_threshold=threshold,
+                init=self._last_solution,
+            )
+            return self._last_solution
+        return solve_dual(
+            q_reward,
+            q_cost,
+            kl_bound=self.config.kl_bound,
+            cost_threshold=threshold,
+            multiplier_max=self.config.multiplier_max,
+        )
+
+    def _mstep(
+        self,
+        obs: Tensor,
+        moments: WeightedMoments,
+        old_mean: Tensor,
+        old_scale: Tensor,
+        mean: Tensor,
+        scale: Tensor,
+    ) -> dict[str, Tensor]:
+        """Fits the actor to the weighted samples inside the two trust regions.
+
+        :param mean: of the actor at ``obs``, with its graph, for the first iteration; ``scale`` likewise.
+        """
+        config = self.config
+        for iteration in range(config.mstep_iterations):
+            if iteration:
+                mean, scale = self.actor(obs)[0]
+            with torch.no_grad():
+                kl = torch.stack(decoupled_kl(old_mean, old_scale, mean, scale))
+                self.kl_multipliers = update_kl_multipliers(
+                    self.kl_multipliers,
+                    kl,
+                    self.kl_bounds,
+                    lr=config.kl_multiplier_lr,
+                    multiplier_max=config.kl_multiplier_max,
+                )
+                step = mstep_loss(
+                    moments,
+                    old_mean,
+                    old_scale,
+                    mean,
+                    scale,
+                    kl=kl,
+                    kl_bound=self.kl_bounds,
+                    multipliers=self.kl_multipliers,
+                )
+            if iteration:
+                check_finite(step.loss, "actor loss")
+            clear_gradients(self._actor_parameters)
+            torch.autograd.backward((mean, scale), (step.grad_mean, step.grad_scale))
+            clip_gradients(self._actor_parameters, config.max_grad_norm)
+            self.actor_optim.step()
+        kl_relative = kl / self.kl_bounds
+        deviations = scale.detach()
+        if is_full_covariance(mean, scale):
+            deviations = deviations.square().sum(-1).sqrt()
+        return {
+            "loss/actor": step.loss,
+            "mstep/kl_mean_relative": kl_relative[0],
+            "mstep/kl_scale_relative": kl_relative[1],
+            "mstep/multiplier_mean": self.kl_multipliers[0],
+            "mstep/multiplier_scale": self.kl_multipliers[1],
+            "policy/std": deviations.mean(),
+        }
+
+    def _estep_metrics(self, solution: EStepSolution) -> dict[str, float]:
+        metrics = {
+            "estep/kl_relative": solution.kl / self.config.kl_bound,
+            "estep/temperature": solution.temperature,
+            "estep/kkt_residual": solution.kkt_residual,
+        }
+        for status in get_args(Status):
+            metrics[f"estep/{status}"] = float(solution.status == status)
+        return (
+            metrics
+            | per_cost("estep/expected_cost", solution.expected_cost.tolist())
+            | per_cost("estep/cost_level", self._cost_level.running.tolist())
+            | per_cost("estep/multiplier", solution.multipliers.tolist())
+            | per_cost("estep/measured_cost", self.measured_cost.tolist())
+            | per_cost("estep/cost_bias", self._host_bias.tolist())
+            | per_cost("estep/cost_threshold", self.cost_threshold.tolist())
+        )

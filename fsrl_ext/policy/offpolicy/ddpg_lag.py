@@ -1,0 +1,54 @@
+"""Deep Deterministic Policy Gradient (Lillicrap et al. 2016, arXiv 1509.02971) with Lagrange multipliers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fsrl_ext.errors import check_fields
+from fsrl_ext.net.critic import reduce_reward
+from fsrl_ext.policy.offpolicy.base import ActorObjective, LagrangianPolicy
+from fsrl_ext.policy.offpolicy.config import LagrangianConfig
+from fsrl_ext.policy.offpolicy.deterministic import act_deterministically
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDPGLagConfig(LagrangianConfig):
+    """Settings of :class:`DDPGLagPolicy`."""
+
+    exploration_std: float = 0.1
+    """Standard deviation of the exploration noise, in units of the normalised action box."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, non_negative=("exploration_std",))
+
+
+class DDPGLagPolicy(LagrangianPolicy[DDPGLagConfig]):
+    """DDPG-Lagrangian as a Tianshou policy; plain DDPG without a finite limit.
+
+    :param actor: ``action, state = actor(obs)`` in the normalised box; a
+        :class:`~fsrl_ext.net.DeterministicActor` or Tianshou's ``Actor``.
+
+    The other arguments are those of :class:`~fsrl_ext.policy.offpolicy.base.LagrangianPolicy`.
+    """
+
+    config_type = DDPGLagConfig
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.target_actor = self._add_target(self.actor)
+
+    def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
+        return act_deterministically(
+            self.actor, obs, state, std=self.config.exploration_std if explore else 0.0
+        )
+
+    def _next_action(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.target_actor(obs)[0], None
+
+    def _actor_objective(self, obs: Tensor) -> ActorObjective:
+        q = self.critic(obs, self.actor(obs)[0])
+        return ActorObjective(-reduce_reward(q.reward).mean(), self._reduce_cost(q), {})

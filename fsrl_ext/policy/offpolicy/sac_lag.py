@@ -1,0 +1,116 @@
+"""Soft Actor-Critic with Lagrange multipliers.
+
+Haarnoja et al. 2018, arXiv 1812.05905; with a constraint Ha et al. 2020, arXiv 2002.08550; with the augmented
+Lagrangian Wu et al., ICLR 2024, arXiv 2401.14758.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fsrl_ext.errors import check_fields
+from fsrl_ext.functional.gaussian import squash
+from fsrl_ext.functional.multiplier import augmented_multipliers
+from fsrl_ext.net.critic import reduce_reward
+from fsrl_ext.policy.offpolicy.base import ActorObjective, LagrangianPolicy
+from fsrl_ext.policy.offpolicy.config import LagrangianConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SACLagConfig(LagrangianConfig):
+    """Settings of :class:`SACLagPolicy`."""
+
+    entropy: Literal["auto", "fixed"] = "auto"
+    """Whether the entropy's weight is learnt, so that the entropy meets its target, or stays."""
+    alpha: float = 0.1
+    """Weight of the entropy: fixed, or to start from."""
+    alpha_lr: float = 3e-4
+    """Adam learning rate of the entropy's weight."""
+    target_entropy: float | None = None
+    """Entropy to keep, in nats; ``None`` for minus the number of action dimensions."""
+    augmented_penalty: float = 0.0
+    """CAL: penalty of the augmented Lagrangian, per unit of discounted cost; 0 for the plain one."""
+    deterministic_eval: bool = True
+    """Act with the mean outside training steps."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(
+            self,
+            positive=("alpha",),
+            non_negative=("alpha_lr", "augmented_penalty"),
+            choices={"entropy": ("auto", "fixed")},
+        )
+
+    @property
+    def uses_threshold(self) -> bool:
+        return super().uses_threshold or self.augmented_penalty > 0
+
+
+class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
+    """SAC-Lagrangian as a Tianshou policy; plain SAC without a finite limit.
+
+    Samples of a Gaussian are squashed into the box by a hyperbolic tangent. Entropy counts in the reward's
+    targets and never in a cost's: danger is not worth more where the policy is uncertain.
+
+    :param actor: ``(mean, std), state = actor(obs)`` before squashing; a diagonal
+        :class:`~fsrl_ext.net.GaussianActor` with ``bounded=False``, or Tianshou's ``ActorProb`` with
+        ``unbounded=True``.
+
+    The other arguments are those of :class:`~fsrl_ext.policy.offpolicy.base.LagrangianPolicy`.
+    """
+
+    config_type = SACLagConfig
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        target = self.config.target_entropy
+        self.target_entropy = -float(np.prod(self.action_space.shape or ())) if target is None else target
+        learnt = self.config.entropy == "auto"
+        self.log_alpha = nn.Parameter(torch.tensor(self.config.alpha).log(), requires_grad=learnt)
+        if learnt:
+            self.alpha_optim = torch.optim.Adam([self.log_alpha], lr=self.config.alpha_lr)
+
+    @property
+    def alpha(self) -> Tensor:
+        """0-dim: the entropy's weight."""
+        return self.log_alpha.detach().exp()
+
+    def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
+        (mean, std), state = self.actor(obs, state=state)
+        if self.config.deterministic_eval and not explore:
+            return mean.tanh(), state
+        return (mean + std * torch.randn_like(mean)).tanh(), state
+
+    def _sample(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions ``[B, A]`` with gradient, and their log densities ``[B]``."""
+        mean, std = self.actor(obs)[0]
+        return squash(mean, std, torch.randn_like(mean))
+
+    def _next_action(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
+        act, log_prob = self._sample(obs)
+        return act, -self.alpha * log_prob
+
+    def _actor_objective(self, obs: Tensor) -> ActorObjective:
+        act, log_prob = self._sample(obs)
+        q = self.critic(obs, act)
+        loss = (self.alpha * log_prob - reduce_reward(q.reward)).mean()
+        return ActorObjective(loss, self._reduce_cost(q), {"policy/entropy": -log_prob.detach().mean()})
+
+    def _loss_multipliers(self, cost: Tensor) -> Tensor:
+        return augmented_multipliers(
+            self.multipliers.values, cost, self.cost_threshold, penalty=self.config.augmented_penalty
+        )
+
+    def _after_actor_step(self, objective: ActorObjective) -> dict[str, Tensor]:
+        """Moves the entropy's weight so that the entropy meets its target (arXiv 1812.05905, section 5)."""
+        if self.config.entropy == "auto":
+            surplus = objective.metrics["policy/entropy"] - self.target_entropy
+            self.log_alpha.grad = surplus * self.alpha
+            self.alpha_optim.step()
+        return {"policy/alpha": self.alpha}

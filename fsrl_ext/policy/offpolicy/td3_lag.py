@@ -1,0 +1,80 @@
+"""Twin Delayed DDPG (Fujimoto et al., ICML 2018, arXiv 1802.09477) with Lagrange multipliers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fsrl_ext.errors import check_fields
+from fsrl_ext.policy.offpolicy.base import ActorObjective, LagrangianPolicy
+from fsrl_ext.policy.offpolicy.config import LagrangianConfig
+from fsrl_ext.policy.offpolicy.deterministic import act_deterministically
+
+
+@dataclass(frozen=True, kw_only=True)
+class TD3LagConfig(LagrangianConfig):
+    """Settings of :class:`TD3LagPolicy`."""
+
+    exploration_std: float = 0.1
+    """Standard deviation of the exploration noise, in units of the normalised action box."""
+    target_std: float = 0.2
+    """Standard deviation of the noise that smooths the target policy."""
+    target_clip: float = 0.5
+    """Largest absolute value of that noise."""
+    policy_delay: int = 2
+    """Critic steps for each step of actor and targets."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(
+            self,
+            non_negative=("exploration_std", "target_std", "target_clip"),
+            at_least_one=("policy_delay",),
+        )
+
+
+class TD3LagPolicy(LagrangianPolicy[TD3LagConfig]):
+    """TD3-Lagrangian as a Tianshou policy; plain TD3 without a finite limit.
+
+    :param actor: ``action, state = actor(obs)`` in the normalised box; a
+        :class:`~fsrl_ext.net.DeterministicActor` or Tianshou's ``Actor``.
+
+    The other arguments are those of :class:`~fsrl_ext.policy.offpolicy.base.LagrangianPolicy`.
+    """
+
+    config_type = TD3LagConfig
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.target_actor = self._add_target(self.actor)
+        self._critic_steps = 0
+
+    def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
+        return act_deterministically(
+            self.actor, obs, state, std=self.config.exploration_std if explore else 0.0
+        )
+
+    def _next_action(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
+        act = self.target_actor(obs)[0]
+        noise = self.config.target_std * torch.randn_like(act)
+        return act + noise.clamp(-self.config.target_clip, self.config.target_clip), None
+
+    def _actor_is_due(self) -> bool:
+        self._critic_steps += 1
+        return self._critic_steps % self.config.policy_delay == 0
+
+    def _actor_objective(self, obs: Tensor) -> ActorObjective:
+        q = self.critic(obs, self.actor(obs)[0])
+        # The first critic alone, as in the paper: the minimum is for targets.
+        return ActorObjective(-q.reward[0].mean(), self._reduce_cost(q), {})
+
+    def get_extra_state(self) -> Tensor:
+        """Where in its delay the policy is, for ``state_dict``."""
+        return torch.tensor(self._critic_steps)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The inverse of :meth:`get_extra_state`."""
+        self._critic_steps = int(state)

@@ -1,0 +1,1 @@
+"""Policies that learn from the newest data alone: CPO, TRPO-Lag, PPO-Lag, FOCOPS."""
