@@ -35,7 +35,7 @@ from fsrl_ext.functional.conjugate_gradient import flatten, unflatten
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.meta_gradient import meta_gradient, replay, surrogate_gradients
 from fsrl_ext.policy import MetaCPOPolicy
-from fsrl_ext.policy.onpolicy.base.surrogates import MovingFisher, mean_kl
+from fsrl_ext.policy.onpolicy.surrogates import MovingFisher, mean_kl
 from fsrl_ext.report import text_table
 
 

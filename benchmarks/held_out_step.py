@@ -25,7 +25,7 @@ from fsrl_ext.experiment import load_policy
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.functional.conjugate_gradient import flatten
 from fsrl_ext.policy import CPOPolicy, TRPOLagPolicy
-from fsrl_ext.policy.onpolicy.base.surrogates import fisher_metric, surrogate_loss
+from fsrl_ext.policy.onpolicy.surrogates import fisher_metric, surrogate_loss
 
 
 def main() -> int:

@@ -28,7 +28,7 @@ from fsrl_ext.experiment.saved.evaluate import checkpoint_file, load_saved
 from fsrl_ext.functional.conjugate_gradient import flatten, unflatten
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.policy import MetaCPOPolicy
-from fsrl_ext.policy.onpolicy.base.surrogates import MovingFisher
+from fsrl_ext.policy.onpolicy.surrogates import MovingFisher
 from fsrl_ext.report import text_table
 
 

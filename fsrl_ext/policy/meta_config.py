@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.meta_gradient import LimitGradient, Mode
 from fsrl_ext.policy.multiplier_config import OnpolicyMultiplierConfig
-from fsrl_ext.policy.onpolicy.base.config import TrustRegionConfig
+from fsrl_ext.policy.onpolicy.config import TrustRegionConfig
 
 Metric = Literal["fisher", "euclidean"]
 ConstraintKind = Literal["step", "multiplier"]

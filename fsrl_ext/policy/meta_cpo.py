@@ -34,8 +34,8 @@ from fsrl_ext.policy.meta_config import MetaCPOConfig
 from fsrl_ext.policy.metrics import MetricStats, per_cost
 from fsrl_ext.policy.multipliers import Multipliers
 from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy, Rollout, Trajectories
-from fsrl_ext.policy.onpolicy.base.surrogates import MovingFisher, mean_kl, surrogate_loss
-from fsrl_ext.policy.onpolicy.base.trust_region import constrained_update, measured, search_along
+from fsrl_ext.policy.onpolicy.surrogates import MovingFisher, mean_kl, surrogate_loss
+from fsrl_ext.policy.onpolicy.trust_region import constrained_update, measured, search_along
 from fsrl_ext.policy.optimise import to_device
 
 

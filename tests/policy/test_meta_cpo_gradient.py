@@ -10,7 +10,7 @@ from meta_learners import acting, adapt, build, collector_for, finish, theta
 
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.meta_gradient import inner_step, meta_gradient, replay, surrogate_gradients
-from fsrl_ext.policy.onpolicy.base.surrogates import MovingFisher, fisher_metric
+from fsrl_ext.policy.onpolicy.surrogates import MovingFisher, fisher_metric
 
 TARGETS = (0.3, 0.7)
 

@@ -18,7 +18,7 @@ from fsrl_ext.functional.gaussian import kl_divergence
 from fsrl_ext.functional.multiplier import lagrangian_advantage
 from fsrl_ext.net import OnpolicyActor
 from fsrl_ext.policy.episode_costs import RolloutEpisodes
-from fsrl_ext.policy.onpolicy.base.trust_region import must_improve
+from fsrl_ext.policy.onpolicy.trust_region import must_improve
 from fsrl_ext.policy.onpolicy.focops import focops_loss
 from fsrl_ext.policy.onpolicy.ppo_lag import clipped_loss
 

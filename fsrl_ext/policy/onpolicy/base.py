@@ -27,7 +27,7 @@ from fsrl_ext.net.onpolicy import ObservationNormaliser
 from fsrl_ext.policy.base import QuickStart, check_cost_limits, check_normalised_box
 from fsrl_ext.policy.episode_costs import RolloutEpisodes
 from fsrl_ext.policy.metrics import MetricStats, per_cost
-from fsrl_ext.policy.onpolicy.base.config import OnpolicyConfig
+from fsrl_ext.policy.onpolicy.config import OnpolicyConfig
 from fsrl_ext.policy.optimise import descend, fit_with_lbfgs, to_device
 
 TConfig = TypeVar("TConfig", bound=OnpolicyConfig)

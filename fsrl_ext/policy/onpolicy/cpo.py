@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy, Rollout
-from fsrl_ext.policy.onpolicy.base.config import TrustRegionConfig
-from fsrl_ext.policy.onpolicy.base.trust_region import trust_region_update
+from fsrl_ext.policy.onpolicy.config import TrustRegionConfig
+from fsrl_ext.policy.onpolicy.trust_region import trust_region_update
 
 
 @dataclass(frozen=True, kw_only=True)

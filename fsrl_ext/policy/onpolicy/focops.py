@@ -13,8 +13,8 @@ from fsrl_ext.functional.gaussian import kl_divergence
 from fsrl_ext.policy.multiplier_config import OnpolicyMultiplierConfig
 from fsrl_ext.policy.multipliers import Multipliers
 from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy, Rollout
-from fsrl_ext.policy.onpolicy.base.config import OnpolicyConfig
-from fsrl_ext.policy.onpolicy.base.lagrangian import descend_in_passes, follow_episodes
+from fsrl_ext.policy.onpolicy.config import OnpolicyConfig
+from fsrl_ext.policy.onpolicy.lagrangian import descend_in_passes, follow_episodes
 
 
 @dataclass(frozen=True, kw_only=True)

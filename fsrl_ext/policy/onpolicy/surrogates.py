@@ -16,7 +16,7 @@ from fsrl_ext.functional.conjugate_gradient import FisherVectorProduct, InverseM
 from fsrl_ext.functional.gaussian import entropy, kl_divergence, log_density
 from fsrl_ext.functional.meta_gradient import SurrogateLoss
 from fsrl_ext.policy.onpolicy.base import Rollout
-from fsrl_ext.policy.onpolicy.base.config import TrustRegionConfig
+from fsrl_ext.policy.onpolicy.config import TrustRegionConfig
 
 
 def surrogate_loss(

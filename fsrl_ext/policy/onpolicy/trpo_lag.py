@@ -9,9 +9,9 @@ from fsrl_ext.errors import check_fields
 from fsrl_ext.policy.multiplier_config import OnpolicyMultiplierConfig
 from fsrl_ext.policy.multipliers import Multipliers
 from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy, Rollout
-from fsrl_ext.policy.onpolicy.base.config import TrustRegionConfig
-from fsrl_ext.policy.onpolicy.base.lagrangian import follow_episodes
-from fsrl_ext.policy.onpolicy.base.trust_region import trust_region_update
+from fsrl_ext.policy.onpolicy.config import TrustRegionConfig
+from fsrl_ext.policy.onpolicy.lagrangian import follow_episodes
+from fsrl_ext.policy.onpolicy.trust_region import trust_region_update
 
 
 @dataclass(frozen=True, kw_only=True)

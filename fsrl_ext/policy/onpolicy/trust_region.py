@@ -19,8 +19,8 @@ from fsrl_ext.functional.meta_gradient import InnerStep, MovingMetric, Surrogate
 from fsrl_ext.functional.trust_region import LineSearchResult, Surrogates, line_search
 from fsrl_ext.policy.metrics import per_cost
 from fsrl_ext.policy.onpolicy.base import Rollout
-from fsrl_ext.policy.onpolicy.base.config import TrustRegionConfig
-from fsrl_ext.policy.onpolicy.base.surrogates import fisher_metric, mean_kl, surrogate_loss
+from fsrl_ext.policy.onpolicy.config import TrustRegionConfig
+from fsrl_ext.policy.onpolicy.surrogates import fisher_metric, mean_kl, surrogate_loss
 
 
 def trust_region_update(
@@ -64,7 +64,7 @@ def constrained_update(
 ) -> tuple[InnerStep, LineSearchResult]:
     """The same for surrogates that are given: the step with what its derivative needs, and how it was taken.
 
-    :param loss: of the rollout, see :func:`~fsrl_ext.policy.onpolicy.base.surrogates.surrogate_loss`.
+    :param loss: of the rollout, see :func:`~fsrl_ext.policy.onpolicy.surrogates.surrogate_loss`.
     :param inverse_metric: of the actor before the step, if the step is not differentiated.
     :param metric: as a function of the parameters, if it is. Without either it is the identity.
     :raises NonFiniteError: if a gradient is not finite; the actor has not changed then.
