@@ -35,7 +35,8 @@ from fsrl_ext.functional.conjugate_gradient import flatten, unflatten
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.meta_gradient import meta_gradient, replay, surrogate_gradients
 from fsrl_ext.policy import MetaCPOPolicy
-from fsrl_ext.policy.onpolicy.surrogates import MovingFisher, mean_kl
+from fsrl_ext.policy.meta_adaptation import MovingFisher
+from fsrl_ext.policy.onpolicy.trust_region import mean_kl
 from fsrl_ext.report import text_table
 
 
@@ -80,23 +81,22 @@ def adaptations(policy: MetaCPOPolicy, config: Any, tasks: list[Any], seed: int)
             collector.collect()
             policy.finish_task(collector.buffer)
     collector.close()
-    outcomes, policy._outcomes = policy._outcomes, []
-    policy._observations, policy._critics = [], []
-    return outcomes
+    records, policy.finished = policy.finished, []
+    return records
 
 
-def compare(policy: MetaCPOPolicy, outcomes: list[Any]) -> list[list[str]]:
+def compare(policy: MetaCPOPolicy, records: list[Any]) -> list[list[str]]:
     parameters = list(policy.meta_actor.parameters())
     theta, bound = flatten(parameters).detach(), policy.config.outer_kl_bound
-    inverse = MovingFisher(policy.meta_actor, [x.first for x in outcomes], policy.config).inverse(theta)
+    inverse = MovingFisher(policy.meta_actor, [x.first for x in records], policy.config).inverse(theta)
     like = {name: x.detach() for name, x in policy.meta_actor.named_parameters()}
 
     def moved(phi: Tensor, rollout: Any) -> float:
         return float(mean_kl(partial(functional_call, policy.meta_actor, unflatten(phi, like)), [rollout]))
 
     first, gradients = [], {"moves": [], "stays": []}
-    for x in outcomes:
-        cotangent = surrogate_gradients(x.loss, x.steps[-1].adapted)[0][None]
+    for x in records:
+        cotangent = surrogate_gradients(x.finished.loss, x.steps[-1].adapted)[0][None]
         first.append(cotangent[0])
         for name, steps in (
             ("moves", x.steps),
@@ -110,12 +110,14 @@ def compare(policy: MetaCPOPolicy, outcomes: list[Any]) -> list[list[str]]:
         step = constrained_step(g, g.new_zeros(0, len(g)), g[:0], kl_bound=bound, inverse_metric=inverse)
         with torch.no_grad():
             new = theta + step.step
-            own = [moved(new, x.first) for x in outcomes]
-            adapted = [moved(replay(new, x.steps).detach(), x.last) for x in outcomes]
+            own = [moved(new, x.first) for x in records]
+            adapted = [moved(replay(new, x.steps).detach(), x.finished.last) for x in records]
         rows.append([name, f"{cosine:.2f}", f"{np.mean(own):.4f}", f"{np.mean(adapted):.4f}"])
-    stays = [[dataclasses.replace(step, metric=None) for step in x.steps] for x in outcomes]
+    stays = [[dataclasses.replace(step, metric=None) for step in x.steps] for x in records]
     with torch.no_grad():  # the last of the two steps again
-        adapted = [moved(replay(new, s).detach(), x.last) for s, x in zip(stays, outcomes, strict=True)]
+        adapted = [
+            moved(replay(new, s).detach(), x.finished.last) for s, x in zip(stays, records, strict=True)
+        ]
     rows.append(["stays, and judged so", rows[-1][1], rows[-1][2], f"{np.mean(adapted):.4f}"])
     return rows
 

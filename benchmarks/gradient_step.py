@@ -233,7 +233,7 @@ def stage_times(step: Step, count: int) -> dict[str, float]:
         clocked(policy, "_estep", "E-step: dual"),
         clocked(policy, "_mstep", "M-step, forward apart"),
         clocked(policy.actor, "forward", "M-step: forward"),
-        clocked(stages, "polyak_update", "Polyak"),
+        clocked(stages.PolyakAverage, "update", "Polyak"),
         clocked(stages.MetricStats, "of", "statistics"),
     ]
     policy.target_critic.forward = target

@@ -25,7 +25,7 @@ from fsrl_ext.experiment import load_policy
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.functional.conjugate_gradient import flatten
 from fsrl_ext.policy import CPOPolicy, TRPOLagPolicy
-from fsrl_ext.policy.onpolicy.surrogates import fisher_metric, surrogate_loss
+from fsrl_ext.policy.onpolicy.trust_region import inverse_fisher, surrogate_loss, thinned
 
 
 def main() -> int:
@@ -63,7 +63,8 @@ def main() -> int:
         gradients.append(
             {name: torch.autograd.grad(x, phi, retain_graph=True)[0] for name, x in signals.items()}
         )
-        inverses.append(fisher_metric(policy.actor, [rollout], policy.config))
+        states = thinned([rollout.obs], policy.config.fisher_fraction)
+        inverses.append(inverse_fisher(policy.actor, states, phi, policy.config))
         costs.append(cost)
         spread.append(float(cost_advantage.std()))
     print(f"{options.collects} collects of {steps:,} steps, {phi.numel():,} parameters of the actor")

@@ -57,8 +57,8 @@ from fsrl_ext.functional.meta_gradient import (
     surrogate_gradients,
 )
 from fsrl_ext.functional.trust_region import Surrogates, line_search
-from fsrl_ext.policy.onpolicy.config import TrustRegionConfig
-from fsrl_ext.policy.onpolicy.surrogates import MovingFisher
+from fsrl_ext.policy.meta_adaptation import MovingFisher
+from fsrl_ext.policy.onpolicy.trust_region import TrustRegionConfig
 
 OBS, ACT, TASKS, STEPS, ROWS, KL_BOUND = 40, 2, 3, 3, 3000, 0.01
 BARS = {"euclidean": 0.5, "fisher": 3.0}

@@ -28,7 +28,7 @@ from fsrl_ext.experiment.saved.evaluate import checkpoint_file, load_saved
 from fsrl_ext.functional.conjugate_gradient import flatten, unflatten
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.policy import MetaCPOPolicy
-from fsrl_ext.policy.onpolicy.surrogates import MovingFisher
+from fsrl_ext.policy.meta_adaptation import MovingFisher
 from fsrl_ext.report import text_table
 
 
@@ -48,12 +48,12 @@ def main() -> None:
         parser.error(f"{options.run} must be a run of meta_cpo, got {config.policy}")
     tasks = TaskDistribution(config.task, seed=1_000).draw(options.tasks)
     times = [adaptations(policy, config, tasks, repeat) for repeat in range(options.repeats)]
-    costs = [_cost(outcomes) for outcomes in times]
+    costs = [_cost(records) for records in times]
     print(f"cost of an adapted policy's episode: {np.mean(costs):.1f}, limit {policy.cost_limit[0]:g}")
-    gradients = [torch.stack([x.gradients[1] for x in outcomes]).mean(0) for outcomes in times]
+    gradients = [torch.stack([x.finished.gradients[1] for x in records]).mean(0) for records in times]
     rows = []
-    for number, outcomes in enumerate(times):
-        step, case = _meta_step(policy, outcomes)
+    for number, records in enumerate(times):
+        step, case = _meta_step(policy, records)
         per_step = [float(a @ step) for a in gradients]
         promised = per_step.pop(number)
         forth, back = (
@@ -66,23 +66,23 @@ def main() -> None:
     print("change of the cost of an adapted policy's episode, mean over the tasks")
 
 
-def _cost(outcomes: list[Any]) -> float:
-    return float(np.mean([x.episode_cost for x in outcomes]))
+def _cost(records: list[Any]) -> float:
+    return float(np.mean([x.finished.episode_cost for x in records]))
 
 
-def _meta_step(policy: MetaCPOPolicy, outcomes: list[Any]) -> tuple[Tensor, str]:
+def _meta_step(policy: MetaCPOPolicy, records: list[Any]) -> tuple[Tensor, str]:
     """The step of the mean problem ``[P]``, before any line search, and its case."""
-    gradients = torch.stack([x.gradients for x in outcomes]).mean(0)
-    surplus = torch.stack([x.surplus for x in outcomes]).mean(0)
-    metric = MovingFisher(policy.meta_actor, [x.first for x in outcomes], policy.config)
-    found = constrained_step(
+    gradients = torch.stack([x.finished.gradients for x in records]).mean(0)
+    surplus = torch.stack([x.finished.surplus for x in records]).mean(0)
+    metric = MovingFisher(policy.meta_actor, [x.first for x in records], policy.config)
+    step = constrained_step(
         gradients[0],
         gradients[1:],
         surplus,
         kl_bound=policy.config.outer_kl_bound,
         inverse_metric=metric.inverse(flatten(policy.meta_actor.parameters()).detach()),
     )
-    return found.step, found.case
+    return step.step, step.case
 
 
 @torch.no_grad()

@@ -168,7 +168,7 @@ class ExperimentConfig:
                 f"got {self.cost_limit}; {CONSTRAINED.get(self.policy, f'{self.policy}_lag')} has one"
             )
         for part in (self, self.policy_config, self.training):
-            for unused in dataclasses.fields(part):  # type: ignore[arg-type]
+            for unused in dataclasses.fields(part):
                 value = getattr(part, unused.name)
                 if unused.name in entry.unused and value != unused.default:
                     raise ValueError(f"{unused.name} is not used by {self.policy}, got {value!r}")

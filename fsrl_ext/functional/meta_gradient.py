@@ -38,11 +38,10 @@ from torch import Tensor
 from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.functional.constrained_step import ConstrainedStep, constrained_step
 from fsrl_ext.functional.constrained_step.derivative import StepGradient
+from fsrl_ext.functional.trust_region import SurrogateLoss, surrogate_gradients
 
 Mode = Literal["exact", "first_order", "reptile"]
 LimitGradient = Literal["score", "detach"]
-# phi [P] -> (f [], c [m]): the *negative* reward surrogate and the cost surrogates, differentiable twice.
-SurrogateLoss = Callable[[Tensor], tuple[Tensor, Tensor]]
 # (g [P], a [m, P], b [m]) -> step; constrained_step with its settings, or one of convex_layer.
 StepSolver = Callable[[Tensor, Tensor, Tensor], ConstrainedStep]
 
@@ -159,29 +158,6 @@ def inner_step(
         metric=metric,
         kl_bound=bound,
     )
-
-
-def surrogate_gradients(
-    loss: SurrogateLoss, parameters: Tensor, *, create_graph: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """g ``[P]``, a ``[m, P]`` and the cost surrogates ``[m]`` at the parameters ``[P]``.
-
-    With ``create_graph`` all three can be differentiated, in the given parameters.
-
-    :raises ValueError: for surrogates of another shape.
-    """
-    with torch.enable_grad():
-        phi = parameters if parameters.requires_grad else parameters.detach().requires_grad_()
-        reward, costs = loss(phi)
-        if reward.dim() != 0 or costs.dim() != 1:
-            raise ValueError(f"loss must return [] and [m], got {list(reward.shape)}, {list(costs.shape)}")
-        rows = [
-            torch.autograd.grad(x, phi, retain_graph=True, create_graph=create_graph, materialize_grads=True)[
-                0
-            ]
-            for x in (reward, *costs)
-        ]
-    return rows[0], torch.stack(rows[1:]) if len(rows) > 1 else phi.new_zeros(0, len(phi)), costs
 
 
 def meta_gradient(

@@ -16,6 +16,32 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+# phi [P] -> (f [], c [m]): the *negative* reward surrogate and the cost surrogates, differentiable twice.
+SurrogateLoss = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def surrogate_gradients(
+    loss: SurrogateLoss, parameters: Tensor, *, create_graph: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """g ``[P]``, a ``[m, P]`` and the cost surrogates ``[m]`` at the parameters ``[P]``.
+
+    With ``create_graph`` all three can be differentiated, in the given parameters.
+
+    :raises ValueError: for surrogates of another shape.
+    """
+    with torch.enable_grad():
+        phi = parameters if parameters.requires_grad else parameters.detach().requires_grad_()
+        reward, costs = loss(phi)
+        if reward.dim() != 0 or costs.dim() != 1:
+            raise ValueError(f"loss must return [] and [m], got {list(reward.shape)}, {list(costs.shape)}")
+        rows = [
+            torch.autograd.grad(x, phi, retain_graph=True, create_graph=create_graph, materialize_grads=True)[
+                0
+            ]
+            for x in (reward, *costs)
+        ]
+    return rows[0], torch.stack(rows[1:]) if len(rows) > 1 else phi.new_zeros(0, len(phi)), costs
+
 
 @dataclass(frozen=True, kw_only=True)
 class Surrogates:

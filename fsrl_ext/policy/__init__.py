@@ -1,34 +1,44 @@
 """Safe reinforcement learning algorithms as ``tianshou.policy.BasePolicy`` subclasses."""
 
-from fsrl_ext.policy.meta_config import MetaCPOConfig
+from fsrl_ext.policy.base import ConstrainedPolicy, PolicyConfig
+from fsrl_ext.policy.meta_config import MAMLConfig, MAMLLagConfig, MetaCPOConfig
 from fsrl_ext.policy.meta_cpo import MetaCPOPolicy
 from fsrl_ext.policy.offpolicy.cvpo import CVPOPolicy
 from fsrl_ext.policy.offpolicy.cvpo_config import CVPOConfig
-from fsrl_ext.policy.offpolicy.ddpg_lag import DDPGLagConfig, DDPGLagPolicy
-from fsrl_ext.policy.offpolicy.sac_lag import SACLagConfig, SACLagPolicy
-from fsrl_ext.policy.offpolicy.td3_lag import TD3LagConfig, TD3LagPolicy
+from fsrl_ext.policy.offpolicy.ddpg_lag import DDPGConfig, DDPGLagConfig, DDPGLagPolicy
+from fsrl_ext.policy.offpolicy.sac_lag import SACConfig, SACLagConfig, SACLagPolicy
+from fsrl_ext.policy.offpolicy.td3_lag import TD3Config, TD3LagConfig, TD3LagPolicy
 from fsrl_ext.policy.onpolicy.cpo import CPOConfig, CPOPolicy
 from fsrl_ext.policy.onpolicy.focops import FOCOPSConfig, FOCOPSPolicy
-from fsrl_ext.policy.onpolicy.ppo_lag import PPOLagConfig, PPOLagPolicy
-from fsrl_ext.policy.onpolicy.trpo_lag import TRPOLagConfig, TRPOLagPolicy
+from fsrl_ext.policy.onpolicy.ppo_lag import PPOConfig, PPOLagConfig, PPOLagPolicy
+from fsrl_ext.policy.onpolicy.trpo_lag import TRPOConfig, TRPOLagConfig, TRPOLagPolicy
 
 __all__ = [
     "CPOConfig",
     "CPOPolicy",
     "CVPOConfig",
     "CVPOPolicy",
+    "ConstrainedPolicy",
+    "DDPGConfig",
     "DDPGLagConfig",
     "DDPGLagPolicy",
     "FOCOPSConfig",
     "FOCOPSPolicy",
+    "MAMLConfig",
+    "MAMLLagConfig",
     "MetaCPOConfig",
     "MetaCPOPolicy",
+    "PPOConfig",
     "PPOLagConfig",
     "PPOLagPolicy",
+    "PolicyConfig",
+    "SACConfig",
     "SACLagConfig",
     "SACLagPolicy",
+    "TD3Config",
     "TD3LagConfig",
     "TD3LagPolicy",
+    "TRPOConfig",
     "TRPOLagConfig",
     "TRPOLagPolicy",
 ]

@@ -7,17 +7,16 @@ from typing import Literal, get_args
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.meta_gradient import LimitGradient, Mode
-from fsrl_ext.policy.multiplier_config import OnpolicyMultiplierConfig
-from fsrl_ext.policy.onpolicy.config import TrustRegionConfig
+from fsrl_ext.policy.multipliers import OnpolicyMultiplierConfig
+from fsrl_ext.policy.onpolicy.trust_region import TrustRegionConfig
 
 Metric = Literal["fisher", "euclidean"]
-ConstraintKind = Literal["step", "multiplier"]
 OuterConstraint = Literal["mean", "each"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetaCPOConfig(TrustRegionConfig, OnpolicyMultiplierConfig):
-    """Settings of :class:`~fsrl_ext.policy.MetaCPOPolicy`; ``docs/algorithms/meta_cpo.md``.
+class MAMLConfig(TrustRegionConfig):
+    """Settings of meta-learning without a constraint; ``docs/algorithms/meta_cpo.md``.
 
     :raises ValueError: for values that cannot be used, naming them.
     """
@@ -31,37 +30,66 @@ class MetaCPOConfig(TrustRegionConfig, OnpolicyMultiplierConfig):
     meta_gradient: Mode = "exact"
     """Derivative of the adapted policy in the meta-parameters: exact, the identity (``first_order``), or the
     difference that the adaptation made (``reptile``)."""
-    limit_gradient: LimitGradient = "score"
-    """Gradient of the measured surplus in the policy's parameters: its policy gradient, or none."""
     metric: Metric = "fisher"
     """Metric of inner and outer steps: the damped Fisher matrix, or the identity."""
-    constraint: ConstraintKind = "step"
-    """Limits bind in every constrained step (CPO), or a multiplier prices costs (Lagrangian)."""
     outer_kl_bound: float = 0.03
     """Mean KL divergence that the meta-policy may move in one meta-iteration, in nats."""
-    cost_margin: float = 0.0
-    """Share of the limit that inner steps and meta-steps keep free, in [0, 1)."""
-    outer_constraint: OuterConstraint = "mean"
-    """Limits on the tasks' mean cost after the adaptation, or on each task's."""
     fisher_fraction: float = 0.2
     """Share of the states that Fisher matrices are averaged over, evenly spaced, in (0, 1]."""
 
     def __post_init__(self) -> None:
-        TrustRegionConfig.__post_init__(self)
-        OnpolicyMultiplierConfig.__post_init__(self)
+        super().__post_init__()
         check_fields(
             self,
             positive=("outer_kl_bound",),
             non_negative=("inner_steps",),
             at_least_one=("num_tasks",),
-            below_one=("cost_margin",),
-            choices={
-                "meta_gradient": get_args(Mode),
-                "limit_gradient": get_args(LimitGradient),
-                "metric": get_args(Metric),
-                "constraint": get_args(ConstraintKind),
-                "outer_constraint": get_args(OuterConstraint),
-            },
+            choices={"meta_gradient": get_args(Mode), "metric": get_args(Metric)},
         )
         if self.inner_steps != int(self.inner_steps):
             raise ValueError(f"inner_steps must be a whole number >= 0, got {self.inner_steps}")
+
+    @property
+    def limit_gradient(self) -> LimitGradient:
+        """Gradient of the measured surplus; a setting of Meta-CPO."""
+        return "score"
+
+    @property
+    def outer_constraint(self) -> OuterConstraint:
+        """What the limits of the meta-step are about; a setting of Meta-CPO."""
+        return "mean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaCPOConfig(MAMLConfig):
+    """Settings of :class:`~fsrl_ext.policy.MetaCPOPolicy`: limits bind in every constrained step."""
+
+    limit_gradient: LimitGradient = "score"
+    """Gradient of the measured surplus in the policy's parameters: its policy gradient, or none."""
+    cost_margin: float = 0.0
+    """Share of the limit that inner steps and meta-steps keep free, in [0, 1)."""
+    outer_constraint: OuterConstraint = "mean"
+    """Limits on the tasks' mean cost after the adaptation, or on each task's."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(
+            self,
+            below_one=("cost_margin",),
+            choices={
+                "limit_gradient": get_args(LimitGradient),
+                "outer_constraint": get_args(OuterConstraint),
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MAMLLagConfig(MAMLConfig, OnpolicyMultiplierConfig):
+    """Settings of meta-learning with Lagrange multipliers, which price costs in every step."""
+
+    cost_margin: float = 0.0
+    """Share of the limit that the multipliers keep free, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, below_one=("cost_margin",))

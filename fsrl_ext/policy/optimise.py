@@ -1,21 +1,15 @@
-"""How networks are fitted: one step of an optimiser, gradients, averages, tensors on their device."""
+"""How networks are fitted: clipped gradients, one step of an optimiser, one fit by L-BFGS."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fsrl_ext.errors import check_finite
-
-
-def clear_gradients(parameters: Sequence[Tensor]) -> None:
-    """What ``optimizer.zero_grad()`` does, without its hooks."""
-    for parameter in parameters:
-        parameter.grad = None
+from fsrl_ext.policy.base import clear_gradients
 
 
 @torch.no_grad()
@@ -71,28 +65,6 @@ def fit_with_lbfgs(
         if not torch.isfinite(value):
             torch._foreach_copy_(list(parameters), before)
     check_finite(value, name)
-
-
-@torch.no_grad()
-def polyak_update(target: Sequence[Tensor], source: Sequence[Tensor], tau: float) -> None:
-    """Moves the target's parameters by ``tau`` towards the source's."""
-    torch._foreach_lerp_(list(target), list(source), tau)
-
-
-def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """The values on a device, as a view where they are there already; the host does not wait.
-
-    float64 becomes float32.
-    """
-    tensor = torch.as_tensor(values)
-    if tensor.dtype == torch.float64:
-        tensor = tensor.float()
-    if tensor.device == device:
-        return tensor
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        # A copy from pageable memory would wait for the device.
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
 
 
 def to_host(*tensors: Tensor) -> tuple[Tensor, ...]:

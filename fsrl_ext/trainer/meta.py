@@ -13,9 +13,10 @@ from tianshou.policy.base import TrainingStats
 from fsrl_ext.data import CostCollectStats, MetaCollector
 from fsrl_ext.data.episodes import FinishedEpisodes
 from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.policy.base import MetricStats
 from fsrl_ext.policy.meta_cpo import MetaCPOPolicy
-from fsrl_ext.policy.metrics import MetricMean, MetricStats
 from fsrl_ext.trainer.cost_trainer import CostTrainer
+from fsrl_ext.trainer.metrics import MetricMean
 
 
 class MetaTrainer(CostTrainer):

@@ -11,8 +11,8 @@ from tianshou.trainer import OffpolicyTrainer
 from tianshou.utils.torch_utils import torch_train_mode
 
 from fsrl_ext.errors import NonFiniteError
-from fsrl_ext.policy.metrics import MetricMean
 from fsrl_ext.trainer.cost_trainer import CostTrainer
+from fsrl_ext.trainer.metrics import MetricMean
 
 
 class CostOffpolicyTrainer(CostTrainer, OffpolicyTrainer):

@@ -10,8 +10,8 @@ from tianshou.trainer import OnpolicyTrainer
 
 from fsrl_ext.data import CostCollector
 from fsrl_ext.errors import NonFiniteError
-from fsrl_ext.policy.metrics import MetricMean
 from fsrl_ext.trainer.cost_trainer import CostTrainer
+from fsrl_ext.trainer.metrics import MetricMean
 
 
 class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):

@@ -44,7 +44,7 @@ def test_runs_save_judge_and_load(name, tmp_path):
     assert done.result["gradient_step"] == 640 / iteration
     assert [x["env_step"] for x in done.result["selections"]] == [320, 640]
     progress = read_progress(done.folder)
-    for metric in ("meta/fraction", "meta/kl", "constraint/adapted_cost", "adaptation/cost_0"):
+    for metric in ("meta/fraction", "meta/kl", "constraint/episode_cost", "adaptation/cost_0"):
         assert np.isfinite(progress[f"update/{metric}"]).any(), metric
     assert ("update/constraint/multiplier" in progress) == (name == "maml_lag")
     assert ("update/meta/cosine" in progress) == (name != "multitask_cpo")

@@ -38,7 +38,7 @@ def test_runs_save_judge_and_load(name, tmp_path):
     assert ExperimentConfig.from_dict({k: v for k, v in data.items() if k != "command"}) == config
     progress = read_progress(done.folder)
     constrained, on_policy = POLICIES[name].constrained, POLICIES[name].kind == "on_policy"
-    multiplier = "update/step/nu" if name == "cpo" else "update/constraint/multiplier"
+    multiplier = "update/constraint/multiplier"
     metrics = ("loss/critic_cost",) if on_policy else ("loss/actor", "q/cost")
     for metric in (*metrics, "constraint/episode_cost"):
         assert np.isfinite(progress[f"update/{metric}"]).any(), metric

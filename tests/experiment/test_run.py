@@ -78,8 +78,8 @@ def test_curves_show_what_the_algorithm_did(done):
     np.testing.assert_allclose(shares, 1.0)
     for name in (
         "update/estep/temperature",
-        "update/estep/multiplier",
-        "update/estep/expected_cost",
+        "update/constraint/multiplier",
+        "update/constraint/expected_cost",
         "update/estep/cost_threshold",
         "update/mstep/kl_mean_relative",
         "train/costs_stat/0/mean",
@@ -214,7 +214,7 @@ def test_several_costs(tmp_path):
     cost = done.result["last"]["cost_mean"]
     assert cost[1] == pytest.approx(cost[0] / 2)
     progress = read_progress(done.folder)
-    assert np.isfinite(progress["update/estep/multiplier_1"]).any()
+    assert np.isfinite(progress["update/constraint/multiplier_1"]).any()
     assert np.isfinite(progress["test/cost/1"]).any()
 
 

@@ -21,7 +21,7 @@ from fsrl_ext.functional.gaussian import sample_actions
 from fsrl_ext.net import EnsembleCritic, GaussianActor
 from fsrl_ext.policy import CVPOPolicy
 from fsrl_ext.policy.offpolicy.cost_level import CostLevel
-from fsrl_ext.policy.offpolicy.replay import nstep_returns, nstep_window, recent_step_cost
+from fsrl_ext.policy.offpolicy.critics import nstep_returns, nstep_window, recent_step_cost
 
 T = 20
 
@@ -232,7 +232,7 @@ def test_the_constraint_is_about_the_mean_over_all_states():
     for rate in (1.0, 0.01):
         policy = build(cost_level_rate=rate, kl_bound=0.1)
         policy.cost_threshold = torch.tensor([2.45]).double()  # a little below the mean over all states, 2.5
-        solutions = [policy._estep(q_reward, q_cost) for q_reward, q_cost in batches()]
+        solutions = [policy._estep(r, c, policy._estep_threshold(c)) for r, c in batches()]
         statuses[rate] = {x.status for x in solutions[100:]}
     assert statuses == {1.0: {"slack", "infeasible"}, 0.01: {"active"}}
     met = np.mean([float(x.expected_cost) for x in solutions[100:]])
@@ -443,7 +443,8 @@ def test_calibration_takes_a_constant_bias_of_the_cost_critic_away(calibration):
             actions = sample_actions(batch.old_mean, batch.old_scale, 16)
             with torch.no_grad():
                 q = policy.target_critic(batch.obs, actions.clamp(-1, 1))
-            solution = policy._estep(*policy._reduce(q))
+            q_reward, q_cost = policy._reduce(q)
+            solution = policy._estep(q_reward, q_cost, policy._estep_threshold(q_cost))
         results.append(solution.weights)
     equal = torch.allclose(results[0], results[1], atol=1e-4)
     assert equal == (calibration == 1.0)

@@ -14,8 +14,7 @@ from tianshou.utils.net.continuous import Actor, ActorProb
 from fsrl_ext.functional.returns import cost_threshold
 from fsrl_ext.net.critic import QValues
 from fsrl_ext.policy.episode_costs import FreshEpisodeCosts
-from fsrl_ext.policy.offpolicy.critic_losses import critic_losses
-from fsrl_ext.policy.offpolicy.replay import nstep_returns, nstep_window
+from fsrl_ext.policy.offpolicy.critics import critic_losses, nstep_returns, nstep_window
 
 every = pytest.mark.parametrize("name", list(LAGRANGIAN))
 
@@ -157,7 +156,7 @@ def test_actor_goes_down_the_rescaled_lagrangian(name, rescale):
 
 def test_augmented_lagrangian_prices_the_critics_surplus():
     policy = build("sac", multiplier_init=0.5, augmented_penalty=2.0)
-    threshold = policy.cost_threshold
+    threshold = policy.cost_threshold.float()
     torch.testing.assert_close(policy._loss_multipliers(threshold + 1.0), torch.tensor([2.5]))
     torch.testing.assert_close(policy._loss_multipliers(threshold - 1.0), torch.tensor([0.0]))
 
@@ -298,7 +297,7 @@ def test_a_limit_set_while_training_is_used_at_once():
         ("ddpg", {"multiplier_smoothing": 1.0}, r"multiplier_smoothing must be in \[0, 1\), got 1.0"),
         ("ddpg", {"multiplier_init": 200.0}, "multiplier_init must be at most multiplier_max=100.0, got 2"),
         ("ddpg", {"multiplier_source": "episode"}, "multiplier_source must be one of"),
-        ("ddpg", {"cost_limit": (1.0, 2.0)}, r"one number per cost of the critic, got \[1.0, 2.0\]"),
+        ("ddpg", {"cost_limit": (1.0, 2.0)}, r"cost_limit must have 1 numbers, got \[1.0, 2.0\]"),
         ("td3", {"policy_delay": 0}, "policy_delay must be a whole number >= 1, got 0"),
     ],
 )  # fmt: skip

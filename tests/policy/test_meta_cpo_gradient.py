@@ -10,7 +10,7 @@ from meta_learners import acting, adapt, build, collector_for, finish, theta
 
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.meta_gradient import inner_step, meta_gradient, replay, surrogate_gradients
-from fsrl_ext.policy.onpolicy.surrogates import MovingFisher, fisher_metric
+from fsrl_ext.policy.meta_adaptation import MovingFisher
 
 TARGETS = (0.3, 0.7)
 
@@ -18,8 +18,8 @@ TARGETS = (0.3, 0.7)
 def as_double(policy):
     """Everything from the observations on in float64."""
     policy.double()
-    seen = policy._seen
-    policy._seen = lambda obs: seen(obs).double()
+    seen = policy._normalised
+    policy._normalised = lambda obs: seen(obs).double()
     return policy
 
 
@@ -32,12 +32,12 @@ def test_exact_gradient_is_that_of_adapting_again(metric, limit):
     collector = collector_for(policy, steps=100)
     adapt(policy, collector, 0.9, record=True)
     finish(policy, collector)
-    outcome, start = policy._outcomes[0], theta(policy)
+    record, start = policy.finished[0], theta(policy)
     assert start.dtype == torch.float64
-    assert all(step.fraction > 0 for step in outcome.steps)
+    assert all(step.fraction > 0 for step in record.steps)
 
     def adapted(at):
-        reward, costs = outcome.loss(policy._adapted(at, outcome))
+        reward, costs = record.finished.loss(policy._adapted(at, record))
         return torch.cat([reward[None], costs]).detach()
 
     torch.manual_seed(1)
@@ -45,14 +45,14 @@ def test_exact_gradient_is_that_of_adapting_again(metric, limit):
         direction = torch.nn.functional.normalize(torch.randn_like(start), dim=0)
         h = 1e-5
         found = (adapted(start + h * direction) - adapted(start - h * direction)) / (2 * h)
-        expected = outcome.gradients @ direction
+        expected = record.finished.gradients @ direction
         torch.testing.assert_close(found, expected, rtol=2e-4, atol=1e-7)
-    first = surrogate_gradients(outcome.loss, outcome.steps[-1].adapted)[0]
-    assert (outcome.gradients[0] - first).norm() > 1e-2 * first.norm()
+    first = surrogate_gradients(record.finished.loss, record.steps[-1].adapted)[0]
+    assert (record.finished.gradients[0] - first).norm() > 1e-2 * first.norm()
     if metric == "fisher":  # what the metric's motion is worth
-        stays = [dataclasses.replace(step, metric=None) for step in outcome.steps]
+        stays = [dataclasses.replace(step, metric=None) for step in record.steps]
         frozen = meta_gradient(first[None], stays).gradients[0]
-        assert (outcome.gradients[0] - frozen).norm() > 1e-2 * first.norm()
+        assert (record.finished.gradients[0] - frozen).norm() > 1e-2 * first.norm()
 
 
 def test_steps_from_elsewhere_are_as_long_as_steps_from_there():
@@ -67,11 +67,11 @@ def test_steps_from_elsewhere_are_as_long_as_steps_from_there():
     collector = collector_for(policy)
     adapt(policy, collector, 0.9, record=True)
     finish(policy, collector)
-    outcome = policy._outcomes[0]
+    record = policy.finished[0]
     torch.manual_seed(0)
-    start = outcome.steps[0].parameters
+    start = record.steps[0].parameters
     away = start + 0.5 * torch.randn_like(start)
-    step, metric = outcome.steps[0], outcome.steps[0].metric
+    step, metric = record.steps[0], record.steps[0].metric
     once = dataclasses.replace(step, fraction=1.0)
 
     def divergence(moved):
@@ -88,9 +88,9 @@ def test_the_moving_metric_is_the_fisher_matrix():
     policy = as_double(build(metric="fisher", cg_iterations=60, cg_damping=0.0, fisher_fraction=0.5))
     collector = collector_for(policy)
     adapt(policy, collector, 0.7, record=True)
-    rollout = policy._rollouts[0]
+    rollout = policy.record.rollouts[0]
     metric = MovingFisher(policy.actor, [rollout], policy.config)
-    phi = policy._steps[0].parameters
+    phi = policy.record.steps[0].parameters
     matvec = metric.inverse(phi).matvec
     torch.manual_seed(0)
     u, w = torch.randn(2, len(phi), dtype=torch.float64)
@@ -110,12 +110,12 @@ def test_the_cheap_gradients_are_what_their_names_say(mode):
     adapt(policy, collector, 0.7, record=True)
     phi = acting(policy)
     finish(policy, collector)
-    outcome = policy._outcomes[0]
-    g, a, _ = surrogate_gradients(outcome.loss, phi)
+    record = policy.finished[0]
+    g, a, _ = surrogate_gradients(record.finished.loss, phi)
     expected = g if mode == "first_order" else theta(policy) - phi
-    torch.testing.assert_close(outcome.gradients[0], expected, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(outcome.gradients[1:], a)
-    assert math.isnan(outcome.cosine)
+    torch.testing.assert_close(record.finished.gradients[0], expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(record.finished.gradients[1:], a)
+    assert math.isnan(record.finished.cosine)
 
 
 def test_what_is_kept_survives_that_the_acting_copy_moves_on():
@@ -123,10 +123,10 @@ def test_what_is_kept_survives_that_the_acting_copy_moves_on():
     policy = build(metric="fisher")
     collector = collector_for(policy)
     adapt(policy, collector, 0.7, record=True)
-    steps, rollouts = list(policy._steps), list(policy._rollouts)
+    steps, rollouts = list(policy.record.steps), list(policy.record.rollouts)
     finish(policy, collector)
-    outcome = policy._outcomes[0]
-    cotangents = surrogate_gradients(outcome.loss, steps[-1].adapted)[0][None]
+    record = policy.finished[0]
+    cotangents = surrogate_gradients(record.finished.loss, steps[-1].adapted)[0][None]
     recorded = meta_gradient(cotangents, steps).gradients
     # Then other tasks, and a step of the meta-policy.
     adapt(policy, collector, 0.2, record=True, seed=50)
@@ -144,7 +144,7 @@ def test_what_is_kept_survives_that_the_acting_copy_moves_on():
         metric = MovingFisher(policy.actor, [rollout], policy.config)
         made = inner_step(step.parameters, loss, step.surplus, kl_bound=policy.config.kl_bound, metric=metric)
         torch.testing.assert_close(made.step.step, step.step.step)
-        anew.append(type(made)(**{**vars(made), "fraction": step.fraction}))
+        anew.append(dataclasses.replace(made, fraction=step.fraction))
     torch.testing.assert_close(meta_gradient(cotangents, anew).gradients, recorded, rtol=1e-4, atol=1e-6)
 
 
@@ -156,8 +156,10 @@ def test_the_meta_step_is_the_constrained_step_on_the_tasks_together(outer, inne
     for i, target in enumerate(TARGETS):
         adapt(policy, collector, target, record=True, seed=100 * i)
         finish(policy, collector)
-    outcomes, start = list(policy._outcomes), theta(policy)
-    metric = fisher_metric(policy.meta_actor, [x.first for x in outcomes], policy.config)
+    records, start = list(policy.finished), theta(policy)
+    fisher = MovingFisher(policy.meta_actor, [x.first for x in records], policy.config)
+    metric = fisher.inverse(start)
+    outcomes = [x.finished for x in records]
     g = sum(x.gradients[0] for x in outcomes) / 2
     a, b = torch.cat([x.gradients[1:] for x in outcomes]), torch.cat([x.surplus for x in outcomes])
     if outer == "mean":
@@ -169,7 +171,9 @@ def test_the_meta_step_is_the_constrained_step_on_the_tasks_together(outer, inne
     torch.testing.assert_close(
         theta(policy) - start, found["meta/fraction"] * step.step, rtol=1e-3, atol=1e-6
     )
-    names = ["meta/nu"] if outer == "mean" else ["meta/nu_0", "meta/nu_1"]
+    names = ["constraint/multiplier"]
+    if outer == "each":
+        names = ["constraint/multiplier_0", "constraint/multiplier_1"]
     assert [found[name] for name in names] == pytest.approx(step.multipliers.tolist(), rel=1e-3, abs=1e-6)
     costs = [float(x.episode_cost[0]) for x in outcomes]
-    assert found["constraint/adapted_cost"] == pytest.approx(np.mean(costs))
+    assert found["constraint/episode_cost"] == pytest.approx(np.mean(costs))

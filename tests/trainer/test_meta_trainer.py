@@ -77,8 +77,15 @@ def test_what_is_logged():
     )
     names = {name.removeprefix("update/") for name in update}
     wanted = {f"adaptation/{what}_{k}" for what in ("return", "cost", "above") for k in range(3)}
-    wanted |= {"meta/fraction", "meta/kl", "meta/lambda", "meta/cosine", "meta/nu", "meta/surplus"}
-    wanted |= {"constraint/adapted_cost", "adaptation/corners", "adaptation/fraction", "gradient_step"}
+    wanted |= {
+        "meta/fraction",
+        "meta/kl",
+        "meta/lambda",
+        "meta/cosine",
+        "constraint/multiplier",
+        "constraint/surplus",
+    }
+    wanted |= {"constraint/episode_cost", "adaptation/corners", "adaptation/fraction", "gradient_step"}
     assert wanted <= names
     assert all(math.isfinite(x) for x in update.values())
     shares = [v for k, v in update.items() if "adaptation/share_" in k]
@@ -86,7 +93,7 @@ def test_what_is_logged():
     # The training curve is about the adapted policies.
     found = {k.removeprefix("update/"): v for k, v in update.items()}
     assert train["returns_stat"]["mean"] == pytest.approx(found["adaptation/return_2"])
-    assert found["constraint/adapted_cost"] == pytest.approx(found["adaptation/cost_2"])
+    assert found["constraint/episode_cost"] == pytest.approx(found["adaptation/cost_2"])
 
 
 def test_several_costs_are_numbered():

@@ -6,37 +6,43 @@ Dimension letters: ``B`` batch, ``N`` sampled actions, ``A`` action, ``C`` costs
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
 import torch
-from tianshou.data import Batch, ReplayBuffer
-from tianshou.data.types import ObsBatchProtocol, RolloutBatchProtocol
-from tianshou.policy import BasePolicy
+from tianshou.data import ReplayBuffer
+from tianshou.data.types import RolloutBatchProtocol
 from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
 from fsrl_ext.errors import check_all_finite, check_finite
-from fsrl_ext.functional.estep import EStepSolution, Status, solve_dual
-from fsrl_ext.functional.estep.slsqp import solve_dual_slsqp
+from fsrl_ext.functional.estep import EStepSolution, Status, solve_dual, solve_dual_slsqp
 from fsrl_ext.functional.gaussian import decoupled_kl, is_full_covariance, sample_actions
 from fsrl_ext.functional.mstep import WeightedMoments, mstep_loss, update_kl_multipliers, weighted_moments
-from fsrl_ext.functional.returns import as_cost_limits, cost_threshold
-from fsrl_ext.net.critic import QValues, reduce_cost, reduce_reward
-from fsrl_ext.policy.base import QuickStart, check_cost_limits, check_normalised_box
-from fsrl_ext.policy.metrics import MetricStats, per_cost
+from fsrl_ext.net.critic import QValues, reduce_reward
+from fsrl_ext.policy.base import (
+    ConstrainedPolicy,
+    MetricStats,
+    PolyakAverage,
+    clear_gradients,
+    per_cost,
+    to_device,
+)
 from fsrl_ext.policy.offpolicy.cost_level import CostLevel
-from fsrl_ext.policy.offpolicy.critic_losses import critic_losses
+from fsrl_ext.policy.offpolicy.critics import (
+    NewData,
+    critic_losses,
+    nstep_returns,
+    read_window,
+    recent_step_cost,
+)
 from fsrl_ext.policy.offpolicy.cvpo_config import CVPOConfig
-from fsrl_ext.policy.offpolicy.replay import NewData, nstep_returns, read_window, recent_step_cost
-from fsrl_ext.policy.optimise import clear_gradients, clip_gradients, polyak_update, to_device, to_host
+from fsrl_ext.policy.optimise import clip_gradients, to_host
 
 
-class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
+class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
     """CVPO as a Tianshou policy, for continuous actions and one or several costs.
 
     An E-step finds, for the states of a batch, how to reweight actions of the old policy so that reward is
@@ -54,14 +60,16 @@ class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
     :param critic_optim: optimiser of the critic.
     :param action_space: a bounded ``Box``.
     :param cost_limit: undiscounted cost that an episode may have, one number or one per cost; ``inf`` for no
-        constraint. Can be set anew while training.
+        constraint. It can be set anew while training.
     :param max_episode_steps: the environment's time limit, for the threshold.
     :param observation_space: kept for Tianshou.
     :param lr_scheduler: called after every update.
-    :param config: all other settings; single ones may be given by name instead, as in
-        ``CVPOPolicy(..., gamma=0.99)``.
+    :param config: all other settings.
+    :param settings: single settings by name, as in ``CVPOPolicy(..., gamma=0.99)``; they win over ``config``.
     :raises ValueError: for unusable spaces, limits or settings.
     """
+
+    config_type = CVPOConfig
 
     def __init__(
         self,
@@ -78,31 +86,31 @@ class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
         config: CVPOConfig | None = None,
         **settings: Any,
     ) -> None:
-        check_normalised_box(action_space, "CVPO")
         super().__init__(
             action_space=action_space,
             observation_space=observation_space,
-            action_scaling=True,
-            action_bound_method="clip",
             lr_scheduler=lr_scheduler,
+            cost_limit=cost_limit,
+            num_costs=getattr(critic, "num_costs", None),
+            max_episode_steps=max_episode_steps,
+            config=config,
+            settings=settings,
         )
-        self.config = dataclasses.replace(config or CVPOConfig(), **settings)
         self.actor = actor
         self.actor_optim = actor_optim
         self.critic = critic
         self.critic_optim = critic_optim
-        self.old_actor = deepcopy(actor).requires_grad_(False).eval()
-        self.target_critic = deepcopy(critic).requires_grad_(False).eval()
-        self.average_actor: nn.Module | None = None
-        if self.config.average_tau is not None:
-            self.average_actor = deepcopy(actor).requires_grad_(False).eval()
+        self.old_actor = self._copy(actor)
+        self.target_critic = self._copy(critic)
+        self.average_actor = None if self.config.average_tau is None else self._copy(actor)
         # So that no gradient step walks through the modules.
-        self._actor_parameters = list(self.actor.parameters())
-        self._old_parameters = list(self.old_actor.parameters())
-        self._average_parameters = [] if self.average_actor is None else list(self.average_actor.parameters())
-        self._critic_parameters = list(self.critic.parameters())
-        self._target_parameters = list(self.target_critic.parameters())
-        self.max_episode_steps = max_episode_steps
+        self._actor_parameters = list(actor.parameters())
+        self._critic_parameters = list(critic.parameters())
+        self._target = PolyakAverage((self.target_critic, critic))
+        self._old = PolyakAverage((self.old_actor, actor))
+        self._average = PolyakAverage()
+        if self.average_actor is not None:
+            self._average.add(self.average_actor, actor)
         # kl_multipliers and cost_bias survive saving and loading.
         self.kl_multipliers: Tensor
         self.kl_bounds: Tensor
@@ -110,8 +118,6 @@ class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
         self.register_buffer("kl_multipliers", torch.zeros(2))
         bounds = torch.tensor([self.config.kl_bound_mean, self.config.kl_bound_scale])
         self.register_buffer("kl_bounds", bounds, persistent=False)
-        self._num_costs = getattr(critic, "num_costs", len(as_cost_limits(cost_limit)))
-        self.cost_limit = cost_limit
         self.register_buffer("cost_bias", torch.zeros_like(self.cost_threshold))
         # The host's own: the E-step is solved there.
         self.measured_cost = torch.zeros_like(self.cost_threshold)
@@ -123,63 +129,15 @@ class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
         self._acted_since_update = True
         self._last_solution: EStepSolution | None = None
 
-    @property
-    def cost_limit(self) -> tuple[float, ...]:
-        """The limit on each cost of an episode, undiscounted."""
-        return self._cost_limit
-
-    @cost_limit.setter
-    def cost_limit(self, value: float | Sequence[float]) -> None:
-        limits = check_cost_limits(value, self._num_costs)
-        self._cost_limit = limits
-        self.cost_threshold = self._discounted(limits) * (1.0 - self.config.cost_margin)
-
-    def _discounted(self, episode_costs: Sequence[float]) -> Tensor:
-        """Undiscounted episode costs ``[C]`` in the unit of the cost critics, ``[C]`` float64."""
-        thresholds = [
-            cost_threshold(
-                cost,
-                max_episode_steps=self.max_episode_steps,
-                gamma=self.config.gamma,
-                unit=self.config.threshold,
-            )
-            for cost in episode_costs
-        ]
-        return torch.tensor(thresholds, dtype=torch.float64)
-
-    def train(self, mode: bool = True) -> Self:
-        """Sets actor and critic to training mode; old, averaged and target networks always evaluate.
-
-        Nothing is done when the mode is as it was: Tianshou asks twice for each gradient step, and walking
-        through all modules would take a tenth of it.
-        """
-        if mode != self.training:
-            super().train(mode)
-            for network in (self.old_actor, self.target_critic, self.average_actor):
-                if network is not None:
-                    network.eval()
-        return self
-
-    def forward(
-        self,
-        batch: ObsBatchProtocol,
-        state: Any = None,
-        **kwargs: Any,
-    ) -> Batch:
-        """Actions ``[B, A]`` in the normalised box (raw, so possibly outside it) for ``batch.obs [B, O]``."""
-        actor = self.actor
-        if self.average_actor is not None and not self.is_within_training_step:
-            actor = self.average_actor
-        (mean, scale), state = actor(batch.obs, state=state)
-        if self.is_within_training_step and not self.updating:
+    def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
+        """Actions may lie outside the box: likelihoods are those of the raw sample."""
+        actor = self.actor if explore or self.average_actor is None else self.average_actor
+        (mean, scale), state = actor(obs, state=state)
+        if explore and not self.updating:
             self._acted_since_update = True
-        if self.config.deterministic_eval and not self.is_within_training_step:
-            act = mean
-        else:
-            act = sample_actions(mean, scale, 1).squeeze(1)
-        answer = Batch()
-        answer.__dict__.update(act=act, state=state)  # Batch(act=...) would look into every entry first
-        return answer
+        if self.config.deterministic_eval and not explore:
+            return mean, state
+        return sample_actions(mean, scale, 1).squeeze(1), state
 
     @torch.no_grad()
     def process_fn(
@@ -209,7 +167,7 @@ class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
         """After new data: measures what they cost and takes the actor as the new old policy."""
         self._acted_since_update = False
         costs = self.max_episode_steps * recent_step_cost(buffer, self.max_episode_steps)
-        self.measured_cost = self._discounted(costs.tolist())
+        self.measured_cost = self.discounted(costs.tolist())
         predicted = self._cost_level.restart()
         if predicted is not None:
             bias = self.measured_cost - predicted
@@ -238,14 +196,9 @@ class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
         last = state["last_solution"]
         self._last_solution = None if last is None else EStepSolution(**last)
 
-    @staticmethod
-    def _executed(act: Tensor) -> Tensor:
-        """Actions as the environment executes them; the one place where they are clipped for critics."""
-        return act.clamp(-1.0, 1.0)
-
     def _reduce(self, q: QValues) -> tuple[Tensor, Tensor]:
         """One estimate per signal from the ensembles: ``[...]`` and ``[C, ...]``."""
-        return reduce_reward(q.reward), reduce_cost(q.cost, self.config.cost_reduction, self.config.ucb_scale)
+        return reduce_reward(q.reward), self.config.reduce_cost(q)
 
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
         """One gradient step of the critics, one exact E-step, one M-step.
@@ -257,8 +210,10 @@ class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
         obs, act, old_mean, old_scale = batch.obs, batch.act, batch.old_mean, batch.old_scale
         assert isinstance(obs, Tensor), "process_fn comes before learn"
         assert isinstance(act, Tensor), "process_fn comes before learn"
+        # Regression of the critics on the n-step targets
         critic_loss = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
         mean, scale = self.actor(obs)[0]
+        # E-step: Q-values of the old policy's actions, then the weights that the constraint allows
         actions = sample_actions(old_mean, old_scale, self.config.num_samples)
         with torch.no_grad():
             q = self.target_critic(obs, self._executed(actions), **self._estep_precision)
@@ -266,31 +221,35 @@ class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
             checks = torch.stack([critic_loss.total, mean.sum(), scale.sum()])
         q_reward, q_cost, checks = to_host(q_reward, q_cost, checks)
         check_all_finite(checks, ("critic loss", "actor's mean", "actor's scale"))
-        solution = self._estep(q_reward, q_cost)
+        threshold = self._estep_threshold(q_cost)
+        solution = self._estep(q_reward, q_cost, threshold)
 
         clear_gradients(self._critic_parameters)
         critic_loss.total.backward()
         self.critic_optim.step()
+        # M-step: the actor moves towards the weighted actions
         with torch.no_grad():
             weights = to_device(solution.weights, obs.device)
             moments = weighted_moments(weights, actions, old_mean, old_scale)
         metrics = self._mstep(obs, moments, old_mean, old_scale, mean, scale)
 
-        polyak_update(self._target_parameters, self._critic_parameters, self.config.tau)
+        # Target critics, old policy, averaged actor
+        self._target.update(self.config.tau)
         if self.config.old_policy == "polyak":
-            tau = self.config.old_policy_tau
-            polyak_update(self._old_parameters, self._actor_parameters, tau)
-        if self.average_actor is not None:
-            assert self.config.average_tau is not None
-            polyak_update(self._average_parameters, self._actor_parameters, self.config.average_tau)
-        return MetricStats.of(metrics | critic_loss.metrics(), self._estep_metrics(solution))
+            self._old.update(self.config.old_policy_tau)
+        if self.config.average_tau is not None:
+            self._average.update(self.config.average_tau)
+        return MetricStats.of(metrics | critic_loss.metrics(), self._estep_metrics(solution, threshold))
 
-    def _estep(self, q_reward: Tensor, q_cost: Tensor) -> EStepSolution:
-        """The weights ``[B, N]`` that the constraint allows, for Q-values on the host."""
+    def _estep_threshold(self, q_cost: Tensor) -> Tensor:
+        """The threshold ``[C]`` for a batch with these Q-values ``[C, B, N]``, on the host."""
         predicted = q_cost.mean((1, 2), dtype=torch.float64)
         self._cost_level.add(predicted)
         # The constraint is about the mean over all states, not about those that this batch happens to hold.
-        threshold = self.cost_threshold - self._host_bias + (predicted - self._cost_level.running)
+        return self.cost_threshold - self._host_bias + (predicted - self._cost_level.running)
+
+    def _estep(self, q_reward: Tensor, q_cost: Tensor, threshold: Tensor) -> EStepSolution:
+        """Solves for the weights ``[B, N]`` that the constraint allows, with Q-values on the host."""
         if self.config.solver == "slsqp":
             self._last_solution = solve_dual_slsqp(
                 q_reward,
@@ -363,7 +322,8 @@ class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
             "policy/std": deviations.mean(),
         }
 
-    def _estep_metrics(self, solution: EStepSolution) -> dict[str, float]:
+    def _estep_metrics(self, solution: EStepSolution, threshold: Tensor) -> dict[str, float]:
+        surplus = solution.expected_cost.cpu() - threshold
         metrics = {
             "estep/kl_relative": solution.kl / self.config.kl_bound,
             "estep/temperature": solution.temperature,
@@ -373,9 +333,10 @@ class CVPOPolicy(QuickStart, BasePolicy[MetricStats]):
             metrics[f"estep/{status}"] = float(solution.status == status)
         return (
             metrics
-            | per_cost("estep/expected_cost", solution.expected_cost.tolist())
+            | per_cost("constraint/expected_cost", solution.expected_cost.tolist())
+            | per_cost("constraint/multiplier", solution.multipliers.tolist())
+            | self.per_constraint("constraint/surplus", surplus.tolist())
             | per_cost("estep/cost_level", self._cost_level.running.tolist())
-            | per_cost("estep/multiplier", solution.multipliers.tolist())
             | per_cost("estep/measured_cost", self.measured_cost.tolist())
             | per_cost("estep/cost_bias", self._host_bias.tolist())
             | per_cost("estep/cost_threshold", self.cost_threshold.tolist())

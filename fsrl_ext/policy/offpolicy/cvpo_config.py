@@ -7,19 +7,13 @@ from typing import Literal, get_args
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.returns import ThresholdUnit
-from fsrl_ext.net.critic import CostReduction
+from fsrl_ext.policy.offpolicy.critics import OffpolicyConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class CVPOConfig:
-    """Settings of :class:`CVPOPolicy`. The defaults are the tuned ones; see ``docs/algorithms/cvpo.md``."""
+class CVPOConfig(OffpolicyConfig):
+    """Settings of :class:`~fsrl_ext.policy.CVPOPolicy`; ``docs/algorithms/cvpo.md`` explains the defaults."""
 
-    gamma: float = 0.97
-    """Discount factor of reward and costs, in (0, 1)."""
-    tau: float = 0.05
-    """Polyak rate of the target critics, in (0, 1]."""
-    estimation_step: int = 2
-    """Steps of the n-step targets."""
     kl_bound: float = 0.05
     """E-step: bound on the mean KL divergence between the reweighted and the old policy, in nats."""
     num_samples: int = 16
@@ -58,10 +52,6 @@ class CVPOConfig:
     """What actions are sampled from: a copy frozen for each collect cycle, or a moving average."""
     old_policy_tau: float = 0.005
     """Rate of the moving average, in (0, 1]; unused with a frozen copy."""
-    cost_reduction: CostReduction = "mean"
-    """How an ensemble of cost critics becomes one estimate."""
-    ucb_scale: float = 1.0
-    """Standard deviations added by ``cost_reduction="ucb"``."""
     deterministic_eval: bool = True
     """Act with the mean outside training steps."""
     average_tau: float | None = None
@@ -69,23 +59,21 @@ class CVPOConfig:
     in (0, 1]. ``None`` acts with the newest actor. Training is the same either way."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_fields(
             self,
             positive=("kl_bound", "kl_bound_mean", "kl_bound_scale", "max_grad_norm"),
-            non_negative=("kl_multiplier_lr", "kl_multiplier_max", "ucb_scale"),
-            unit_interval=("tau", "old_policy_tau", "cost_level_rate"),
-            at_least_one=("estimation_step", "num_samples", "mstep_iterations"),
+            non_negative=("kl_multiplier_lr", "kl_multiplier_max"),
+            unit_interval=("old_policy_tau", "cost_level_rate"),
+            at_least_one=("num_samples", "mstep_iterations"),
             below_one=("cost_margin",),
             choices={
                 "threshold": get_args(ThresholdUnit),
                 "solver": ("exact", "slsqp"),
                 "estep_precision": ("float32", "bfloat16"),
                 "old_policy": ("frozen", "polyak"),
-                "cost_reduction": get_args(CostReduction),
             },
         )
-        if not 0.0 < self.gamma < 1.0:
-            raise ValueError(f"gamma must be in (0, 1) because time limits bootstrap, got {self.gamma}")
         if not 0.0 <= self.cost_calibration <= 1.0:
             raise ValueError(f"cost_calibration must be in [0, 1], got {self.cost_calibration}")
         if self.average_tau is not None and not 0.0 < self.average_tau <= 1.0:

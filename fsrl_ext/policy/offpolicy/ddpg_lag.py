@@ -9,14 +9,18 @@ from torch import Tensor
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.net.critic import reduce_reward
-from fsrl_ext.policy.offpolicy.base import ActorObjective, LagrangianPolicy
-from fsrl_ext.policy.offpolicy.config import LagrangianConfig
 from fsrl_ext.policy.offpolicy.deterministic import act_deterministically
+from fsrl_ext.policy.offpolicy.lagrangian import (
+    ActorCriticConfig,
+    ActorObjective,
+    LagrangianConfig,
+    LagrangianPolicy,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDPGLagConfig(LagrangianConfig):
-    """Settings of :class:`DDPGLagPolicy`."""
+class DDPGConfig(ActorCriticConfig):
+    """Settings of DDPG without a constraint."""
 
     exploration_std: float = 0.1
     """Standard deviation of the exploration noise, in units of the normalised action box."""
@@ -26,20 +30,24 @@ class DDPGLagConfig(LagrangianConfig):
         check_fields(self, non_negative=("exploration_std",))
 
 
+@dataclass(frozen=True, kw_only=True)
+class DDPGLagConfig(DDPGConfig, LagrangianConfig):
+    """Settings of :class:`DDPGLagPolicy`."""
+
+
 class DDPGLagPolicy(LagrangianPolicy[DDPGLagConfig]):
     """DDPG-Lagrangian as a Tianshou policy; plain DDPG without a finite limit.
 
-    :param actor: ``action, state = actor(obs)`` in the normalised box; a
-        :class:`~fsrl_ext.net.DeterministicActor` or Tianshou's ``Actor``.
-
-    The other arguments are those of :class:`~fsrl_ext.policy.offpolicy.base.LagrangianPolicy`.
+    The actor is ``action, state = actor(obs)`` in the normalised box: a
+    :class:`~fsrl_ext.net.DeterministicActor` or Tianshou's ``Actor``. All parameters are described in
+    :class:`~fsrl_ext.policy.offpolicy.lagrangian.LagrangianPolicy` and :class:`DDPGLagConfig`.
     """
 
     config_type = DDPGLagConfig
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.target_actor = self._add_target(self.actor)
+    def _set_up(self) -> None:
+        self.target_actor = self._copy(self.actor)
+        self._targets.add(self.target_actor, self.actor)
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
         return act_deterministically(
@@ -51,4 +59,4 @@ class DDPGLagPolicy(LagrangianPolicy[DDPGLagConfig]):
 
     def _actor_objective(self, obs: Tensor) -> ActorObjective:
         q = self.critic(obs, self.actor(obs)[0])
-        return ActorObjective(-reduce_reward(q.reward).mean(), self._reduce_cost(q), {})
+        return ActorObjective(-reduce_reward(q.reward).mean(), self.config.reduce_cost(q), {})

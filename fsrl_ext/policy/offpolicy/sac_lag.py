@@ -17,13 +17,17 @@ from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.gaussian import squash
 from fsrl_ext.functional.multiplier import augmented_multipliers
 from fsrl_ext.net.critic import reduce_reward
-from fsrl_ext.policy.offpolicy.base import ActorObjective, LagrangianPolicy
-from fsrl_ext.policy.offpolicy.config import LagrangianConfig
+from fsrl_ext.policy.offpolicy.lagrangian import (
+    ActorCriticConfig,
+    ActorObjective,
+    LagrangianConfig,
+    LagrangianPolicy,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SACLagConfig(LagrangianConfig):
-    """Settings of :class:`SACLagPolicy`."""
+class SACConfig(ActorCriticConfig):
+    """Settings of SAC without a constraint."""
 
     entropy: Literal["auto", "fixed"] = "auto"
     """Whether the entropy's weight is learnt, so that the entropy meets its target, or stays."""
@@ -33,8 +37,6 @@ class SACLagConfig(LagrangianConfig):
     """Adam learning rate of the entropy's weight."""
     target_entropy: float | None = None
     """Entropy to keep, in nats; ``None`` for minus the number of action dimensions."""
-    augmented_penalty: float = 0.0
-    """CAL: penalty of the augmented Lagrangian, per unit of discounted cost; 0 for the plain one."""
     deterministic_eval: bool = True
     """Act with the mean outside training steps."""
 
@@ -43,9 +45,21 @@ class SACLagConfig(LagrangianConfig):
         check_fields(
             self,
             positive=("alpha",),
-            non_negative=("alpha_lr", "augmented_penalty"),
+            non_negative=("alpha_lr",),
             choices={"entropy": ("auto", "fixed")},
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SACLagConfig(SACConfig, LagrangianConfig):
+    """Settings of :class:`SACLagPolicy`."""
+
+    augmented_penalty: float = 0.0
+    """CAL: penalty of the augmented Lagrangian, per unit of discounted cost; 0 for the plain one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, non_negative=("augmented_penalty",))
 
     @property
     def uses_threshold(self) -> bool:
@@ -58,17 +72,15 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
     Samples of a Gaussian are squashed into the box by a hyperbolic tangent. Entropy counts in the reward's
     targets and never in a cost's: danger is not worth more where the policy is uncertain.
 
-    :param actor: ``(mean, std), state = actor(obs)`` before squashing; a diagonal
-        :class:`~fsrl_ext.net.GaussianActor` with ``bounded=False``, or Tianshou's ``ActorProb`` with
-        ``unbounded=True``.
-
-    The other arguments are those of :class:`~fsrl_ext.policy.offpolicy.base.LagrangianPolicy`.
+    The actor is ``(mean, std), state = actor(obs)`` before squashing: a diagonal
+    :class:`~fsrl_ext.net.GaussianActor` with ``bounded=False``, or Tianshou's ``ActorProb`` with
+    ``unbounded=True``. All parameters are described in
+    :class:`~fsrl_ext.policy.offpolicy.lagrangian.LagrangianPolicy` and :class:`SACLagConfig`.
     """
 
     config_type = SACLagConfig
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _set_up(self) -> None:
         target = self.config.target_entropy
         self.target_entropy = -float(np.prod(self.action_space.shape or ())) if target is None else target
         learnt = self.config.entropy == "auto"
@@ -88,7 +100,7 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
         return (mean + std * torch.randn_like(mean)).tanh(), state
 
     def _sample(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Actions ``[B, A]`` with gradient, and their log densities ``[B]``."""
+        """Samples actions ``[B, A]`` with gradient, and their log densities ``[B]``."""
         mean, std = self.actor(obs)[0]
         return squash(mean, std, torch.randn_like(mean))
 
@@ -100,11 +112,11 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
         act, log_prob = self._sample(obs)
         q = self.critic(obs, act)
         loss = (self.alpha * log_prob - reduce_reward(q.reward)).mean()
-        return ActorObjective(loss, self._reduce_cost(q), {"policy/entropy": -log_prob.detach().mean()})
+        return ActorObjective(loss, self.config.reduce_cost(q), {"policy/entropy": -log_prob.detach().mean()})
 
     def _loss_multipliers(self, cost: Tensor) -> Tensor:
         return augmented_multipliers(
-            self.multipliers.values, cost, self.cost_threshold, penalty=self.config.augmented_penalty
+            self.multipliers.values, cost, self._thresholds, penalty=self.config.augmented_penalty
         )
 
     def _after_actor_step(self, objective: ActorObjective) -> dict[str, Tensor]:

@@ -9,14 +9,18 @@ import torch
 from torch import Tensor
 
 from fsrl_ext.errors import check_fields
-from fsrl_ext.policy.offpolicy.base import ActorObjective, LagrangianPolicy
-from fsrl_ext.policy.offpolicy.config import LagrangianConfig
 from fsrl_ext.policy.offpolicy.deterministic import act_deterministically
+from fsrl_ext.policy.offpolicy.lagrangian import (
+    ActorCriticConfig,
+    ActorObjective,
+    LagrangianConfig,
+    LagrangianPolicy,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TD3LagConfig(LagrangianConfig):
-    """Settings of :class:`TD3LagPolicy`."""
+class TD3Config(ActorCriticConfig):
+    """Settings of TD3 without a constraint."""
 
     exploration_std: float = 0.1
     """Standard deviation of the exploration noise, in units of the normalised action box."""
@@ -36,20 +40,24 @@ class TD3LagConfig(LagrangianConfig):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TD3LagConfig(TD3Config, LagrangianConfig):
+    """Settings of :class:`TD3LagPolicy`."""
+
+
 class TD3LagPolicy(LagrangianPolicy[TD3LagConfig]):
     """TD3-Lagrangian as a Tianshou policy; plain TD3 without a finite limit.
 
-    :param actor: ``action, state = actor(obs)`` in the normalised box; a
-        :class:`~fsrl_ext.net.DeterministicActor` or Tianshou's ``Actor``.
-
-    The other arguments are those of :class:`~fsrl_ext.policy.offpolicy.base.LagrangianPolicy`.
+    The actor is ``action, state = actor(obs)`` in the normalised box: a
+    :class:`~fsrl_ext.net.DeterministicActor` or Tianshou's ``Actor``. All parameters are described in
+    :class:`~fsrl_ext.policy.offpolicy.lagrangian.LagrangianPolicy` and :class:`TD3LagConfig`.
     """
 
     config_type = TD3LagConfig
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.target_actor = self._add_target(self.actor)
+    def _set_up(self) -> None:
+        self.target_actor = self._copy(self.actor)
+        self._targets.add(self.target_actor, self.actor)
         self._critic_steps = 0
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
@@ -69,7 +77,7 @@ class TD3LagPolicy(LagrangianPolicy[TD3LagConfig]):
     def _actor_objective(self, obs: Tensor) -> ActorObjective:
         q = self.critic(obs, self.actor(obs)[0])
         # The first critic alone, as in the paper: the minimum is for targets.
-        return ActorObjective(-q.reward[0].mean(), self._reduce_cost(q), {})
+        return ActorObjective(-q.reward[0].mean(), self.config.reduce_cost(q), {})
 
     def get_extra_state(self) -> Tensor:
         """Where in its delay the policy is, for ``state_dict``."""

@@ -6,29 +6,49 @@ Dimension letters: ``B`` batch, ``T`` steps of a collect, ``O`` observation, ``A
 
 from __future__ import annotations
 
-import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import gymnasium as gym
 import numpy as np
 import torch
-from tianshou.data import Batch, ReplayBuffer
-from tianshou.data.types import ObsBatchProtocol, RolloutBatchProtocol
-from tianshou.policy import BasePolicy
+from tianshou.data import ReplayBuffer
+from tianshou.data.types import RolloutBatchProtocol
 from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
-from fsrl_ext.errors import check_all_finite
+from fsrl_ext.errors import check_all_finite, check_fields
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
-from fsrl_ext.functional.returns import Advantages, as_cost_limits, generalised_advantages
+from fsrl_ext.functional.returns import Advantages, generalised_advantages
 from fsrl_ext.net.onpolicy import ObservationNormaliser
-from fsrl_ext.policy.base import QuickStart, check_cost_limits, check_normalised_box
+from fsrl_ext.policy.base import ConstrainedPolicy, MetricStats, PolicyConfig, per_cost, to_device
 from fsrl_ext.policy.episode_costs import RolloutEpisodes
-from fsrl_ext.policy.metrics import MetricStats, per_cost
-from fsrl_ext.policy.onpolicy.config import OnpolicyConfig
-from fsrl_ext.policy.optimise import descend, fit_with_lbfgs, to_device
+from fsrl_ext.policy.optimise import descend, fit_with_lbfgs
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnpolicyConfig(PolicyConfig):
+    """Returns, advantages and observations of on-policy learning; ``docs/algorithms/onpolicy.md``.
+
+    :raises ValueError: for values that cannot be used, naming them.
+    """
+
+    gae_lambda: float = 0.95
+    """Decay of the reward's generalised advantages, in (0, 1]."""
+    cost_gae_lambda: float = 0.95
+    """Decay of the costs' generalised advantages, in (0, 1]."""
+    normalise_observations: bool = True
+    """Shift and scale observations by their mean and deviation, which are saved with the policy."""
+    normalise_steps: int = 100_000
+    """Environment steps that mean and deviation are taken from. While these move, so does the policy, and not
+    by the choice of the update."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, unit_interval=("gae_lambda", "cost_gae_lambda"), at_least_one=("normalise_steps",))
+
 
 TConfig = TypeVar("TConfig", bound=OnpolicyConfig)
 
@@ -75,7 +95,7 @@ def shuffled(size: int, batch_size: int | None, device: torch.device) -> tuple[T
     return torch.randperm(size, device=device).split(batch_size or size)
 
 
-class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
+class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
     """Base of the on-policy actor-critics with cost limits.
 
     An update reads all data of a collect, in order: generalised advantages of reward and every cost, the
@@ -89,17 +109,15 @@ class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
         the data; ``torch.optim.LBFGS`` takes one step (of several iterations) on all of it.
     :param action_space: a bounded ``Box``.
     :param cost_limit: undiscounted cost that an episode may have, one number or one per cost; ``inf`` for no
-        constraint. Can be set anew while training.
+        constraint. It can be set anew while training.
     :param max_episode_steps: the environment's time limit, for data without the end of any episode.
     :param obs_dim: O, needed to normalise observations.
     :param observation_space: kept for Tianshou.
     :param lr_scheduler: called after every update.
-    :param config: all other settings; single ones may be given by name instead, as in ``gamma=0.99``.
+    :param config: all other settings; a config of the plain algorithm will do without a constraint.
+    :param settings: single settings by name, as in ``gamma=0.99``; they win over ``config``.
     :raises ValueError: for unusable spaces, limits or settings.
     """
-
-    config_type: ClassVar[type[OnpolicyConfig]]
-    config: TConfig
 
     def __init__(
         self,
@@ -113,22 +131,22 @@ class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
         obs_dim: int | None = None,
         observation_space: gym.Space | None = None,
         lr_scheduler: TLearningRateScheduler | None = None,
-        config: TConfig | None = None,
+        config: OnpolicyConfig | None = None,
         **settings: Any,
     ) -> None:
-        check_normalised_box(action_space, type(self).__name__)
         super().__init__(
             action_space=action_space,
             observation_space=observation_space,
-            action_scaling=True,
-            action_bound_method="clip",
             lr_scheduler=lr_scheduler,
+            cost_limit=cost_limit,
+            num_costs=getattr(critic, "num_costs", None),
+            max_episode_steps=max_episode_steps,
+            config=config,
+            settings=settings,
         )
-        self.config = dataclasses.replace(config or self.config_type(), **settings)
         self.actor = actor
         self.critic = critic
         self.critic_optim = critic_optim
-        self.max_episode_steps = max_episode_steps
         self._actor_parameters = list(actor.parameters())
         self._critic_parameters = list(critic.parameters())
         self.normaliser: ObservationNormaliser | None = None
@@ -136,54 +154,26 @@ class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
             if obs_dim is None:
                 raise ValueError("obs_dim must be given to normalise observations, got None")
             self.normaliser = ObservationNormaliser(obs_dim, horizon=self.config.normalise_steps)
-        limits = as_cost_limits(cost_limit)
-        if len(limits) != getattr(critic, "num_costs", len(limits)):
-            raise ValueError(f"cost_limit must have one number per cost of the critic, got {list(limits)}")
-        self._limits: Tensor
-        self.register_buffer("_limits", torch.tensor(limits), persistent=False)
-        self._cost_limit = limits
-        self.episode_cost = np.zeros(len(limits))
+        self.episode_cost = np.zeros(self.num_costs)
         """``[C]`` mean cost of the episodes of the newest data."""
         self.episode_length = float(max_episode_steps)
-        """Their mean number of steps."""
+        """Mean number of steps of the episodes of the newest data."""
         self._episodes = RolloutEpisodes()
+        self._set_up()
 
-    @property
-    def cost_limit(self) -> tuple[float, ...]:
-        """The limit on each cost of an episode, undiscounted."""
-        return self._cost_limit
+    def _set_up(self) -> None:
+        """Builds what one algorithm has and the others lack; nothing, by default."""
 
-    @cost_limit.setter
-    def cost_limit(self, value: float | Sequence[float]) -> None:
-        limits = check_cost_limits(value, len(self._cost_limit))
-        self._cost_limit = limits
-        self._limits.copy_(torch.tensor(limits))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks live."""
-        return self._limits.device
-
-    def train(self, mode: bool = True) -> Self:
-        """Sets actor and critic to training mode."""
-        return super().train(mode) if mode != self.training else self
-
-    def _seen(self, obs: Any) -> Tensor:
-        """Observations ``[B, O]`` as the networks see them."""
+    def _normalised(self, obs: Any) -> Tensor:
+        """Returns observations ``[B, O]`` as the networks see them."""
         if self.normaliser is not None:
             return self.normaliser(obs)
         return torch.as_tensor(obs, dtype=torch.float32, device=self.device).flatten(1)
 
-    def forward(self, batch: ObsBatchProtocol, state: Any = None, **kwargs: Any) -> Batch:
-        """Actions ``[B, A]`` for ``batch.obs [B, O]``: drawn in training steps, else the mean.
-
-        Actions that are drawn may lie outside the normalised box; the environment gets them clipped.
-        """
-        (mean, std), state = self.actor(self._seen(batch.obs), state=state)
-        act = mean + std * torch.randn_like(mean) if self.is_within_training_step else mean
-        answer = Batch()
-        answer.__dict__.update(act=act, state=state)  # Batch(act=...) would look into every entry first
-        return answer
+    def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
+        """Draws actions when exploring, which may lie outside the normalised box; else the mean."""
+        (mean, std), state = self.actor(self._normalised(obs), state=state)
+        return (mean + std * torch.randn_like(mean) if explore else mean), state
 
     @torch.no_grad()
     def process_fn(
@@ -212,15 +202,15 @@ class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
         ends = buffer.done[indices] | np.isin(indices, buffer.unfinished_index())
         signals = np.concatenate([buffer.rew[indices, None], buffer.cost[indices]], axis=1)
         data = Trajectories(
-            self._seen(batch.obs),
-            self._seen(buffer.obs_next[indices]),
+            self._normalised(batch.obs),
+            self._normalised(buffer.obs_next[indices]),
             to_device(signals, device),
             to_device(buffer.terminated[indices], device),
             to_device(ends, device),
         )
         self._prepare_critic(data)
-        found = self._advantages(data, self.config.gae_lambda, self.config.cost_gae_lambda)
-        batch.advantages, batch.returns = found.advantages, found.returns
+        estimates = self._advantages(data, self.config.gae_lambda, self.config.cost_gae_lambda)
+        batch.advantages, batch.returns = estimates.advantages, estimates.returns
         batch.obs = to_device(batch.obs, device)
         batch.act = to_device(batch.act, device)
         return batch
@@ -237,7 +227,7 @@ class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
             terminated=data.terminated,
             ends=data.ends,
             gamma=self.config.gamma,
-            gae_lambda=[gae_lambda, *[cost_gae_lambda] * len(self._cost_limit)],
+            gae_lambda=[gae_lambda, *[cost_gae_lambda] * self.num_costs],
         )
 
     def _see_episodes(self, buffer: ReplayBuffer, indices: np.ndarray) -> None:
@@ -249,10 +239,9 @@ class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
             self.episode_length = float(self.max_episode_steps)
             self.episode_cost = buffer.cost[indices].mean(0, dtype=np.float64) * self.episode_length
 
-    def _surplus(self, margin: float) -> Tensor:
+    def _step_surplus(self) -> Tensor:
         """How far an average step of the data exceeds its share of each limit less the margin, ``[C]``."""
-        cost = to_device(self.episode_cost, self.device)
-        return (cost - (1.0 - margin) * self._limits) / self.episode_length
+        return (to_device(self.episode_cost, self.device) - self.cost_bound) / self.episode_length
 
     def learning_state(self) -> dict[str, Any]:
         """What the next update depends on besides ``state_dict`` and the optimisers."""
@@ -277,6 +266,7 @@ class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
         :raises NonFiniteError: if the data or a loss is not finite.
         """
         rollout = self._rollout(batch)
+        # The actor's update, the critic's fit, the observations' statistics
         metrics = self._update_actor(rollout, batch_size, repeat)
         metrics |= self._fit_critic(rollout.obs, rollout.returns, batch_size, repeat)
         metrics |= per_cost("constraint/episode_cost", self.episode_cost.tolist())
@@ -302,7 +292,7 @@ class OnpolicyPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
         """
         assert isinstance(batch.obs, Tensor), "process_fn comes before learn"
         assert isinstance(batch.act, Tensor), "process_fn comes before learn"
-        obs = self._seen(batch.obs)
+        obs = self._normalised(batch.obs)
         (mean, std), _ = self.actor(obs)
         density = log_density(mean, std, batch.act)
         sums = torch.stack([obs.sum(), density.sum(), batch.returns.sum()])

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy, Rollout
-from fsrl_ext.policy.onpolicy.config import TrustRegionConfig
-from fsrl_ext.policy.onpolicy.trust_region import trust_region_update
+from fsrl_ext.policy.onpolicy.trust_region import TrustRegionConfig, trust_region_update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,8 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
     (:func:`~fsrl_ext.functional.constrained_step.constrained_step`) for the gradients of the surrogates and
     ``b = (J_c - limit) / T`` with the cost ``J_c`` and length ``T`` of the collected episodes.
 
-    The arguments are those of :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy`.
+    All parameters are described in :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and
+    :class:`CPOConfig`.
     """
 
     config_type = CPOConfig
@@ -44,7 +44,7 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
             # The step does not feel the reward's scale; costs keep theirs, which is that of the surplus.
             advantage=(reward - reward.mean()) / (reward.std(correction=0) + 1e-8),
             cost_advantages=costs - costs.mean(1, keepdim=True),
-            surplus=self._surplus(self.config.cost_margin),
+            surplus=self._step_surplus(),
             config=self.config,
             entropy_weight=self.config.entropy_weight,
         )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import torch
-from torch import Tensor
+from tianshou.policy.base import TLearningRateScheduler
+from torch import Tensor, nn
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.gaussian import kl_divergence
-from fsrl_ext.policy.multiplier_config import OnpolicyMultiplierConfig
-from fsrl_ext.policy.multipliers import Multipliers
-from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy, Rollout
-from fsrl_ext.policy.onpolicy.config import OnpolicyConfig
+from fsrl_ext.policy.multipliers import Multipliers, OnpolicyMultiplierConfig
+from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy.lagrangian import descend_in_passes, follow_episodes
 
 
@@ -30,8 +31,7 @@ class FOCOPSConfig(OnpolicyConfig, OnpolicyMultiplierConfig):
     """Largest joint norm of the actor's gradients."""
 
     def __post_init__(self) -> None:
-        OnpolicyConfig.__post_init__(self)
-        OnpolicyMultiplierConfig.__post_init__(self)
+        super().__post_init__()
         check_fields(self, positive=("temperature", "kl_bound", "max_grad_norm"))
 
 
@@ -43,15 +43,45 @@ class FOCOPSPolicy(OnpolicyPolicy[FOCOPSConfig]):
 
     :param actor_optim: optimiser of the actor.
 
-    The other arguments are those of :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy`.
+    The other parameters are described in :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and
+    :class:`FOCOPSConfig`.
     """
 
     config_type = FOCOPSConfig
 
-    def __init__(self, *, actor_optim: torch.optim.Optimizer, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def __init__(
+        self,
+        *,
+        actor: nn.Module,
+        actor_optim: torch.optim.Optimizer,
+        critic: nn.Module,
+        critic_optim: torch.optim.Optimizer,
+        action_space: gym.Space,
+        cost_limit: float | Sequence[float],
+        max_episode_steps: int,
+        obs_dim: int | None = None,
+        observation_space: gym.Space | None = None,
+        lr_scheduler: TLearningRateScheduler | None = None,
+        config: OnpolicyConfig | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            actor=actor,
+            critic=critic,
+            critic_optim=critic_optim,
+            action_space=action_space,
+            cost_limit=cost_limit,
+            max_episode_steps=max_episode_steps,
+            obs_dim=obs_dim,
+            observation_space=observation_space,
+            lr_scheduler=lr_scheduler,
+            config=config,
+            **settings,
+        )
         self.actor_optim = actor_optim
-        self.multipliers = Multipliers(len(self.cost_limit), self.config)
+
+    def _set_up(self) -> None:
+        self.multipliers = Multipliers(self.num_costs, self.config)
 
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
         config = self.config
@@ -68,7 +98,7 @@ class FOCOPSPolicy(OnpolicyPolicy[FOCOPSConfig]):
                 kl_bound=config.kl_bound,
             )
 
-        found, inside = descend_in_passes(
+        passes, inside = descend_in_passes(
             self,
             self.actor_optim,
             rollout,
@@ -78,7 +108,7 @@ class FOCOPSPolicy(OnpolicyPolicy[FOCOPSConfig]):
             kl_stop=config.kl_bound,
             max_grad_norm=config.max_grad_norm,
         )
-        return metrics | found | {"actor/inside_bound": inside}
+        return metrics | passes | {"actor/inside_bound": inside}
 
 
 def focops_loss(

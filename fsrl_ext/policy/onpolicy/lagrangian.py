@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fsrl_ext.functional.gaussian import log_density
 from fsrl_ext.functional.multiplier import lagrangian_advantage
-from fsrl_ext.policy.metrics import per_cost
+from fsrl_ext.policy.base import per_cost, to_device
 from fsrl_ext.policy.multipliers import Multipliers
-from fsrl_ext.policy.optimise import descend, to_device
-
-if TYPE_CHECKING:
-    from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy, Rollout
+from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy, Rollout
+from fsrl_ext.policy.optimise import descend
 
 
 def follow_episodes(
-    policy: OnpolicyPolicy, multipliers: Multipliers, rollout: Rollout, *, rescale: bool
+    policy: OnpolicyPolicy[Any], multipliers: Multipliers, rollout: Rollout, *, rescale: bool
 ) -> tuple[Tensor, dict[str, float]]:
-    """Move the multipliers by the data's episode costs, then combine advantages with them.
+    """Moves the multipliers by the data's episode costs, then combines advantages with them.
 
     Advantages of reward and costs are standardised first, each by its own mean and deviation, so the
     multipliers price deviations and one set of gains serves tasks of any scale.
@@ -32,17 +29,17 @@ def follow_episodes(
     """
     advantages = rollout.advantages
     standard = (advantages - advantages.mean(0)) / (advantages.std(0, correction=0) + 1e-8)
-    if not any(math.isfinite(x) for x in policy.cost_limit):
+    if not policy.constrained:
         return standard[:, 0], {}
-    multipliers.update(to_device(policy.episode_cost, policy.device), policy._limits)
-    return (
-        lagrangian_advantage(standard, multipliers.values, rescale=rescale),
-        per_cost("constraint/multiplier", multipliers.values.tolist()),
-    )
+    cost = to_device(policy.episode_cost, policy.device)
+    multipliers.update(cost, policy.cost_bound)
+    metrics = per_cost("constraint/multiplier", multipliers.values.tolist())
+    metrics |= policy.per_constraint("constraint/surplus", (cost - policy.cost_bound).tolist())
+    return lagrangian_advantage(standard, multipliers.values, rescale=rescale), metrics
 
 
 def descend_in_passes(
-    policy: OnpolicyPolicy,
+    policy: OnpolicyPolicy[Any],
     optim: torch.optim.Optimizer,
     rollout: Rollout,
     loss: Callable[[Rollout, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
@@ -52,7 +49,7 @@ def descend_in_passes(
     kl_stop: float,
     max_grad_norm: float,
 ) -> tuple[dict[str, float], float]:
-    """Passes of the actor's optimiser over a rollout, until the policy has moved far enough.
+    """Takes the actor's optimiser over a rollout in passes, until the policy has moved far enough.
 
     :param loss: ``(minibatch, ratio [B], mean [B, A], std [B, A]) -> (loss, share)``, both 0-dim.
     :param kl_stop: mean KL divergence, in nats, after a pass that ends them.

@@ -1,39 +1,92 @@
 """What SAC-Lag, DDPG-Lag and TD3-Lag share: critics, targets, multipliers, one gradient step.
 
-Dimension letters: ``B`` batch, ``A`` action, ``C`` costs, ``E`` members of a cost ensemble, ``S`` signals
-(reward first): ``1 + C``, or ``1 + C * E`` with ``cost_targets="own"``.
+Dimension letters: ``B`` batch, ``O`` observation, ``A`` action, ``C`` costs, ``E`` members of a cost
+ensemble, ``S`` signals (reward first): ``1 + C``, or ``1 + C * E`` with ``cost_targets="own"``.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import gymnasium as gym
 import numpy as np
 import torch
-from tianshou.data import Batch, ReplayBuffer
-from tianshou.data.types import ObsBatchProtocol, RolloutBatchProtocol
-from tianshou.policy import BasePolicy
+from tianshou.data import ReplayBuffer
+from tianshou.data.types import RolloutBatchProtocol
 from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
-from fsrl_ext.errors import check_all_finite
+from fsrl_ext.errors import check_all_finite, check_fields
 from fsrl_ext.functional.multiplier import lagrangian_loss
-from fsrl_ext.functional.returns import as_cost_limits, cost_threshold
-from fsrl_ext.net.critic import QValues, reduce_cost, reduce_reward
-from fsrl_ext.policy.base import QuickStart, check_cost_limits, check_normalised_box
+from fsrl_ext.functional.returns import ThresholdUnit
+from fsrl_ext.net.critic import reduce_reward
+from fsrl_ext.policy.base import (
+    ConstrainedPolicy,
+    MetricStats,
+    PolyakAverage,
+    clear_gradients,
+    per_cost,
+    to_device,
+)
 from fsrl_ext.policy.episode_costs import FreshEpisodeCosts
-from fsrl_ext.policy.metrics import MetricStats, per_cost
-from fsrl_ext.policy.multipliers import Multipliers
-from fsrl_ext.policy.offpolicy.config import LagrangianConfig
-from fsrl_ext.policy.offpolicy.critic_losses import critic_losses
-from fsrl_ext.policy.offpolicy.replay import NewData, nstep_returns, read_window
-from fsrl_ext.policy.optimise import clear_gradients, polyak_update, to_device
+from fsrl_ext.policy.multipliers import MultiplierConfig, Multipliers
+from fsrl_ext.policy.offpolicy.critics import (
+    NewData,
+    OffpolicyConfig,
+    critic_losses,
+    nstep_returns,
+    read_window,
+)
+
+MultiplierSource = Literal["episodes", "critic"]
+CostTargets = Literal["shared", "own"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorCriticConfig(OffpolicyConfig):
+    """Settings of SAC, DDPG and TD3 that have nothing to do with a constraint."""
+
+    cost_targets: CostTargets = "shared"
+    """Members of a cost ensemble learn one target, that of their reduced estimate, or each its own: their
+    spread then tells how little is known."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, choices={"cost_targets": get_args(CostTargets)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LagrangianConfig(ActorCriticConfig, MultiplierConfig):
+    """Critics, targets and multipliers of SAC-Lag, DDPG-Lag and TD3-Lag; ``docs/algorithms/lagrangian.md``.
+
+    :raises ValueError: for values that cannot be used, naming them.
+    """
+
+    multiplier_source: MultiplierSource = "episodes"
+    """What the multipliers follow: the costs of the episodes that ended since the last collect cycle, once
+    per cycle, against the limit; or the critics' estimate for the policy's actions, at every actor step,
+    against the discounted threshold."""
+    threshold: ThresholdUnit = "paper"
+    """How the cost limit becomes the critics' threshold: see ``functional.returns.cost_threshold``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(
+            self,
+            choices={
+                "multiplier_source": get_args(MultiplierSource),
+                "threshold": get_args(ThresholdUnit),
+            },
+        )
+
+    @property
+    def uses_threshold(self) -> bool:
+        """Whether the discounted threshold, which takes episodes to be full length, decides anything."""
+        return self.multiplier_source == "critic"
+
 
 TConfig = TypeVar("TConfig", bound=LagrangianConfig)
 
@@ -49,33 +102,29 @@ class ActorObjective(NamedTuple):
     """0-dim numbers to log."""
 
 
-class LagrangianPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
+class LagrangianPolicy(ConstrainedPolicy[TConfig]):
     """Base of the off-policy actor-critics with Lagrange multipliers for one or several costs.
 
     Every gradient step fits the critics of reward and costs to n-step targets and takes the actor down
     ``(loss + sum lambda Q_c) / (1 + sum lambda)``. The multipliers follow the costs of fresh episodes, once
-    per collect cycle, or the critics' estimate, once per actor step. Without a finite limit all of this is
-    the plain algorithm, which still learns and logs its costs.
-
-    Actions live in the normalised box ``[-1, 1]``; critics see them as executed.
+    per collect cycle, or the critics' estimate, once per actor step. Without a finite limit the policy is the
+    plain algorithm, which still learns and logs its costs.
 
     :param actor: see the policy.
     :param actor_optim: optimiser of the actor.
     :param critic: ``QValues = critic(obs, act)`` for reward and all costs, such as
-        :class:`~fsrl_ext.net.EnsembleCritic`.
+        :class:`~fsrl_ext.net.EnsembleCritic`; it sees actions as executed.
     :param critic_optim: optimiser of the critic.
     :param action_space: a bounded ``Box``.
     :param cost_limit: undiscounted cost that an episode may have, one number or one per cost; ``inf`` for no
-        constraint. Can be set anew while training.
+        constraint. It can be set anew while training.
     :param max_episode_steps: the environment's time limit, for the critics' threshold.
     :param observation_space: kept for Tianshou.
     :param lr_scheduler: called after every update.
-    :param config: all other settings; single ones may be given by name instead, as in ``gamma=0.99``.
+    :param config: all other settings; a config of the plain algorithm will do without a constraint.
+    :param settings: single settings by name, as in ``gamma=0.99``; they win over ``config``.
     :raises ValueError: for unusable spaces, limits or settings.
     """
-
-    config_type: ClassVar[type[LagrangianConfig]]
-    config: TConfig
 
     def __init__(
         self,
@@ -89,113 +138,52 @@ class LagrangianPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
         max_episode_steps: int,
         observation_space: gym.Space | None = None,
         lr_scheduler: TLearningRateScheduler | None = None,
-        config: TConfig | None = None,
+        config: OffpolicyConfig | None = None,
         **settings: Any,
     ) -> None:
-        check_normalised_box(action_space, type(self).__name__)
         super().__init__(
             action_space=action_space,
             observation_space=observation_space,
-            action_scaling=True,
-            action_bound_method="clip",
             lr_scheduler=lr_scheduler,
+            cost_limit=cost_limit,
+            num_costs=getattr(critic, "num_costs", None),
+            max_episode_steps=max_episode_steps,
+            config=config,
+            settings=settings,
         )
-        self.config = dataclasses.replace(config or self.config_type(), **settings)  # type: ignore[assignment]
         self.actor = actor
         self.actor_optim = actor_optim
         self.critic = critic
         self.critic_optim = critic_optim
-        self.max_episode_steps = max_episode_steps
+        # So that no gradient step walks through the modules.
         self._actor_parameters = list(actor.parameters())
         self._critic_parameters = list(critic.parameters())
-        self._targets: list[nn.Module] = []
-        self._target_parameters: list[Tensor] = []
-        self._source_parameters: list[Tensor] = []
-        self.target_critic = self._add_target(critic)
-        limits = as_cost_limits(cost_limit)
-        if len(limits) != getattr(critic, "num_costs", len(limits)):
-            raise ValueError(f"cost_limit must have one number per cost of the critic, got {list(limits)}")
-        self.multipliers = Multipliers(len(limits), self.config)
-        self._limits: Tensor
-        self._thresholds: Tensor
-        self.register_buffer("_limits", torch.zeros(len(limits)), persistent=False)
-        self.register_buffer("_thresholds", torch.zeros(len(limits)), persistent=False)
-        self._cost_limit = limits
-        self.cost_limit = limits
+        self.target_critic = self._copy(critic)
+        self._targets = PolyakAverage((self.target_critic, critic))
+        self.multipliers = Multipliers(self.num_costs, self.config)
         self.episode_cost: np.ndarray | None = None
         """``[C]`` mean cost of the episodes that the multipliers saw last."""
         self._new_data = NewData()
         self._fresh_costs = FreshEpisodeCosts()
+        self._set_up()
 
-    def _add_target(self, source: nn.Module) -> Any:
-        """A copy that follows its source by ``tau`` after every actor step."""
-        target = deepcopy(source).requires_grad_(False).eval()
-        self._targets.append(target)
-        self._target_parameters += list(target.parameters())
-        self._source_parameters += list(source.parameters())
-        return target
-
-    @property
-    def cost_limit(self) -> tuple[float, ...]:
-        """The limit on each cost of an episode, undiscounted."""
-        return self._cost_limit
-
-    @cost_limit.setter
-    def cost_limit(self, value: float | Sequence[float]) -> None:
-        limits = check_cost_limits(value, len(self._cost_limit))
-        config = self.config
-        thresholds = [
-            cost_threshold(
-                x, max_episode_steps=self.max_episode_steps, gamma=config.gamma, unit=config.threshold
-            )
-            for x in limits
-        ]
-        self._cost_limit = limits
-        self._constrained = any(math.isfinite(x) for x in limits)
-        self._limits.copy_(torch.tensor(limits))
-        self._thresholds.copy_(torch.tensor(thresholds))
-
-    @property
-    def cost_threshold(self) -> Tensor:
-        """The limits in the unit of the cost critics, ``[C]``."""
-        return self._thresholds
-
-    def train(self, mode: bool = True) -> Self:
-        """Sets actor and critic to training mode; target networks always evaluate."""
-        if mode != self.training:
-            super().train(mode)
-            for target in self._targets:
-                target.eval()
-        return self
-
-    def forward(self, batch: ObsBatchProtocol, state: Any = None, **kwargs: Any) -> Batch:
-        """Actions ``[B, A]`` in the normalised box for ``batch.obs [B, O]``, exploring in training steps.
-
-        The noise is the policy's own: a collector's ``exploration_noise`` adds none.
-        """
-        act, state = self._act(batch.obs, state, explore=self.is_within_training_step)
-        answer = Batch()
-        answer.__dict__.update(act=act, state=state)  # Batch(act=...) would look into every entry first
-        return answer
-
-    @abstractmethod
-    def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
-        """Actions ``[B, A]`` and the actor's state."""
+    def _set_up(self) -> None:
+        """Builds what one algorithm has and the others lack; nothing, by default."""
 
     @abstractmethod
     def _next_action(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Actions ``[B, A]`` that targets bootstrap from, and what adds to their reward value, ``[B]``."""
+        """Returns the actions ``[B, A]`` that targets bootstrap from, and a bonus ``[B]`` on their reward."""
 
     @abstractmethod
     def _actor_objective(self, obs: Tensor) -> ActorObjective:
-        """The loss of the actor at ``obs [B, O]``, with its graph."""
+        """Returns the loss of the actor at ``obs [B, O]``, with its graph."""
 
     def _actor_is_due(self) -> bool:
         """Whether this gradient step moves actor and targets."""
         return True
 
     def _after_actor_step(self, objective: ActorObjective) -> dict[str, Tensor]:
-        """What else a policy learns from an actor step; returns 0-dim numbers to log."""
+        """Learns what else follows from an actor step; returns 0-dim numbers to log."""
         return {}
 
     def _loss_multipliers(self, cost: Tensor) -> Tensor:
@@ -212,13 +200,12 @@ class LagrangianPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
         """
         if self._new_data.arrived(buffer):
             self._begin_cycle(buffer)
-        device = self._limits.device
-        window, next_obs = read_window(batch, buffer, indices, self.config.estimation_step, device)
+        window, next_obs = read_window(batch, buffer, indices, self.config.estimation_step, self.device)
         next_act, bonus = self._next_action(next_obs)
         q = self.target_critic(next_obs, self._executed(next_act))
         # Entropy is part of the reward's value alone: costs have no bonus.
         q_reward = reduce_reward(q.reward) if bonus is None else reduce_reward(q.reward) + bonus
-        q_cost = q.cost.flatten(0, 1) if self.config.cost_targets == "own" else self._reduce_cost(q)
+        q_cost = q.cost.flatten(0, 1) if self.config.cost_targets == "own" else self.config.reduce_cost(q)
         bootstrap = torch.cat([q_reward[:, None], q_cost.T], dim=1)
         batch.returns = nstep_returns(buffer, window, bootstrap, gamma=self.config.gamma)
         return batch
@@ -230,7 +217,7 @@ class LagrangianPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
             return
         self.episode_cost = costs.mean(0)
         if self.config.multiplier_source == "episodes":
-            self.multipliers.update(to_device(self.episode_cost, self._limits.device), self._limits)
+            self.multipliers.update(to_device(self.episode_cost, self.device), self.cost_bound)
 
     def learning_state(self) -> dict[str, Any]:
         """What the next update depends on besides ``state_dict`` and the optimisers."""
@@ -246,15 +233,6 @@ class LagrangianPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
         vars(self._new_data).update(state["new_data"])
         vars(self._fresh_costs).update(state["fresh_costs"])
 
-    @staticmethod
-    def _executed(act: Tensor) -> Tensor:
-        """Actions as the environment executes them."""
-        return act.clamp(-1.0, 1.0)
-
-    def _reduce_cost(self, q: QValues) -> Tensor:
-        """One estimate per cost, ``[C, B]``."""
-        return reduce_cost(q.cost, self.config.cost_reduction, self.config.ucb_scale)
-
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
         """One gradient step of the critics and, when due, of the actor, multipliers and targets.
 
@@ -265,15 +243,17 @@ class LagrangianPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
         obs, act = batch.obs, batch.act
         assert isinstance(obs, Tensor), "process_fn comes before learn"
         assert isinstance(act, Tensor), "process_fn comes before learn"
+        # Regression of the critics on the n-step targets
         critic = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
         losses, names = [critic.total.detach()], ["critic loss"]
         metrics, objective, actor_loss = critic.metrics(), None, None
+        # Lagrangian of the actor
         if self._actor_is_due():
             objective = self._actor_objective(obs)
             cost = objective.q_cost.mean(1)
             multipliers = self._loss_multipliers(cost.detach())
             actor_loss = objective.loss
-            if self._constrained:
+            if self.constrained:
                 actor_loss = lagrangian_loss(objective.loss, cost, multipliers, rescale=self.config.rescale)
             losses.append(actor_loss.detach())
             names.append("actor loss")
@@ -284,20 +264,27 @@ class LagrangianPolicy(QuickStart, BasePolicy[MetricStats], Generic[TConfig]):
 
         clear_gradients(self._critic_parameters)
         critic.total.backward()
-        if objective is not None and actor_loss is not None:
-            clear_gradients(self._actor_parameters)
-            actor_loss.backward(inputs=self._actor_parameters)
+        if objective is None or actor_loss is None:
             self.critic_optim.step()
-            self.actor_optim.step()
-            metrics |= self._after_actor_step(objective)
-            if self.config.multiplier_source == "critic":
-                self.multipliers.update(cost.detach(), self._thresholds)
-            polyak_update(self._target_parameters, self._source_parameters, self.config.tau)
-        else:
-            self.critic_optim.step()
+            return MetricStats.of(metrics, self._constraint_metrics())
+        clear_gradients(self._actor_parameters)
+        actor_loss.backward(inputs=self._actor_parameters)
+        self.critic_optim.step()
+        self.actor_optim.step()
+        metrics |= self._after_actor_step(objective)
+        # Multipliers and targets
+        if self.config.multiplier_source == "critic":
+            metrics |= self.per_constraint("constraint/surplus", cost.detach() - self._thresholds)
+            self.multipliers.update(cost.detach(), self._thresholds)
+        self._targets.update(self.config.tau)
         return MetricStats.of(metrics, self._constraint_metrics())
 
     def _constraint_metrics(self) -> dict[str, float]:
+        """What the newest episodes cost, and by how much they exceed what the multipliers aim at."""
         if self.episode_cost is None:
             return {}
-        return per_cost("constraint/episode_cost", self.episode_cost.tolist())
+        metrics = per_cost("constraint/episode_cost", self.episode_cost.tolist())
+        if self.config.multiplier_source == "episodes":
+            surplus = self.episode_cost - (1.0 - self.config.cost_margin) * np.asarray(self._cost_limit)
+            metrics |= self.per_constraint("constraint/surplus", surplus.tolist())
+        return metrics

@@ -1,12 +1,14 @@
-"""What off-policy learning reads from a cost-aware buffer.
+"""What off-policy policies share: settings of their critics, n-step targets, regression.
 
-Dimension letters: ``B`` batch, ``K`` steps of the n-step window, ``C`` costs, ``M`` targets for each cost,
-``S = 1 + C * M`` signals.
+Dimension letters: ``B`` batch, ``K`` steps of the n-step window, ``C`` costs, ``E`` members of an ensemble,
+``M`` targets for each cost, ``S = 1 + C * M`` signals (reward first): M is 1, or E where every member of a
+cost's ensemble has a target of its own.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -14,8 +16,43 @@ from tianshou.data import ReplayBuffer, ReplayBufferManager
 from tianshou.data.types import RolloutBatchProtocol
 from torch import Tensor
 
+from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.returns import nstep_targets
-from fsrl_ext.policy.optimise import to_device
+from fsrl_ext.net.critic import CostReduction, QValues, reduce_cost
+from fsrl_ext.policy.base import PolicyConfig, per_cost, to_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffpolicyConfig(PolicyConfig):
+    """Settings of critics that learn from a replay buffer.
+
+    :raises ValueError: for values that cannot be used, naming them.
+    """
+
+    gamma: float = 0.97
+    """Discount factor of reward and costs, in (0, 1)."""
+    tau: float = 0.05
+    """Polyak rate of the target networks, in (0, 1]."""
+    estimation_step: int = 2
+    """Steps of the n-step targets."""
+    cost_reduction: CostReduction = "mean"
+    """How an ensemble of cost critics becomes one estimate."""
+    ucb_scale: float = 1.0
+    """Standard deviations added by ``cost_reduction="ucb"``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(
+            self,
+            non_negative=("ucb_scale",),
+            unit_interval=("tau",),
+            at_least_one=("estimation_step",),
+            choices={"cost_reduction": get_args(CostReduction)},
+        )
+
+    def reduce_cost(self, q: QValues) -> Tensor:
+        """One estimate for each cost from its ensemble, ``[C, ...]``."""
+        return reduce_cost(q.cost, self.cost_reduction, self.ucb_scale)
 
 
 class NStepWindow(NamedTuple):
@@ -105,3 +142,34 @@ def recent_step_cost(buffer: ReplayBuffer, window: int) -> np.ndarray:
         for start, part in zip(buffer.subbuffer_edges[:-1], parts, strict=True)
     ]
     return buffer.cost[np.concatenate(recent)].mean(axis=0)
+
+
+@dataclass(frozen=True)
+class CriticLosses:
+    """Squared errors of all critics."""
+
+    total: Tensor
+    """0-dim: the sum over signals and members of the batch's mean squared error."""
+    q: QValues
+    reward: Tensor
+    """0-dim: mean over the reward's members."""
+    cost: Tensor
+    """0-dim: mean over costs and members."""
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Losses and mean critic values."""
+        q_cost = self.q.cost.detach().mean((1, 2))
+        values = {
+            "loss/critic_reward": self.reward.detach(),
+            "loss/critic_cost": self.cost.detach(),
+            "q/reward": self.q.reward.detach().mean(),
+        }
+        return values | per_cost("q/cost", q_cost)
+
+
+def critic_losses(q: QValues, targets: Tensor) -> CriticLosses:
+    """Regresses every ensemble member on its signal's targets ``[B, S]``."""
+    reward = (q.reward - targets[:, 0]).square().mean()
+    cost = (q.cost - targets[:, 1:].T.unflatten(0, (len(q.cost), -1))).square().mean()
+    total = reward * q.reward.shape[0] + cost * (q.cost.shape[0] * q.cost.shape[1])
+    return CriticLosses(total, q, reward, cost)
