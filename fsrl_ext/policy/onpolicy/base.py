@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from fsrl_ext.errors import check_all_finite
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
 from fsrl_ext.functional.returns import Advantages, as_cost_limits, generalised_advantages
-from fsrl_ext.net.onpolicy import ObservationNormaliser
+from fsrl_ext.net.normaliser import ObservationNormaliser
 from fsrl_ext.policy.base import QuickStart, check_cost_limits, check_normalised_box
 from fsrl_ext.policy.episode_costs import RolloutEpisodes
 from fsrl_ext.policy.metrics import MetricStats, per_cost
