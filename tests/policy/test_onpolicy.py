@@ -6,10 +6,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from policies import ONPOLICY, T, build, collect, collector_for, update
 from tianshou.data import Batch, VectorReplayBuffer
 from tianshou.trainer import OnpolicyTrainer
 from torch import nn
+from toys.policies import ONPOLICY, T, build
+from toys.training import collect, collector_for, update
 
 from fsrl_ext.data import CostVectorReplayBuffer
 from fsrl_ext.functional.conjugate_gradient import flatten
@@ -18,9 +19,9 @@ from fsrl_ext.functional.gaussian import kl_divergence
 from fsrl_ext.functional.multiplier import lagrangian_advantage
 from fsrl_ext.net import OnpolicyActor
 from fsrl_ext.policy.episode_costs import RolloutEpisodes
-from fsrl_ext.policy.onpolicy.trust_region import must_improve
 from fsrl_ext.policy.onpolicy.focops import focops_loss
 from fsrl_ext.policy.onpolicy.ppo_lag import clipped_loss
+from fsrl_ext.policy.onpolicy.trust_region import must_improve
 
 every = pytest.mark.parametrize("name", list(ONPOLICY))
 
