@@ -1,4 +1,4 @@
-"""Gaussian and deterministic actors.
+"""Map observations to Gaussian or deterministic actions, for the off-policy algorithms.
 
 Dimension letters: ``B`` batch, ``O`` observation, ``A`` action.
 """
@@ -17,12 +17,16 @@ from torch.nn.functional import linear, relu
 
 Covariance = Literal["diagonal", "full"]
 
+# Factor on the initial weights of an actor's last layer. An untrained actor then acts almost alike in every
+# state, near the middle of the box, where tanh has a slope.
+LAST_LAYER_SCALE = 0.1
+
 
 class GaussianActor(nn.Module):
-    """Observation to a Gaussian over the normalised action box ``[-1, 1]``.
+    """Maps an observation to a Gaussian over the normalised action box ``[-1, 1]``.
 
-    Called as Tianshou's actors are and, for diagonal covariance, interchangeable with
-    ``tianshou.utils.net.continuous.ActorProb``: ``((mean, scale), state) = actor(obs)``.
+    The call is ``((mean, scale), state) = actor(obs)``, as for Tianshou's actors. With diagonal covariance
+    the class can be exchanged for ``tianshou.utils.net.continuous.ActorProb``.
 
     :param obs_dim: O.
     :param act_dim: A.
@@ -30,9 +34,11 @@ class GaussianActor(nn.Module):
     :param covariance: ``"diagonal"`` gives standard deviations ``[B, A]``, ``"full"`` a lower Cholesky
         factor ``[B, A, A]``.
     :param initial_std: standard deviation of an untrained actor, in units of the normalised box.
-    :param std_range: smallest and largest standard deviation (of the Cholesky factor's diagonal).
-    :param bounded: whether the mean lies in the box; without, it is unbounded, for policies that squash
-        samples into the box.
+    :param std_range: smallest and largest standard deviation; with full covariance, smallest and largest
+        entry on the diagonal of the Cholesky factor.
+    :param bounded: True puts the mean into the box by a tanh. False leaves it unbounded, for policies that
+        squash samples into the box.
+    :raises ValueError: ``covariance`` is unknown, or ``initial_std`` lies outside of ``std_range``.
     """
 
     def __init__(
@@ -56,22 +62,24 @@ class GaussianActor(nn.Module):
         self.bounded = bounded
         self.log_std_range = (math.log(std_range[0]), math.log(std_range[1]))
         self.body = _body(obs_dim, hidden_sizes)
-        # One last layer for means, logarithms of standard deviations, and what lies below the diagonal.
+        # The last layer gives means, logarithms of standard deviations, and the entries below the diagonal.
         num_lower = act_dim * (act_dim - 1) // 2 if covariance == "full" else 0
         self.head = nn.Linear([obs_dim, *hidden_sizes][-1], 2 * act_dim + num_lower)
         if covariance == "full":
             self.lower_index: Tensor
             self.register_buffer("lower_index", torch.tril_indices(act_dim, act_dim, -1))
-        # Small last layer: an untrained actor acts alike in every state, near the middle of the box.
         with torch.no_grad():
-            self.head.weight.mul_(0.1)
+            self.head.weight.mul_(LAST_LAYER_SCALE)
             self.head.bias.zero_()
             self.head.bias[act_dim : 2 * act_dim].fill_(math.log(initial_std))
 
     def forward(
         self, obs: np.ndarray | Tensor, state: Any = None, info: Any = None
     ) -> tuple[tuple[Tensor, Tensor], Any]:
-        """Mean ``[B, A]`` and scale of the actions for observations ``[B, O]``."""
+        """Return mean ``[B, A]`` and scale of the actions for observations ``[B, O]``.
+
+        The scale is ``[B, A]`` with diagonal covariance and ``[B, A, A]`` with full covariance.
+        """
         out = _run(self.body, self.head, obs)
         mean, log_std, lower = out.tensor_split((self.act_dim, 2 * self.act_dim), dim=1)
         mean, std = torch.tanh(mean) if self.bounded else mean, log_std.clamp(*self.log_std_range).exp()
@@ -79,16 +87,16 @@ class GaussianActor(nn.Module):
             return (mean, std), state
         scale = torch.diag_embed(std)
         rows, columns = self.lower_index
-        # The factor's rows are scaled by the standard deviations, so correlations start at zero and
-        # keep their meaning when the deviations shrink.
+        # Each row of the factor is scaled by its standard deviation, so that the network's outputs mean
+        # correlations, whatever the size of the deviations.
         scale[:, rows, columns] = lower * std[:, rows]
         return (mean, scale), state
 
 
 class DeterministicActor(nn.Module):
-    """Observation to an action in the normalised box ``[-1, 1]``.
+    """Maps an observation to an action in the normalised box ``[-1, 1]``.
 
-    Called as Tianshou's ``Actor`` is and interchangeable with it: ``(action, state) = actor(obs)``.
+    The call is ``(action, state) = actor(obs)``; the class can be exchanged for Tianshou's ``Actor``.
 
     :param obs_dim: O.
     :param act_dim: A.
@@ -100,13 +108,12 @@ class DeterministicActor(nn.Module):
         self.act_dim = act_dim
         self.body = _body(obs_dim, hidden_sizes)
         self.head = nn.Linear([obs_dim, *hidden_sizes][-1], act_dim)
-        # Small last layer: an untrained actor stays where tanh has a slope.
         with torch.no_grad():
-            self.head.weight.mul_(0.1)
+            self.head.weight.mul_(LAST_LAYER_SCALE)
             self.head.bias.zero_()
 
     def forward(self, obs: np.ndarray | Tensor, state: Any = None, info: Any = None) -> tuple[Tensor, Any]:
-        """Actions ``[B, A]`` for observations ``[B, O]``."""
+        """Return actions ``[B, A]`` for observations ``[B, O]``."""
         return torch.tanh(_run(self.body, self.head, obs)), state
 
 
@@ -114,9 +121,10 @@ def _body(obs_dim: int, hidden_sizes: Sequence[int]) -> nn.ModuleList:
     return nn.ModuleList(nn.Linear(i, o) for i, o in pairwise([obs_dim, *hidden_sizes]))
 
 
-# A ModuleList does not tell the type of what it holds.
+# `body` is an `nn.ModuleList` of linear layers; the annotation `Any` is there because a ModuleList has no
+# element type.
 def _run(body: Any, head: nn.Linear, obs: np.ndarray | Tensor) -> Tensor:
-    """The head's output for observations ``[B, O]``."""
+    """Return the head's output for observations ``[B, O]``."""
     weight = head.weight
     hidden = torch.as_tensor(obs, dtype=weight.dtype, device=weight.device).flatten(1)
     for layer in body:

@@ -1,4 +1,4 @@
-"""Action-value critics for reward and costs.
+"""Estimate action values of the reward and of each cost, and reduce an ensemble to one estimate.
 
 Dimension letters: ``B`` batch, ``N`` actions per state, ``O`` observation, ``A`` action, ``C`` costs,
 ``E`` members of an ensemble.
@@ -17,7 +17,7 @@ CostReduction = Literal["mean", "max", "ucb"]
 
 
 class QValues(NamedTuple):
-    """Every ensemble member's estimates, for actions ``[B, A]`` or ``[B, N, A]``."""
+    """Holds the estimates of every ensemble member, for actions ``[B, A]`` or ``[B, N, A]``."""
 
     reward: Tensor
     """``[E, B]`` or ``[E, B, N]``."""
@@ -26,15 +26,16 @@ class QValues(NamedTuple):
 
 
 class EnsembleCritic(nn.Module):
-    """Q-functions of the reward and of each cost, as separate small networks or with shared bodies.
+    """Estimates Q-values of the reward and of each cost by an ensemble of networks.
 
-    Either every signal has its own networks (``shared_body=False``: ``reward_ensemble + num_costs *
-    cost_ensemble`` of them), or each network has one body and a head per signal (``shared_body=True``: the
-    two ensemble sizes must then agree).
+    With ``shared_body=False`` every signal has its own networks, ``reward_ensemble + num_costs *
+    cost_ensemble`` in all. With ``shared_body=True`` each network has one body and a head per signal, and the
+    two ensemble sizes must agree.
 
-    The parameters of all networks are stacked. With one action per state all networks run in one batched
-    product, which halves the operations that a gradient step records; with many they run one after the
-    other, so that their activations stay in the cache. ``benchmarks/critic_layout.py`` measures both.
+    The parameters of all networks are stacked. With one action per state, all networks run in one batched
+    product, which halves the operations that a gradient step records. With many actions per state, the
+    networks run one after the other, so that the activations of each stay in the processor's cache.
+    ``benchmarks/critic_layout.py`` measures both layouts.
 
     :param obs_dim: O.
     :param act_dim: A.
@@ -43,6 +44,7 @@ class EnsembleCritic(nn.Module):
     :param reward_ensemble: E for the reward.
     :param cost_ensemble: E for each cost.
     :param shared_body: see above.
+    :raises ValueError: a number is below 1, or ``shared_body`` meets two different ensemble sizes.
     """
 
     def __init__(
@@ -78,16 +80,16 @@ class EnsembleCritic(nn.Module):
         self.num_nets = reward_ensemble if shared_body else reward_ensemble + num_costs * cost_ensemble
         num_heads = 1 + num_costs if shared_body else 1
         sizes = [obs_dim + act_dim, *hidden_sizes, num_heads]
-        # A ModuleList does not tell the type of what it holds.
+        # The annotation is `Any` because a ModuleList has no element type.
         self.layers: Any = nn.ModuleList(StackedLinear(self.num_nets, i, o) for i, o in pairwise(sizes))
 
     def forward(self, obs: Tensor, act: Tensor, hidden_dtype: torch.dtype | None = None) -> QValues:
-        """Q-values for observations ``[B, O]`` and actions ``[B, A]`` or ``[B, N, A]``.
+        """Return Q-values for observations ``[B, O]`` and actions ``[B, A]`` or ``[B, N, A]``.
 
-        Actions are the executed ones: clipped to ``[-1, 1]`` by the caller.
+        The caller clips actions to ``[-1, 1]``, as the environment executes them.
 
-        :param hidden_dtype: with N actions, the type of the products between hidden layers, such as
-            ``torch.bfloat16``; the first and the last layer keep the parameters' type.
+        :param hidden_dtype: type of the products between hidden layers with N actions, for example
+            ``torch.bfloat16``; None keeps the parameters' type. The first and the last layer always keep it.
         """
         if act.dim() == 2:
             out = self._one_action(obs, act)
@@ -101,16 +103,16 @@ class EnsembleCritic(nn.Module):
         return QValues(out[: self.reward_ensemble], cost)
 
     def _one_action(self, obs: Tensor, act: Tensor) -> Tensor:
-        """Values ``[nets, B, heads]``, all networks at once."""
+        """Return values ``[nets, B, heads]``, from all networks at once."""
         hidden = torch.cat([obs, act], 1).expand(self.num_nets, -1, -1)
         for i, layer in enumerate(self.layers):
             hidden = layer(hidden.relu_() if i else hidden)
         return hidden
 
     def _many_actions(self, obs: Tensor, act: Tensor, hidden_dtype: torch.dtype | None) -> Tensor:
-        """Values ``[nets, B, N, heads]``, one network after the other.
+        """Return values ``[nets, B, N, heads]``, from one network after the other.
 
-        The observation's part of the first layer is computed once per state.
+        The observation's share of the first layer is computed once per state, not once per action.
         """
         first, *middle, last = (layer.members() for layer in self.layers)
         values = []
@@ -130,9 +132,9 @@ class EnsembleCritic(nn.Module):
 
 
 class StackedLinear(nn.Module):
-    """Linear layers of several networks side by side: ``[nets, B, in]`` to ``[nets, B, out]``.
+    """Applies one linear layer of each of several networks, ``[nets, B, in]`` to ``[nets, B, out]``.
 
-    Every member starts as ``torch.nn.Linear`` does.
+    The initial parameters are distributed as those of ``torch.nn.Linear``.
     """
 
     def __init__(self, num_nets: int, in_features: int, out_features: int) -> None:
@@ -145,20 +147,24 @@ class StackedLinear(nn.Module):
         return torch.baddbmm(self.bias, inputs, self.weight)
 
     def members(self) -> list[tuple[Tensor, Tensor]]:
-        """Weight ``[in, out]`` and bias ``[out]`` of each network."""
+        """Return weight ``[in, out]`` and bias ``[out]`` of each network."""
         return list(zip(self.weight.unbind(), self.bias.squeeze(1).unbind(), strict=True))
 
 
 def reduce_reward(q_reward: Tensor) -> Tensor:
-    """Minimum over the ensemble, ``[E, ...] -> [...]``: reward is underestimated when in doubt."""
+    """Return the minimum over the ensemble, ``[E, ...] -> [...]``: rather too low than too high."""
     return q_reward[0] if len(q_reward) == 1 else q_reward.amin(0)
 
 
 def reduce_cost(q_cost: Tensor, reduction: CostReduction, ucb_scale: float = 1.0) -> Tensor:
-    """One estimate per cost, ``[C, E, ...] -> [C, ...]``; never the minimum, which hides danger.
+    """Return one estimate per cost, ``[C, E, ...] -> [C, ...]``.
 
-    :param reduction: ``"mean"``, ``"max"`` or ``"ucb"`` (mean plus ``ucb_scale`` standard deviations,
-        arXiv 2401.14758).
+    The minimum is not offered, because it underestimates costs.
+
+    :param reduction: ``"mean"``, ``"max"`` or ``"ucb"`` (mean plus ``ucb_scale`` standard deviations over the
+        ensemble, arXiv 2401.14758).
+    :param ucb_scale: factor of the standard deviation; only ``"ucb"`` uses it.
+    :raises ValueError: ``reduction`` is none of the three.
     """
     if reduction == "mean":
         return q_cost[:, 0] if q_cost.shape[1] == 1 else q_cost.mean(1)

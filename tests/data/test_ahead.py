@@ -8,10 +8,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from test_cvpo import build
 from tianshou.env import DummyVectorEnv
 from tianshou.policy.base import policy_within_training_step
-from toy import ForgetfulEnv, LineEnv
+from toys.envs import ForgetfulEnv, LineEnv
+from toys.policies import build_cvpo as build
 
 from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer, NonFiniteStepError
 from fsrl_ext.trainer import CostOffpolicyTrainer

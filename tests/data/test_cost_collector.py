@@ -5,17 +5,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from counting_env import (
-    CountingEnv,
-    Finished,
-    RandomPolicy,
-    check_links,
-    check_stats,
-    length,
-)
 from tianshou.data import Batch
 from tianshou.data.collector import EpisodeRolloutHookMCReturn
 from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv
+from toys.counting import Finished, RandomPolicy, check_links, check_stats
+from toys.envs import CountingEnv, length
 
 from fsrl_ext.data import CostCollector, CostReplayBuffer, CostVectorReplayBuffer
 

@@ -6,7 +6,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from counting_env import CountingEnv, RandomPolicy, check_links
 from tianshou.data import (
     AsyncCollector,
     Batch,
@@ -18,6 +17,8 @@ from tianshou.data import (
     VectorReplayBuffer,
 )
 from tianshou.env import DummyVectorEnv, VectorEnvNormObs
+from toys.counting import RandomPolicy, check_links
+from toys.envs import CountingEnv
 
 from fsrl_ext.data import (
     CostCollector,

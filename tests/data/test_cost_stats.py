@@ -4,12 +4,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-from counting_env import CountingEnv, RandomPolicy, check_links, truth
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tianshou.env import DummyVectorEnv
 from tianshou.trainer import OffpolicyTrainer, OnpolicyTrainer
 from tianshou.utils import TensorboardLogger
 from torch.utils.tensorboard import SummaryWriter
+from toys.counting import RandomPolicy, check_links, truth
+from toys.envs import CountingEnv
 
 from fsrl_ext.data import CostCollector, CostCollectStats, CostVectorReplayBuffer
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from counting_env import CountingEnv, RandomPolicy
 from tianshou.env import DummyVectorEnv, SubprocVectorEnv
+from toys.counting import RandomPolicy
+from toys.envs import CountingEnv
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.data.buffer_state import buffer_state, load_buffer_state

@@ -6,11 +6,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from test_cvpo import build
 from tianshou.data import Batch
 from tianshou.env import DummyVectorEnv
 from tianshou.policy.base import policy_within_training_step
-from toy import EarlyEndEnv, LineEnv
+from toys.envs import EarlyEndEnv, LineEnv
+from toys.policies import build_cvpo as build
 
 from fsrl_ext.data import CostCollector, CostReplayBuffer, CostVectorReplayBuffer
 from fsrl_ext.data.errors import NonFiniteStepError

@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from toy_env import LineEnv, TwoCostEnv
+from toys.envs import TwoCostWalkEnv, WalkEnv
 
 from fsrl_ext.env import CostError, CostReader, CostWrapper, MissingCostError
 from fsrl_ext.env.contract import float32_caster, float32_space
@@ -13,15 +13,15 @@ GO = np.ones(1, dtype=np.float32)
 
 
 def costs_of(costs: list) -> list:
-    env = CostWrapper(LineEnv(costs), env_id="Line-v0")
+    env = CostWrapper(WalkEnv(costs), env_id="Walk-v0")
     env.reset(seed=0)
     return [env.step(GO)[4]["cost"] for _ in costs]
 
 
 def test_missing_cost_names_the_environment_and_the_step() -> None:
-    with pytest.raises(MissingCostError, match=r"Line-v0, step 3: .*no \"cost\""):
+    with pytest.raises(MissingCostError, match=r"Walk-v0, step 3: .*no \"cost\""):
         costs_of([0.0, 0.0, "none"])
-    with pytest.raises(MissingCostError, match="Line-v0, step 1"):
+    with pytest.raises(MissingCostError, match="Walk-v0, step 1"):
         costs_of([None])
     assert issubclass(MissingCostError, CostError)
     assert issubclass(CostError, ValueError)
@@ -29,19 +29,19 @@ def test_missing_cost_names_the_environment_and_the_step() -> None:
 
 @pytest.mark.parametrize("costs", [[0.0, [0.0, 1.0]], [[0.0, 1.0], 1.0], [[0.0, 1.0], [0.0, 1.0, 2.0]]])
 def test_cost_of_another_length_is_an_error(costs: list) -> None:
-    with pytest.raises(CostError, match=r"Line-v0, step 2: .* numbers, expected \d"):
+    with pytest.raises(CostError, match=r"Walk-v0, step 2: .* numbers, expected \d"):
         costs_of(costs)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), [0.0, float("nan")]])
 def test_cost_must_be_finite(bad: object) -> None:
-    with pytest.raises(CostError, match=r"Line-v0, step 1: .*finite"):
+    with pytest.raises(CostError, match=r"Walk-v0, step 1: .*finite"):
         costs_of([bad])
 
 
 @pytest.mark.parametrize("bad", ["0.5", [[1.0], [2.0]], [], {"a": 1.0}, [[1.0], [2.0, 3.0]]])
 def test_cost_must_be_numbers(bad: object) -> None:
-    with pytest.raises(CostError, match=r"Line-v0, step 1: .*must be a number or a 1-D array"):
+    with pytest.raises(CostError, match=r"Walk-v0, step 1: .*must be a number or a 1-D array"):
         costs_of([bad])
 
 
@@ -52,7 +52,7 @@ def test_one_cost_is_a_float_whatever_the_environment_calls_it() -> None:
 
 
 def test_several_costs_are_float32_of_shape_c() -> None:
-    env = CostWrapper(TwoCostEnv(), env_id="Two-v0")
+    env = CostWrapper(TwoCostWalkEnv(), env_id="Two-v0")
     assert env.num_costs is None
     env.reset(seed=0)
     costs = np.stack([env.step(GO)[4]["cost"] for _ in range(12)])
@@ -63,25 +63,25 @@ def test_several_costs_are_float32_of_shape_c() -> None:
 
 
 def test_declared_number_of_costs_is_held_from_the_first_step() -> None:
-    env = CostWrapper(LineEnv(), env_id="Line-v0", num_costs=2)
+    env = CostWrapper(WalkEnv(), env_id="Walk-v0", num_costs=2)
     env.reset(seed=0)
     with pytest.raises(CostError, match=r"step 1: .*1 numbers, expected 2"):
         env.step(GO)
     with pytest.raises(ValueError, match="num_costs must be >= 1 or None, got 0"):
-        CostReader("Line-v0", num_costs=0)
+        CostReader("Walk-v0", num_costs=0)
 
 
 def test_returned_cost_is_not_the_environments_own_array() -> None:
     mine = np.array([1.0, 2.0], dtype=np.float32)
-    cost = CostReader("Line-v0")({"cost": mine}, 1)
+    cost = CostReader("Walk-v0")({"cost": mine}, 1)
     mine[:] = 0.0
     assert np.array_equal(cost, [1.0, 2.0])
 
 
 def test_observations_are_float32_in_space_and_value() -> None:
-    env = CostWrapper(LineEnv(), env_id="Line-v0")
+    env = CostWrapper(WalkEnv(), env_id="Walk-v0")
     observation, _ = env.reset(seed=3)
-    raw, _ = LineEnv().reset(seed=3)
+    raw, _ = WalkEnv().reset(seed=3)
     assert env.observation_space.dtype == observation.dtype == np.float32
     assert np.array_equal(observation, raw.astype(np.float32))
     assert env.step(GO)[0].dtype == np.float32
@@ -109,7 +109,7 @@ def test_spaces_are_cast_leaf_by_leaf_and_images_stay() -> None:
 
 
 def test_reset_seeds_the_action_space_too() -> None:
-    env = CostWrapper(LineEnv(), env_id="Line-v0")
+    env = CostWrapper(WalkEnv(), env_id="Walk-v0")
     draws = []
     for _ in range(2):
         env.reset(seed=7)
@@ -120,7 +120,7 @@ def test_reset_seeds_the_action_space_too() -> None:
 def test_wrapper_can_be_rebuilt_from_its_spec() -> None:
     from fsrl_ext.env import make, register_task
 
-    register_task("Rebuilt-v0", entry_point=LineEnv, max_episode_steps=5)
+    register_task("Rebuilt-v0", entry_point=WalkEnv, max_episode_steps=5)
     env = make("Rebuilt-v0")
     again = gymnasium.make(env.spec)
     first, _ = env.reset(seed=1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import load_env_creator
 from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv
-from toy_env import CoinEnv, LineEnv, TwoCostEnv
+from toys.envs import DiscreteEnv, TwoCostWalkEnv, WalkEnv
 
 from fsrl_ext.env import (
     SuiteNotInstalledError,
@@ -28,6 +28,7 @@ from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
 # safety-gymnasium turns arrays of one element into numbers.
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
 
+TESTS = Path(__file__).parents[1]
 SUITES = {task.id: task for task in list_tasks() if task.suite != "user"}
 
 
@@ -105,8 +106,8 @@ def test_time_limit_and_can_terminate() -> None:
     assert can_terminate("SafetyAntGoal1-v0") is True
     assert can_terminate("SafetyHopperVelocity-v1") is True
     assert can_terminate("CartPole-v1") is None
-    assert can_terminate(LineEnv()) is None
-    assert time_limit(LineEnv()) is None
+    assert can_terminate(WalkEnv()) is None
+    assert time_limit(WalkEnv()) is None
     assert time_limit(gymnasium.make("CartPole-v1")) == 500
     if SUITES["SafetyHopperVelocity-v1"].installed:
         assert can_terminate(make("SafetyHopperVelocity-v1")) is True
@@ -116,7 +117,7 @@ def test_time_limit_and_can_terminate() -> None:
 
 
 def test_registered_task_with_one_cost() -> None:
-    register_task("OneCost-v0", entry_point=LineEnv, num_costs=1, can_terminate=False, max_episode_steps=10)
+    register_task("OneCost-v0", entry_point=WalkEnv, num_costs=1, can_terminate=False, max_episode_steps=10)
     (info,) = [task for task in list_tasks() if task.id == "OneCost-v0"]
     assert (info.suite, info.horizon, info.can_terminate, info.installed) == (
         "user",
@@ -136,7 +137,7 @@ def test_registered_task_with_one_cost() -> None:
 
 
 def test_registered_task_with_two_costs_by_name_of_its_class() -> None:
-    register_task("TwoCost-v0", entry_point="toy_env:TwoCostEnv", num_costs=2, kwargs={"costs": None})
+    register_task("TwoCost-v0", entry_point="toys.envs:TwoCostWalkEnv", num_costs=2, kwargs={"costs": None})
     env = make("TwoCost-v0")
     env.reset(seed=0)
     cost = env.step(np.ones(1))[4]["cost"]
@@ -146,8 +147,8 @@ def test_registered_task_with_two_costs_by_name_of_its_class() -> None:
 
 
 def test_gymnasiums_own_registration_is_enough_and_modules_can_be_named() -> None:
-    gymnasium.register("Plain-v0", entry_point=TwoCostEnv, max_episode_steps=4)
-    env = make("toy_env:Plain-v0")
+    gymnasium.register("Plain-v0", entry_point=TwoCostWalkEnv, max_episode_steps=4)
+    env = make("toys.envs:Plain-v0")
     env.reset(seed=0)
     assert env.step(np.ones(1))[4]["cost"].shape == (2,)
     assert can_terminate(env) is None
@@ -161,7 +162,7 @@ def test_an_environment_without_a_cost_is_named() -> None:
 
 
 def test_discrete_actions_are_allowed() -> None:
-    register_task("Coin-v0", entry_point=CoinEnv, max_episode_steps=3)
+    register_task("Coin-v0", entry_point=DiscreteEnv, max_episode_steps=3)
     env = make("Coin-v0")
     env.reset(seed=0)
     assert type(env.step(env.action_space.sample())[4]["cost"]) is float
@@ -169,15 +170,15 @@ def test_discrete_actions_are_allowed() -> None:
 
 def test_registration_refuses_what_cannot_work() -> None:
     with pytest.raises(ValueError, match="belongs to bullet-safety-gym"):
-        register_task("SafetyCarCircle-v0", entry_point=LineEnv)
+        register_task("SafetyCarCircle-v0", entry_point=WalkEnv)
     with pytest.raises(ValueError, match="num_costs must be >= 1 or None, got 0"):
-        register_task("Zero-v0", entry_point=LineEnv, num_costs=0)
+        register_task("Zero-v0", entry_point=WalkEnv, num_costs=0)
     assert "Zero-v0" not in gymnasium.registry
 
 
 @pytest.fixture(scope="module", autouse=True)
 def worker_task() -> None:
-    register_task("Worker-v0", entry_point="toy_env:LineEnv", num_costs=1, max_episode_steps=10)
+    register_task("Worker-v0", entry_point="toys.envs:WalkEnv", num_costs=1, max_episode_steps=10)
 
 
 @pytest.mark.parametrize("vector", [DummyVectorEnv, SubprocVectorEnv, ShmemVectorEnv])
@@ -213,7 +214,7 @@ def test_env_fn_works_in_a_process_that_has_registered_nothing(task: str) -> Non
         input=cloudpickle.dumps(env_fn(task)),
         capture_output=True,
         check=True,
-        cwd=Path(__file__).parent,  # where toy_env is
+        cwd=TESTS,  # where the package `toys` is
     )
     observation, cost, horizon = pickle.loads(result.stdout)
     assert np.array_equal(observation, expected)

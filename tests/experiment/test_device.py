@@ -4,18 +4,18 @@ import math
 
 import pytest
 import torch
-from test_resume import META, assert_same, run_killed, small
+from toys.runs import assert_same_run as assert_same
+from toys.runs import resumable_config as small
+from toys.runs import run_killed
 
-from fsrl_ext.experiment import adapt, evaluate, load_policy, make_config, resume, run, snapshot
+from fsrl_ext.experiment import adapt, evaluate, load_policy, resume, run
 from fsrl_ext.experiment.registry import POLICIES
+from fsrl_ext.experiment.training import snapshot
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
 def on_the_device(name):
-    if POLICIES[name].kind == "meta":
-        limit = {"cost_limit": 9.0} if POLICIES[name].constrained else {}
-        return make_config(name, "MetaAim", device="cuda", **META, **limit)
     return small(name, device="cuda")
 
 

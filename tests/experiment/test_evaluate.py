@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from toy import LineEnv
+from toys.envs import LineEnv
 
 from fsrl_ext import cli
 from fsrl_ext.env import register_task

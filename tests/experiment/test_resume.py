@@ -9,9 +9,10 @@ import torch
 
 from fsrl_ext.cli import main
 from fsrl_ext.errors import CheckpointError, RunFolderError
-from fsrl_ext.experiment import make_config, resume, run, snapshot
+from fsrl_ext.experiment import make_config, resume, run
 from fsrl_ext.experiment.registry import POLICIES
 from fsrl_ext.experiment.settings import list_settings
+from fsrl_ext.experiment.training import snapshot
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.report import read_progress
 from fsrl_ext.trainer.cost_trainer import CostTrainer

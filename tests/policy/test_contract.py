@@ -9,7 +9,10 @@ import pytest
 import tianshou.data.buffer.manager
 import tianshou.policy.base
 import torch
-from policies import (
+from tianshou.data import Batch
+from tianshou.policy.base import policy_within_training_step
+from toys.cmdps import two_state_optimum, two_state_values
+from toys.policies import (
     GAMMA,
     LAGRANGIAN,
     OFFPOLICY,
@@ -18,17 +21,9 @@ from policies import (
     POLICIES,
     T,
     build,
-    collect,
-    collector_for,
-    deterministic,
     learner,
-    measure,
-    train,
-    update,
 )
-from tianshou.data import Batch
-from tianshou.policy.base import policy_within_training_step
-from toy import two_state_optimum, two_state_values
+from toys.training import collect, collector_for, deterministic, measure, train, update
 
 from fsrl_ext.data import CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError

@@ -3,11 +3,12 @@
 import math
 import warnings
 
-import meta_learners
 import pytest
 import torch
-from test_cvpo import build, collected
 from tianshou.policy.base import policy_within_training_step
+from toys import meta as meta_learners
+from toys.policies import build_cvpo as build
+from toys.training import collected
 
 from fsrl_ext.functional.estep import solve_dual
 from fsrl_ext.functional.estep.slsqp import solve_dual_slsqp

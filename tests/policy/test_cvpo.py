@@ -13,7 +13,7 @@ from tianshou.policy.base import policy_within_training_step
 from tianshou.trainer import OffpolicyTrainer
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.continuous import ActorProb
-from toy import LineEnv
+from toys.envs import LineEnv
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError

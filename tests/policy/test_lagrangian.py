@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from policies import GAMMA, LAGRANGIAN, T, build, collect, collector_for, learner, measure, train, update
 from tianshou.data import Batch
 from tianshou.policy.base import policy_within_training_step
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.continuous import Actor, ActorProb
+from toys.policies import GAMMA, LAGRANGIAN, T, build, learner
+from toys.training import collect, collector_for, measure, train, update
 
 from fsrl_ext.functional.returns import cost_threshold
 from fsrl_ext.net.critic import QValues

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from meta_learners import FAST, acting, adapt, build, collector_for, finish, iterate, targets_of, theta
 from tianshou.data import Batch
 from tianshou.policy.base import policy_within_training_step
+from toys.meta import FAST, acting, adapt, build, collector_for, finish, iterate, targets_of, theta
 
 from fsrl_ext.policy import CPOPolicy, MAMLLagConfig
 

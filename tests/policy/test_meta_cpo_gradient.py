@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from meta_learners import acting, adapt, build, collector_for, finish, theta
+from toys.meta import acting, adapt, build, collector_for, finish, theta
 
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.meta_gradient import inner_step, meta_gradient, replay, surrogate_gradients

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from meta_learners import ENVS, adapt, build, collector_for, iterate, targets_of
+from toys.meta import ENVS, adapt, build, collector_for, iterate, targets_of
 
 HELD_OUT = (0.25, 0.4, 0.6, 0.75)
 # A mean action of 0.5: the targets above it are out of reach.

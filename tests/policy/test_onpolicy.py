@@ -6,10 +6,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from policies import ONPOLICY, T, build, collect, collector_for, update
 from tianshou.data import Batch, VectorReplayBuffer
 from tianshou.trainer import OnpolicyTrainer
 from torch import nn
+from toys.policies import ONPOLICY, T, build
+from toys.training import collect, collector_for, update
 
 from fsrl_ext.data import CostVectorReplayBuffer
 from fsrl_ext.functional.conjugate_gradient import flatten

@@ -6,10 +6,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from aim import AimEnv, T
-from meta_learners import ENVS, acting, build, collector_for, theta
-from test_offpolicy import Recorder
 from tianshou.env import DummyVectorEnv
+from toys.envs import AimEnv
+from toys.meta import ENVS, acting, build, collector_for, theta
+from toys.recorder import Recorder
+from toys.tasks import FAMILY_HORIZON as T
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError

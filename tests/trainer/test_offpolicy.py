@@ -6,7 +6,7 @@ import pytest
 import torch
 from tianshou.env import DummyVectorEnv
 from tianshou.utils import BaseLogger
-from toy import LineEnv
+from toys.envs import LineEnv
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError

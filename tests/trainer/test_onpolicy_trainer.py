@@ -4,10 +4,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from test_offpolicy import Recorder
 from tianshou.data import Batch
 from tianshou.env import DummyVectorEnv
-from toy import LineEnv
+from toys.envs import LineEnv
+from toys.recorder import Recorder
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError

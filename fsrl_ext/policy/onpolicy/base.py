@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fsrl_ext.errors import check_all_finite, check_fields
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
 from fsrl_ext.functional.returns import Advantages, generalised_advantages
-from fsrl_ext.net.onpolicy import ObservationNormaliser
+from fsrl_ext.net.normaliser import ObservationNormaliser
 from fsrl_ext.policy.base import ConstrainedPolicy, MetricStats, PolicyConfig, per_cost, to_device
 from fsrl_ext.policy.episode_costs import RolloutEpisodes
 from fsrl_ext.policy.optimise import descend, fit_with_lbfgs

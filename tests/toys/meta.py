@@ -1,11 +1,10 @@
-"""Meta-learners on the bandit family: how to build one, and one meta-iteration by hand."""
+"""Build a meta-learner for the bandits of :class:`toys.envs.AimEnv`, and run one meta-iteration by hand."""
 
 from __future__ import annotations
 
 import gymnasium as gym
 import numpy as np
 import torch
-from aim import AimEnv, T
 from tianshou.env import DummyVectorEnv
 from tianshou.policy.base import policy_within_training_step
 
@@ -13,13 +12,19 @@ from fsrl_ext.data import MetaCollector
 from fsrl_ext.functional.conjugate_gradient import flatten
 from fsrl_ext.net import OnpolicyActor, ValueCritic
 from fsrl_ext.policy import MetaCPOPolicy
+from toys.envs import AimEnv
+from toys.tasks import FAMILY_HORIZON as T
 
 ENVS = 5
 FAST = {"cg_iterations": 8, "max_backtracks": 10}
 
 
 def build(*, cost_limit=6.0, num_costs=1, optimiser="lbfgs", hidden=(6,), device="cpu", **settings):
-    """A fresh policy, always with the same parameters."""
+    """Return a fresh policy, always with the same parameters.
+
+    :param optimiser: "lbfgs" or "adam", which fits the critic.
+    :param settings: further arguments of the policy.
+    """
     torch.manual_seed(0)
     actor = OnpolicyActor(2, 1, hidden_sizes=hidden, initial_std=0.5).to(device)
     critic = ValueCritic(2, num_costs=num_costs, hidden_sizes=(8,)).to(device)
@@ -41,6 +46,8 @@ def build(*, cost_limit=6.0, num_costs=1, optimiser="lbfgs", hidden=(6,), device
 
 
 def collector_for(policy, *, steps=200, num_costs=1):
+    """Return a collector whose tasks are the bandits' targets."""
+
     def envs(target):
         def make():
             return gym.wrappers.TimeLimit(AimEnv(target, num_costs), T)
@@ -51,25 +58,31 @@ def collector_for(policy, *, steps=200, num_costs=1):
 
 
 def adapt(policy, collector, target, *, record=False, seed=0, steps=None):
-    """K collects and updates, and one collect more; the statistics of all of them."""
+    """Adapt to one bandit by K collects and updates, and collect once more.
+
+    :param record: whether the meta-step is to use this task.
+    :param steps: K; None stands for the policy's ``inner_steps``.
+    :return: the statistics of all K + 1 collects.
+    """
     collector.start(target, range(seed, seed + ENVS))
     policy.begin_task(record=record)
-    found = []
+    statistics = []
     with policy_within_training_step(policy):
         for k in range((policy.config.inner_steps if steps is None else steps) + 1):
             if k:
                 policy.update(0, collector.buffer)
-            found.append(collector.collect())
-    return found
+            statistics.append(collector.collect())
+    return statistics
 
 
 def finish(policy, collector):
+    """Give the policy the data of the adapted policy."""
     with policy_within_training_step(policy):
         policy.finish_task(collector.buffer)
 
 
 def iterate(policy, collector, targets, seed=0):
-    """One meta-iteration; what ``meta_step`` logs."""
+    """Run one meta-iteration over some bandits; return what ``meta_step`` logs."""
     for i, target in enumerate(targets):
         adapt(policy, collector, target, record=True, seed=seed + 100 * i)
         finish(policy, collector)
@@ -77,12 +90,15 @@ def iterate(policy, collector, targets, seed=0):
 
 
 def theta(policy):
+    """Return a copy of the meta-parameters ``[D]``."""
     return flatten(policy.meta_actor.parameters()).detach().clone()
 
 
 def acting(policy):
+    """Return a copy of the parameters ``[D]`` that act, which adaptation changes."""
     return flatten(policy.actor.parameters()).detach().clone()
 
 
 def targets_of(seed, count=2, low=0.2, high=0.8):
+    """Draw targets of bandits."""
     return np.random.default_rng(seed).uniform(low, high, count).tolist()

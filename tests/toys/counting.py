@@ -1,52 +1,17 @@
-"""An environment whose every number is known in advance, and checks against it.
-
-The observation is ``[env, episode, t, 0.5]``, so every stored transition says where it belongs.
-"""
+"""Check collectors and buffers against the counting environment, whose numbers are known in advance."""
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from tianshou.data import Batch, ReplayBuffer
 from tianshou.policy import BasePolicy
 from tianshou.policy.base import TrainingStats
 
-
-class CountingEnv(gym.Env):
-    """Episode ``k`` of environment ``e`` lasts ``2 + (3 e + 2 k) % 5`` steps (2 to 6)."""
-
-    observation_space = gym.spaces.Box(-np.inf, np.inf, (4,))
-    action_space = gym.spaces.Box(-1.0, 1.0, (2,))
-
-    def __init__(self, index: int, num_costs: int = 1, first_episode: int = 0) -> None:
-        self.index, self.num_costs = index, num_costs
-        self.episode, self.t = first_episode - 1, 0
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
-        super().reset(seed=seed)
-        self.episode, self.t = self.episode + 1, 0
-        return self._obs(), {"start": True}
-
-    def step(self, action: np.ndarray) -> Any:
-        rew = 1.0 + self.index + 0.1 * self.t + 10.0 * self.episode
-        hazard = float((self.t + self.episode + self.index) % 3 == 0)
-        costs = [hazard * (c + 1) + 0.3 * c for c in range(self.num_costs)]
-        self.t += 1
-        done = self.t >= length(self.index, self.episode)
-        terminated = done and self.episode % 2 == 0
-        info = {"cost": costs[0] if self.num_costs == 1 else np.array(costs), "extra": self.t}
-        return self._obs(), rew, terminated, done and not terminated, info
-
-    def _obs(self) -> np.ndarray:
-        return np.array([self.index, self.episode, self.t, 0.5])
-
-
-def length(index: int, episode: int) -> int:
-    return 2 + (3 * index + 2 * episode) % 5
+from toys.envs import CountingEnv, length
 
 
 def truth(index: int, episode: int, num_costs: int, discount: float) -> dict[str, Any]:
-    """Sums over one episode, by a bare loop over a fresh environment."""
+    """Return the sums over one episode, by a bare loop over a fresh environment."""
     env = CountingEnv(index, num_costs, first_episode=episode)
     env.reset()
     sums = {"return": 0.0, "cost": np.zeros(num_costs), "len": 0}
@@ -64,7 +29,10 @@ def truth(index: int, episode: int, num_costs: int, discount: float) -> dict[str
 
 
 class RandomPolicy(BasePolicy):
-    """Uniform actions from its own generator; learns nothing."""
+    """Draws uniform actions from its own generator and learns nothing.
+
+    :param entries: further entries of the batch, as functions of the actions ``[B, 2]``.
+    """
 
     def __init__(self, seed: int = 0, **entries: Any) -> None:
         super().__init__(action_space=CountingEnv.action_space)
@@ -80,7 +48,7 @@ class RandomPolicy(BasePolicy):
 
 
 class Finished:
-    """An on-step hook that notes which episodes ended, as ``(env, episode)`` in their order."""
+    """Notes which episodes ended, as ``(env, episode)`` in their order; an on-step hook of a collector."""
 
     def __init__(self) -> None:
         self.episodes: list[tuple[int, int]] = []
@@ -95,7 +63,7 @@ class Finished:
 
 
 def check_stats(stats: Any, finished: list[tuple[int, int]], discount: float) -> None:
-    """The reported episodes are exactly those that ended, with their true sums."""
+    """Assert that the reported episodes are exactly those that ended, with their true sums."""
     num_costs = stats.costs.shape[1]
     expected = [truth(e, k, num_costs, discount) for e, k in finished]
     assert stats.n_collected_episodes == len(finished)
@@ -119,9 +87,9 @@ def check_stats(stats: Any, finished: list[tuple[int, int]], discount: float) ->
 
 
 def check_links(buffer: ReplayBuffer, abandoned: set[tuple[int, int]]) -> None:
-    """`next` and `prev` follow the episodes, and only those that ended are marked as done.
+    """Assert that `next` and `prev` follow the episodes, and that only ended episodes are marked as done.
 
-    :param abandoned: episodes ``(env, episode)`` cut off by a reset of the environments.
+    :param abandoned: episodes ``(env, episode)`` that a reset of the environments has cut off.
     """
     indices = buffer.sample_indices(0)
     following, previous = buffer.next(indices), buffer.prev(indices)

@@ -1,0 +1,70 @@
+"""Normalise observations by the statistics of those that were seen first.
+
+Dimension letters: ``B`` batch, ``O`` observation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Added to the variance, so that an entry which never varies is not divided by zero.
+_EPSILON = 1e-8
+
+
+class ObservationNormaliser(nn.Module):
+    """Subtracts the mean of the observations seen so far and divides by their standard deviation.
+
+    Count, mean and variance are buffers, so ``state_dict`` saves them with the policy. Only :meth:`update`
+    changes them.
+
+    :param obs_dim: O.
+    :param clip: largest absolute value of a normalised entry.
+    :param horizon: number of observations after which :meth:`update` leaves the statistics unchanged.
+    """
+
+    def __init__(self, obs_dim: int, *, clip: float = 10.0, horizon: float = math.inf) -> None:
+        super().__init__()
+        self.clip = clip
+        self.horizon = horizon
+        self.count: Tensor
+        self.mean: Tensor
+        self.variance: Tensor
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(obs_dim, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(obs_dim, dtype=torch.float64))
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether the horizon is reached, so that the statistics no longer change."""
+        return bool(self.count >= self.horizon)
+
+    def forward(self, obs: np.ndarray | Tensor) -> Tensor:
+        """Return normalised float32 observations ``[B, O]``.
+
+        Before the first update, observations are only clipped.
+        """
+        obs = torch.as_tensor(obs, dtype=torch.float32, device=self.mean.device).flatten(1)
+        shift, scale = self.mean.float(), (self.variance + _EPSILON).rsqrt().float()
+        return ((obs - shift) * scale).clamp(-self.clip, self.clip)
+
+    @torch.no_grad()
+    def update(self, obs: Tensor) -> None:
+        """Add observations ``[B, O]`` to the statistics by the pairwise rule of Chan et al. (1979).
+
+        A batch counts as a whole. Once :attr:`settled`, a batch changes nothing.
+        """
+        if self.settled:
+            return
+        obs = obs.double()
+        new, total = len(obs), self.count + len(obs)
+        mean, variance = obs.mean(0), obs.var(0, correction=0)
+        difference = mean - self.mean
+        squares = self.variance * self.count + variance * new
+        squares = squares + difference.square() * self.count * new / total
+        self.mean.add_(difference * new / total)
+        self.variance.copy_(squares / total)
+        self.count.copy_(total)

@@ -1,0 +1,73 @@
+"""Constrained problems small enough that their optimum is known."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+
+from toys.envs import halving_costs
+
+
+class TwoStateEnv(gym.Env):
+    """Has two states, between which the action decides; a wrapper's time limit ends its episodes.
+
+    With ``x = (1 + a) / 2``, a step in state 0 earns ``x``, costs ``x^2`` and leads to state 1 with
+    probability ``x``; a step in state 1 earns ``2 x``, costs ``x^2`` and leads to 0 with probability 1/2.
+
+    :param num_costs: C; each further cost is half of the one before.
+    :param cost_scale: factor of all costs.
+    """
+
+    def __init__(self, num_costs: int = 1, cost_scale: float = 1.0, render_mode: str | None = None) -> None:
+        self.observation_space = gym.spaces.Box(0.0, 1.0, (2,), np.float32)
+        self.action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.num_costs, self.cost_scale, self.state = num_costs, cost_scale, 0
+        self.render_mode = render_mode
+
+    def _observe(self) -> np.ndarray:
+        return np.eye(2, dtype=np.float32)[self.state]
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
+        super().reset(seed=seed)
+        self.state = int(self.np_random.integers(2))
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple:
+        x = (1 + float(action[0])) / 2
+        reward, cost = (1 + self.state) * x, self.cost_scale * x**2
+        if self.np_random.random() < (x, 0.5)[self.state]:
+            self.state = 1 - self.state
+        return self._observe(), reward, False, False, {"cost": halving_costs(cost, self.num_costs)}
+
+
+def two_state_values(x: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what the policy ``x [2]`` is worth, from the linear equations of its values.
+
+    :return: the discounted reward of each state ``[2]``, the discounted cost of each state ``[2]``, and the
+        mean reward and mean cost of a step in the long run ``[2]``.
+    """
+    moves = np.array([[1 - x[0], x[0]], [0.5, 0.5]])
+    signals = np.stack([np.array([1.0, 2.0]) * x, x**2])
+    values = np.linalg.solve(np.eye(2) - gamma * moves, signals.T).T
+    visits = np.array([0.5, x[0]]) / (0.5 + x[0])
+    return values[0], values[1], signals @ visits
+
+
+def two_state_optimum(cost_per_step: float, gamma: float) -> np.ndarray:
+    """Return the best policy ``x [2]`` whose mean cost per step meets a bound.
+
+    For one price, policy iteration finds the policy that is optimal in every state for the discounted reward
+    minus price times discounted cost. Bisection finds the price. A Lagrangian method ends with this policy.
+    """
+    grid = np.linspace(0, 1, 2001)
+    low, high = 0.0, 100.0
+    for _ in range(60):
+        price, x = (low + high) / 2, np.array([0.5, 0.5])
+        for _ in range(20):
+            reward, cost, _ = two_state_values(x, gamma)
+            value = reward - price * cost
+            q0 = grid - price * grid**2 + gamma * ((1 - grid) * value[0] + grid * value[1])
+            q1 = 2 * grid - price * grid**2
+            x = np.array([grid[q0.argmax()], grid[q1.argmax()]])
+        low, high = (price, high) if two_state_values(x, gamma)[2][1] > cost_per_step else (low, price)
+    return x

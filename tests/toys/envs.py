@@ -1,0 +1,190 @@
+"""Toy environments: one step is a few operations, and every number can be checked by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+def halving_costs(cost: float, num_costs: int) -> float | np.ndarray:
+    """Return the cost or, for ``C > 1`` costs, ``[C]`` costs of which each is half of the one before."""
+    return cost if num_costs == 1 else cost * 0.5 ** np.arange(num_costs)
+
+
+class NoiseEnv(gym.Env):
+    """Shows two uniform random numbers in every step; the base of the environments with one state."""
+
+    def __init__(self, num_costs: int = 1, render_mode: str | None = None) -> None:
+        self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space: spaces.Space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.num_costs, self.render_mode = num_costs, render_mode
+
+    def observe(self) -> np.ndarray:
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
+        super().reset(seed=seed)
+        return self.observe(), {}
+
+
+class LineEnv(NoiseEnv):
+    """Pays the action ``a`` in [-1, 1] and costs ``(1 + a) / 2``.
+
+    With T steps and a limit L on the episode's cost, the best policy always takes ``a = 2 L / T - 1``.
+
+    :param num_costs: C; each further cost is half of the one before.
+    :param nan_at: the step, counted over all episodes, whose reward is NaN.
+    """
+
+    def __init__(self, num_costs: int = 1, nan_at: int | None = None, **kwargs: Any) -> None:
+        super().__init__(num_costs, **kwargs)
+        self.nan_at, self.steps = nan_at, 0
+
+    def step(self, action: np.ndarray) -> tuple:
+        self.steps += 1
+        a = float(action[0])
+        reward = np.nan if self.steps == self.nan_at else a
+        return self.observe(), reward, False, False, {"cost": halving_costs((1 + a) / 2, self.num_costs)}
+
+
+class EarlyEndEnv(LineEnv):
+    """Is a :class:`LineEnv` whose episodes terminate after three steps."""
+
+    def reset(self, **kwargs: Any) -> tuple:
+        self.left = 3
+        return super().reset(**kwargs)
+
+    def step(self, action: np.ndarray) -> tuple:
+        self.left -= 1
+        obs, reward, _, truncated, info = super().step(action)
+        return obs, reward, self.left == 0, truncated, info
+
+
+class ForgetfulEnv(LineEnv):
+    """Is a :class:`LineEnv` whose observations no seed repeats."""
+
+    def observe(self) -> np.ndarray:
+        return np.random.default_rng().uniform(-1, 1, 2).astype(np.float32)
+
+
+class NoCostEnv(LineEnv):
+    """Breaks the contract: its steps come without a cost."""
+
+    def step(self, action: np.ndarray) -> tuple:
+        return *super().step(action)[:4], {}
+
+
+class DiscreteEnv(LineEnv):
+    """Is a :class:`LineEnv` with two actions, ``a = -1`` and ``a = 1``."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.action_space = spaces.Discrete(2)
+
+    def step(self, action: int) -> tuple:
+        return super().step(np.array([2.0 * action - 1.0]))
+
+
+class AimEnv(NoiseEnv):
+    """Pays ``1 - (a - target)^2`` and costs ``(1 + a) / 2``.
+
+    Observations do not tell the target, so a policy can learn it only from rewards. A mean cost of ``c`` per
+    step allows a mean action of ``2 c - 1``.
+
+    :param target: the best action of the unconstrained task.
+    :param num_costs: C; each further cost is half of the one before.
+    """
+
+    def __init__(self, target: float, num_costs: int = 1, render_mode: str | None = None) -> None:
+        super().__init__(num_costs, render_mode)
+        self.target = target
+
+    def step(self, action: np.ndarray) -> tuple:
+        a = float(action[0])
+        costs = halving_costs((1 + a) / 2, self.num_costs)
+        return self.observe(), 1 - (a - self.target) ** 2, False, False, {"cost": costs}
+
+
+class WalkEnv(gym.Env):
+    """Walks on [-1, 1], in float64; the cost is 1 on the right of 0.
+
+    :param costs: what ``info["cost"]`` holds in each step of an episode instead; ``"none"`` leaves it out.
+    """
+
+    metadata = {"render_modes": [], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, costs: Any = None) -> None:
+        self.observation_space = spaces.Box(-1.0, 1.0, (1,), np.float64)
+        self.action_space: spaces.Space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.render_mode = None
+        self.costs = costs
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-0.5, 0.5, 1)
+        self.steps = 0
+        return self.x.copy(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.x = np.clip(self.x + 0.1 * np.asarray(action, dtype=np.float64), -1.0, 1.0)
+        self.steps += 1
+        info = {}
+        if self.costs is None:
+            info["cost"] = float(self.x[0] > 0)
+        elif (cost := self.costs[self.steps - 1]) != "none":
+            info["cost"] = cost
+        return self.x.copy(), float(self.x[0]), False, False, info
+
+
+class TwoCostWalkEnv(WalkEnv):
+    """Is a :class:`WalkEnv` with a second cost of 1 on the left of 0."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        info["cost"] = [info["cost"], float(self.x[0] < 0)]
+        return observation, reward, terminated, truncated, info
+
+
+def length(index: int, episode: int) -> int:
+    """Return the number of steps of an episode of :class:`CountingEnv`."""
+    return 2 + (3 * index + 2 * episode) % 5
+
+
+class CountingEnv(gym.Env):
+    """Has episodes whose every number is known in advance.
+
+    Episode ``k`` of environment ``e`` lasts ``2 + (3 e + 2 k) % 5`` steps (2 to 6). The observation is
+    ``[e, k, t, 0.5]``, so every stored transition says where it belongs.
+
+    :param index: ``e``.
+    :param num_costs: C.
+    :param first_episode: ``k`` after the first reset.
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (4,))
+    action_space = spaces.Box(-1.0, 1.0, (2,))
+
+    def __init__(self, index: int, num_costs: int = 1, first_episode: int = 0) -> None:
+        self.index, self.num_costs = index, num_costs
+        self.episode, self.t = first_episode - 1, 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        super().reset(seed=seed)
+        self.episode, self.t = self.episode + 1, 0
+        return self._obs(), {"start": True}
+
+    def step(self, action: np.ndarray) -> Any:
+        rew = 1.0 + self.index + 0.1 * self.t + 10.0 * self.episode
+        hazard = float((self.t + self.episode + self.index) % 3 == 0)
+        costs = [hazard * (c + 1) + 0.3 * c for c in range(self.num_costs)]
+        self.t += 1
+        done = self.t >= length(self.index, self.episode)
+        terminated = done and self.episode % 2 == 0
+        info = {"cost": costs[0] if self.num_costs == 1 else np.array(costs), "extra": self.t}
+        return self._obs(), rew, terminated, done and not terminated, info
+
+    def _obs(self) -> np.ndarray:
+        return np.array([self.index, self.episode, self.t, 0.5])
