@@ -41,6 +41,15 @@ class CountingEnv(gym.Env):
         return np.array([self.index, self.episode, self.t, 0.5])
 
 
+class RestartingEnv(CountingEnv):
+    """As :class:`CountingEnv`, but a seed starts the count of episodes anew, so it repeats what follows."""
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        if seed is not None:
+            self.episode = -1
+        return super().reset(seed=seed, options=options)
+
+
 def length(index: int, episode: int) -> int:
     return 2 + (3 * index + 2 * episode) % 5
 
