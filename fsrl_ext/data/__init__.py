@@ -3,6 +3,7 @@
 from fsrl_ext.data.ahead import AheadCollector
 from fsrl_ext.data.buffer import CostReplayBuffer, CostVectorReplayBuffer
 from fsrl_ext.data.collector import CostCollector
+from fsrl_ext.data.episodes import EpisodeLog
 from fsrl_ext.data.errors import NonFiniteStepError
 from fsrl_ext.data.meta_collector import MetaCollector
 from fsrl_ext.data.stats import CostCollectStats
@@ -13,6 +14,7 @@ __all__ = [
     "CostCollector",
     "CostReplayBuffer",
     "CostVectorReplayBuffer",
+    "EpisodeLog",
     "MetaCollector",
     "NonFiniteStepError",
 ]

@@ -113,6 +113,7 @@ class AheadCollector:
         assert self._answer is not None
         (stats, rows), self._answer, self._pending = self._answer, None, None
         self._store(rows)
+        self.buffer.episodes.publish(stats.costs, stats.lens)
         self.collect_step += stats.n_collected_steps
         self.collect_episode += stats.n_collected_episodes
         self.collect_time += time.perf_counter() - begun

@@ -12,6 +12,7 @@ from tianshou.data.batch import alloc_by_keys_diff
 from tianshou.data.types import RolloutBatchProtocol
 from tianshou.data.utils.converter import to_hdf5
 
+from fsrl_ext.data.episodes import EpisodeLog
 from fsrl_ext.data.storage import STORED_KEYS, storable
 
 
@@ -70,6 +71,16 @@ class CostReplayBuffer(_CountedIndices, ReplayBuffer):
             random_seed=random_seed,
         )
         self.num_costs = num_costs
+        self.episodes = EpisodeLog(num_costs)
+        """The finished episodes, published by a collector."""
+
+    def reset(self, keep_statistics: bool = False) -> None:
+        """Empty the buffer, and :attr:`episodes` with it.
+
+        :param keep_statistics: whether the episode that is under way goes on, see Tianshou.
+        """
+        super().reset(keep_statistics=keep_statistics)
+        self.episodes.clear()
 
     def add(
         self,
@@ -220,6 +231,17 @@ class CostVectorReplayBuffer(_CountedIndices, VectorReplayBuffer):
         ReplayBufferManager.__init__(self, children)
         self._random_state = np.random.RandomState(int(seeds[0]))
         self.num_costs = num_costs
+        self.episodes = EpisodeLog(num_costs)
+        """The finished episodes of all environments, published by a collector; those of the sub-buffers stay
+        empty."""
+
+    def reset(self, keep_statistics: bool = False) -> None:
+        """Empty the buffer, and :attr:`episodes` with it.
+
+        :param keep_statistics: whether the episodes that are under way go on, see Tianshou.
+        """
+        super().reset(keep_statistics=keep_statistics)
+        self.episodes.clear()
 
     def add(
         self,
@@ -368,4 +390,6 @@ def _checked_state(buffer: AnyCostBuffer, state: dict[str, Any]) -> dict[str, An
     if "num_costs" not in state or ("buffers" in state) != isinstance(buffer, ReplayBufferManager):
         raise ValueError(f"this is not a saved {type(buffer).__name__}")
     # HDF5 gives numpy scalars back for plain numbers
-    return {key: value.item() if isinstance(value, np.generic) else value for key, value in state.items()}
+    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in state.items()}
+    # files of older versions hold no log of episodes
+    return {"episodes": EpisodeLog(plain["num_costs"]), **plain}

@@ -38,6 +38,7 @@ def buffer_state(buffer: CostVectorReplayBuffer) -> dict[str, Any]:
         ],
         "last_index": buffer.last_index.copy(),
         "lengths": buffer._lengths.copy(),
+        "episodes": buffer.episodes.state_dict(),
         "random": buffer._random_state.get_state(legacy=False),
     }
 
@@ -68,4 +69,5 @@ def load_buffer_state(buffer: CostVectorReplayBuffer, state: Mapping[str, Any]) 
         part._random_state.set_state(saved["random"])
     buffer.last_index = state["last_index"].copy()
     buffer._lengths = state["lengths"].copy()
+    buffer.episodes.load_state_dict(state["episodes"])
     buffer._random_state.set_state(state["random"])

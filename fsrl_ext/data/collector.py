@@ -39,7 +39,8 @@ class CostCollector(Collector[CostCollectStats]):
     returns, lengths and costs are counted from what the environments do, not read back from the
     buffer, so they stay right when an on-policy trainer clears it in the middle of an episode.
     Resetting the environments closes the open episodes in the buffer: no n-step return reaches
-    from one episode into the next. No gradients are recorded while collecting.
+    from one episode into the next. Every collect that succeeds is published in ``buffer.episodes``, an
+    :class:`~fsrl_ext.data.episodes.EpisodeLog`. No gradients are recorded while collecting.
 
     :param policy: any Tianshou policy.
     :param env: an environment or a vectorised (not asynchronous) one.
@@ -265,6 +266,7 @@ class CostCollector(Collector[CostCollectStats]):
                 raise NonFiniteStepError(error.field, error.env_id, self.env.steps) from error
             raise
         stats.set_episodes(self._episodes.pop_finished(), discounted=self.discount is not None)
+        self.buffer.episodes.publish(stats.costs, stats.lens)
         # Tianshou's synchronous collector leaves its clock at zero
         self.collect_time += time.perf_counter() - start
         return stats

@@ -1,11 +1,13 @@
-"""Running sums of the episodes that are under way, one per environment.
+"""Episodes: the sums of those that are under way, and the log of those that have finished.
 
 Dimensions: ``N`` environments, ``R`` of them that stepped, ``E`` finished episodes, ``C`` costs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +26,75 @@ class FinishedEpisodes:
     """``[E]`` sum of ``discount^t rew_t``, ``t = 0`` at the episode's first step."""
     discounted_costs: np.ndarray
     """``[E, C]`` sums of ``discount^t cost_t``."""
+
+
+class EpisodeLog:
+    """The finished episodes that a collector reports to the policies that learn from its buffer.
+
+    The collector publishes here at the end of every collect, and policies read. The costs are the collector's
+    own sums, so they are complete whatever the buffer still holds of an episode.
+
+    :param num_costs: number of costs ``C``.
+    """
+
+    capacity: ClassVar[int] = 10_000
+    """The log keeps at most this many episodes, the newest."""
+
+    def __init__(self, num_costs: int) -> None:
+        self.cycle = 0
+        """Number of collects that were written into the buffer so far; emptying the buffer keeps it."""
+        self.count = 0
+        """Number of episodes that have finished so far; emptying the buffer keeps it."""
+        self.costs = np.zeros((0, num_costs))
+        """``[E, C]`` (float64) undiscounted costs of the episodes since the buffer was last emptied."""
+        self.lens = np.zeros(0, dtype=np.int64)
+        """``[E]`` numbers of steps of these episodes."""
+
+    def publish(self, costs: np.ndarray, lens: np.ndarray) -> None:
+        """Add the episodes of one collect, which may be none, and count the collect.
+
+        :param costs: ``[E, C]`` undiscounted episode costs, in the order in which the episodes ended.
+        :param lens: ``[E]`` numbers of steps.
+        :raises ValueError: the shapes do not fit.
+        """
+        if costs.shape != (len(lens), self.costs.shape[1]) or lens.shape != (len(lens),):
+            raise ValueError(
+                f"costs and lens must have shapes [E, {self.costs.shape[1]}] and [E], "
+                f"got {list(costs.shape)} and {list(lens.shape)}"
+            )
+        self.cycle += 1
+        self.count += len(lens)
+        if len(lens):
+            self.costs = np.concatenate([self.costs, costs])[-self.capacity :]
+            self.lens = np.concatenate([self.lens, lens])[-self.capacity :]
+
+    def since(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Costs ``[E, C]`` and lengths ``[E]`` of the episodes that finished after the first ``count``.
+
+        :param count: what :attr:`count` was at an earlier look. A larger number than :attr:`count` comes from
+            another log; the answer is then every episode that is kept.
+        """
+        new = self.count - count if count <= self.count else len(self.lens)
+        first = max(len(self.lens) - new, 0)
+        return self.costs[first:], self.lens[first:]
+
+    def clear(self) -> None:
+        """Forget the episodes: the buffer is emptied. :attr:`cycle` and :attr:`count` go on."""
+        self.costs, self.lens = self.costs[:0], self.lens[:0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counters and the episodes that are kept, as numbers and arrays."""
+        return {
+            "cycle": self.cycle,
+            "count": self.count,
+            "costs": self.costs.copy(),
+            "lens": self.lens.copy(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state_dict` returned."""
+        self.cycle, self.count = state["cycle"], state["count"]
+        self.costs, self.lens = state["costs"].copy(), state["lens"].copy()
 
 
 class EpisodeTracker:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from tianshou.data import CollectStats, SequenceSummaryStats
@@ -68,6 +69,27 @@ class CostCollectStats(CollectStats):
             self.discounted_returns = episodes.discounted_returns
             self.discounted_costs = episodes.discounted_costs
         self.refresh_all_sequence_stats()
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self], *, n_collected_steps: int) -> Self:
+        """The episodes of several collects, in the order of the collects, with fresh summaries.
+
+        :param parts: at least one.
+        :param n_collected_steps: the number of steps that the result reports.
+        """
+        whole = cls(
+            n_collected_steps=n_collected_steps,
+            n_collected_episodes=sum(part.n_collected_episodes for part in parts),
+            returns=np.concatenate([part.returns for part in parts]),
+            lens=np.concatenate([part.lens for part in parts]),
+            costs=np.concatenate([part.costs for part in parts]),
+        )
+        returns = [part.discounted_returns for part in parts if part.discounted_returns is not None]
+        costs = [part.discounted_costs for part in parts if part.discounted_costs is not None]
+        if len(returns) == len(costs) == len(parts):
+            whole.discounted_returns, whole.discounted_costs = np.concatenate(returns), np.concatenate(costs)
+        whole.refresh_all_sequence_stats()
+        return whole
 
     def refresh_cost_stats(self) -> None:
         """Recompute ``costs_stat`` from ``costs``."""

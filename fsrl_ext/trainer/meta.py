@@ -11,7 +11,6 @@ from tianshou.data import CollectStatsBase
 from tianshou.policy.base import TrainingStats
 
 from fsrl_ext.data import CostCollectStats, MetaCollector
-from fsrl_ext.data.episodes import FinishedEpisodes
 from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.policy.base import MetricStats
 from fsrl_ext.policy.meta_cpo import MetaCPOPolicy
@@ -101,7 +100,7 @@ class MetaTrainer(CostTrainer):
             adapted.append(stats)
         collector.close()
         self.iteration += 1
-        return _merged(adapted, steps)
+        return CostCollectStats.joined(adapted, n_collected_steps=steps)
 
     def _note(self, stats: CostCollectStats, k: int) -> None:
         """Episodes of the policy after k steps of its adaptation."""
@@ -129,23 +128,3 @@ class MetaTrainer(CostTrainer):
             {**stats.smoothed_loss, "gradient_step": self._gradient_step}, self.env_step
         )
         return stats
-
-
-def _merged(parts: Sequence[CostCollectStats], steps: int) -> CostCollectStats:
-    """The episodes of all parts; ``steps`` counts those of the adaptations, too."""
-    discounted = all(x.discounted_returns is not None for x in parts)
-
-    def joined(*names: str) -> np.ndarray:
-        found = [next(v for v in (getattr(x, name) for name in names) if v is not None) for x in parts]
-        return np.concatenate(found)
-
-    merged = CostCollectStats(n_collected_steps=steps)
-    episodes = FinishedEpisodes(
-        returns=joined("returns"),
-        lens=joined("lens"),
-        costs=joined("costs"),
-        discounted_returns=joined("discounted_returns", "returns"),
-        discounted_costs=joined("discounted_costs", "costs"),
-    )
-    merged.set_episodes(episodes, discounted=discounted)
-    return merged

@@ -1,0 +1,289 @@
+"""The log of finished episodes on the buffer: every episode once with its full cost, and every collect."""
+
+import copy
+import functools
+import pickle
+
+import numpy as np
+import pytest
+from counting_env import CountingEnv, Finished, RandomPolicy, RestartingEnv, length, truth
+from tianshou.env import DummyVectorEnv
+from tianshou.trainer import OffpolicyTrainer, OnpolicyTrainer
+
+from fsrl_ext.data import (
+    AheadCollector,
+    CostCollector,
+    CostReplayBuffer,
+    CostVectorReplayBuffer,
+    EpisodeLog,
+    MetaCollector,
+)
+
+N = 3
+
+
+def envs(num_costs=1, kind=RestartingEnv):
+    return DummyVectorEnv([functools.partial(kind, i, num_costs) for i in range(N)])
+
+
+def collector_for(size=60, num_costs=1, **settings):
+    buffer = CostVectorReplayBuffer(size, N, num_costs)
+    made = CostCollector(RandomPolicy(), envs(num_costs), buffer, **settings)
+    made.reset(gym_reset_kwargs={"seed": [1, 2, 3]})
+    return made
+
+
+def same(one, other):
+    assert (one.cycle, one.count) == (other.cycle, other.count)
+    np.testing.assert_array_equal(one.costs, other.costs)
+    np.testing.assert_array_equal(one.lens, other.lens)
+    assert one.costs.dtype == other.costs.dtype == np.float64
+
+
+@pytest.mark.parametrize("size", [600, 6], ids=["large", "smaller than one collect"])
+@pytest.mark.parametrize("num_costs", [1, 2])
+@pytest.mark.parametrize("fast", [True, False])
+def test_every_episode_and_every_cycle_whatever_the_buffer_holds(size, num_costs, fast):
+    hook = None if fast else Finished()  # hooks keep the collector from writing rows itself
+    collector = collector_for(size, num_costs, on_step_hook=hook, fast=fast)
+    log, costs, lens = collector.buffer.episodes, [], []
+    for cycle in range(1, 13):
+        seen = log.count
+        stats = collector.collect(n_step=N * 5, random=cycle < 3)
+        assert log.cycle == cycle
+        new_costs, new_lens = log.since(seen)
+        assert new_lens.tolist() == stats.lens.tolist()
+        assert new_costs.tolist() == stats.costs.tolist()
+        costs += new_costs.tolist()
+        lens += new_lens.tolist()
+    assert log.count == len(lens) == collector.collect_episode
+    assert log.costs.tolist() == costs
+    assert log.lens.tolist() == lens
+    expected = [truth(e, k, num_costs, 1.0)["cost"].tolist() for e in range(N) for k in range(40)]
+    assert all(cost in expected for cost in costs)
+
+
+def test_an_episode_open_over_several_collects_counts_once_with_its_full_cost():
+    collector = collector_for()
+    seen = []
+    for cycle in range(1, 13):
+        collector.collect(n_step=N)
+        log = collector.buffer.episodes
+        assert log.cycle == cycle
+        seen += zip(log.costs[:, 0].tolist(), log.lens.tolist(), strict=True)
+        collector.reset_buffer(keep_statistics=True)  # what on-policy trainers do after every update
+        assert len(log.costs) == len(log.lens) == 0
+        assert (log.cycle, log.count) == (cycle, len(seen))
+    finished = [(e, k) for e in range(N) for k in range(12) if sum(length(e, j) for j in range(k + 1)) <= 12]
+    assert sorted(seen) == sorted((truth(e, k, 1, 1.0)["cost"][0], length(e, k)) for e, k in finished)
+
+
+def test_a_reset_of_the_environments_drops_what_was_open():
+    collector = collector_for()
+    log = collector.buffer.episodes
+    collector.collect(n_step=N)  # all episodes have at least two steps
+    collector.reset_env(gym_reset_kwargs={"seed": [1, 2, 3]})
+    assert (log.cycle, log.count) == (1, 0)
+    collector.collect(n_step=N * 6)
+    first = min(range(N), key=lambda e: length(e, 0))
+    assert log.lens[0] == length(first, 0)
+    assert log.costs[0].tolist() == truth(first, 0, 1, 1.0)["cost"].tolist()
+
+
+def test_a_collect_that_fails_is_not_published():
+    collector = collector_for()
+    collector.collect(n_step=N * 4)
+    log = collector.buffer.episodes
+    before = log.state_dict()
+    step, calls = collector.env.step, []
+
+    def broken(*args):
+        calls.append(0)
+        if len(calls) == 8:
+            raise RuntimeError("broken")
+        return step(*args)
+
+    collector.env.step = broken
+    with pytest.raises(RuntimeError, match="broken"):
+        collector.collect(n_step=N * 20)
+    assert log.state_dict()["cycle"] == before["cycle"] == 1
+    np.testing.assert_array_equal(log.costs, before["costs"])
+    collector.reset_env()
+    stats = collector.collect(n_step=N * 8)
+    assert log.cycle == 2
+    assert log.count == before["count"] + stats.n_collected_episodes
+
+
+def test_whole_episodes_and_single_buffers_are_published_too():
+    collector = CostCollector(RandomPolicy(), CountingEnv(0), CostReplayBuffer(9))
+    collector.reset()
+    for cycle in (1, 2):
+        collector.collect(n_episode=5)
+        assert (collector.buffer.episodes.cycle, collector.buffer.episodes.count) == (cycle, 5 * cycle)
+    # an unfinished episode is thrown away after n_episode, so the count of episodes goes on one further
+    lens = [length(0, k) for k in (*range(5), *range(6, 11))]
+    assert collector.buffer.episodes.lens.tolist() == lens
+
+
+def ahead_for(num_costs=2, replayable=False):
+    buffer = CostVectorReplayBuffer(60, N, num_costs)
+    made = AheadCollector(
+        RandomPolicy(), functools.partial(envs, num_costs), buffer, seed=5, replayable=replayable
+    )
+    made.reset(gym_reset_kwargs={"seed": [1, 2, 3]})
+    return made
+
+
+def test_collecting_ahead_publishes_the_same_when_it_stores():
+    ahead, here = ahead_for(), collector_for(num_costs=2)
+    try:
+        for steps in (N, N * 30, N * 4, N * 9):
+            ahead.start(steps)
+            same(ahead.buffer.episodes, here.buffer.episodes)
+            ahead.collect(n_step=steps)
+            here.collect(n_step=steps)
+            same(ahead.buffer.episodes, here.buffer.episodes)
+        ahead.reset_buffer()
+        here.reset_buffer()
+        same(ahead.buffer.episodes, here.buffer.episodes)
+    finally:
+        ahead.close()
+
+
+def test_a_meta_collector_publishes_in_the_buffer_of_its_task():
+    collector = MetaCollector(RandomPolicy(), lambda task: envs(), step_per_collect=N * 5, num_envs=N)
+    for task in range(2):
+        collector.start(task, [1, 2, 3])
+        for cycle in (1, 2, 3):
+            stats = collector.collect()
+            assert collector.buffer.episodes.cycle == cycle
+            assert collector.buffer.episodes.lens.tolist() == stats.lens.tolist()
+    collector.close()
+
+
+def goes_on(first, second):
+    """Both collectors publish the same from here on."""
+    for steps in (N * 7, N, N * 11):
+        for each in (first, second):
+            each.collect(n_step=steps)
+        same(first.buffer.episodes, second.buffer.episodes)
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_resumed_collector_goes_on(emptied):
+    first, second = (collector_for(num_costs=2, replayable=True) for _ in range(2))
+    first.collect(n_step=N * 8)
+    if emptied:
+        first.reset_buffer(keep_statistics=True)
+    assert second.load_state_dict(first.state_dict())
+    same(first.buffer.episodes, second.buffer.episodes)
+    goes_on(first, second)
+
+
+def test_a_resumed_collector_that_collects_ahead_goes_on():
+    first, second = (ahead_for(replayable=True) for _ in range(2))
+    try:
+        first.collect(n_step=N * 8)
+        first.start(N * 7)
+        assert second.load_state_dict(first.state_dict())
+        same(first.buffer.episodes, second.buffer.episodes)
+        assert second.buffer.episodes.cycle == 1
+        goes_on(first, second)
+        assert second.buffer.episodes.cycle == 4
+    finally:
+        first.close()
+        second.close()
+
+
+@pytest.mark.parametrize("kind", [CostReplayBuffer, CostVectorReplayBuffer])
+def test_the_log_goes_where_its_buffer_goes(kind, tmp_path):
+    buffer = kind(9, num_costs=2) if kind is CostReplayBuffer else kind(9, N, num_costs=2)
+    buffer.episodes.publish(np.array([[1.5, 2.0], [0.25, 0.0]]), np.array([3, 4]))
+    buffer.save_hdf5(str(tmp_path / "buffer.h5"))
+    for other in (
+        pickle.loads(pickle.dumps(buffer)),
+        copy.deepcopy(buffer),
+        kind.load_hdf5(str(tmp_path / "buffer.h5")),
+    ):
+        same(other.episodes, buffer.episodes)
+        other.episodes.publish(np.zeros((0, 2)), np.zeros(0, dtype=int))
+        assert (other.episodes.cycle, buffer.episodes.cycle) == (2, 1)
+
+
+def test_a_buffer_saved_without_a_log_gets_an_empty_one():
+    buffer = CostReplayBuffer(9, num_costs=2)
+    state = {key: value for key, value in buffer.__getstate__().items() if key != "episodes"}
+    other = CostReplayBuffer.__new__(CostReplayBuffer)
+    other.__setstate__(state)
+    same(other.episodes, EpisodeLog(2))
+
+
+class Listening(RandomPolicy):
+    """Notes, at every update, the log's cycle and how many episodes are new."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.notes = 0, []
+
+    def process_fn(self, batch, buffer, indices):
+        log = buffer.episodes
+        self.notes.append((log.cycle, len(log.since(self.seen)[1])))
+        self.seen = log.count
+        return batch
+
+
+@pytest.mark.parametrize("trainer", [OffpolicyTrainer, OnpolicyTrainer])
+def test_stock_trainers_see_every_cycle_and_every_episode(trainer):
+    policy = Listening()
+    buffer = CostVectorReplayBuffer(48, N)
+    collector = CostCollector(policy, envs(), buffer)
+    kind = {"update_per_step": 1 / 12} if trainer is OffpolicyTrainer else {"repeat_per_collect": 1}
+    trainer(
+        policy=policy,
+        train_collector=collector,
+        test_collector=None,
+        max_epoch=2,
+        step_per_epoch=60,
+        step_per_collect=12,
+        episode_per_test=1,
+        batch_size=16,
+        verbose=False,
+        show_progress=False,
+        **kind,
+    ).run()
+    assert [cycle for cycle, _ in policy.notes] == list(range(1, 11))
+    assert sum(new for _, new in policy.notes) == collector.collect_episode > 20
+
+
+def test_since_tells_what_is_new():
+    log = EpisodeLog(1)
+    log.publish(np.array([[1.0], [2.0]]), np.array([5, 6]))
+    assert log.since(0)[0].tolist() == [[1.0], [2.0]]
+    assert log.since(1)[1].tolist() == [6]
+    assert log.since(2)[0].shape == (0, 1)
+    assert log.since(7)[0].tolist() == [[1.0], [2.0]]  # a count of another log
+    log.clear()
+    log.publish(np.array([[3.0]]), np.array([7]))
+    assert log.since(2)[0].tolist() == [[3.0]]
+    assert log.since(0)[0].tolist() == [[3.0]]  # all that are kept
+    assert log.since(3)[0].shape == (0, 1)
+
+
+def test_only_the_newest_episodes_are_kept(monkeypatch):
+    monkeypatch.setattr(EpisodeLog, "capacity", 4)
+    log = EpisodeLog(1)
+    for k in range(3):
+        log.publish(np.arange(3.0)[:, None] + 3 * k, np.arange(3) + 3 * k)
+    assert log.count == 9
+    assert log.lens.tolist() == [5, 6, 7, 8]
+    assert log.costs[:, 0].tolist() == [5.0, 6.0, 7.0, 8.0]
+    assert log.since(3)[1].tolist() == [5, 6, 7, 8]
+    assert log.since(7)[1].tolist() == [7, 8]
+
+
+def test_misshapen_episodes_are_refused():
+    log = EpisodeLog(2)
+    for costs, lens in (((3, 1), 3), ((3, 2), 2)):
+        with pytest.raises(ValueError, match=r"must have shapes \[E, 2\] and \[E\], got"):
+            log.publish(np.zeros(costs), np.zeros(lens, dtype=int))
+    assert (log.cycle, log.count) == (0, 0)
