@@ -6,6 +6,7 @@ from fsrl_ext.data.collector import CostCollector
 from fsrl_ext.data.episodes import EpisodeLog
 from fsrl_ext.data.errors import NonFiniteStepError
 from fsrl_ext.data.meta_collector import MetaCollector
+from fsrl_ext.data.nstep import NStepWindow
 from fsrl_ext.data.stats import CostCollectStats
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "CostVectorReplayBuffer",
     "EpisodeLog",
     "MetaCollector",
+    "NStepWindow",
     "NonFiniteStepError",
 ]

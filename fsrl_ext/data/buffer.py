@@ -13,6 +13,7 @@ from tianshou.data.types import RolloutBatchProtocol
 from tianshou.data.utils.converter import to_hdf5
 
 from fsrl_ext.data.episodes import EpisodeLog
+from fsrl_ext.data.nstep import NStepWindow, nstep_window
 from fsrl_ext.data.storage import STORED_KEYS, storable
 
 
@@ -96,6 +97,10 @@ class CostReplayBuffer(_CountedIndices, ReplayBuffer):
         :raises NonFiniteStepError: a field holds NaN or infinity.
         """
         return super().add(storable(batch, self.num_costs, buffer_ids), buffer_ids)
+
+    def nstep_window(self, indices: np.ndarray, num_steps: int) -> NStepWindow:
+        """Read the windows that start at ``indices [B]``, see :func:`~fsrl_ext.data.nstep.nstep_window`."""
+        return nstep_window(self, indices, num_steps)
 
     def close_episodes(self) -> np.ndarray:
         """Mark the last transition of an open episode as truncated and start a new episode.
@@ -303,6 +308,10 @@ class CostVectorReplayBuffer(_CountedIndices, VectorReplayBuffer):
 
     def _compile(self) -> None:
         """Nothing is compiled."""
+
+    def nstep_window(self, indices: np.ndarray, num_steps: int) -> NStepWindow:
+        """Read the windows that start at ``indices [B]``, see :func:`~fsrl_ext.data.nstep.nstep_window`."""
+        return nstep_window(self, indices, num_steps)
 
     def close_episodes(self) -> np.ndarray:
         """Close the open episode of every sub-buffer, see :class:`CostReplayBuffer`.
