@@ -6,9 +6,10 @@ import pickle
 
 import numpy as np
 import pytest
-from counting_env import CountingEnv, Finished, RandomPolicy, RestartingEnv, length, truth
 from tianshou.env import DummyVectorEnv
 from tianshou.trainer import OffpolicyTrainer, OnpolicyTrainer
+from toys.counting import Finished, RandomPolicy, truth
+from toys.envs import CountingEnv, RestartingEnv, length
 
 from fsrl_ext.data import (
     AheadCollector,

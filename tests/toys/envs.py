@@ -188,3 +188,12 @@ class CountingEnv(gym.Env):
 
     def _obs(self) -> np.ndarray:
         return np.array([self.index, self.episode, self.t, 0.5])
+
+
+class RestartingEnv(CountingEnv):
+    """Repeats itself: a seed starts the count of episodes of a :class:`CountingEnv` anew."""
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        if seed is not None:
+            self.episode = -1
+        return super().reset(seed=seed, options=options)
