@@ -224,7 +224,7 @@ def stage_times(step: Step, count: int) -> dict[str, float]:
 
     undo = [
         clocked(step.buffer, "sample", "sample and gather"),
-        clocked(stages, "read_window", "targets: window"),
+        clocked(step.buffer, "nstep_window", "targets: window"),
         clocked(stages, "nstep_returns", "targets: returns"),
         clocked(policy.old_actor, "forward", "old policy"),
         clocked(policy.critic, "forward", "critics: forward"),

@@ -171,6 +171,24 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
     def _compile() -> None:
         """Compiles nothing: the base class's estimators, which nothing here uses, take seconds to compile."""
 
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Loads what ``state_dict`` returned; one without progress of learning, from 0.1.0, will do."""
+        return super().load_state_dict({"_extra_state": {}, **state_dict}, strict=strict, assign=assign)
+
+    def set_extra_state(self, state: Any) -> None:
+        """Goes on from what ``get_extra_state`` returned, or begins anew from an empty state."""
+        if isinstance(state, Mapping) and state:
+            self._load_progress(state)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What learning goes on from besides parameters and buffers: numbers, text and lists of them."""
+        return {}
+
+    def _load_progress(self, state: Mapping[str, Any]) -> None:
+        """Takes over what :meth:`get_extra_state` returned, if that is anything."""
+
     @property
     def device(self) -> torch.device:
         """Where the networks live."""

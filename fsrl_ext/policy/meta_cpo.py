@@ -80,7 +80,6 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         self.critic.load_state_dict(self.meta_critic.state_dict())
         # Moments belong to the critic of the task before.
         self.critic_optim.state.clear()
-        self._episodes = type(self._episodes)()
         self.record = TaskRecord() if record else None
 
     def forget_tasks(self) -> None:

@@ -4,8 +4,9 @@ import functools
 
 import numpy as np
 import pytest
-from counting_env import CountingEnv, RandomPolicy, length
 from tianshou.env import DummyVectorEnv
+from toys.counting import RandomPolicy
+from toys.envs import CountingEnv, length
 
 from fsrl_ext.data import CostCollector, CostReplayBuffer, CostVectorReplayBuffer
 

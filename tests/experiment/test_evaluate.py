@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from toys.envs import LineEnv
+from toys.policies import tensors
 
 from fsrl_ext import cli
 from fsrl_ext.env import register_task
@@ -363,7 +364,7 @@ def test_new_run_starts_from_the_saved_policy(done, tmp_path, monkeypatch):
 
     def watched(self, *args, **kwargs):
         if not start:
-            start["policy"] = {k: v.clone() for k, v in self.state_dict().items()}
+            start["policy"] = tensors(self)
             start["group"] = dict(self.actor_optim.state_dict()["param_groups"][0])
             state = self.actor_optim.state_dict()["state"][0]
             start["moments"] = {k: v.clone() for k, v in state.items()}

@@ -62,6 +62,8 @@ def test_a_warm_start_is_used():
     q_reward, q_cost, d = problem(0, 0.48)
     settings = {"kl_bound": 0.1, "cost_threshold": d}
     exact = solve_dual(q_reward, q_cost, **settings)
-    warm = solve_dual_slsqp(q_reward, q_cost, **settings, init=exact)
+    warm = solve_dual_slsqp(
+        q_reward, q_cost, **settings, start=(exact.temperature, *exact.multipliers.tolist())
+    )
     assert warm.num_steps <= solve_dual_slsqp(q_reward, q_cost, **settings).num_steps
     assert warm.temperature == pytest.approx(exact.temperature, rel=0.05)

@@ -8,6 +8,7 @@ import torch
 from tianshou.policy.base import policy_within_training_step
 from toys import meta as meta_learners
 from toys.policies import build_cvpo as build
+from toys.policies import tensors
 from toys.training import collected
 
 from fsrl_ext.functional.estep import solve_dual
@@ -25,7 +26,7 @@ def test_learns_on_the_device(solver, old_policy):
     with policy_within_training_step(policy):
         for _ in range(5):
             stats = policy.update(64, collector.buffer)
-    assert all(p.is_cuda for p in policy.state_dict().values())
+    assert all(p.is_cuda for p in tensors(policy).values())
     assert not any(torch.equal(a, b) for a, b in zip(before, policy.actor.parameters(), strict=True))
     assert all(torch.isfinite(torch.tensor(list(stats.metrics.values()))))
 
@@ -84,7 +85,7 @@ def test_a_meta_policy_adapts_and_learns_on_the_device(metric, optimiser):
     policy = meta_learners.build(device="cuda", metric=metric, optimiser=optimiser)
     collector, start = meta_learners.collector_for(policy), meta_learners.theta(policy)
     found = meta_learners.iterate(policy, collector, (0.3, 0.7))
-    assert all(v.is_cuda for k, v in policy.state_dict().items() if not k.endswith("_extra_state"))
+    assert all(v.is_cuda for v in tensors(policy).values())
     assert all(math.isfinite(x) for x in found.values())
     assert found["meta/fraction"] > 0
     assert not torch.equal(meta_learners.theta(policy), start)

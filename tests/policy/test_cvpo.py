@@ -14,6 +14,7 @@ from tianshou.trainer import OffpolicyTrainer
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.continuous import ActorProb
 from toys.envs import LineEnv
+from toys.policies import assert_same_state, tensors
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError
@@ -21,7 +22,7 @@ from fsrl_ext.functional.gaussian import sample_actions
 from fsrl_ext.net import EnsembleCritic, GaussianActor
 from fsrl_ext.policy import CVPOPolicy
 from fsrl_ext.policy.offpolicy.cost_level import CostLevel
-from fsrl_ext.policy.offpolicy.critics import nstep_returns, nstep_window, recent_step_cost
+from fsrl_ext.policy.offpolicy.critics import nstep_returns, recent_step_cost
 
 T = 20
 
@@ -155,10 +156,10 @@ def test_nstep_targets_stop_at_the_ends_of_episodes():
     policy = build()
     buffer = collected(policy, steps=4 * 50, num_envs=4).buffer
     indices = buffer.sample_indices(0)
-    window = nstep_window(buffer, indices, steps)
-    next_obs = torch.as_tensor(buffer.obs_next[window.last])
+    window = buffer.nstep_window(indices, steps)
+    next_obs = torch.as_tensor(window.obs_next)
     values = torch.stack([next_obs[:, 0] + 2, next_obs[:, 1] - 3], 1)
-    got = nstep_returns(buffer, window, values, gamma=gamma)
+    got = nstep_returns(window, values, gamma=gamma)
     newest = set(buffer.last_index.tolist())
     for index, row in zip(indices, got.double().numpy(), strict=True):
         expected, i = np.zeros(2), int(index)
@@ -173,12 +174,11 @@ def test_nstep_targets_stop_at_the_ends_of_episodes():
 
 def test_termination_masks_reward_and_cost_alike():
     buffer = collected(build(), steps=80).buffer
-    window = nstep_window(buffer, np.array([19]), 1)
-    values = torch.full((1, 2), 100.0)
+    places, values = np.array([19]), torch.full((1, 2), 100.0)
     assert buffer.truncated[19]
-    truncated = nstep_returns(buffer, window, values, gamma=0.9)
+    truncated = nstep_returns(buffer.nstep_window(places, 1), values, gamma=0.9)
     buffer._meta.terminated[19] = True
-    terminated = nstep_returns(buffer, window, values, gamma=0.9)
+    terminated = nstep_returns(buffer.nstep_window(places, 1), values, gamma=0.9)
     torch.testing.assert_close(truncated - terminated, torch.full((1, 2), 90.0))
 
 
@@ -326,15 +326,14 @@ def test_same_seed_same_parameters():
         train(policy, cycles=3, updates=5)
         return policy.state_dict()
 
-    first, second = run(), run()
-    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert_same_state(run(), run())
 
 
 def test_nan_in_the_buffer_leaves_the_parameters_alone():
     policy = build()
     collector = collected(policy)
     collector.buffer._meta.rew[:] = np.nan
-    before = {k: v.clone() for k, v in policy.state_dict().items()}
+    before = tensors(policy)
     with policy_within_training_step(policy), pytest.raises(NonFiniteError, match="critic loss"):
         policy.update(64, collector.buffer)
     after = policy.state_dict()

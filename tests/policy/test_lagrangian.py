@@ -14,8 +14,7 @@ from toys.training import collect, collector_for, measure, train, update
 
 from fsrl_ext.functional.returns import cost_threshold
 from fsrl_ext.net.critic import QValues
-from fsrl_ext.policy.episode_costs import FreshEpisodeCosts
-from fsrl_ext.policy.offpolicy.critics import critic_losses, nstep_returns, nstep_window
+from fsrl_ext.policy.offpolicy.critics import CollectCycles, critic_losses, nstep_returns
 
 every = pytest.mark.parametrize("name", list(LAGRANGIAN))
 
@@ -307,39 +306,41 @@ def test_bad_settings_are_named(name, settings, words):
         build(name, **settings)
 
 
-@pytest.mark.parametrize("size", [50_000, 4 * 33])
-def test_fresh_costs_are_those_of_the_episodes_that_ended(size):
-    """Against the collector's own statistics, over cycles of any length, before and after wrapping around."""
+@pytest.mark.parametrize("size", [50_000, 4 * 33, 4 * 2])
+def test_every_collect_starts_a_cycle_with_the_costs_of_the_episodes_that_ended(size):
+    """Over collects of any length, before and after the buffer wraps around, and if it holds two steps."""
     collector = collector_for(build("ddpg"), size=size)
-    fresh, rng = FreshEpisodeCosts(), np.random.default_rng(0)
+    cycles, rng = CollectCycles(), np.random.default_rng(0)
     collector.collect(n_step=4 * 7, random=True)
-    assert fresh.pop(collector.buffer).shape == (0, 1)
+    assert cycles.arrived(collector.buffer)
+    assert cycles.episode_costs(collector.buffer).shape == (0, 1)
     for _ in range(30):
         stats = collector.collect(n_step=4 * int(rng.integers(1, 30)), random=True)
-        got = fresh.pop(collector.buffer)
-        assert got.shape == stats.costs.shape
-        np.testing.assert_allclose(np.sort(got[:, 0]), np.sort(stats.costs[:, 0]), rtol=1e-4)
-        assert len(fresh.pop(collector.buffer)) == 0
+        assert cycles.arrived(collector.buffer)
+        assert not cycles.arrived(collector.buffer)
+        np.testing.assert_array_equal(cycles.episode_costs(collector.buffer), stats.costs)
+        assert len(cycles.episode_costs(collector.buffer)) == 0
 
 
-def test_fresh_costs_leave_out_closed_episodes_and_survive_a_reset_buffer():
+def test_cycles_go_on_from_a_saved_state():
     collector = collector_for(build("ddpg"))
-    fresh = FreshEpisodeCosts()
-    for restart in (collector.reset_env, collector.reset_buffer):
-        collector.collect(n_step=4 * 7, random=True)
-        fresh.pop(collector.buffer)
-        restart()
-        collector.reset_env()
-        stats = collector.collect(n_step=4 * 20, random=True)
-        got = fresh.pop(collector.buffer)
-        np.testing.assert_allclose(np.sort(got[:, 0]), np.sort(stats.costs[:, 0]), rtol=1e-4)
+    cycles, saved = CollectCycles(), CollectCycles()
+    for _ in range(2):
+        collector.collect(n_step=4 * 25, random=True)
+        cycles.arrived(collector.buffer)
+        cycles.episode_costs(collector.buffer)
+    saved.load_state_dict(cycles.state_dict())
+    assert not saved.arrived(collector.buffer)
+    stats = collector.collect(n_step=4 * 25, random=True)
+    assert saved.arrived(collector.buffer)
+    np.testing.assert_array_equal(saved.episode_costs(collector.buffer), stats.costs)
 
 
 def test_nstep_returns_repeat_costs_for_members_with_their_own_values():
     collector = collector_for(build("ddpg", num_costs=2, cost_limit=(1.0, 1.0)), num_costs=2)
     collector.collect(n_step=40, random=True)
     buffer = collector.buffer
-    window = nstep_window(buffer, np.arange(5), 2)
-    shared = nstep_returns(buffer, window, torch.zeros(5, 3), gamma=0.9)
-    own = nstep_returns(buffer, window, torch.zeros(5, 7), gamma=0.9)
+    window = buffer.nstep_window(np.arange(5), 2)
+    shared = nstep_returns(window, torch.zeros(5, 3), gamma=0.9)
+    own = nstep_returns(window, torch.zeros(5, 7), gamma=0.9)
     assert torch.equal(own, shared[:, [0, 1, 1, 1, 2, 2, 2]])

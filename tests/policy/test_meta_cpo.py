@@ -8,6 +8,7 @@ import torch
 from tianshou.data import Batch
 from tianshou.policy.base import policy_within_training_step
 from toys.meta import FAST, acting, adapt, build, collector_for, finish, iterate, targets_of, theta
+from toys.policies import tensors
 
 from fsrl_ext.policy import CPOPolicy, MAMLLagConfig
 
@@ -17,7 +18,7 @@ TARGETS = (0.3, 0.7)
 def test_adaptation_moves_the_acting_copy_and_nothing_of_the_meta_policy():
     policy = build()
     collector = collector_for(policy)
-    before = {k: v.clone() for k, v in policy.state_dict().items() if not k.startswith(("actor.", "critic."))}
+    before = {k: v for k, v in tensors(policy).items() if not k.startswith(("actor.", "critic."))}
     start = theta(policy)
     assert torch.equal(acting(policy), start)
     adapt(policy, collector, 0.7, record=True)
@@ -214,11 +215,11 @@ def test_the_same_seed_and_a_saved_policy_go_on_alike(optimiser):
         for i in iterations:
             torch.manual_seed(i)
             iterate(policy, collector, targets_of(i), seed=1000 * i)
-        return policy.state_dict()
+        return tensors(policy)
 
     whole = learn(build(optimiser=optimiser), range(2))
     again = learn(build(optimiser=optimiser), range(2))
-    saved = {k: v.clone() for k, v in learn(build(optimiser=optimiser), range(1)).items()}
+    saved = learn(build(optimiser=optimiser), range(1))
     second = build(optimiser=optimiser)
     second.load_state_dict(saved)
     resumed = learn(second, range(1, 2))

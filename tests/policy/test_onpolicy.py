@@ -9,7 +9,7 @@ import torch
 from tianshou.data import Batch, VectorReplayBuffer
 from tianshou.trainer import OnpolicyTrainer
 from torch import nn
-from toys.policies import ONPOLICY, T, build
+from toys.policies import ONPOLICY, T, build, tensors
 from toys.training import collect, collector_for, update
 
 from fsrl_ext.data import CostVectorReplayBuffer
@@ -18,7 +18,6 @@ from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.gaussian import kl_divergence
 from fsrl_ext.functional.multiplier import lagrangian_advantage
 from fsrl_ext.net import OnpolicyActor
-from fsrl_ext.policy.episode_costs import RolloutEpisodes
 from fsrl_ext.policy.onpolicy.focops import focops_loss
 from fsrl_ext.policy.onpolicy.ppo_lag import clipped_loss
 from fsrl_ext.policy.onpolicy.trust_region import must_improve
@@ -98,26 +97,16 @@ def test_a_buffer_without_the_final_observations_is_refused():
         policy.process_fn(batch, buffer, indices)
 
 
-def test_episodes_are_counted_over_buffers_that_are_emptied():
-    buffer, episodes = CostVectorReplayBuffer(20, 2), RolloutEpisodes()
-
-    def look():
-        ended = episodes.pop(buffer, buffer.sample_indices(0))
-        buffer.reset(keep_statistics=True)
-        return ended.costs[:, 0].tolist(), ended.lens.tolist()
-
-    add(buffer, 0, 0.0, 0.1, cost=1.0)
-    add(buffer, 1, 5.0, 5.1, cost=7.0, truncated=True)
-    add(buffer, 1, 6.0, 6.1, cost=2.0)
-    assert look() == ([7.0], [1])
-    # Goes on in both environments; environment 0 ends one episode and another one.
-    add(buffer, 0, 0.1, 0.2, cost=1.0, terminated=True)
-    add(buffer, 0, 0.7, 0.8, cost=0.25, truncated=True)
-    add(buffer, 1, 6.1, 6.2, cost=2.0)
-    assert look() == ([2.0, 0.25], [2, 1])
-    # Environment 1 was reset: what it had begun does not count.
-    add(buffer, 1, 9.0, 9.1, cost=3.0, truncated=True)
-    assert look() == ([3.0], [1])
+def test_episode_costs_are_those_that_the_collector_counted():
+    policy = linear_policy()
+    buffer = CostVectorReplayBuffer(4, 1)
+    for i in range(4):
+        add(buffer, 0, i, i + 1, cost=float(i))
+    buffer.episodes.publish(np.array([[7.0], [4.0]]), np.array([3, 2]))
+    batch, indices = buffer.sample(0)
+    policy.process_fn(batch, buffer, indices)
+    assert policy.episode_cost.tolist() == [5.5]
+    assert policy.episode_length == 2.5
 
 
 def test_without_the_end_of_an_episode_steps_stand_for_it():
@@ -226,7 +215,7 @@ def test_cpo_without_a_limit_is_trpo():
         for _ in range(3):
             collect(policy, collector)
             update(policy, collector, 2)
-        return policy.state_dict()
+        return tensors(policy)
 
     cpo, trpo = run("cpo"), run("trpo")
     for key, value in cpo.items():

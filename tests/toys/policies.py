@@ -114,3 +114,16 @@ def learner(name, **settings):
     if name in LAGRANGIAN:
         shared["multiplier_init"] = 2.0
     return build(name, **{**shared, **LEARN[name], **settings})
+
+
+def tensors(policy):
+    """Copies of the parameters and buffers of a policy, by name."""
+    return {k: v.clone() for k, v in policy.state_dict().items() if isinstance(v, torch.Tensor)}
+
+
+def assert_same_state(first, second):
+    """Assert that two state dictionaries are the same, bit for bit."""
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        same = torch.equal(value, second[key]) if isinstance(value, torch.Tensor) else value == second[key]
+        assert same, key

@@ -265,7 +265,8 @@ class _Run:
             except NonFiniteError:
                 # Losses are checked before a step is taken, so these are the last good parameters, unless a
                 # finite loss had a gradient that was not: then last.pt stays that of the last selection.
-                if all(bool(torch.isfinite(value).all()) for value in self.policy.state_dict().values()):
+                tensors = [x for x in self.policy.state_dict().values() if isinstance(x, torch.Tensor)]
+                if all(bool(torch.isfinite(value).all()) for value in tensors):
                     self._save(self.last_path)
                 raise
             self._save(self.last_path)

@@ -36,7 +36,7 @@ class Snapshots:
     def take(self, policy: Any, trainer: Any, run: Mapping[str, Any]) -> None:
         """Writes a snapshot, if one is due; a file that cannot be written is a warning, not an error.
 
-        :param policy: with ``learning_state``.
+        :param policy: with its optimisers.
         :param trainer: at a selection.
         :param run: what else the run wants to find again: plain numbers, text and bytes.
         """
@@ -45,7 +45,6 @@ class Snapshots:
             return
         data = {
             **policy_state(policy),
-            "learning": policy.learning_state(),
             "trainer": trainer.state_dict(),
             "randomness": random_state(),
             "run": dict(run),
@@ -75,7 +74,6 @@ def read_snapshot(path: Path) -> dict[str, Any]:
 def load_policy_state(policy: BasePolicy, snapshot: Mapping[str, Any]) -> None:
     """Puts networks, optimisers and what else learning depends on into a policy of the same shape."""
     restore(policy, dict(snapshot))
-    policy.load_learning_state(snapshot["learning"])  # type: ignore[operator]
 
 
 def load_run_state(trainer: Any, snapshot: Mapping[str, Any]) -> bool:

@@ -29,7 +29,13 @@ def start_from(
         raise CheckpointError(
             f"init_from {path} does not fit: it holds the policy {origin['policy']!r}, not {config.policy!r}"
         )
-    there, here = ({k: list(v.shape) for k, v in x.items()} for x in (data["policy"], policy.state_dict()))
+    # The new run counts from zero: what the old one had seen of its data stays behind.
+    data["policy"] = {k: v for k, v in data["policy"].items() if isinstance(v, torch.Tensor)}
+    data["policy"].pop("_extra_state", None)
+    there, here = (
+        {k: list(v.shape) for k, v in x.items() if isinstance(v, torch.Tensor)}
+        for x in (data["policy"], policy.state_dict())
+    )
     different = [name for name in here | there if here.get(name) != there.get(name)]
     if different:
         name = different[0]

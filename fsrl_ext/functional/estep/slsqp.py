@@ -10,6 +10,8 @@ Letters: ``B`` states, ``N`` actions per state, ``C`` costs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy.optimize import minimize
@@ -36,7 +38,7 @@ def solve_dual_slsqp(
     *,
     kl_bound: float,
     cost_threshold: Tensor,
-    init: EStepSolution | None = None,
+    start: Sequence[float] | None = None,
 ) -> EStepSolution:
     """Approximate minimum of the dual over ``(eta, lambda)``, both in [1e-6, 1e5], in float64.
 
@@ -44,7 +46,8 @@ def solve_dual_slsqp(
     :param q_cost: ``[C, B, N]``.
     :param kl_bound: eps > 0, in nats.
     :param cost_threshold: d ``[C]``; a cost without a finite threshold is left out of the constraints.
-    :param init: where to start, whatever its status, as in the released code; all ones if not given.
+    :param start: temperature and multipliers, ``1 + C`` numbers, such as those of the solution before (as in
+        the released code); all ones if not given.
     :return: as :func:`solve_dual`, with ``kl`` and ``expected_cost`` of the weights as they are. The status
         is ``"infeasible"`` when a cost stays more than 1% of its standard deviation above its threshold,
         ``"active"`` when a multiplier has left its lower bound, ``"slack"`` otherwise.
@@ -63,15 +66,13 @@ def solve_dual_slsqp(
         slope = dual_gradient(*point, kl_bound=kl_bound, cost_threshold=level)
         return float(value), slope.numpy()
 
-    start = np.ones(1 + len(cost))
-    if init is not None:
-        start = np.append(init.temperature, init.multipliers.detach().cpu().numpy())
+    first = np.ones(1 + len(cost)) if start is None else np.array(start)
     found = minimize(
         objective,
-        np.clip(start, *BOUNDS),
+        np.clip(first, *BOUNDS),
         jac=True,
         method="SLSQP",
-        bounds=[BOUNDS] * len(start),
+        bounds=[BOUNDS] * len(first),
         tol=TOLERANCE,
         options={"maxiter": ITERATIONS},
     )

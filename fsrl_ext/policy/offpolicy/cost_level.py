@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 from torch import Tensor
 
 
@@ -35,8 +39,21 @@ class CostLevel:
         assert self._running is not None, "no batch yet"
         return self._running
 
+    def state_dict(self) -> dict[str, Any]:
+        """The means as lists of numbers."""
+        running, total = (None if x is None else x.tolist() for x in (self._running, self._sum))
+        return {"running": running, "sum": total, "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what :meth:`state_dict` returned."""
+        self._running, self._sum = (
+            None if x is None else torch.tensor(x, dtype=torch.float64)
+            for x in (state["running"], state["sum"])
+        )
+        self._count = state["count"]
+
     def restart(self) -> Tensor | None:
-        """Begin anew for another old policy; mean ``[C]`` of the batches since the last start, if any."""
+        """Begins anew for another old policy; returns the mean ``[C]`` since the last start, if any."""
         mean = None if self._sum is None else self._sum / self._count
         self._sum, self._count = None, 0
         return mean

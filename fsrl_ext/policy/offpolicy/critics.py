@@ -7,8 +7,9 @@ cost's ensemble has a target of its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -55,83 +56,63 @@ class OffpolicyConfig(PolicyConfig):
         return reduce_cost(q.cost, self.cost_reduction, self.ucb_scale)
 
 
-class NStepWindow(NamedTuple):
-    """Places in a buffer that follow on each other."""
-
-    indices: np.ndarray
-    """``[K, B]``, the first row being where the windows start."""
-    alive: np.ndarray
-    """``[K, B]`` whether the step still belongs to the window: it ends with the episode or the data."""
-
-    @property
-    def last(self) -> np.ndarray:
-        """``[B]`` the window's last place."""
-        return self.indices[-1]
-
-
-def nstep_window(buffer: ReplayBuffer, indices: np.ndarray, num_steps: int) -> NStepWindow:
-    """The windows of ``num_steps`` steps that start at ``indices [B]``."""
-    window = np.empty((num_steps, len(indices)), dtype=np.int64)
-    alive = np.ones((num_steps, len(indices)), dtype=bool)
-    window[0] = indices
-    for k in range(1, num_steps):
-        window[k] = buffer.next(window[k - 1])
-        # next() stays where it is at the end of an episode and of the data.
-        alive[k] = alive[k - 1] & (window[k] != window[k - 1])
-    return NStepWindow(window, alive)
-
-
-def read_window(
-    batch: RolloutBatchProtocol,
-    buffer: ReplayBuffer,
-    indices: np.ndarray,
-    num_steps: int,
-    device: torch.device,
-) -> tuple[NStepWindow, Tensor]:
-    """The batch's n-step windows and the observations ``[B, O]`` after their last steps.
-
-    ``batch.obs`` and ``batch.act`` become tensors on the device.
-    """
-    window = nstep_window(buffer, indices, num_steps)
+def to_tensors(batch: RolloutBatchProtocol, device: torch.device) -> None:
+    """Makes ``batch.obs [B, O]`` and ``batch.act [B, A]`` tensors on the device."""
     assert isinstance(batch.obs, np.ndarray | Tensor), "flat observations"
     batch.obs = to_device(batch.obs, device)
     batch.act = to_device(batch.act, device)
-    return window, to_device(buffer.obs_next[window.last], device)
 
 
-def nstep_returns(buffer: ReplayBuffer, window: NStepWindow, bootstrap: Tensor, *, gamma: float) -> Tensor:
+def nstep_returns(window: Any, bootstrap: Tensor, *, gamma: float) -> Tensor:
     """n-step targets ``[B, S]`` of reward and all costs: one for each cost, or M with values of their own.
 
     A terminal state stops bootstrapping for reward and costs alike, a time limit does not.
 
+    :param window: what the buffer's ``nstep_window`` returned.
     :param bootstrap: ``[B, S]`` values of the states after the windows' last steps.
     """
-    signals = np.empty((*window.indices.shape, bootstrap.shape[1]), dtype=np.float32)
-    signals[..., 0] = buffer.rew[window.indices]
-    cost = buffer.cost[window.indices]
-    signals[..., 1:] = cost.repeat((signals.shape[-1] - 1) // cost.shape[-1], axis=-1)
+    signals = window.signals
+    if signals.shape[-1] != bootstrap.shape[1]:
+        repeats = (bootstrap.shape[1] - 1) // (signals.shape[-1] - 1)
+        signals = np.concatenate([signals[..., :1], signals[..., 1:].repeat(repeats, axis=-1)], axis=-1)
     return nstep_targets(
         to_device(signals, bootstrap.device),
         to_device(window.alive, bootstrap.device),
-        to_device(buffer.terminated[window.last], bootstrap.device),
+        to_device(window.terminated, bootstrap.device),
         bootstrap,
         gamma,
     )
 
 
-class NewData:
-    """Tells the first look at a buffer after something was added: the start of a collect cycle."""
+class CollectCycles:
+    """Tells new collects from old ones, by the counts that a collector leaves on its buffer."""
 
     def __init__(self) -> None:
-        self._seen: tuple[int, bytes] | None = None
+        self._cycle: int | None = None
+        self._count: int | None = None
 
-    def arrived(self, buffer: ReplayBuffer) -> bool:
-        """Whether the buffer differs from how the last call found it."""
-        found = (len(buffer), np.asarray(buffer.last_index).tobytes())
-        if found == self._seen:
+    def arrived(self, buffer: Any) -> bool:
+        """Whether a collect was written into the buffer since the last call, which starts a cycle."""
+        if buffer.episodes.cycle == self._cycle:
             return False
-        self._seen = found
+        self._cycle = buffer.episodes.cycle
         return True
+
+    def episode_costs(self, buffer: Any) -> np.ndarray:
+        """Undiscounted costs ``[E, C]`` of the episodes that ended since the last call.
+
+        The first call returns none: those episodes may be from random actions or from another policy.
+        """
+        seen, self._count = self._count, buffer.episodes.count
+        return buffer.episodes.since(self._count if seen is None else seen)[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen so far."""
+        return {"cycle": self._cycle, "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what :meth:`state_dict` returned."""
+        self._cycle, self._count = state["cycle"], state["count"]
 
 
 def recent_step_cost(buffer: ReplayBuffer, window: int) -> np.ndarray:

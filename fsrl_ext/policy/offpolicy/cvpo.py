@@ -32,11 +32,11 @@ from fsrl_ext.policy.base import (
 )
 from fsrl_ext.policy.offpolicy.cost_level import CostLevel
 from fsrl_ext.policy.offpolicy.critics import (
-    NewData,
+    CollectCycles,
     critic_losses,
     nstep_returns,
-    read_window,
     recent_step_cost,
+    to_tensors,
 )
 from fsrl_ext.policy.offpolicy.cvpo_config import CVPOConfig
 from fsrl_ext.policy.optimise import clip_gradients, to_host
@@ -125,9 +125,11 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         low = self.config.estep_precision == "bfloat16"
         self._estep_precision = {"hidden_dtype": torch.bfloat16} if low else {}
         self._cost_level = CostLevel(self.config.cost_level_rate)
-        self._new_data = NewData()
+        self._cycles = CollectCycles()
         self._acted_since_update = True
-        self._last_solution: EStepSolution | None = None
+        self._slsqp_start: tuple[float, ...] | None = None
+        self.episode_cost: np.ndarray | None = None
+        """``[C]`` mean cost of the episodes that ended in the newest collect that ended any."""
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
         """Actions may lie outside the box: likelihoods are those of the raw sample."""
@@ -149,10 +151,11 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         and ``batch.act`` become tensors; ``batch.old_mean`` and ``batch.old_scale`` are the old policy there.
         """
         # A cycle may also have been collected by a copy of this policy elsewhere.
-        if self._new_data.arrived(buffer) or self._acted_since_update:
+        if self._cycles.arrived(buffer) or self._acted_since_update:
             self._begin_cycle(buffer)
-        device = self.kl_multipliers.device
-        window, next_obs = read_window(batch, buffer, indices, self.config.estimation_step, device)
+        to_tensors(batch, self.device)
+        window = buffer.nstep_window(indices, self.config.estimation_step)
+        next_obs = to_device(window.obs_next, self.device)
         assert isinstance(batch.obs, Tensor)
         # One pass of the old actor for both sets of states.
         mean, scale = self.old_actor(torch.cat([batch.obs, next_obs]))[0]
@@ -160,12 +163,15 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         next_act = sample_actions(next_mean, next_scale, 1).squeeze(1)
         q_reward, q_cost = self._reduce(self.target_critic(next_obs, self._executed(next_act)))
         bootstrap = torch.cat([q_reward[:, None], q_cost.T], dim=1)
-        batch.returns = nstep_returns(buffer, window, bootstrap, gamma=self.config.gamma)
+        batch.returns = nstep_returns(window, bootstrap, gamma=self.config.gamma)
         return batch
 
     def _begin_cycle(self, buffer: ReplayBuffer) -> None:
-        """After new data: measures what they cost and takes the actor as the new old policy."""
+        """Measures what the newest data cost, and takes the actor as the new old policy."""
         self._acted_since_update = False
+        episode_costs = self._cycles.episode_costs(buffer)
+        if len(episode_costs):
+            self.episode_cost = episode_costs.mean(0)
         costs = self.max_episode_steps * recent_step_cost(buffer, self.max_episode_steps)
         self.measured_cost = self.discounted(costs.tolist())
         predicted = self._cost_level.restart()
@@ -176,25 +182,27 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         if self.config.old_policy == "frozen":
             self.old_actor.load_state_dict(self.actor.state_dict())
 
-    def learning_state(self) -> dict[str, Any]:
-        """What the next update depends on besides ``state_dict`` and the optimisers."""
-        solution = self._last_solution
+    def get_extra_state(self) -> dict[str, Any]:
+        """What learning goes on from besides parameters and buffers, for ``state_dict``."""
+        cost = self.episode_cost
         return {
-            "measured_cost": self.measured_cost,
-            "cost_level": dict(vars(self._cost_level)),
-            "new_data": dict(vars(self._new_data)),
+            "cycles": self._cycles.state_dict(),
+            "episode_cost": None if cost is None else cost.tolist(),
+            "measured_cost": self.measured_cost.tolist(),
+            "cost_level": self._cost_level.state_dict(),
             "acted_since_update": self._acted_since_update,
-            "last_solution": None if solution is None else dict(vars(solution)),
+            "slsqp_start": self._slsqp_start,
         }
 
-    def load_learning_state(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`learning_state`."""
-        self.measured_cost, self._host_bias = state["measured_cost"], self.cost_bias.cpu()
-        vars(self._cost_level).update(state["cost_level"])
-        vars(self._new_data).update(state["new_data"])
+    def _load_progress(self, state: Mapping[str, Any]) -> None:
+        self._cycles.load_state_dict(state["cycles"])
+        cost = state["episode_cost"]
+        self.episode_cost = None if cost is None else np.array(cost)
+        self.measured_cost = torch.tensor(state["measured_cost"], dtype=torch.float64)
+        self._host_bias = self.cost_bias.cpu()
+        self._cost_level.load_state_dict(state["cost_level"])
         self._acted_since_update = state["acted_since_update"]
-        last = state["last_solution"]
-        self._last_solution = None if last is None else EStepSolution(**last)
+        self._slsqp_start = state["slsqp_start"]
 
     def _reduce(self, q: QValues) -> tuple[Tensor, Tensor]:
         """One estimate per signal from the ensembles: ``[...]`` and ``[C, ...]``."""
@@ -251,14 +259,15 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
     def _estep(self, q_reward: Tensor, q_cost: Tensor, threshold: Tensor) -> EStepSolution:
         """Solves for the weights ``[B, N]`` that the constraint allows, with Q-values on the host."""
         if self.config.solver == "slsqp":
-            self._last_solution = solve_dual_slsqp(
+            solution = solve_dual_slsqp(
                 q_reward,
                 q_cost,
                 kl_bound=self.config.kl_bound,
                 cost_threshold=threshold,
-                init=self._last_solution,
+                start=self._slsqp_start,
             )
-            return self._last_solution
+            self._slsqp_start = (solution.temperature, *solution.multipliers.tolist())
+            return solution
         return solve_dual(
             q_reward,
             q_cost,
@@ -331,6 +340,8 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         }
         for status in get_args(Status):
             metrics[f"estep/{status}"] = float(solution.status == status)
+        if self.episode_cost is not None:
+            metrics |= per_cost("constraint/episode_cost", self.episode_cost.tolist())
         return (
             metrics
             | per_cost("constraint/expected_cost", solution.expected_cost.tolist())

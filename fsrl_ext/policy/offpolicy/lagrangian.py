@@ -31,14 +31,13 @@ from fsrl_ext.policy.base import (
     per_cost,
     to_device,
 )
-from fsrl_ext.policy.episode_costs import FreshEpisodeCosts
 from fsrl_ext.policy.multipliers import MultiplierConfig, Multipliers
 from fsrl_ext.policy.offpolicy.critics import (
-    NewData,
+    CollectCycles,
     OffpolicyConfig,
     critic_losses,
     nstep_returns,
-    read_window,
+    to_tensors,
 )
 
 MultiplierSource = Literal["episodes", "critic"]
@@ -163,8 +162,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         self.multipliers = Multipliers(self.num_costs, self.config)
         self.episode_cost: np.ndarray | None = None
         """``[C]`` mean cost of the episodes that the multipliers saw last."""
-        self._new_data = NewData()
-        self._fresh_costs = FreshEpisodeCosts()
+        self._cycles = CollectCycles()
         self._set_up()
 
     def _set_up(self) -> None:
@@ -196,42 +194,42 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
     ) -> RolloutBatchProtocol:
         """Adds ``batch.returns [B, S]``, n-step targets; ``batch.obs`` and ``batch.act`` become tensors.
 
-        The first call after new data lets the multipliers follow the episodes that ended.
+        The first call after a collect lets the multipliers follow the episodes that ended.
+
+        :param buffer: a buffer of :mod:`fsrl_ext.data`.
         """
-        if self._new_data.arrived(buffer):
+        if self._cycles.arrived(buffer):
             self._begin_cycle(buffer)
-        window, next_obs = read_window(batch, buffer, indices, self.config.estimation_step, self.device)
+        to_tensors(batch, self.device)
+        window = buffer.nstep_window(indices, self.config.estimation_step)
+        next_obs = to_device(window.obs_next, self.device)
         next_act, bonus = self._next_action(next_obs)
         q = self.target_critic(next_obs, self._executed(next_act))
         # Entropy is part of the reward's value alone: costs have no bonus.
         q_reward = reduce_reward(q.reward) if bonus is None else reduce_reward(q.reward) + bonus
         q_cost = q.cost.flatten(0, 1) if self.config.cost_targets == "own" else self.config.reduce_cost(q)
         bootstrap = torch.cat([q_reward[:, None], q_cost.T], dim=1)
-        batch.returns = nstep_returns(buffer, window, bootstrap, gamma=self.config.gamma)
+        batch.returns = nstep_returns(window, bootstrap, gamma=self.config.gamma)
         return batch
 
     def _begin_cycle(self, buffer: ReplayBuffer) -> None:
-        """After new data: the multipliers follow the episodes that ended; without any, they stay."""
-        costs = self._fresh_costs.pop(buffer)
+        """Lets the multipliers follow the episodes that ended; without any, the multipliers stay."""
+        costs = self._cycles.episode_costs(buffer)
         if not len(costs):
             return
         self.episode_cost = costs.mean(0)
         if self.config.multiplier_source == "episodes":
             self.multipliers.update(to_device(self.episode_cost, self.device), self.cost_bound)
 
-    def learning_state(self) -> dict[str, Any]:
-        """What the next update depends on besides ``state_dict`` and the optimisers."""
-        return {
-            "episode_cost": self.episode_cost,
-            "new_data": dict(vars(self._new_data)),
-            "fresh_costs": dict(vars(self._fresh_costs)),
-        }
+    def get_extra_state(self) -> dict[str, Any]:
+        """What learning goes on from besides parameters and buffers, for ``state_dict``."""
+        cost = self.episode_cost
+        return {"cycles": self._cycles.state_dict(), "episode_cost": None if cost is None else cost.tolist()}
 
-    def load_learning_state(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`learning_state`."""
-        self.episode_cost = state["episode_cost"]
-        vars(self._new_data).update(state["new_data"])
-        vars(self._fresh_costs).update(state["fresh_costs"])
+    def _load_progress(self, state: Mapping[str, Any]) -> None:
+        self._cycles.load_state_dict(state["cycles"])
+        cost = state["episode_cost"]
+        self.episode_cost = None if cost is None else np.array(cost)
 
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
         """One gradient step of the critics and, when due, of the actor, multipliers and targets.

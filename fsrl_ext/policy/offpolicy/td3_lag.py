@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,10 +80,10 @@ class TD3LagPolicy(LagrangianPolicy[TD3LagConfig]):
         # The first critic alone, as in the paper: the minimum is for targets.
         return ActorObjective(-q.reward[0].mean(), self.config.reduce_cost(q), {})
 
-    def get_extra_state(self) -> Tensor:
-        """Where in its delay the policy is, for ``state_dict``."""
-        return torch.tensor(self._critic_steps)
+    def get_extra_state(self) -> dict[str, Any]:
+        """Adds where in its delay the policy is."""
+        return super().get_extra_state() | {"critic_steps": self._critic_steps}
 
-    def set_extra_state(self, state: Tensor) -> None:
-        """The inverse of :meth:`get_extra_state`."""
-        self._critic_steps = int(state)
+    def _load_progress(self, state: Mapping[str, Any]) -> None:
+        super()._load_progress(state)
+        self._critic_steps = state["critic_steps"]

@@ -24,7 +24,6 @@ from fsrl_ext.functional.gaussian import kl_divergence, log_density
 from fsrl_ext.functional.returns import Advantages, generalised_advantages
 from fsrl_ext.net.normaliser import ObservationNormaliser
 from fsrl_ext.policy.base import ConstrainedPolicy, MetricStats, PolicyConfig, per_cost, to_device
-from fsrl_ext.policy.episode_costs import RolloutEpisodes
 from fsrl_ext.policy.optimise import descend, fit_with_lbfgs
 
 
@@ -158,7 +157,6 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         """``[C]`` mean cost of the episodes of the newest data."""
         self.episode_length = float(max_episode_steps)
         """Mean number of steps of the episodes of the newest data."""
-        self._episodes = RolloutEpisodes()
         self._set_up()
 
     def _set_up(self) -> None:
@@ -179,7 +177,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
     def process_fn(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> RolloutBatchProtocol:
-        """Adds ``batch.advantages`` and ``batch.returns [T, S]``, and adds up the episodes that ended.
+        """Adds ``batch.advantages`` and ``batch.returns [T, S]``, and reads what finished episodes cost.
 
         ``batch.obs`` and ``batch.act`` become tensors.
 
@@ -196,7 +194,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         if not buffer._save_obs_next:
             raise ValueError("buffer must store obs_next (ignore_obs_next=False)")
         assert isinstance(batch.obs, np.ndarray), "flat observations"
-        self._see_episodes(buffer, indices)
+        self._read_episodes(buffer, indices)
         device = self.device
         # Data of one environment ends where that of the next begins, whether its episode does or not.
         ends = buffer.done[indices] | np.isin(indices, buffer.unfinished_index())
@@ -230,11 +228,14 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
             gae_lambda=[gae_lambda, *[cost_gae_lambda] * self.num_costs],
         )
 
-    def _see_episodes(self, buffer: ReplayBuffer, indices: np.ndarray) -> None:
-        """Without the end of any episode, the mean cost of a step stands for that of an episode."""
-        ended = self._episodes.pop(buffer, indices)
-        if len(ended.lens):
-            self.episode_cost, self.episode_length = ended.costs.mean(0), float(ended.lens.mean())
+    def _read_episodes(self, buffer: Any, indices: np.ndarray) -> None:
+        """Takes mean cost and length from the episodes that the collector counted since the last update.
+
+        Without the end of any episode, the mean cost of a step stands for that of an episode.
+        """
+        episodes = buffer.episodes
+        if len(episodes.lens):
+            self.episode_cost, self.episode_length = episodes.costs.mean(0), float(episodes.lens.mean())
         else:
             self.episode_length = float(self.max_episode_steps)
             self.episode_cost = buffer.cost[indices].mean(0, dtype=np.float64) * self.episode_length
@@ -243,18 +244,12 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         """How far an average step of the data exceeds its share of each limit less the margin, ``[C]``."""
         return (to_device(self.episode_cost, self.device) - self.cost_bound) / self.episode_length
 
-    def learning_state(self) -> dict[str, Any]:
-        """What the next update depends on besides ``state_dict`` and the optimisers."""
-        return {
-            "episode_cost": self.episode_cost,
-            "episode_length": self.episode_length,
-            "episodes": dict(vars(self._episodes)),
-        }
+    def get_extra_state(self) -> dict[str, Any]:
+        """What learning goes on from besides parameters and buffers, for ``state_dict``."""
+        return {"episode_cost": self.episode_cost.tolist(), "episode_length": self.episode_length}
 
-    def load_learning_state(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`learning_state`."""
-        self.episode_cost, self.episode_length = state["episode_cost"], state["episode_length"]
-        vars(self._episodes).update(state["episodes"])
+    def _load_progress(self, state: Mapping[str, Any]) -> None:
+        self.episode_cost, self.episode_length = np.array(state["episode_cost"]), state["episode_length"]
 
     def learn(
         self, batch: RolloutBatchProtocol, batch_size: int | None, repeat: int, *args: Any, **kwargs: Any
