@@ -1,10 +1,10 @@
-"""What a return on the Circle tasks of safety-gymnasium can be at most, whatever it costs.
+"""Computes the highest return that any policy can have on safety-gymnasium's Circle tasks, whatever it costs.
 
     python benchmarks/circle_bound.py
 
-Reward is a tenth of the tangential speed over ``1 + |distance from the circle|``, so the return of an episode
-is at most a tenth of the sum of its speeds, and Point is never faster than when it drives straight on from
-rest: full throttle, no turning.
+The reward is a tenth of the tangential speed over ``1 + |distance from the circle|``, so the return of an
+episode is at most a tenth of the sum of its speeds. Point is never faster than when it drives straight on
+from rest with full throttle and without turning; the script drives so with several throttles.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def _speeds(task: str, throttle: float) -> np.ndarray:
-    """Speed after every step of an episode at constant throttle, in m/s."""
+    """Returns the speed after every step of an episode at constant throttle, in m/s."""
     env = fsrl_ext.env.make(task)
     env.reset(seed=0)
     agent = env.unwrapped.simulator.unwrapped.task.agent  # type: ignore[attr-defined]

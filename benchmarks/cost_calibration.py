@@ -1,10 +1,10 @@
-"""Is a trained policy's cost critic right, and do deterministic actions cost what sampled ones do?
+"""Compares a trained policy's cost critic with measured costs, for deterministic and for sampled actions.
 
     python benchmarks/cost_calibration.py RUN_OR_CHECKPOINT [--episodes 20]
 
-Plays the policy on the final-evaluation seeds and compares, over the same states and actions, Q_c with the
-discounted cost that followed. States so late in an episode that more than 1% of the discounted sum lies
-beyond the time limit are left out.
+The script plays the policy on the seeds of final evaluations and compares, over the same states and actions,
+Q_c with the discounted cost that followed. It leaves out states so late in an episode that more than 1% of
+the discounted sum lies beyond the time limit.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def play(policy, env, seed, stochastic):
-    """Q_c ``[T]`` and cost ``[T]`` along one episode, and its return."""
+    """Plays one episode; returns Q_c ``[T]``, cost ``[T]`` and the return."""
     obs, _ = env.reset(seed=seed)
     q_costs, costs, total, done = [], [], 0.0, False
     with torch.no_grad(), policy_within_training_step(policy, enabled=stochastic):
@@ -77,7 +77,7 @@ def play(policy, env, seed, stochastic):
 
 
 def discounted(cost: np.ndarray, gamma: float) -> np.ndarray:
-    """``sum_k gamma^k c_{t+k}`` for every t."""
+    """Returns ``sum_k gamma^k c_{t+k}`` for every t."""
     sums = np.zeros_like(cost)
     running = 0.0
     for t in range(len(cost) - 1, -1, -1):

@@ -1,10 +1,11 @@
-"""Critic networks one after the other against one stack of batched matrix products.
+"""Times critic networks one after the other against one stack of batched matrix products.
 
     python benchmarks/critic_layout.py [--nets 2] [--batch 256] [--samples 16]
 
-Two sizes of CVPO: the E-step's evaluation (many actions for each state, no gradients), and a regression step
-(one action for each state, forward and backward). Prints the median time of both layouts over alternating
-rounds in one process, one thread, and their ratio. ``EnsembleCritic`` takes the faster one for each.
+The sizes are two of CVPO: the E-step's evaluation (many actions for each state, no gradients), and a
+regression step (one action for each state, forward and backward). The script prints the median time of both
+layouts over alternating rounds in one process with one thread, and their ratio. ``EnsembleCritic`` uses the
+faster layout of each.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ OBS, ACT = 8, 2
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--nets", type=int, default=2, help="reward critics and one cost critic")
+    parser.add_argument("--nets", type=int, default=2, help="reward critics, and one cost critic")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=60)

@@ -1,16 +1,16 @@
-"""Whether navigation and velocity tasks are the stock safety-gymnasium package, bit for bit.
+"""Checks that navigation and velocity tasks equal the stock safety-gymnasium package, bit for bit.
 
     python benchmarks/environment_equality.py --missing --jobs 2       # every task: over an hour of one core
     python benchmarks/environment_equality.py SafetyPointGoal1-v0 --seeds 3
 
-For every task and seed, whole episodes with random actions and with a script: every 20 steps the
-agent is put beside an object, another one each time, and then driven, so that buttons are pressed,
-boxes pushed, gremlins and vases hit and goals reached, whatever the agent can do. Stock and ours
-get the same actions. Compared after each step: the observation (as float32, and in full), reward,
-cost, the ends and every entry of `info`; and where an OpenGL is found, camera images. What happened is
-counted in the result, so that a task in which nothing was hit shows as such. Results go to
-`benchmarks/results/environment_equality.json` after every task, and `--missing` goes on from there; the exit
-status is 1 if anything differs.
+For every task and seed, the script plays whole episodes with random actions and with scripted actions. The
+scripted episodes put the agent beside an object every 20 steps, another object each time, and then drive it,
+so that buttons are pressed, boxes pushed, gremlins and vases hit and goals reached, whatever the agent can
+do. The stock package and ours get the same actions. After each step the script compares the observation (as
+float32, and in full), reward, cost, the ends of the episode and every entry of `info`; where it finds an
+OpenGL, it also compares camera images. The result counts what happened, so a task in which nothing was hit
+shows as such. Results go to `benchmarks/results/environment_equality.json` after every task, and `--missing`
+continues from there. The exit status is 1 if anything differs.
 """
 
 import argparse
@@ -40,12 +40,12 @@ MODES = ("random", "script")
 _OBJECTS = ("goal", "button", "hazard", "vase", "pillar", "push_box", "gremlin")
 _MOVED_EVERY = 20  # steps
 
-# One step: observation, reward, cost, terminated, truncated, info.
+# One step is observation, reward, cost, terminated, truncated, info.
 Step = tuple[np.ndarray, float, float, bool, bool, dict[str, float]]
 
 
 def all_tasks() -> list[str]:
-    """Every navigation task, and the velocity tasks."""
+    """Returns the ids of every navigation task and velocity task."""
     velocity = [task.id for task in list_tasks() if "Velocity" in task.id]
     return [f"Safety{agent}{task}-v0" for task in NAVIGATION for agent in AGENTS] + velocity
 
@@ -74,7 +74,7 @@ def our_step(env: Any, action: np.ndarray) -> Step:
 
 
 def put_beside_an_object(task: Any, rng: np.random.Generator) -> None:
-    """Move the agent to one of the task's objects; it does not matter whether that is possible."""
+    """Moves the agent to one of the task's objects, whether the agent could get there or not."""
     import mujoco
 
     model, data = task.model, task.data
@@ -100,10 +100,10 @@ def episodes(
     count: int,
     steps: int,
 ) -> list[Step]:
-    """Some episodes; the first reset is seeded, the others go on with the stream.
+    """Plays some episodes; the first reset is seeded, and later resets continue its random stream.
 
     :param task: the safety-gymnasium task, for the script.
-    :param steps: at most so many per episode.
+    :param steps: largest number of steps of an episode.
     """
     rng = np.random.default_rng(seed + 100)
     low, high = env.action_space.low, env.action_space.high
@@ -125,7 +125,7 @@ def episodes(
 
 
 def difference(stock: list[Step], ours: list[Step]) -> str | None:
-    """What differs first, or None; observations of either dtype are compared as float32."""
+    """Returns what differs first, or None; observations of either dtype are compared as float32."""
     for at, (a, b) in enumerate(zip(stock, ours, strict=False)):
         if not np.array_equal(a[0].astype(np.float32), b[0].astype(np.float32)):
             return f"observation {at} by {np.abs(a[0] - b[0]).max():.3g}"
@@ -135,7 +135,7 @@ def difference(stock: list[Step], ours: list[Step]) -> str | None:
 
 
 def compare(task: str, *, mode: str, seed: int, count: int, steps: int | None = None) -> dict[str, Any]:
-    """Run stock and ours; what differs, and how often each cost was above zero."""
+    """Plays both packages; returns what differs, and how often each cost was above zero."""
     stock, ours = import_safety_gymnasium().make(task), make(task)
     navigation = hasattr(ours, "simulator") and hasattr(ours.simulator, "task")
     most: int = steps or time_limit(ours) or 1000
@@ -157,7 +157,7 @@ def compare(task: str, *, mode: str, seed: int, count: int, steps: int | None = 
 
 
 def compare_images(task: str, seed: int = 0) -> dict[str, Any]:
-    """Whether camera images over two episodes' first steps are the stock package's."""
+    """Compares camera images over the first steps of two episodes with the stock package's."""
     stock = import_safety_gymnasium().make(task, render_mode="rgb_array")
     ours = make(task, render_mode="rgb_array")
     differ, frames = 0, 0
@@ -183,7 +183,7 @@ def compare_images(task: str, seed: int = 0) -> dict[str, Any]:
 
 
 def images_can_be_compared() -> bool:
-    """Whether MuJoCo can draw here; says why not."""
+    """Returns whether MuJoCo can draw here, and prints why it cannot."""
     try:
         require_offscreen_gl("images")
     except RuntimeError as error:
@@ -194,10 +194,10 @@ def images_can_be_compared() -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tasks", nargs="*", help="task ids; none for all")
+    parser.add_argument("tasks", nargs="*", help="task ids (default: all)")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--episodes", type=int, default=3, help="per seed and mode")
-    parser.add_argument("--steps", type=int, help="at most so many per episode; none for whole ones")
+    parser.add_argument("--episodes", type=int, default=3, help="episodes per seed and mode")
+    parser.add_argument("--steps", type=int, help="largest number of steps of an episode (default: no bound)")
     parser.add_argument("--no-images", action="store_true")
     parser.add_argument("--missing", action="store_true", help="only tasks without results of all seeds")
     parser.add_argument("--jobs", type=int, default=1, help="tasks at once, each in a process of its own")
@@ -232,14 +232,14 @@ def main() -> int:
 
 
 def rows_of(task: str, seeds: int, *, images: bool) -> list[tuple[str, str, int]]:
-    """Task, mode and seed of all comparisons of a task."""
+    """Returns task, mode and seed of all comparisons of a task."""
     modes = MODES if "Velocity" not in task else MODES[:1]
     rows = [(task, mode, seed) for seed in range(seeds) for mode in modes]
     return [*rows, (task, "images", 0)] if images and "Velocity" not in task else rows
 
 
 def compare_all(task: str, seeds: int, *, images: bool, **limits: Any) -> tuple[list[dict[str, Any]], float]:
-    """The results of all comparisons of a task, and the seconds they took."""
+    """Returns the results of all comparisons of a task, and the seconds that they took."""
     start = time.perf_counter()
     results = [
         compare_images(task) if mode == "images" else compare(task, mode=mode, seed=seed, **limits)

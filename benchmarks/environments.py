@@ -1,18 +1,17 @@
-"""Speed of environments against the stock safety-gymnasium package, and against their physics alone.
+"""Measures the speed of environments against the stock safety-gymnasium package and against raw physics.
 
     python benchmarks/environments.py                              # the tasks with a bar
     python benchmarks/environments.py SafetyPointGoal0-v0 --episodes 5
     python benchmarks/environments.py --all                        # every task: hours, stock is slow
     python benchmarks/environments.py --ids    # Gymnasium's checker on every id of both suites
 
-Whole episodes are run with the same seeds and actions, one on the stock environment and one on
-ours in turn, so that whatever else the machine does meets both; the time is that of `reset` and
-`step`, and three first episodes of each are not counted (then our model is no longer compiled).
-Then, in turn again, our steps and raw physics: ten `mj_step` from the same states' model with the
-same actions. Rewards, costs, ends and `info` must be equal, observations equal as float32; see
-`environment_equality.py` for the thorough comparison. Results go to
-`benchmarks/results/environments.json` and into the table of `docs/environments.md`. The exit status
-is 1 if a bar is missed, a number differs, or an id fails.
+The script plays whole episodes with the same seeds and actions, one on the stock environment and one on ours
+in turn, so that other work of the machine slows both down. It counts the time of `reset` and `step`, and
+does not count the first three episodes of each, in which our model is compiled. Then it times, in turn
+again, our steps and raw physics: ten calls of `mj_step` on the same model with the same actions. Rewards,
+costs, ends and `info` must be equal, and observations equal as float32; `environment_equality.py` has the
+thorough comparison. Results go to `benchmarks/results/environments.json` and into the table of
+`docs/environments.md`. The exit status is 1 if a bar is missed, a number differs, or an id fails.
 """
 
 import argparse
@@ -35,7 +34,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "environments.json"
 DOCS = ROOT / "docs" / "environments.md"
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 
-# Steps per second of whole episodes, as a multiple of the stock package's.
+# Bars are steps per second of whole episodes, as multiples of the stock package's.
 BARS = {
     "SafetyPointCircle1-v0": 18.0,
     "SafetyCarCircle1-v0": 9.0,
@@ -51,9 +50,9 @@ _ENVIRONMENTS = 4  # whose memory is averaged
 
 
 def episode(env: Any, step: Any, actions: np.ndarray, seed: int | None) -> tuple[float, float, list[Any]]:
-    """Run one episode; return the seconds of `reset`, those of the steps, and the steps.
+    """Plays one episode; returns the seconds of `reset`, the seconds of the steps, and the steps.
 
-    :param actions: ``[T, A]``, as many as the episode can have steps.
+    :param actions: ``[T, A]`` with T the largest number of steps of an episode.
     """
     start = time.perf_counter()
     observation, _ = env.reset(seed=seed)
@@ -71,7 +70,7 @@ def episode(env: Any, step: Any, actions: np.ndarray, seed: int | None) -> tuple
 
 
 class _Recorded:
-    """Gives steps that were taken before, so that converting them is not timed."""
+    """Returns steps that were taken before, so that their conversion is not timed."""
 
     def __init__(self, steps: Any) -> None:
         self._steps = steps
@@ -81,7 +80,7 @@ class _Recorded:
 
 
 def physics_share(env: Any, steps: int = 600, rounds: int = 5) -> tuple[float, float]:
-    """Steps/s of ten raw `mj_step` and the share of it that `env.step` reaches, medians, in turn."""
+    """Returns medians of steps/s of ten raw `mj_step`, and of the share of it that `env.step` reaches."""
     import mujoco
 
     task = env.simulator.task if hasattr(env.simulator, "task") else env.simulator.unwrapped
@@ -110,13 +109,13 @@ def physics_share(env: Any, steps: int = 600, rounds: int = 5) -> tuple[float, f
 
 
 def _resident() -> float:
-    """Resident memory of this process [MB]."""
+    """Returns the resident memory of this process [MB]."""
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 1e6
 
 
 def print_memory(task: str) -> None:
-    """Print the memory [MB] that one more environment takes, after some resets and steps."""
+    """Prints the memory [MB] that one more environment takes, after some resets and steps."""
     kept, before = [], 0.0
     for number in range(_ENVIRONMENTS + 1):
         env = make(task)
@@ -133,13 +132,13 @@ def print_memory(task: str) -> None:
 
 
 def memory(task: str) -> float:
-    """`print_memory` in a process of its own."""
+    """Returns what `print_memory` prints in a process of its own."""
     command = [sys.executable, __file__, "--memory-of", task]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def measure(task: str, episodes: int) -> dict[str, Any]:
-    """One row of the result."""
+    """Measures one task; returns its row of the result."""
     stock, ours = import_safety_gymnasium().make(task), make(task)
     rng = np.random.default_rng(0)
     resets, steps_s = np.zeros(2), np.zeros(2)
@@ -148,7 +147,7 @@ def measure(task: str, episodes: int) -> dict[str, Any]:
     for number in range(_WARM_UP + episodes):
         shape = (horizon if number >= _WARM_UP else 20, *ours.action_space.shape)
         actions = rng.uniform(ours.action_space.low, ours.action_space.high, shape)
-        # The stock package agrees with itself only from its first seeded reset on.
+        # The stock package equals itself only from its first seeded reset on.
         seed = 0 if number == 0 else None
         *stock_seconds, theirs = episode(stock, stock_step, actions, seed)
         *our_seconds, mine = episode(ours, our_step, actions, seed)
@@ -182,7 +181,7 @@ def passed(row: dict[str, Any]) -> bool:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """Returns the rows as a Markdown table."""
     lines = [
         "| task | stock steps/s | steps/s | ratio (bar) | resets/s (stock) | of raw physics | MB | equal |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
@@ -199,7 +198,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def save(rows: list[dict[str, Any]]) -> None:
-    """Merge rows into the result file, and write its table into the docs."""
+    """Merges rows into the result file, and writes its table into the docs."""
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     merged = {r["task"]: r for r in [*known, *rows]}
     order = [*BARS, *(task for task in merged if task not in BARS)]
@@ -213,7 +212,7 @@ def save(rows: list[dict[str, Any]]) -> None:
 
 
 def build_all() -> bool:
-    """Build every task of both suites and put it through Gymnasium's checker; print what fails."""
+    """Builds every task of both suites, runs Gymnasium's checker on it, and prints what fails."""
     failed = 0
     tasks = [task for task in list_tasks() if task.installed]
     start = time.perf_counter()
@@ -235,10 +234,10 @@ def build_all() -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tasks", nargs="*", help="task ids; none for those with a bar")
+    parser.add_argument("tasks", nargs="*", help="task ids (default: those with a bar)")
     parser.add_argument("--all", action="store_true", help="every navigation and velocity task")
     parser.add_argument("--ids", action="store_true", help="build and check every id instead")
-    parser.add_argument("--episodes", type=int, default=3, help="counted episodes of each")
+    parser.add_argument("--episodes", type=int, default=3, help="counted episodes of each environment")
     parser.add_argument("--memory-of", metavar="TASK", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:

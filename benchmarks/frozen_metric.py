@@ -1,17 +1,17 @@
-"""What a metric that stays put does to the derivative of an adaptation.
+"""Measures what a constant metric does to the derivative of an adaptation.
 
     python benchmarks/frozen_metric.py RUN [--checkpoint last] [--tasks 3] [--repeats 3]
 
-Takes the meta-policy of a run of ``meta_cpo`` or ``maml_trpo``, adapts it to fresh tasks of its training, and
-compares two derivatives of the policies after the adaptation in the meta-parameters: with the Fisher matrices
-as functions of the parameters (moves), and with those of the recorded adaptation as constants (stays). Per
-repeat, on tasks of its own:
+The script adapts the meta-policy of a run of ``meta_cpo`` or ``maml_trpo`` to fresh tasks of its training,
+and compares two derivatives of the adapted policies in the meta-parameters. In the first the Fisher matrices
+are functions of the parameters (moves); in the second those of the recorded adaptation are constants (stays).
+For each repeat, on tasks of its own, it prints
 
-- the cosine of either meta-gradient (of the reward) with that of first order, which takes every Jacobian for
-  the identity;
+- the cosine of either meta-gradient (of the reward) with the first-order gradient, which replaces every
+  Jacobian by the identity;
 - how far the adapted policies move, in nats on their own data, if the meta-policy takes the step of either
-  gradient at ``outer_kl_bound`` and is adapted anew on the stored data, by steps in the metric of where they
-  start; and in the last row by steps in the recorded metric.
+  gradient at ``outer_kl_bound`` and is adapted again on the stored data, by steps in the metric of where they
+  start; the last row adapts again by steps in the recorded metric.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def adaptations(policy: MetaCPOPolicy, config: Any, tasks: list[Any], seed: int) -> list[Any]:
-    """What the meta-step needs of each task."""
+    """Adapts to each task; returns what the meta-step needs."""
     collector = MetaCollector(
         policy,
         lambda make: train_envs(make, config.training.workers, config.training.worker_type, config.num_envs),

@@ -1,4 +1,4 @@
-"""CVPO's gradient step on one thread: against its floor, by stage, and how it grows.
+"""Times CVPO's gradient step on one thread: against its floor, by stage, and by its sizes.
 
     python benchmarks/gradient_step.py               # the step against the bare matrix products, by stage
     python benchmarks/gradient_step.py --scaling     # with batch, samples, width and ensemble
@@ -7,8 +7,9 @@
     python benchmarks/gradient_step.py --cuda        # on an accelerator against one thread of the processor
 
 The floor is what the step cannot do without: the matrix products of all forward and backward passes and of
-the E-step's evaluation, with the same shapes, nothing between them. Sizes are those of FSRL's CVPO on
-SafetyCarCircle-v0: batch 256, 16 samples, 128 x 128. Timings alternate in one process; medians are printed.
+the E-step's evaluation, with the same shapes and nothing between them. The sizes are those of FSRL's CVPO on
+SafetyCarCircle-v0: batch 256, 16 samples, 128 x 128. Timings alternate in one process, and the script prints
+medians.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    # After a block of this size was freed, glibc keeps freed memory, as it does in any training; in a fresh
+    # After a block of this size was freed, glibc keeps freed memory, as in any training; in a fresh
     # process every step would give its activations' pages back and fetch them anew.
     block = torch.empty(8 * 2**20 - 64)
     del block
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 class Step:
-    """A policy with a filled buffer; calling it takes one gradient step."""
+    """A policy with a filled buffer; a call takes one gradient step."""
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class Step:
         ).to(device)
         self.batch, self.samples, self.width, self.ensemble = batch, samples, width, ensemble
         self.buffer = filled_buffer(2000)
-        # As the trainer does, once for all steps.
+        # The trainer does this once for all steps.
         self.policy.is_within_training_step = True
         self.policy.train()
         for _ in range(20):
@@ -112,7 +113,7 @@ class Step:
 
 
 def filled_buffer(steps: int, size: int = 200_000) -> CostVectorReplayBuffer:
-    """Random transitions in episodes of 300 steps, one cost in twenty steps."""
+    """Returns a buffer of random transitions in episodes of 300 steps, with one cost in twenty steps."""
     rng = np.random.default_rng(0)
     buffer = CostVectorReplayBuffer(size, ENVS)
     for t in range(steps):
@@ -133,7 +134,7 @@ def filled_buffer(steps: int, size: int = 200_000) -> CostVectorReplayBuffer:
 
 
 def floor_of(step: Step) -> Callable[[], None]:
-    """The step's matrix products alone."""
+    """Returns a function that computes the matrix products of a step and nothing else."""
     width, batch = step.width, step.batch
     critic, actor = [OBS + ACT, width, width, 1], [OBS, width, width, 2 * ACT]
     per_net = [
@@ -168,7 +169,7 @@ def products(
 
 
 def alternate(calls: dict[str, Callable[[], None]], rounds: int, repeats: int = 10) -> dict[str, float]:
-    """Median milliseconds of each call."""
+    """Calls in turn; returns the median milliseconds of each call."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -197,7 +198,7 @@ def floor_and_stages(rounds: int) -> dict[str, Any]:
 
 
 def stage_times(step: Step, count: int) -> dict[str, float]:
-    """Mean seconds of each stage, clocks read around the policy's own calls."""
+    """Returns mean seconds of each stage, from clocks around the policy's own calls."""
     seconds: defaultdict[str, float] = defaultdict(float)
     policy = step.policy
 
@@ -249,7 +250,7 @@ def stage_times(step: Step, count: int) -> dict[str, float]:
 
 
 def scaling(rounds: int) -> dict[str, Any]:
-    """Time per gradient step, relative to the default sizes."""
+    """Times gradient steps of other sizes, and prints them relative to the default sizes."""
     variants: list[dict[str, int]] = [
         {},
         *({"batch": x} for x in (64, 128, 512, 1024)),
@@ -266,12 +267,12 @@ def scaling(rounds: int) -> dict[str, Any]:
 
 
 def size(variant: dict[str, int]) -> str:
-    """What differs from the default sizes, or those themselves."""
+    """Describes the sizes that differ from the default sizes, or the default sizes themselves."""
     return " ".join(f"{k} {v}" for k, v in variant.items()) or "batch 256 samples 16 width 128"
 
 
 def bfloat16(rounds: int) -> dict[str, Any]:
-    """Speed of the whole step, and how far the E-step's weights move."""
+    """Times the step in bfloat16, and measures how far the E-step's weights move."""
     exact, low = Step(), Step(estep_precision="bfloat16")
     medians = alternate({"float32": exact, "bfloat16": low}, rounds)
     policy = exact.policy
@@ -296,7 +297,7 @@ def bfloat16(rounds: int) -> dict[str, Any]:
 
 
 def accelerator(rounds: int) -> dict[str, Any]:
-    """Milliseconds of a gradient step here and there, the wait for the last kernel included."""
+    """Times a gradient step on processor and accelerator, the wait for the last kernel included."""
     variants: list[dict[str, int]] = [
         {},
         {"batch": 1024},
@@ -321,7 +322,7 @@ def accelerator(rounds: int) -> dict[str, Any]:
 
 
 def memory(rounds: int) -> dict[str, Any]:
-    """Peak memory of a buffer of a million transitions, beside its arrays."""
+    """Measures the memory of a buffer of a million transitions, relative to its arrays."""
     filled_buffer(10, size=100)  # what is compiled and imported on the way is not the buffer's
     before = resident()
     buffer = filled_buffer(10, size=1_000_000)
@@ -337,7 +338,7 @@ def memory(rounds: int) -> dict[str, Any]:
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
+    """Returns the bytes of this process that are in memory."""
     fields = Path("/proc/self/statm").read_text().split()
     return int(fields[1]) * resource.getpagesize()
 

@@ -1,13 +1,13 @@
-"""How much of what a trust-region step promises holds on data that the step has not seen.
+"""Measures how much of what a trust-region step promises holds on data that the step has not seen.
 
     python benchmarks/held_out_step.py runs/learning/SafetyPointGoal1-v0-cpo-seed0 [--steps 20000]
 
-Collects several times with the last policy of a run of CPO or TRPO-Lag. The steps ``H^-1 a`` and ``H^-1 g``
-of each collect, with a and g the gradients of its cost and its reward surrogate, are judged by the gradients
-of the same collect (what the step promises: s and q of CPO's log) and by those of the others, which are
-unbiased; standard errors are those of a jackknife over the collects. Half of the squared length of a full
-step is ``kl_bound``, so that ``sqrt(2 kl_bound s)`` is the most that it can take off the cost per step, and
-``T`` times as much off that of an episode of T steps.
+The script collects several times with the last policy of a run of CPO or TRPO-Lag. The steps ``H^-1 a`` and
+``H^-1 g`` of each collect, with a and g the gradients of its cost and reward surrogates, are judged by the
+gradients of the same collect (which gives the promise: s and q of CPO's log) and by the gradients of the
+other collects, which are unbiased. Standard errors are those of a jackknife over the collects. Half of the
+squared length of a full step is ``kl_bound``, so a step can take at most ``sqrt(2 kl_bound s)`` off the cost
+per step, and ``T`` times as much off the cost of an episode of T steps.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from fsrl_ext.policy.onpolicy.trust_region import inverse_fisher, surrogate_loss
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run", type=Path, help="its folder")
-    parser.add_argument("--steps", type=int, help="environment steps of a collect; those of the run")
+    parser.add_argument("run", type=Path, help="a run folder of CPO or TRPO-Lag")
+    parser.add_argument("--steps", type=int, help="environment steps of a collect (default: as in the run)")
     parser.add_argument("--collects", type=int, default=6)
     options = parser.parse_args()
     if options.collects < 3:
@@ -83,7 +83,7 @@ def main() -> int:
 
 
 def held_out(products: np.ndarray) -> tuple[float, float]:
-    """Mean of the products ``[N, N]`` of different collects, and its standard error by jackknife."""
+    """Returns the mean of products ``[N, N]`` of different collects, and its jackknife standard error."""
 
     def mean(kept: np.ndarray) -> float:
         part = products[np.ix_(kept, kept)]

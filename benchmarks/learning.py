@@ -1,12 +1,12 @@
-"""Learning results over several seeds, resumably, two runs side by side.
+"""Makes learning results over several seeds, two runs side by side, and continues unfinished runs.
 
     python benchmarks/learning.py run cvpo SafetyBallCircle-v0 --seeds 0 1 2 --steps 500000
     python benchmarks/learning.py table
 
-``run`` trains what is not there yet and goes on with what was cut off, with single-threaded jobs. It keeps
-one small file per run in ``benchmarks/results/<task>/<policy>/[<label>/]seed<k>.json``: command, versions,
-config digest, curve (at most 200 points), final evaluations, wall time. ``table`` reads these files. Further
-options of ``run`` are handed to ``fsrl-ext train``.
+``run`` trains the seeds that have no result file and continues runs that were cut off, in single-threaded
+jobs. It keeps one small file per run in ``benchmarks/results/<task>/<policy>/[<label>/]seed<k>.json``:
+command, versions, config and its digest, curve (at most 200 points), final evaluations, wall time. ``table``
+reads these files. ``run`` hands further options to ``fsrl-ext train``.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def add_run(commands: Any, *, runs: str) -> None:
     run.add_argument("policy")
     run.add_argument("task")
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    run.add_argument("--label", default="", help="a folder of its own, for other settings")
+    run.add_argument("--label", default="", help="name of a result folder of its own, for other settings")
     run.add_argument("--jobs", type=int, default=2)
-    run.add_argument("--runs", default=runs, help="where the run folders go")
+    run.add_argument("--runs", default=runs, help="folder for the run folders")
     run.set_defaults(command=_run)
 
 
@@ -64,7 +64,7 @@ def _run(options: argparse.Namespace, settings: list[str]) -> int:
 
 
 def _stop(signal_number: int, frame: Any) -> None:
-    """Take the trainings along; the next call goes on with them."""
+    """Stops the trainings; the next call continues them."""
     for training in _trainings:
         training.terminate()
     os._exit(128 + signal_number)
@@ -79,7 +79,7 @@ def _train(options: argparse.Namespace, settings: list[str], folder: Path, seed:
         if (run_folder / "checkpoints" / SNAPSHOT).exists():
             command = ["resume", str(run_folder), "--quiet"]
         elif run_folder.exists():
-            # What cannot go on makes way, under a name that tells.
+            # A run that cannot be continued makes way, under a name that says so.
             run_folder.rename(run_folder.with_name(f"{name}-unfinished-{os.getpid()}"))
         with subprocess.Popen([sys.executable, "-m", "fsrl_ext.cli", *command]) as training:
             _trainings.append(training)
@@ -92,12 +92,12 @@ def _train(options: argparse.Namespace, settings: list[str], folder: Path, seed:
 
 
 def _finished(run_folder: Path) -> bool:
-    """Whether a run went to its end: an interrupted one leaves a result, too."""
+    """Returns whether a run went to its end; an interrupted run leaves a result, too."""
     return (run_folder / "result.json").exists() and read_result(run_folder)["status"] == "finished"
 
 
 def _small(run_folder: Path) -> dict[str, Any]:
-    """What a result file keeps of a run."""
+    """Returns what a result file keeps of a run."""
     result, progress = read_result(run_folder), read_progress(run_folder)
     columns = {
         "env_step": "env_step",
@@ -158,7 +158,7 @@ MEANS = ("return_mean", "cost_mean")
 
 
 def _late_cost(curve: dict[str, list[Any]]) -> float:
-    """Mean cost of training episodes over the second half of the steps; of several costs the highest one."""
+    """Returns the mean cost of training episodes over the second half; of several costs the highest one."""
     points = zip(curve["env_step"], curve["train_cost"], strict=True)
     late = [c for step, c in points if c is not None and step > curve["env_step"][-1] / 2]
     return float(np.max(np.mean(np.array(late, dtype=float), axis=0)))

@@ -1,19 +1,20 @@
-"""Meta-learners over several seeds: training, adaptation to held-out tasks, a table, and a picture.
+"""Trains meta-learners over several seeds, adapts them to held-out tasks, and prints and draws the results.
 
     python benchmarks/meta_learning.py run meta_cpo SafetyPointStcircle --seeds 0 1 2
     python benchmarks/meta_learning.py adapt SafetyPointStcircle [--checkpoint last]
     python benchmarks/meta_learning.py table SafetyPointStcircle [--checkpoint last] [--labels NAME ...]
     python benchmarks/meta_learning.py training SafetyPointStcircle [--labels NAME ...]
 
-``run`` trains what is not there yet, as ``benchmarks/learning.py`` does. ``adapt`` takes every run folder of
-the family, and CPO from fresh networks of the same size beside them: 20 tasks outside of the training range
-before, during and after 5 steps, and curves over 20 steps on five of them. All are judged by the family's
-default limit, those that know no limit too. One file per run, kept when it is there:
-``benchmarks/results/<family>/<policy>/[<label>/]adaptation<seed>.json``, or ``adaptation_last<seed>.json``
-for the last checkpoints in the place of the best ones. ``table`` prints them, and writes ``adaptation.csv``
-and ``adaptation.png`` (or ``adaptation_last``) into the family's folder. ``training`` prints the cosine
-between first-order and exact meta-gradient along training, and draws ``training.png``: level 0, the adapted
-policies, the cosine. Both show runs without a label, and those with the labels named.
+``run`` trains what has no result file yet, as ``benchmarks/learning.py`` does. ``adapt`` adapts every run of
+the family, and CPO from fresh networks of the same size: to 20 tasks outside of the training range, before,
+during and after 5 steps, and over 20 steps on five of them for curves. All policies are judged by the
+family's default limit, also those that know no limit. ``adapt`` keeps one file per run, and does not repeat a
+run that has one: ``benchmarks/results/<family>/<policy>/[<label>/]adaptation<seed>.json``, or
+``adaptation_last<seed>.json`` for the last checkpoints in place of the best ones. ``table`` prints these
+files, and writes ``adaptation.csv`` and ``adaptation.png`` (or ``adaptation_last``) into the family's folder.
+``training`` prints the cosine between first-order and exact meta-gradient along the training, and draws
+``training.png``: level 0, the adapted policies, and the cosine. Both show the runs without a label, and those
+with the labels named.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkp
 from fsrl_ext.report import text_table
 
 SCRATCH = "cpo_from_scratch"
-# Networks, critics and amount of data as the meta-learners have them; the KL bound of CPO and theirs is 0.01.
+# Networks, critics and amount of data are those of the meta-learners; CPO's KL bound and theirs is 0.01.
 AS_META = {
     "hidden_sizes": (24, 12),
     "critic_hidden_sizes": (128, 128),
@@ -56,13 +57,13 @@ def main() -> int:
     add_run(commands, runs="runs/meta")
     command = commands.add_parser("adapt", help="adapt every run to held-out tasks")
     command.add_argument("family")
-    command.add_argument("--runs", default="runs/meta", help="where the run folders are")
-    command.add_argument("--steps", type=int, default=5, help="of the adaptation to all tasks")
+    command.add_argument("--runs", default="runs/meta", help="folder of the run folders")
+    command.add_argument("--steps", type=int, default=5, help="steps of the adaptation to all tasks")
     command.add_argument("--curve-steps", type=int, default=20)
-    command.add_argument("--curve-tasks", type=int, default=5, help="0: no curves, and no picture")
-    command.add_argument("--episodes", type=int, default=10, help="deterministic ones of each test")
+    command.add_argument("--curve-tasks", type=int, default=5, help="tasks of the curves; 0 draws none")
+    command.add_argument("--episodes", type=int, default=10, help="deterministic episodes of each test")
     command.add_argument("--step-per-collect", type=int, help="environment steps of a step")
-    command.add_argument("--kl-bound", type=float, help="of a step, in nats (default: as trained)")
+    command.add_argument("--kl-bound", type=float, help="bound of a step, in nats (default: as trained)")
     command.add_argument("--jobs", type=int, default=2)
     _add_checkpoint(command)
     command.set_defaults(command=_adapt)
@@ -91,11 +92,11 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_labels(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--labels", nargs="+", default=(), metavar="NAME", help="also runs with these labels")
+    parser.add_argument("--labels", nargs="+", default=(), metavar="NAME", help="labels of runs to show, too")
 
 
 def _read(options: argparse.Namespace, stem: str) -> dict[str, list[dict[str, Any]]]:
-    """Result files of a family by learner, as far as they are to be shown."""
+    """Returns the result files of a family that are to be shown, by learner."""
     folder = RESULTS / options.family
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.rglob("*.json")):
@@ -107,7 +108,7 @@ def _read(options: argparse.Namespace, stem: str) -> dict[str, list[dict[str, An
 
 
 def _stem(policy: str, checkpoint: str) -> str:
-    """Start of a result's name. Fresh networks have one checkpoint."""
+    """Returns the start of a result's name; fresh networks have one checkpoint."""
     return "adaptation" if checkpoint == "best" or policy == SCRATCH else f"adaptation_{checkpoint}"
 
 
@@ -154,7 +155,7 @@ def _adapt(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _fresh(family: str, seed: int, runs: Path) -> Path:
-    """A checkpoint of CPO that has learnt nothing yet."""
+    """Returns a checkpoint of CPO that has learnt nothing yet."""
     path = runs / f"{family}-{SCRATCH}-seed{seed}.pt"
     if not path.exists():
         config = make_config("cpo", find_family(family).id(2), seed=seed, **AS_META)

@@ -1,4 +1,4 @@
-"""Pictures of ``meta_learning.py``: curves of the adaptation and of the training."""
+"""Draws the pictures of ``meta_learning.py``: curves of the adaptation and of the training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMOOTHED = 5  # meta-iterations of training episodes and cosines, which are few 
 
 
 def plot_adaptation(path: Path, found: Found, family: str) -> None:
-    """Curves over the steps of the adaptation; bands are 95% intervals over all pairs of run and task."""
+    """Draws curves over the steps of the adaptation, with 95% intervals over all pairs of run and task."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2)
@@ -36,10 +36,11 @@ def plot_adaptation(path: Path, found: Found, family: str) -> None:
 
 
 def plot_training(path: Path, found: Found, family: str) -> None:
-    """Curves over the training; bands are 95% intervals over seeds.
+    """Draws curves over the training, with 95% intervals over seeds.
 
-    Above the meta-policy in the task of level 0, deterministic episodes; below the adapted policies in the
-    tasks of the training, sampled actions, and the cosine between the meta-gradients, both as running means.
+    The upper row shows the meta-policy in the task of level 0, with deterministic actions. The lower row
+    shows the adapted policies in the tasks of the training, with sampled actions, and the cosine between the
+    meta-gradients, both as running means.
     """
     figure = Figure(figsize=(14, 7), layout="constrained")
     FigureCanvasAgg(figure)
@@ -78,7 +79,7 @@ def _label(learner: str, files: Sequence[Any]) -> str:
 
 
 def _curve(part: dict[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Millions of steps, and values; running means of what is logged in every meta-iteration."""
+    """Returns millions of steps, and values: running means of what every meta-iteration logs."""
     steps, values = np.array(part["env_step"]) / 1e6, np.array(part[name], dtype=float)
     if "return_mean" not in part:  # no tests
         values = np.convolve(values, np.full(SMOOTHED, 1 / SMOOTHED), mode="valid")
@@ -86,7 +87,7 @@ def _curve(part: dict[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _band(axis: Axes, x: Sequence[float] | np.ndarray, rows: Sequence[Any], label: str) -> None:
-    """Mean over the rows and, of several, their bootstrap interval."""
+    """Draws the mean over the rows and, of several rows, their bootstrap interval."""
     values = np.array(rows)
     (line,) = axis.plot(x, values.mean(0), label=label, linewidth=1.3)
     if len(values) > 1:

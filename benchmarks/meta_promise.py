@@ -1,16 +1,17 @@
-"""How much of what Meta-CPO's meta-step promises holds when tasks are played and adapted to anew.
+"""Measures how much of what Meta-CPO's meta-step promises holds when tasks are played and adapted to again.
 
     python benchmarks/meta_promise.py RUN [--checkpoint best] [--tasks 3] [--repeats 4]
 
-Takes the meta-policy of a run of ``meta_cpo`` and adapts it to the same tasks several times, on data of its
-own each time. The meta-step of each time, at full length, changes the cost of an adapted policy's episode by
+The script adapts the meta-policy of a run of ``meta_cpo`` to the same tasks several times, each time on data
+of its own. For the meta-step of each time, at full length, it prints four estimates of the change of the cost
+of an adapted policy's episode:
 
-- promised: its own gradient times the step, which is what the constraint of the step is about;
-- held out: the mean gradient of the other times, which the step was not chosen by. What is missing to the
-  promise is noise that the step took for a way to lower the cost;
-- straight: half of the difference between the costs that the policies adapted anew have after the step and
-  after its opposite. What is missing to the gradient of the other times is the gradient's own error;
-- played: the change of these costs after the step. What is missing to the straight part is curvature.
+- promised: the gradient of the same data times the step, which the constraint of the step is about;
+- held out: the mean gradient of the other times, times the step. The step was not chosen by these gradients,
+  so the difference from the promise is noise of the data;
+- straight: half of the difference between the costs of the policies adapted again after the step and after
+  its opposite. The difference from the held-out change is the error of the gradients;
+- played: the change of these costs after the step. The difference from the straight part is curvature.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("run", help="a run folder or a checkpoint of meta_cpo")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="last")
     parser.add_argument("--tasks", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=4, help="of the adaptation, at least 2")
+    parser.add_argument("--repeats", type=int, default=4, help="repeats of the adaptation, at least 2")
     options = parser.parse_args()
     if options.repeats < 2:
         parser.error(f"--repeats must be at least 2, got {options.repeats}")
@@ -71,7 +72,7 @@ def _cost(records: list[Any]) -> float:
 
 
 def _meta_step(policy: MetaCPOPolicy, records: list[Any]) -> tuple[Tensor, str]:
-    """The step of the mean problem ``[P]``, before any line search, and its case."""
+    """Returns the step ``[P]`` of the mean problem, before any line search, and its case."""
     gradients = torch.stack([x.finished.gradients for x in records]).mean(0)
     surplus = torch.stack([x.finished.surplus for x in records]).mean(0)
     metric = MovingFisher(policy.meta_actor, [x.first for x in records], policy.config)
@@ -93,7 +94,7 @@ def _put(policy: MetaCPOPolicy, theta: Tensor) -> None:
 
 
 def _cost_after(policy: MetaCPOPolicy, step: Tensor, config: Any, tasks: list[Any], *, seed: int) -> float:
-    """The cost of policies adapted from a step away; the meta-policy is put back afterwards."""
+    """Returns the cost of policies adapted from a step away; the meta-policy is put back afterwards."""
     theta = flatten(policy.meta_actor.parameters()).detach().clone()
     _put(policy, theta + step)
     try:

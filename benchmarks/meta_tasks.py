@@ -1,12 +1,12 @@
-"""Speed of the families' tasks against safety-gymnasium's own code for the same tasks.
+"""Measures the speed of the families' tasks against safety-gymnasium's own code for the same tasks.
 
     python benchmarks/meta_tasks.py                     # Point, level 1: a minute
     python benchmarks/meta_tasks.py --agents Point Car --levels 0 1 2 --episodes 10
 
-Whole episodes of the same tasks, seeds and random actions, one of `make(id, fast=False)` and one of
-`make(id)` in turn, so that whatever else the machine does meets both; three first episodes of each are
-not counted. Counted is the time of resets and steps. All that both give must be equal, bit for bit,
-before the cast to float32; the exit status is 1 if something differs. Results go to
+The script plays whole episodes of the same tasks, seeds and random actions, one of `make(id, fast=False)` and
+one of `make(id)` in turn, so that other work of the machine slows both down. It counts the time of resets and
+steps, and does not count the first three episodes of each. Everything that both return must be equal, bit for
+bit, before the cast to float32; the exit status is 1 if something differs. Results go to
 `benchmarks/results/meta_tasks.json` and into the table of `docs/meta_tasks.md`.
 """
 
@@ -30,7 +30,7 @@ _WARM_UP = 3  # episodes
 
 
 def episode(env: Any, actions: np.ndarray, seed: int | None) -> tuple[float, float, list[Any]]:
-    """Seconds of the reset, seconds of the steps, and what they gave."""
+    """Plays one episode; returns the seconds of reset and steps, and what they returned."""
     start = time.perf_counter()
     observation, _ = env.reset(seed=seed)
     ready = time.perf_counter()
@@ -43,14 +43,14 @@ def episode(env: Any, actions: np.ndarray, seed: int | None) -> tuple[float, flo
 
 
 def equal(stock: list[Any], fast: list[Any]) -> bool:
-    """Whether two episodes are the same, bit for bit."""
+    """Returns whether two episodes are the same, bit for bit."""
     return len(stock) == len(fast) and all(
         a[0].tobytes() == b[0].tobytes() and a[1:] == b[1:] for a, b in zip(stock, fast, strict=True)
     )
 
 
 def measure(id: str, episodes: int) -> dict[str, Any]:
-    """One row of the result."""
+    """Measures one task; returns its row of the result."""
     envs = [make(id, fast=False), make(id)]
     for env in envs:
         env._cast = np.array  # all 64 bits
@@ -77,7 +77,7 @@ def measure(id: str, episodes: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """Returns the rows as a Markdown table."""
     lines = [
         "| task | stock steps/s | steps/s | ratio | ratio without resets | resets/s | equal |",
         "|---|---:|---:|---:|---:|---:|---|",

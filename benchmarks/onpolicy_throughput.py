@@ -1,23 +1,25 @@
-"""Training throughput of CPO against OmniSafe's, on SafetyPointGoal1.
+"""Measures the training throughput of CPO against OmniSafe's CPO on SafetyPointGoal1.
 
     python benchmarks/onpolicy_throughput.py --peer PEER/bin/python    # three alternating runs of each
 
-Each run is a process of its own with one torch thread and no selections; the two take turns. How to make the
-peer's environment: ``benchmarks/peers/omnisafe_cpo.py``. Both collect 20,000 steps per update, with 64 x 64
-networks, normalised observations, a KL bound of 0.01, up to 15 iterations of conjugate gradient over all
-states, and fit their critics in 10 passes of minibatches of 128 (OmniSafe's; our default is 256). All else is
-each one's default: we step ten environments, OmniSafe one.
+Each run is a process of its own with one torch thread and no selections, and the two libraries take turns.
+``benchmarks/peers/omnisafe_cpo.py`` says how to make the peer's environment. Both collect 20,000 steps per
+update, with 64 x 64 networks, normalised observations, a KL bound of 0.01 and up to 15 iterations of
+conjugate gradient over all states, and fit their critics in 10 passes of minibatches of 128 (OmniSafe's size;
+our default is 256). All other settings are each library's defaults: ours steps ten environments, OmniSafe
+one.
 
-Medians over the updates after the first and then over the runs, of
+The script prints medians over the updates after the first and then over the runs, of
 
 - ``all``: from one collect to the next;
-- ``collect``: for OmniSafe with the advantages, which it computes at the end of each episode;
-- ``actor``: the policy's update: gradients, conjugate gradient and line search, and for ours the densities of
-  the data, which OmniSafe keeps from the rollout;
+- ``collect``: the rollout; OmniSafe's includes the advantages, which it computes at the end of each episode;
+- ``actor``: the policy's update: gradients, conjugate gradient and line search; ours includes the densities
+  of the data, which OmniSafe keeps from the rollout;
 - ``critic``: the rest of the update.
 
-Wall seconds and the process's processor seconds: the latter hardly feel what else the machine does. The bars
-are for the wall. ``--json`` keeps the figures; with ``--add`` the rounds join those that are in the file.
+Each is given in wall seconds and in processor seconds of the process; other work of the machine hardly
+changes the latter. The bars are for wall seconds. ``--json`` keeps the figures, and ``--add`` adds the rounds
+to those in the file.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from fsrl_ext.report import text_table
 from fsrl_ext.trainer import CostOnpolicyTrainer, seed_range
 
 PARTS = ("all", "collect", "actor", "critic")
-# How many times as fast as OmniSafe we are to be.
+# Bars are how many times as fast as OmniSafe our update has to be.
 BARS = {"all": 5.0, "actor": 1.0}
 OMNISAFE_BATCH = 128
 
@@ -51,13 +53,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--peer", help="Python of OmniSafe's environment; without it only ours runs")
     parser.add_argument("--task", default="SafetyPointGoal1-v0")
-    parser.add_argument("--updates", type=int, default=3, help="of each run; the first is warm-up")
+    parser.add_argument("--updates", type=int, default=3, help="updates of each run; the first is warm-up")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps-per-update", type=int, default=20_000)
-    parser.add_argument("--batch-size", type=int, default=OMNISAFE_BATCH, help="of our critic's minibatches")
-    parser.add_argument("--fisher-fraction", type=float, default=1.0, help="of our Fisher matrix's states")
+    parser.add_argument("--batch-size", type=int, default=OMNISAFE_BATCH, help="our critic's minibatch size")
+    parser.add_argument(
+        "--fisher-fraction", type=float, default=1.0, help="share of the states in our Fisher matrix"
+    )
     parser.add_argument("--add", action="store_true", help="add the rounds to those in --json")
-    parser.add_argument("--own", action="store_true", help="one run of ours in this process")
+    parser.add_argument("--own", action="store_true", help="run our training once in this process")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.updates < 2:
@@ -70,7 +74,7 @@ def main() -> None:
 
 
 def own(options: argparse.Namespace) -> dict[str, Any]:
-    """A training run, clocked."""
+    """Runs a training under clocks."""
     config = make_config(
         "cpo",
         options.task,
@@ -126,7 +130,7 @@ def own(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
-    """Alternating runs of ours and the peer."""
+    """Runs our training and the peer's in turn."""
     here = Path(__file__).parent
     common = ["--task", options.task, "--updates", str(options.updates)]
     common += ["--steps-per-update", str(options.steps_per_update)]
@@ -157,7 +161,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """``[wall, processor]`` seconds of each part, and steps per second on the wall."""
+    """Returns ``[wall, processor]`` seconds of each part, and steps per second of wall time."""
 
     def of_run(run: dict[str, Any], part: str, kind: int) -> float:
         return statistics.median(cycle[part][kind] for cycle in run["cycles"][1:])

@@ -1,10 +1,11 @@
-"""What observation statistics that move do to a policy: divergence and episode cost, update by update.
+"""Measures what moving observation statistics do to a policy: divergence and episode cost, update by update.
 
     fsrl-ext train cpo SafetyCarRun-v0 --steps 300000 --normalise-steps 2000000 --run-name moving
     python benchmarks/statistics_drift.py runs/moving
 
-Goes on from the last policy of a run of CPO or TRPO. Each update is made in two parts: the algorithm's own
-with the statistics held, then the statistics' move. Sampled episodes tell what each part did.
+The script continues from the last policy of a run of CPO or TRPO. It makes each update in two parts: first
+the algorithm's own update with the statistics held, then the move of the statistics. Sampled episodes measure
+what each part did.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ NUM_ENVS = 10
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run", type=Path, help="its folder")
+    parser.add_argument("run", type=Path, help="a run folder of CPO or TRPO")
     parser.add_argument("--updates", type=int, default=3)
     parser.add_argument("--steps", type=int, default=6_000, help="environment steps of a collect")
     options = parser.parse_args()
@@ -57,7 +58,7 @@ def main() -> int:
 
 
 def collect(policy: OnpolicyPolicy, envs: DummyVectorEnv, steps: int) -> tuple[CostVectorReplayBuffer, float]:
-    """New data, and the mean cost of its episodes."""
+    """Collects new data; returns the mean cost of its episodes."""
     buffer = CostVectorReplayBuffer(steps + NUM_ENVS, NUM_ENVS)
     collector = CostCollector(policy, envs, buffer)
     collector.reset()

@@ -1,4 +1,4 @@
-"""Training throughput against FSRL's agents, and collection against Tianshou's collector.
+"""Measures training throughput against FSRL's agents, and collection against Tianshou's collector.
 
     python benchmarks/throughput.py compare --peer PEER/bin/python    # five alternating runs, CarCircle
     python benchmarks/throughput.py compare --policy sac_lag --cycles 12 --peer PEER/bin/python
@@ -7,10 +7,10 @@
 
 ``compare`` runs whole trainings without evaluation, each in a process of its own with one torch thread, at
 FSRL's settings (batch 256, 128 x 128, 0.2 updates per step; CVPO 16 samples, 10 environments and 3,000 steps
-per collect, SAC-Lag and DDPG-Lag 2 environments and 600 steps), turn by turn: ours plainly, ours collecting
-ahead in a second process, ours with that and bfloat16 (these two for CVPO), and FSRL (how to make its
-environment: ``benchmarks/peers/fsrl_offpolicy.py``). Medians over the cycles after the
-first and then over the runs. ``--json`` keeps the figures.
+per collect, SAC-Lag and DDPG-Lag 2 environments and 600 steps). The variants take turns: our plain training,
+for CVPO our training that collects ahead in a second process, without and with bfloat16, and FSRL's training
+(``benchmarks/peers/fsrl_offpolicy.py`` says how to make its environment). Figures are medians over the cycles
+after the first and then over the runs. ``--json`` keeps them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
     environments_parser = commands.add_parser("environments")
     environments_parser.add_argument("--task", default="SafetyCarCircle-v0")
     environments_parser.set_defaults(command=environments)
-    own_parser = commands.add_parser("own", help="one training run of ours; used by the others")
+    own_parser = commands.add_parser("own", help="run our training once; the other commands use this")
     own_parser.add_argument("--policy", choices=FSRL_SETTINGS, required=True)
     own_parser.add_argument("--task", required=True)
     own_parser.add_argument("--settings", type=json.loads, default={})
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def own(options: argparse.Namespace) -> dict[str, Any]:
-    """Trains some cycles and times each of them."""
+    """Trains some cycles and times each cycle."""
     settings = {**FSRL_SETTINGS[options.policy], **options.settings}
     config = make_config(options.policy, options.task, **settings)
     build.seed_everything(config)
@@ -137,7 +137,7 @@ class ClockedTrainer(CostOffpolicyTrainer):
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
-    """Alternating runs of all variants and the peer."""
+    """Runs all variants and the peer in turn."""
     names = [*(VARIANTS if options.policy == "cvpo" else ["fsrl_ext"]), *(["FSRL"] if options.peer else [])]
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(options.rounds):
@@ -175,7 +175,7 @@ def _run(options: argparse.Namespace, name: str) -> list[dict[str, float]]:
 
 
 def run_apart(command: list[str]) -> dict[str, Any]:
-    """What a command leaves in its ``--json``, from a process of its own with one thread."""
+    """Runs a command in a process of its own with one thread; returns what it writes to its ``--json``."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -199,7 +199,7 @@ def _summary(cycles: list[dict[str, float]]) -> dict[str, float]:
 
 
 def collect(options: argparse.Namespace) -> dict[str, Any]:
-    """Vector steps per second of three collectors with one policy, the environments' own time subtracted."""
+    """Times a vector step of three collectors with one policy, without the environments' own time."""
     config = make_config("cvpo", options.task)
     build.seed_everything(config)
     policy, _ = build.build_policy(config)
@@ -234,7 +234,7 @@ def collect(options: argparse.Namespace) -> dict[str, Any]:
 
 
 class ClockedEnv(gym.Wrapper):
-    """Adds up the time that all environments of this class take."""
+    """An environment wrapper that adds up the time of all environments of its class."""
 
     seconds = 0.0
 
@@ -256,7 +256,7 @@ class ClockedEnv(gym.Wrapper):
 
 
 def environments(options: argparse.Namespace) -> dict[str, Any]:
-    """Training steps per second, by the number of environments."""
+    """Measures training steps per second by the number of environments."""
     figures = {}
     for count in (1, 2, 5, 10, 20):
         variant = {"num_envs": count, "step_per_collect": 1000}

@@ -1,7 +1,8 @@
-"""The evaluation of ``docs/evaluation.md`` for peers that cannot import fsrl_ext: same seeds, same rule.
+"""Evaluates peers that cannot import fsrl_ext by ``docs/evaluation.md``, with the same seeds and rule.
 
-For policies of Tianshou 0.5 (``policy(batch).act``, ``map_action``) on tasks of bullet-safety-gym. With the
-same float32 actions, the episode of a seed is the one that ``fsrl_ext.env.make(task)`` plays with that seed.
+The module takes policies of Tianshou 0.5 (``policy(batch).act``, ``map_action``) on tasks of
+bullet-safety-gym. With the same float32 actions, the episode of a seed equals the episode that
+``fsrl_ext.env.make(task)`` plays with that seed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ FINAL_SEEDS = range(2_000_000, 2_000_050)
 
 
 class Evaluation:
-    """Returns and costs ``[episodes]``; which checkpoint is best is the rule of ``docs/evaluation.md``."""
+    """Returns and costs ``[episodes]``; compared by the rule of ``docs/evaluation.md``."""
 
     def __init__(self, env_step: int, returns: np.ndarray, costs: np.ndarray, limit: float) -> None:
         self.env_step, self.returns, self.costs, self.limit = env_step, returns, costs, limit
@@ -52,7 +53,7 @@ def standard_error(values: np.ndarray) -> float:
 
 
 def evaluate(policy: Any, task: str, limit: float, env_step: int, seeds: range) -> Evaluation:
-    """Deterministic episodes; the training's random streams and mode are as before afterwards."""
+    """Plays deterministic episodes; afterwards the training's random streams and mode are as before."""
     saved = random.getstate(), np.random.get_state()  # noqa: NPY002
     policy.eval()
     returns, costs = zip(*(play(policy, task, seed) for seed in seeds), strict=True)
@@ -63,7 +64,7 @@ def evaluate(policy: Any, task: str, limit: float, env_step: int, seeds: range) 
 
 
 def play(policy: Any, task: str, seed: int) -> tuple[float, float]:
-    """Return and cost of the episode of this seed: bullet draws from the global streams."""
+    """Returns return and cost of the episode of a seed; bullet draws from the global streams."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     env = gymnasium.make(task)  # a fresh one, because leftovers of an episode survive the package's reset

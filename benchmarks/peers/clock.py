@@ -1,4 +1,4 @@
-"""A clock around methods, for our side and for the peers alike: standard library only."""
+"""Clocks around methods, for our side and for the peers, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Moment(NamedTuple):
-    """Seconds of the wall clock and of this process's processor time; differences are spans."""
+    """Seconds of the wall clock and of the process's processor time; differences of moments are spans."""
 
     wall: float
     processor: float
@@ -21,13 +21,13 @@ class Moment(NamedTuple):
 
 
 class Clock:
-    """Start and end of every call of the methods that it watches."""
+    """Records start and end of every call of the methods that it watches."""
 
     def __init__(self) -> None:
         self.calls: dict[str, list[tuple[Moment, Moment]]] = {}
 
     def watch(self, owner: Any, method: str) -> None:
-        """Takes the place of this object's method, and of no other object's."""
+        """Replaces the method of this object, and of no other object."""
         original, calls = getattr(owner, method), self.calls.setdefault(method, [])
 
         def timed(*args: Any, **kwargs: Any) -> Any:

@@ -1,17 +1,17 @@
-"""FSRL's off-policy agents (PyPI ``fast-safe-rl``), timed and evaluated as ours. Runs with the peer's Python.
+"""Times and evaluates FSRL's off-policy agents (PyPI ``fast-safe-rl``) as ours; runs with the peer's Python.
 
     python3.11 -m venv PEER && PEER/bin/pip install torch==2.13.0 numpy==1.26.4
     PEER/bin/pip install --no-deps -r benchmarks/peers/fsrl-requirements.txt
     PEER/bin/python benchmarks/peers/fsrl_offpolicy.py --policy cvpo --steps 300000 --json out.json
 
-Policy, networks, collector, trainer and settings are FSRL's own. Ours are the clocks, the count of episodes
-above the limit, and the evaluation of ``docs/evaluation.md`` with the same episodes as our policies play.
-Steps are environment steps of training: FSRL has no random warm-up, updates follow the first collect. Its
-trainer collects whole episodes, so a run ends with the collect that reaches ``--steps``.
+Policy, networks, collector, trainer and settings are FSRL's own. The script adds the clocks, the count of
+episodes above the limit, and the evaluation of ``docs/evaluation.md`` with the same episodes as for our
+policies. Steps are environment steps of training: FSRL has no random warm-up, and updates follow the first
+collect. Its trainer collects whole episodes, so a run ends with the collect that reaches ``--steps``.
 
-Vector workers: FSRL's examples start one process for each environment (``--worker shmem``); ``dummy``, the
-default here, steps them in the training process, as fsrl_ext does, and is the faster one on a single core.
-``cycles`` has the times of each collect and its updates: drop the first ones, then take medians.
+FSRL's examples start one process for each environment (``--worker shmem``). The default here, ``dummy``,
+steps the environments in the training process, as fsrl_ext does, and is faster on a single core. ``cycles``
+has the times of each collect and its updates; medians should leave out the first ones.
 """
 
 from __future__ import annotations
@@ -76,17 +76,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=300_000)
     parser.add_argument("--cost-limit", type=float, default=10.0)
-    parser.add_argument("--batch-size", type=int, help="default: FSRL's")
-    parser.add_argument("--num-samples", type=int, help="actions per state in the E-step; default: FSRL's")
+    parser.add_argument("--batch-size", type=int, help="transitions of a gradient step (default: FSRL's)")
+    parser.add_argument("--num-samples", type=int, help="actions per state in the E-step (default: FSRL's)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--worker", choices=WORKERS, default="dummy")
-    parser.add_argument("--no-eval", action="store_true", help="no selection, no final evaluation")
+    parser.add_argument("--no-eval", action="store_true", help="skip selections and the final evaluation")
     parser.add_argument("--json", type=Path, required=True)
     return parser.parse_args()
 
 
 def train(options: argparse.Namespace, config: Any) -> None:
-    """Train, evaluate on the way, and write the result after each selection."""
+    """Trains, evaluates on the way, and writes the result after each selection."""
     episodes = EpisodeCosts(config.training_num)
     policy, trainer = build(AGENTS[options.policy][0], config, episodes)
     updates = UpdateClock(policy)
@@ -120,7 +120,7 @@ def train(options: argparse.Namespace, config: Any) -> None:
 
 
 def clocks(trainer: OffpolicyTrainer, updates: UpdateClock) -> dict[str, float]:
-    """Counters whose differences are a cycle; evaluations come between two readings."""
+    """Returns counters whose differences are a cycle; evaluations come between two readings."""
     return {
         "env_steps": trainer.env_step,
         "gradient_steps": updates.count,
@@ -131,7 +131,7 @@ def clocks(trainer: OffpolicyTrainer, updates: UpdateClock) -> dict[str, float]:
 
 
 def build(agent_type: Any, config: Any, episodes: EpisodeCosts) -> tuple[Any, OffpolicyTrainer]:
-    """What an agent's ``learn`` builds, but in epochs of a single collect and without test episodes."""
+    """Builds what an agent's ``learn`` builds, with epochs of a single collect and without test episodes."""
     known = inspect.signature(agent_type).parameters
     settings = {name: value for name, value in asdict(config).items() if name in known}
     logger = BaseLogger()
@@ -164,7 +164,7 @@ def build(agent_type: Any, config: Any, episodes: EpisodeCosts) -> tuple[Any, Of
 
 
 class EpisodeCosts:
-    """Costs of single training episodes (FSRL has the mean): a ``preprocess_fn`` that only looks."""
+    """A ``preprocess_fn`` that records costs of single training episodes; FSRL itself keeps their mean."""
 
     def __init__(self, count: int) -> None:
         self.running = np.zeros(count)
@@ -197,7 +197,7 @@ class UpdateClock:
 
 
 def write(options: argparse.Namespace, config: Any, result: dict[str, Any]) -> None:
-    """Write the result so far, under the names of our own result files; never half a file."""
+    """Writes the result so far in one move, under the names of our own result files."""
     cycles, curve = columns(result["cycles"]), columns(result["curve"])
     env_steps, seconds, updates = (sum(cycles[k]) for k in ("env_steps", "seconds", "gradient_steps"))
     packages = ("fast-safe-rl", "tianshou", "torch", "numpy", "gymnasium", "bullet-safety-gym")
@@ -230,7 +230,7 @@ def columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def rounded(value: Any) -> Any:
-    """Plain numbers, six digits for those that are not whole."""
+    """Returns plain numbers, with six digits for those that are not whole."""
     if isinstance(value, dict):
         return {k: rounded(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

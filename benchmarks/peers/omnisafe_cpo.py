@@ -1,17 +1,18 @@
-"""OmniSafe's CPO (PyPI ``omnisafe``), timed. Runs with the peer's Python.
+"""Times OmniSafe's CPO (PyPI ``omnisafe``); runs with the peer's Python.
 
     python3.11 -m venv PEER && PEER/bin/pip install torch==2.13.0 numpy==1.26.4 pandas==2.0.3
     PEER/bin/pip install --no-deps -r benchmarks/peers/omnisafe-requirements.txt
     PEER/bin/python benchmarks/peers/omnisafe_cpo.py --updates 3 --json out.json
 
-Algorithm, networks, environments, loop and settings are OmniSafe's own, its defaults for CPO but for: one
-torch thread, 20,000 steps per update and 64 x 64 (both are its defaults too), no TensorBoard. Ours are the
-clocks, and stand-ins for packages that OmniSafe imports and this training does not use.
+Algorithm, networks, environments, loop and settings are OmniSafe's own: its defaults for CPO, with one torch
+thread, without TensorBoard, and with 20,000 steps per update and networks of 64 x 64, which are defaults,
+too. The script adds the clocks, and stand-ins for packages that OmniSafe imports and this training does not
+use.
 
-``cycles`` has the seconds of each update, ``[wall, processor]``: ``collect`` is its rollout, which computes
-the advantages too, at the end of each episode; ``actor`` the gradients, conjugate gradient and line search;
-``critic`` the rest of the update; ``all`` the whole epoch up to its log lines. Drop the first one, then take
-medians.
+``cycles`` has the seconds of each update, ``[wall, processor]``: ``collect`` is the rollout, which also
+computes the advantages at the end of each episode; ``actor`` is the gradients, conjugate gradient and line
+search; ``critic`` is the rest of the update; ``all`` is the whole epoch up to its log lines. Medians should
+leave out the first update.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from clock import Clock
 
 @contextlib.contextmanager
 def array_defaults() -> Iterator[None]:
-    """Arrays as defaults of dataclasses, which safety-gymnasium 1.0.0 has and Python 3.11 refuses."""
+    """Allows arrays as defaults of dataclasses, which safety-gymnasium 1.0.0 has and Python 3.11 refuses."""
     original = dataclasses.dataclass
 
     def dataclass(cls: Any = None, /, **options: Any) -> Any:
@@ -56,7 +57,7 @@ def array_defaults() -> Iterator[None]:
         dataclasses.dataclass = original
 
 
-# For loggers, data sets of offline learning and videos, none of which are used here.
+# OmniSafe needs these for loggers, offline data sets and videos, none of which are used here.
 for unused in ("wandb", "gdown", "gymnasium.utils.save_video"):
     sys.modules[unused] = ModuleType(unused)
 sys.modules["gymnasium.utils.save_video"].save_video = None  # type: ignore[attr-defined]
@@ -80,7 +81,7 @@ def main() -> None:
 
 
 def train(options: argparse.Namespace, folder: str) -> dict[str, Any]:
-    """All updates; what OmniSafe logs and saves goes into the folder."""
+    """Makes all updates; what OmniSafe logs and saves goes into the folder."""
     sizes = [64, 64]
     settings = {
         "seed": options.seed,

@@ -1,4 +1,4 @@
-"""Meta-CPO and one policy for all tasks, on fields of buttons: which one a few steps help more.
+"""Compares Meta-CPO with one policy for all tasks on fields of buttons, before and after an adaptation.
 
 python examples/meta/car_stbutton.py --steps 3600000
 """

@@ -1,7 +1,7 @@
-"""Meta-CPO on circles of many sizes: meta-train, then adapt to a larger circle than any in training.
+"""Meta-trains Meta-CPO on circles of many sizes, and adapts it to a circle larger than all of the training.
 
 python examples/meta/point_stcircle.py --steps 3600000
-python examples/meta/point_stcircle.py --run examples/meta/point_stcircle.pt   # adapts one trained like that
+python examples/meta/point_stcircle.py --run examples/meta/point_stcircle.pt   # adapts a trained policy
 """
 
 import argparse
@@ -19,14 +19,14 @@ FAMILY = "SafetyPointStcircle"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", help="a finished run, or its checkpoint, to adapt instead of training one")
+    parser.add_argument("--run", help="adapt a finished run or a checkpoint file instead of training")
     parser.add_argument("--steps", type=int, default=3_600_000)
     parser.add_argument("--step-per-collect", type=int, default=3000)
     parser.add_argument("--adapt-steps", type=int, default=5)
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs")
-    parser.add_argument("--picture", help="where the trajectories are drawn (default: in the run's folder)")
+    parser.add_argument("--picture", help="file for the trajectories' picture (default: in the run's folder)")
     args = parser.parse_args()
 
     source = Path(args.run or train(args))
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def train(args: argparse.Namespace) -> Path:
-    """The folder of a new run."""
+    """Trains a meta-policy and returns its run folder."""
     config = make_config(
         "meta_cpo",
         FAMILY,
@@ -68,7 +68,7 @@ def train(args: argparse.Namespace) -> Path:
 
 
 def positions(policy, task: TaskDescription, seed: int) -> np.ndarray:
-    """Where the robot is in a deterministic episode, ``[T, 2]``."""
+    """Plays a deterministic episode and returns the robot's positions ``[T, 2]``."""
     env = task.make()
     robot = env.unwrapped.simulator.task.agent
     obs, _ = env.reset(seed=seed)

@@ -1,4 +1,4 @@
-"""CVPO on SafetyBallCircle-v0 through the experiment API: train, look at the result, act.
+"""Trains CVPO on SafetyBallCircle-v0 through the experiment API, shows the result and plays the policy.
 
 python examples/mlp/ball_circle.py --steps 200000
 """
@@ -28,7 +28,7 @@ def main() -> None:
     print(result_table(done.result))
     print(f"curves: {done.folder / 'curves.png'}")
 
-    # The best policy within the limit, from disk, in an environment of its own.
+    # The run folder holds the best policy within the limit; it plays one episode in a fresh environment.
     policy, env = load_policy(done.folder), make("SafetyBallCircle-v0")
     obs, _ = env.reset(seed=0)
     total_return = total_cost = 0.0

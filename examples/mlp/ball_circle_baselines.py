@@ -1,4 +1,4 @@
-"""A Lagrangian baseline on SafetyBallCircle-v0, and what the same algorithm does without a limit.
+"""Trains an algorithm on SafetyBallCircle-v0 with a cost limit and without, and judges both by the limit.
 
 python examples/mlp/ball_circle_baselines.py --policy ddpg --steps 200000
 """
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--policy", choices=("sac", "ddpg", "td3", "trpo", "ppo"), default="ddpg")
     parser.add_argument("--cost-limit", type=float, default=10.0)
     parser.add_argument("--steps", type=int, default=200_000)
-    parser.add_argument("--episodes", type=int, default=50, help="of the final evaluations")
+    parser.add_argument("--episodes", type=int, default=50, help="episodes of the final evaluations")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs")
     args = parser.parse_args()
@@ -26,7 +26,7 @@ def main() -> None:
     done = run(constrained, out=args.out)
     print(result_table(done.result))
 
-    # Trained without a limit, judged by the same one.
+    # The second run knows no limit; its policy is judged by the limit of the first run.
     free = run(make_config(args.policy, "SafetyBallCircle-v0", **common), out=args.out)
     judged = evaluate(free.folder, episodes=args.episodes, cost_limit=args.cost_limit)
     print(f"without a limit: return {judged.return_mean:.1f}, cost {judged.cost_mean[0]:.1f}")

@@ -1,4 +1,4 @@
-"""CVPO on SafetyCarCircle-v0, built by hand in Tianshou's style.
+"""Builds CVPO on SafetyCarCircle-v0 by hand, in Tianshou's style.
 
 python examples/mlp/car_circle.py --steps 150000 --cost-limit 10
 """
@@ -28,13 +28,13 @@ def main() -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)
 
-    # Environments: gymnasium's API, float32 observations, info["cost"] on every step.
+    # Environments have Gymnasium's API, float32 observations, and info["cost"] on every step.
     env = make(args.task)
     obs_dim, act_dim = env.observation_space.shape[0], env.action_space.shape[0]
     train_envs = DummyVectorEnv([lambda: make(args.task) for _ in range(10)])
     test_envs = DummyVectorEnv([lambda: make(args.task) for _ in range(10)])
 
-    # Networks: a Gaussian actor, a critic for the reward and one for the cost.
+    # The networks are a Gaussian actor, a critic for the reward and a critic for the cost.
     actor = GaussianActor(obs_dim, act_dim, hidden_sizes=(128, 128), initial_std=0.8)
     critic = EnsembleCritic(obs_dim, act_dim, hidden_sizes=(128, 128), reward_ensemble=1, cost_ensemble=1)
     policy = CVPOPolicy(
@@ -48,11 +48,11 @@ def main() -> None:
         gamma=0.97,
     )
 
-    # Collectors: Tianshou's, plus costs.
+    # The collectors are Tianshou's and also collect costs.
     train_collector = CostCollector(policy, train_envs, CostVectorReplayBuffer(200_000, len(train_envs)))
     test_collector = CostCollector(policy, test_envs)
 
-    # Training: Tianshou's loop; the best policy is the best one within the cost limit.
+    # The trainer is Tianshou's loop; the best policy is the best one within the cost limit.
     best_path = f"{args.logdir}/best.pt"
     logger = TensorboardLogger(SummaryWriter(args.logdir))
     epochs = max(args.steps // 15_000, 1)
@@ -71,7 +71,7 @@ def main() -> None:
     )
     trainer.run()
 
-    # Judgement: the best policy on seeds that training never saw.
+    # The best policy is judged on seeds that training never saw.
     policy.load_state_dict(torch.load(best_path, weights_only=True))
     result = evaluate_policy(test_collector, seed_range("final", 20), cost_limit=policy.cost_limit)
     print(

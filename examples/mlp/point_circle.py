@@ -1,4 +1,4 @@
-"""CVPO on safety-gymnasium's SafetyPointCircle1-v0, with settings of one's own.
+"""Trains CVPO on safety-gymnasium's SafetyPointCircle1-v0 with some settings changed.
 
 python examples/mlp/point_circle.py --steps 1000000
 """
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--out", default="runs")
     args = parser.parse_args()
 
-    # Any field of the config can be set here; what is not set has the defaults of the task and the policy.
+    # Every setting can be given here by name; the others keep the defaults of the task and the policy.
     config = make_config(
         "cvpo",
         "SafetyPointCircle1-v0",

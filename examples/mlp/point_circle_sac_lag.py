@@ -1,4 +1,4 @@
-"""SAC-Lag on safety-gymnasium's SafetyPointCircle1-v0, built by hand in Tianshou's style.
+"""Builds SAC-Lag on safety-gymnasium's SafetyPointCircle1-v0 by hand, in Tianshou's style.
 
 python examples/mlp/point_circle_sac_lag.py --steps 1000000
 """
@@ -31,7 +31,7 @@ def main() -> None:
     train_envs = DummyVectorEnv([lambda: make(args.task) for _ in range(10)])
     test_envs = DummyVectorEnv([lambda: make(args.task) for _ in range(5)])
 
-    # Networks: an actor whose samples the policy squashes into the box; two critics for reward and for cost.
+    # The policy squashes the actor's samples into the box; reward and cost have two critics each.
     actor = GaussianActor(obs_dim, act_dim, hidden_sizes=(256, 256), bounded=False)
     critic = EnsembleCritic(obs_dim, act_dim, hidden_sizes=(256, 256), reward_ensemble=2, cost_ensemble=2)
     policy = SACLagPolicy(

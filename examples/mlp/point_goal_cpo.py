@@ -1,4 +1,4 @@
-"""CPO on safety-gymnasium's SafetyPointGoal1-v0, built by hand in Tianshou's style.
+"""Builds CPO on safety-gymnasium's SafetyPointGoal1-v0 by hand, in Tianshou's style.
 
 python examples/mlp/point_goal_cpo.py --steps 2000000
 """
@@ -32,8 +32,8 @@ def main() -> None:
     train_envs = DummyVectorEnv([lambda: make(args.task) for _ in range(20)])
     test_envs = DummyVectorEnv([lambda: make(args.task) for _ in range(5)])
 
-    # One deviation for all states; a value network each for reward and cost. The actor needs no optimiser:
-    # its step is the solution of the constrained trust-region problem.
+    # The actor has one standard deviation for all states; reward and cost have a value network each. The
+    # actor needs no optimiser: its step is the solution of the constrained trust-region problem.
     critic = ValueCritic(obs_dim, hidden_sizes=(64, 64))
     policy = CPOPolicy(
         actor=OnpolicyActor(obs_dim, act_dim, hidden_sizes=(64, 64)),
