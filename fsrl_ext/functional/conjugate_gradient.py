@@ -8,7 +8,6 @@ Source: Schulman et al., "Trust Region Policy Optimization", ICML 2015 (arXiv 15
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -159,7 +158,6 @@ class InverseMetric:
     :param max_iterations: products with H per call at most.
     :param tolerance: on ``|H x - z| / |z|``.
     :ivar worst_residual: largest one of all calls so far.
-    :ivar statuses: how the calls ended (see ``CGResult``), counted.
     """
 
     def __init__(
@@ -167,12 +165,10 @@ class InverseMetric:
     ) -> None:
         self.matvec, self.max_iterations, self.tolerance = matvec, max_iterations, tolerance
         self.worst_residual = 0.0
-        self.statuses: Counter[str] = Counter()
 
     def __call__(self, z: Tensor) -> Tensor:
         found = conjugate_gradient(
             self.matvec, z, max_iterations=self.max_iterations, tolerance=self.tolerance
         )
         self.worst_residual = max(self.worst_residual, found.residual)
-        self.statuses[found.status] += 1
         return found.solution

@@ -29,21 +29,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from fsrl_ext.errors import NonFiniteError
-from fsrl_ext.functional.constrained_step import ConstrainedStep, constrained_step
-from fsrl_ext.functional.constrained_step.derivative import StepGradient
+from fsrl_ext.functional.constrained_step import (
+    Backend,
+    ConstrainedStep,
+    ExtraConstraints,
+    constrained_step,
+)
 from fsrl_ext.functional.trust_region import SurrogateLoss, surrogate_gradients
 
 Mode = Literal["exact", "first_order", "reptile"]
 LimitGradient = Literal["score", "detach"]
-# (g [P], a [m, P], b [m]) -> step; constrained_step with its settings, or one of convex_layer.
-StepSolver = Callable[[Tensor, Tensor, Tensor], ConstrainedStep]
 
 
 class MovingMetric(Protocol):
@@ -58,17 +59,18 @@ class MovingMetric(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class InnerStep:
-    """One step of an adaptation, with all that its derivative needs.
+    """One step of an adaptation, with all that its derivative and its replay need.
 
     :ivar parameters: ``phi^k`` ``[P]``, before the step.
     :ivar loss: surrogates on the data of this step, ``mean(pi_phi / pi_old A)`` with pi_old a constant:
         ``A log pi_phi`` has the same gradient and another Hessian.
     :ivar surplus: ``b(phi^k)`` ``[m]``.
-    :ivar costs: the cost surrogates at ``phi^k`` ``[m]``; kept for :func:`replay`, as is ``solver``.
-    :ivar step: answer of the solver at ``phi^k``.
-    :ivar solver: what answered.
+    :ivar costs: the cost surrogates at ``phi^k`` ``[m]``.
+    :ivar step: the constrained step at ``phi^k``.
+    :ivar kl_bound: delta, in nats.
+    :ivar inverse_metric: ``H^-1`` at ``phi^k``; ``None`` is the identity.
     :ivar metric: H where it moves with the parameters; ``None`` for one that does not.
-    :ivar kl_bound: delta of a step with a metric that moves.
+    :ivar backend: of ``constrained_step``, as ``extra_constraints``.
     :ivar fraction: ``alpha_k`` in [0, 1] that the line search accepted; ``dataclasses.replace`` sets it.
     """
 
@@ -77,9 +79,11 @@ class InnerStep:
     surplus: Tensor
     costs: Tensor
     step: ConstrainedStep
-    solver: StepSolver = field(repr=False)
+    kl_bound: float
+    inverse_metric: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     metric: MovingMetric | None = field(default=None, repr=False)
-    kl_bound: float = 0.0
+    backend: Backend = "exact"
+    extra_constraints: ExtraConstraints | None = None
     fraction: float = 1.0
 
     @property
@@ -89,11 +93,17 @@ class InnerStep:
             return self.parameters
         return self.parameters + self.fraction * self.step.step.detach()
 
-    def solver_at(self, phi: Tensor) -> StepSolver:
-        """What would answer at other parameters ``[P]``: the solver, with the metric of there."""
-        if self.metric is None:
-            return self.solver
-        return partial(constrained_step, kl_bound=self.kl_bound, inverse_metric=self.metric.inverse(phi))
+    def solve_at(self, phi: Tensor, g: Tensor, a: Tensor, surplus: Tensor) -> Tensor:
+        """The constrained step ``[P]`` at other parameters ``[P]``, with the metric of those parameters."""
+        return constrained_step(
+            g,
+            a,
+            surplus,
+            kl_bound=self.kl_bound,
+            inverse_metric=self.inverse_metric if self.metric is None else self.metric.inverse(phi),
+            backend=self.backend,
+            extra_constraints=self.extra_constraints,
+        ).step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,45 +128,51 @@ def inner_step(
     loss: SurrogateLoss,
     surplus: Tensor,
     *,
-    solver: StepSolver | None = None,
-    kl_bound: float | None = None,
+    kl_bound: float,
     inverse_metric: Callable[[Tensor], Tensor] | None = None,
     metric: MovingMetric | None = None,
+    backend: Backend = "exact",
+    extra_constraints: ExtraConstraints | None = None,
 ) -> InnerStep:
     """Solve one inner step; nothing is changed. The line search is the caller's.
 
     :param parameters: ``phi^k`` ``[P]``.
     :param loss: see :class:`InnerStep`.
     :param surplus: b ``[m]``, in the unit of the cost surrogates: ``(J_c - limit) / T``.
-    :param solver: instead of ``constrained_step`` with the two settings that follow.
     :param kl_bound: delta, in nats.
     :param inverse_metric: a constant ``H^-1``; ``None`` is the identity.
     :param metric: in its place, one that moves with the parameters.
-    :raises ValueError: unless one of ``solver`` and ``kl_bound`` is given; for two metrics, and shapes that
-        do not fit.
+    :param backend: of ``constrained_step``, as ``extra_constraints``. The derivative of either backend is
+        exact, with a metric that moves as well.
+    :raises ValueError: for two metrics, and for what ``constrained_step`` refuses.
     :raises NonFiniteError: for surrogates whose gradients are not finite.
     """
-    if (solver is None) == (kl_bound is None):
-        raise ValueError("inner_step needs either solver or kl_bound")
     if metric is not None and inverse_metric is not None:
-        raise ValueError("inner_step takes either inverse_metric or metric")
-    bound, phi, surplus = float(kl_bound or 0.0), parameters.detach().clone(), surplus.detach().clone()
-    if solver is None:
-        inverse = inverse_metric if metric is None else metric.inverse(phi)
-        solver = partial(constrained_step, kl_bound=bound, inverse_metric=inverse)
-    elif inverse_metric is not None or metric is not None:
-        raise ValueError("a metric belongs to kl_bound; a solver has its own")
+        raise ValueError("inverse_metric must be None where metric is given, got both")
+    phi, surplus = parameters.detach().clone(), surplus.detach().clone()
+    if metric is not None:
+        inverse_metric = metric.inverse(phi)
     g, a, costs = (x.detach() for x in surrogate_gradients(loss, phi))
-    step = solver(g, a, surplus)
+    step = constrained_step(
+        g,
+        a,
+        surplus,
+        kl_bound=kl_bound,
+        inverse_metric=inverse_metric,
+        backend=backend,
+        extra_constraints=extra_constraints,
+    )
     return InnerStep(
         parameters=phi,
         loss=loss,
         surplus=surplus,
         costs=costs,
         step=step,
-        solver=solver,
+        kl_bound=kl_bound,
+        inverse_metric=inverse_metric,
         metric=metric,
-        kl_bound=bound,
+        backend=backend,
+        extra_constraints=extra_constraints,
     )
 
 
@@ -208,7 +224,7 @@ def _pulled_back(step: InnerStep, cotangents: Tensor, limit_gradient: LimitGradi
     values = surrogate_gradients(step.loss, phi, create_graph=True)
     rows = []
     for y in cotangents:
-        bars, moved = _step_cotangents(step, y)
+        bars, moved = step.step.vjp.with_metric(y)
         if limit_gradient == "detach":
             bars = (*bars[:2], torch.zeros_like(bars[2]))
         # What is linear in phi has a gradient without graph, and nothing to add.
@@ -225,41 +241,25 @@ def _pulled_back(step: InnerStep, cotangents: Tensor, limit_gradient: LimitGradi
     return torch.stack(rows)
 
 
-def _step_cotangents(
-    step: InnerStep, y: Tensor
-) -> tuple[tuple[Tensor, Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
-    """Those of g, a and b, and the pairs of a metric that moves."""
-    if step.metric is None:
-        return step.step.vjp(y), []
-    assert isinstance(step.step.vjp, StepGradient), "a metric that moves goes with constrained_step"
-    return step.step.vjp.with_metric(y)
-
-
+@torch.no_grad()
 def replay(theta: Tensor, steps: Sequence[InnerStep], *, limit_gradient: LimitGradient = "score") -> Tensor:
     """Take the same steps from other meta-parameters: ``phi^K`` ``[P]``, on the stored data.
 
-    Fractions stay, and metrics that do not move; with ``"score"`` the limits move with the cost surrogates,
-    ``b(phi) = b_k + c(phi) - c(phi^k)``. It is the function whose derivative :func:`meta_gradient` is. With
-    metrics that stay it can be differentiated by autograd if ``theta`` requires gradient, at the price of K
-    graphs.
+    Fractions stay, and so do metrics that do not move; with ``"score"`` the limits move with the cost
+    surrogates, ``b(phi) = b_k + c(phi) - c(phi^k)``. :func:`meta_gradient` is this function's derivative.
 
     :param theta: ``[P]``.
     :param steps: of one adaptation.
-    :raises ValueError: if it is to be differentiated and a metric moves.
     """
-    phi, differentiable = theta, torch.is_grad_enabled() and theta.requires_grad
+    phi = theta.detach()
     for step in steps:
         if step.fraction == 0.0:
             continue
-        if differentiable and step.metric is not None:
-            raise ValueError("replay cannot be differentiated through a metric that moves")
-        g, a, costs = surrogate_gradients(step.loss, phi, create_graph=differentiable)
+        g, a, costs = (x.detach() for x in surrogate_gradients(step.loss, phi))
         surplus = step.surplus
         if limit_gradient == "score":
             surplus = surplus + costs - step.costs
-        if not differentiable:
-            g, a, surplus = g.detach(), a.detach(), surplus.detach()
-        phi = phi + step.fraction * step.solver_at(phi)(g, a, surplus).step
+        phi = phi + step.fraction * step.solve_at(phi, g, a, surplus)
     return phi
 
 

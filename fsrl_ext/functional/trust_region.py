@@ -79,10 +79,6 @@ class LineSearchResult:
     after: Surrogates
     rejections: tuple[Rejection, ...]
 
-    @property
-    def accepted(self) -> bool:
-        return self.fraction > 0.0
-
 
 @torch.no_grad()
 def line_search(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fsrl_ext.functional.conjugate_gradient import InverseMetric, flatten
-from fsrl_ext.functional.constrained_step import Case, ConstrainedStep
+from fsrl_ext.functional.constrained_step import Case, ConstrainedStep, ExtraConstraints
 from fsrl_ext.functional.meta_gradient import InnerStep, inner_step
 from fsrl_ext.functional.trust_region import LineSearchResult, Rejection, SurrogateLoss, Surrogates
 from fsrl_ext.policy.base import per_cost
@@ -136,6 +136,7 @@ def adaptation_step(
     *,
     config: MAMLConfig,
     metric: MovingFisher | None,
+    extra_constraints: ExtraConstraints | None = None,
 ) -> tuple[InnerStep, LineSearchResult]:
     """Moves the actor by a constrained step, as far as the line search accepts.
 
@@ -143,11 +144,20 @@ def adaptation_step(
         :func:`~fsrl_ext.policy.onpolicy.trust_region.surrogate_loss`.
     :param surplus: ``[m]`` by how much each constraint is exceeded per step.
     :param metric: as a function of the parameters; ``None`` for the identity.
+    :param extra_constraints: of :func:`~fsrl_ext.functional.constrained_step.constrained_step`.
     :return: the step with all that its derivative needs, and how it was taken.
     :raises NonFiniteError: if a gradient is not finite; the actor has not changed then.
     """
     parameters = list(actor.parameters())
-    step = inner_step(flatten(parameters), loss, surplus, kl_bound=config.kl_bound, metric=metric)
+    step = inner_step(
+        flatten(parameters),
+        loss,
+        surplus,
+        kl_bound=config.kl_bound,
+        metric=metric,
+        backend=config.step_backend,
+        extra_constraints=extra_constraints,
+    )
 
     def evaluate() -> Surrogates:
         reward, costs = loss(flatten(parameters))

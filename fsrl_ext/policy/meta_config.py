@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from fsrl_ext.errors import check_fields
+from fsrl_ext.functional.constrained_step import Backend
 from fsrl_ext.functional.meta_gradient import LimitGradient, Mode
 from fsrl_ext.policy.multipliers import OnpolicyMultiplierConfig
 from fsrl_ext.policy.onpolicy.trust_region import TrustRegionConfig
@@ -55,6 +56,11 @@ class MAMLConfig(TrustRegionConfig):
         return "score"
 
     @property
+    def step_backend(self) -> Backend:
+        """How constrained steps are solved for; a setting of Meta-CPO."""
+        return "exact"
+
+    @property
     def outer_constraint(self) -> OuterConstraint:
         """What the limits of the meta-step are about; a setting of Meta-CPO."""
         return "mean"
@@ -70,6 +76,9 @@ class MetaCPOConfig(MAMLConfig):
     """Share of the limit that inner steps and meta-steps keep free, in [0, 1)."""
     outer_constraint: OuterConstraint = "mean"
     """Limits on the tasks' mean cost after the adaptation, or on each task's."""
+    step_backend: Backend = "exact"
+    """How inner steps and meta-steps are solved for: in closed form, or by a conic solver, which takes extra
+    convex sets (``docs/convex_sets.md``)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,6 +88,7 @@ class MetaCPOConfig(MAMLConfig):
             choices={
                 "limit_gradient": get_args(LimitGradient),
                 "outer_constraint": get_args(OuterConstraint),
+                "step_backend": get_args(Backend),
             },
         )
 

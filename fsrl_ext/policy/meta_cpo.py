@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from tianshou.data import ReplayBuffer
 from tianshou.data.types import RolloutBatchProtocol
+from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from fsrl_ext.functional.conjugate_gradient import flatten, unflatten
-from fsrl_ext.functional.constrained_step import constrained_step
+from fsrl_ext.functional.constrained_step import ExtraConstraints, constrained_step
 from fsrl_ext.functional.meta_gradient import meta_gradient, replay
 from fsrl_ext.functional.multiplier import lagrangian_advantage
 from fsrl_ext.functional.trust_region import SurrogateLoss, Surrogates, surrogate_gradients
@@ -35,7 +38,7 @@ from fsrl_ext.policy.meta_adaptation import (
 )
 from fsrl_ext.policy.meta_config import MAMLLagConfig, MetaCPOConfig
 from fsrl_ext.policy.multipliers import MultiplierConfig, Multipliers
-from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy, Rollout, Trajectories
+from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout, Trajectories
 from fsrl_ext.policy.onpolicy.trust_region import mean_kl, measured, search_along, surrogate_loss
 
 
@@ -53,12 +56,52 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
     with a :class:`~fsrl_ext.policy.MAMLConfig` and without a finite limit the policy is MAML with TRPO's
     steps.
 
-    All parameters are described in :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and
+    :param extra_constraints: further convex sets for inner steps and meta-steps, with
+        ``step_backend="cvxpylayers"``; see
+        :func:`~fsrl_ext.functional.constrained_step.constrained_step`.
+
+    The other parameters are described in :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and
     :class:`MetaCPOConfig`; ``critic_optim`` is about the critic given, which is the acting copy's.
     """
 
     config_type = MetaCPOConfig
     other_config_types = (MAMLLagConfig,)
+
+    def __init__(
+        self,
+        *,
+        actor: nn.Module,
+        critic: nn.Module,
+        critic_optim: torch.optim.Optimizer,
+        action_space: gym.Space,
+        cost_limit: float | Sequence[float],
+        max_episode_steps: int,
+        obs_dim: int | None = None,
+        observation_space: gym.Space | None = None,
+        lr_scheduler: TLearningRateScheduler | None = None,
+        extra_constraints: ExtraConstraints | None = None,
+        config: OnpolicyConfig | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            actor=actor,
+            critic=critic,
+            critic_optim=critic_optim,
+            action_space=action_space,
+            cost_limit=cost_limit,
+            max_episode_steps=max_episode_steps,
+            obs_dim=obs_dim,
+            observation_space=observation_space,
+            lr_scheduler=lr_scheduler,
+            config=config,
+            **settings,
+        )
+        if extra_constraints is not None and self.config.step_backend != "cvxpylayers":
+            raise ValueError(
+                "extra_constraints need step_backend='cvxpylayers', "
+                f"got step_backend={self.config.step_backend!r}"
+            )
+        self.extra_constraints = extra_constraints
 
     def _set_up(self) -> None:
         self.meta_actor = deepcopy(self.actor)
@@ -107,7 +150,15 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
         loss, surplus = self._problem(rollout)
         metric = self._metric(self.actor, [rollout])
-        step, search = adaptation_step(self.actor, rollout, loss, surplus, config=self.config, metric=metric)
+        step, search = adaptation_step(
+            self.actor,
+            rollout,
+            loss,
+            surplus,
+            config=self.config,
+            metric=metric,
+            extra_constraints=self.extra_constraints,
+        )
         if self.record is not None:
             self.record.steps.append(step)
             self.record.rollouts.append(rollout)
@@ -204,7 +255,15 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         inverse = None if metric is None else metric.inverse(flatten(parameters))
 
         # The constrained step, and the line search over adapting anew
-        step = constrained_step(g, a, b, kl_bound=config.outer_kl_bound, inverse_metric=inverse)
+        step = constrained_step(
+            g,
+            a,
+            b,
+            kl_bound=config.outer_kl_bound,
+            inverse_metric=inverse,
+            backend=config.step_backend,
+            extra_constraints=self.extra_constraints,
+        )
 
         def evaluate() -> Surrogates:
             theta = flatten(parameters)

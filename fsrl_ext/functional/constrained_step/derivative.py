@@ -25,17 +25,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fsrl_ext.functional.constrained_step.coordinates import Basis
+from fsrl_ext.functional.constrained_step.problem import Corner, Cotangents
 from fsrl_ext.functional.constrained_step.solver import Array
-
-Corner = Literal["edge", "flat", "contradiction"]
 
 # Directions that only rounding tells apart carry no derivative: it does not exist there.
 _RANK = 1e-10
@@ -74,59 +71,61 @@ class StepGradient:
 
     def corner(self) -> Corner | None:
         """The corner that the solution lies in or near."""
-        found, (rows, size) = self.solution, self._binding_rows()
-        if found.least_violation:
-            pull = float(found.multipliers[list(found.binding)] @ size)
-            opposed = found.multiplier_kl * float(np.linalg.norm(found.x)) <= self.corner_tolerance * pull
+        solution, (rows, size) = self.solution, self._binding_rows()
+        if solution.least_violation:
+            pull = float(solution.multipliers[list(solution.binding)] @ size)
+            opposed = (
+                solution.multiplier_kl * float(np.linalg.norm(solution.x)) <= self.corner_tolerance * pull
+            )
             return "contradiction" if opposed else None
         if self._apart(self.basis.objective, rows) <= max(self.corner_tolerance, _FLAT):
             return "flat"
         # Past a blocked constraint (no multiplier) the step is the shortest one, in the span anyway.
-        on_edge = found.multiplier_kl > 0.0 and self._apart(found.x, rows) <= self.corner_tolerance
+        on_edge = solution.multiplier_kl > 0.0 and self._apart(solution.x, rows) <= self.corner_tolerance
         return "edge" if on_edge else None
 
-    def __call__(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, y: Tensor) -> Cotangents:
         return self.with_metric(y)[0]
 
-    def with_metric(self, y: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
+    def with_metric(self, y: Tensor) -> tuple[Cotangents, list[tuple[Tensor, Tensor]]]:
         """The same, and what a change dH of the metric does: ``y . dx = sum u . dH w`` over pairs ``(u, w)``.
 
         ``[P]`` each, float64. H is that of ``inverse_metric``; singular parts are left out in corners.
         """
-        found, directions, corner = self.solution, self.basis.directions, self.corner()
+        solution, directions, corner = self.solution, self.basis.directions, self.corner()
         image = y if self.inverse_metric is None else self.inverse_metric(y).detach()
         y, image = y.double(), image.double()
         g_bar = torch.zeros_like(y)
         a_bar, b_bar = y.new_zeros(len(self.surplus), len(y)), y.new_zeros(len(self.surplus))
         if corner == "contradiction":
             return (g_bar, a_bar, b_bar), []
-        binding, (rows, size) = list(found.binding), self._binding_rows()
-        shortest = found.multiplier_kl == 0.0
-        alone = shortest or found.least_violation or corner == "edge"
-        span = rows if alone else np.vstack([rows, found.x / np.linalg.norm(found.x)])
+        binding, (rows, size) = list(solution.binding), self._binding_rows()
+        shortest = solution.multiplier_kl == 0.0
+        alone = shortest or solution.least_violation or corner == "edge"
+        span = rows if alone else np.vstack([rows, solution.x / np.linalg.norm(solution.x)])
         along = (directions @ y).cpu().numpy()
         weights = np.linalg.lstsq(span.T, along, rcond=_RANK)[0]
         p = image - _vector(weights @ span, y) @ directions
-        nu, mu = found.multipliers[binding], weights[: len(binding)]
-        kappa = 0.0 if alone else float(weights[-1]) / float(np.linalg.norm(found.x))
+        nu, mu = solution.multipliers[binding], weights[: len(binding)]
+        kappa = 0.0 if alone else float(weights[-1]) / float(np.linalg.norm(solution.x))
         turned = p  # lambda p; the shortest step has lambda = 1
         if shortest:
-            nu = -np.linalg.lstsq(rows.T, found.x, rcond=_RANK)[0] / size
+            nu = -np.linalg.lstsq(rows.T, solution.x, rcond=_RANK)[0] / size
         elif corner == "flat":
             p = turned = torch.zeros_like(p)
         else:
-            p = p / found.multiplier_kl
-            g_bar = g_bar if found.least_violation else -p
-        if found.least_violation:
+            p = p / solution.multiplier_kl
+            g_bar = g_bar if solution.least_violation else -p
+        if solution.least_violation:
             shares = nu * size / (nu @ size)
-            kappa = -float(mu.sum()) * found.multiplier_kl / float(nu @ size)
+            kappa = -float(mu.sum()) * solution.multiplier_kl / float(nu @ size)
             mu = mu - mu.sum() * shares
         mu = mu / size
-        step = _vector(found.x, y) @ directions
+        step = _vector(solution.x, y) @ directions
         a_bar[binding] = -torch.outer(_vector(nu, y), p) - torch.outer(_vector(mu, y), step)
         pairs = [(-turned - 0.5 * kappa * step, step)]
-        if found.least_violation:
-            level = float(shares @ (self.surplus[binding] / size + rows @ found.x))
+        if solution.least_violation:
+            level = float(shares @ (self.surplus[binding] / size + rows @ solution.x))
             a_bar[binding] += _vector(level * mu[:, None] * rows, y) @ directions
             images = _vector(rows, y) @ directions  # v_i / sqrt(s_i)
             pairs += [
@@ -154,18 +153,3 @@ class StepGradient:
 
 def _vector(values: Array, like: Tensor) -> Tensor:
     return torch.as_tensor(values, device=like.device)
-
-
-class StepFunction(torch.autograd.Function):
-    """Hands ``step`` on, with the gradient of ``gradient`` for g, a and b."""
-
-    @staticmethod
-    def forward(ctx: Any, g: Tensor, a: Tensor, b: Tensor, step: Tensor, gradient: StepGradient) -> Tensor:
-        ctx.gradient, ctx.dtypes = gradient, (g.dtype, a.dtype, b.dtype)
-        return step.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, y: Tensor) -> tuple[Tensor | None, ...]:
-        bars = ctx.gradient(y)
-        return (*(bar.to(dtype) for bar, dtype in zip(bars, ctx.dtypes, strict=True)), None, None)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, get_args
+
+import gymnasium as gym
+import torch
+from tianshou.policy.base import TLearningRateScheduler
+from torch import nn
 
 from fsrl_ext.errors import check_fields
-from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy, Rollout
+from fsrl_ext.functional.constrained_step import Backend, ExtraConstraints
+from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy.trust_region import TrustRegionConfig, trust_region_update
 
 
@@ -17,10 +25,18 @@ class CPOConfig(TrustRegionConfig):
     """Share of the limit that is kept free, in [0, 1)."""
     entropy_weight: float = 0.0
     """Weight of the entropy bonus, in standard deviations of the advantage per nat."""
+    step_backend: Backend = "exact"
+    """How the constrained step is solved for: in closed form, or by a conic solver, which takes extra convex
+    sets (``docs/convex_sets.md``)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, non_negative=("entropy_weight",), below_one=("cost_margin",))
+        check_fields(
+            self,
+            non_negative=("entropy_weight",),
+            below_one=("cost_margin",),
+            choices={"step_backend": get_args(Backend)},
+        )
 
 
 class CPOPolicy(OnpolicyPolicy[CPOConfig]):
@@ -30,11 +46,50 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
     (:func:`~fsrl_ext.functional.constrained_step.constrained_step`) for the gradients of the surrogates and
     ``b = (J_c - limit) / T`` with the cost ``J_c`` and length ``T`` of the collected episodes.
 
-    All parameters are described in :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and
+    :param extra_constraints: further convex sets for the step, with ``step_backend="cvxpylayers"``; see
+        :func:`~fsrl_ext.functional.constrained_step.constrained_step`.
+
+    The other parameters are described in :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and
     :class:`CPOConfig`.
     """
 
     config_type = CPOConfig
+
+    def __init__(
+        self,
+        *,
+        actor: nn.Module,
+        critic: nn.Module,
+        critic_optim: torch.optim.Optimizer,
+        action_space: gym.Space,
+        cost_limit: float | Sequence[float],
+        max_episode_steps: int,
+        obs_dim: int | None = None,
+        observation_space: gym.Space | None = None,
+        lr_scheduler: TLearningRateScheduler | None = None,
+        extra_constraints: ExtraConstraints | None = None,
+        config: OnpolicyConfig | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            actor=actor,
+            critic=critic,
+            critic_optim=critic_optim,
+            action_space=action_space,
+            cost_limit=cost_limit,
+            max_episode_steps=max_episode_steps,
+            obs_dim=obs_dim,
+            observation_space=observation_space,
+            lr_scheduler=lr_scheduler,
+            config=config,
+            **settings,
+        )
+        if extra_constraints is not None and self.config.step_backend != "cvxpylayers":
+            raise ValueError(
+                "extra_constraints need step_backend='cvxpylayers', "
+                f"got step_backend={self.config.step_backend!r}"
+            )
+        self.extra_constraints = extra_constraints
 
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
         reward, costs = rollout.advantages[:, 0], rollout.advantages[:, 1:].T
@@ -47,4 +102,6 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
             surplus=self._step_surplus(),
             config=self.config,
             entropy_weight=self.config.entropy_weight,
+            backend=self.config.step_backend,
+            extra_constraints=self.extra_constraints,
         )

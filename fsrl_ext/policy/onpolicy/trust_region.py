@@ -20,7 +20,13 @@ from torch.func import functional_call
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.conjugate_gradient import FisherVectorProduct, InverseMetric, flatten, unflatten
-from fsrl_ext.functional.constrained_step import Case, ConstrainedStep, constrained_step
+from fsrl_ext.functional.constrained_step import (
+    Backend,
+    Case,
+    ConstrainedStep,
+    ExtraConstraints,
+    constrained_step,
+)
 from fsrl_ext.functional.gaussian import entropy, kl_divergence, log_density
 from fsrl_ext.functional.trust_region import (
     LineSearchResult,
@@ -72,6 +78,8 @@ def trust_region_update(
     surplus: Tensor | None = None,
     config: TrustRegionConfig,
     entropy_weight: float,
+    backend: Backend = "exact",
+    extra_constraints: ExtraConstraints | None = None,
 ) -> dict[str, float]:
     """Moves the actor by the constrained step, as far as the line search accepts.
 
@@ -83,6 +91,8 @@ def trust_region_update(
     :param cost_advantages: ``[m, T]``, centred, in units of cost; ``None`` for no constraint.
     :param surplus: ``[m]`` by how much each constraint is exceeded per step; ``-inf`` turns one off.
     :param entropy_weight: of the policy's mean entropy in nats, beside the advantage.
+    :param backend: of :func:`~fsrl_ext.functional.constrained_step.constrained_step`, like
+        ``extra_constraints``.
     :return: numbers to log.
     :raises NonFiniteError: if a gradient is not finite; the actor has not changed then.
     """
@@ -95,7 +105,15 @@ def trust_region_update(
     loss = surrogate_loss(actor, rollout, advantage, cost_advantages, entropy_weight=entropy_weight)
     g, a, _ = (x.detach() for x in surrogate_gradients(loss, flatten(parameters).detach().clone()))
     # The constrained step
-    step = constrained_step(g, a, surplus, kl_bound=config.kl_bound, inverse_metric=inverse)
+    step = constrained_step(
+        g,
+        a,
+        surplus,
+        kl_bound=config.kl_bound,
+        inverse_metric=inverse,
+        backend=backend,
+        extra_constraints=extra_constraints,
+    )
 
     # The line search
     def evaluate() -> Surrogates:

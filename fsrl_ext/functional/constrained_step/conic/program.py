@@ -1,6 +1,6 @@
 """The three conic programs of a constrained step in unit coordinates, through cvxpylayers.
 
-Letters: ``k`` items, ``m`` constraints, ``n`` coordinates. With ``|z| <= 1``, the rows and the extra sets:
+Letters: ``m`` constraints, ``n`` coordinates. With ``|z| <= 1``, the rows and the extra sets:
 
 - ``"best"``: minimise ``objective . z`` where ``rows z + offsets <= 0``;
 - ``"least"``: minimise the largest ``rows_i . z + offsets_i``, the slack problem;
@@ -8,9 +8,8 @@ Letters: ``k`` items, ``m`` constraints, ``n`` coordinates. With ``|z| <= 1``, t
 
 Programs are compiled once per kind, size and sets. cvxpy and cvxpylayers are imported when the first one is.
 The solver is named (diffcp with SCS) and so is its tolerance: left alone, cvxpylayers takes ECOS where it is
-installed, with an accuracy that is not enough for derivatives. What diffcp solves is unit-free, because it
-takes every cotangent below 1e-8 for zero; cotangents are handed over with unit length. The solvers' warnings
-of a missed tolerance are silenced: whoever asks checks the optimality conditions.
+installed, with an accuracy that is not enough for derivatives. The solvers' warnings of a missed tolerance
+are silenced, because every answer is held against the optimality conditions afterwards.
 
 Source: Agrawal et al., "Differentiable Convex Optimization Layers", NeurIPS 2019 (arXiv 1910.12430).
 """
@@ -21,31 +20,34 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
     import cvxpy as cp
 
 Kind = Literal["best", "least", "shortest"]
-# Above this many coordinates the adjoint system is solved by an iterative method instead of a dense one.
-_DENSE = 64
-_ITERATIONS = 200_000
+
+# Absolute and relative tolerance of SCS, for problems in units of 1.
+SCS_TOLERANCE = 1e-11
+_SCS_ITERATIONS = 200_000
 
 
 @dataclass(frozen=True)
 class StepExpressions:
     """What extra convex sets are made of: cvxpy expressions, all affine and without units.
 
-    :ivar coordinates: z ``[n]``, ``|z| <= 1``: the step in H-orthonormal directions, relative to the radius
-        ``sqrt(2 delta)`` of the trust region. In reduced coordinates the first k span ``H^-1 a_1 .. a_k``
-        and the last one is the part of ``H^-1 g`` that no constraint sees.
-    :ivar objective_change: ``g . x / sqrt(2 delta g . H^-1 g)`` in [-1, 1].
-    :ivar cost_changes: ``a_i . x / sqrt(2 delta a_i . H^-1 a_i)`` ``[m]`` in [-1, 1].
+    ``radius = sqrt(2 delta)`` is that of the trust region.
+
+    :ivar coordinates: z ``[m + 1]``, ``|z| <= 1``: the step in H-orthonormal directions, relative to the
+        radius. The first k directions span ``H^-1 a_1 .. H^-1 a_k``, the last one is the part of ``H^-1 g``
+        that no constraint sees. The coordinate of a gradient that is zero, or a combination of those before
+        it, has no effect.
+    :ivar objective_change: ``g . x / (radius sqrt(g . H^-1 g))``, in [-1, 1].
+    :ivar cost_changes: ``a_i . x / (radius sqrt(a_i . H^-1 a_i))`` ``[m]``, in [-1, 1].
     """
 
     coordinates: cp.Expression
@@ -53,12 +55,12 @@ class StepExpressions:
     cost_changes: cp.Expression
 
 
-ConvexSets = Callable[[StepExpressions], "list[cp.Constraint]"]
+ExtraConstraints = Callable[[StepExpressions], "list[cp.Constraint]"]
 
 
 @dataclass(frozen=True)
-class Plain:
-    """Optimal value, z ``[n]``, and the multipliers of limits ``[m]`` and ball."""
+class Answer:
+    """Optimal value, z ``[n]``, and the multipliers of the limits ``[m]`` and of the ball."""
 
     value: float
     z: Tensor
@@ -67,9 +69,9 @@ class Plain:
 
 
 class Program:
-    """One compiled program; calling it solves it for k items, with gradient."""
+    """One compiled program; ``m`` is at least 1."""
 
-    def __init__(self, kind: Kind, m: int, n: int, sets: ConvexSets | None) -> None:
+    def __init__(self, kind: Kind, m: int, n: int, extra_constraints: ExtraConstraints | None) -> None:
         import cvxpy as cp
         from cvxpylayers.torch import CvxpyLayer
 
@@ -77,52 +79,59 @@ class Program:
         self.rows, self.offsets = cp.Parameter((m, n)), cp.Parameter(m)
         self.objective = cp.Parameter(n)
         changes = self.rows @ z
-        level = t if kind == "least" else cp.Constant(0.0)
-        limits = changes + self.offsets <= level
+        limits = changes + self.offsets <= (t if kind == "least" else cp.Constant(0.0))
         ball = cp.SOC(t if kind == "shortest" else cp.Constant(1.0), z)
-        extra = [] if sets is None else sets(StepExpressions(z, self.objective @ z, changes))
+        extra = []
+        if extra_constraints is not None:
+            # A problem without constraints (n = 1) is posed with one row of zeros.
+            extra = extra_constraints(StepExpressions(z, self.objective @ z, changes[: n - 1]))
         goal = self.objective @ z if kind == "best" else t
         self.problem = cp.Problem(cp.Minimize(goal), [limits, ball, *extra])
         self.z, self.limits, self.ball = z, limits, ball
         used = {p.id for p in self.problem.parameters()}
-        wanted = (self.rows, self.offsets, self.objective)
-        self.used = [p.id in used for p in wanted]
+        parameters = (self.rows, self.offsets, self.objective)
+        self.used = [p.id in used for p in parameters]
         with warnings.catch_warnings():
             # About the sparse tensors that cvxpylayers makes of a compiled program.
             warnings.filterwarnings("ignore", message="Sparse invariant checks")
             self.layer = CvxpyLayer(
                 self.problem,
-                parameters=[p for p in wanted if p.id in used],
+                parameters=[p for p in parameters if p.id in used],
                 variables=[z, limits.dual_variables[0], ball.dual_variables[0]],
                 solver=cp.DIFFCP,
             )
-        self.mode = "dense" if n <= _DENSE else "lsqr"
 
-    def __call__(
-        self, rows: Tensor, offsets: Tensor, objective: Tensor, tolerance: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Solve, for items that are known to be feasible.
+    def solve(self, rows: Tensor, offsets: Tensor, objective: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Solve a problem that is known to be feasible, by diffcp with SCS.
 
-        :param rows: ``[k, m, n]``, ``offsets`` ``[k, m]``, ``objective`` ``[k, n]``, float64.
-        :param tolerance: absolute and relative, of SCS.
-        :return: z ``[k, n]`` with gradient; multipliers of the limits ``[k, m]`` and of the ball ``[k]``.
+        diffcp takes every cotangent below 1e-8 for zero: hand over cotangents of z of about unit length.
+
+        :param rows: ``[m, n]``, ``offsets`` ``[m]``, ``objective`` ``[n]``, float64.
+        :return: z ``[n]`` with gradient; multipliers of the limits ``[m]`` and of the ball, without.
         :raises diffcp.SolverError: if the solver gives up.
         """
-        settings = {"eps": tolerance, "solve_method": "SCS", "mode": self.mode, "max_iters": _ITERATIONS}
-        parameters = (rows, offsets, objective)
-        used = [p for p, is_used in zip(parameters, self.used, strict=True) if is_used]
-        z, limits, ball = _Solve.apply(self.layer, settings, *used)
-        return z, limits, ball
+        settings = {
+            "eps": SCS_TOLERANCE,
+            "max_iters": _SCS_ITERATIONS,
+            "solve_method": "SCS",
+            "mode": "dense",
+        }
+        settings |= {"n_jobs_forward": 1, "n_jobs_backward": 1}
+        used = [p for p, is_used in zip((rows, offsets, objective), self.used, strict=True) if is_used]
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Solved/Inaccurate")
+            z, limits, ball = self.layer(*used, solver_args=settings)
+        return z, limits.detach(), float(ball.detach().reshape(-1)[0])
 
-    def plain(self, rows: Tensor, offsets: Tensor, objective: Tensor) -> Plain | None:
-        """Answer for one item without gradient, by Clarabel; ``None`` if no z meets every constraint.
+    def plain(self, rows: Tensor, offsets: Tensor, objective: Tensor) -> Answer | None:
+        """Solve without gradient, by Clarabel; ``None`` if no z meets every constraint.
 
         :raises ArithmeticError: if the solver does not say which.
         """
         import cvxpy as cp
 
-        self.rows.value, self.offsets.value = rows.numpy(), offsets.numpy()
-        self.objective.value = objective.numpy()
+        self.rows.value, self.offsets.value = rows.detach().numpy(), offsets.detach().numpy()
+        self.objective.value = objective.detach().numpy()
         tight = {f"tol_{name}": 1e-10 for name in ("gap_abs", "gap_rel", "feas")}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Solution may be inaccurate")
@@ -131,40 +140,13 @@ class Program:
         if status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
             return None
         if status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
-            raise ArithmeticError(f"the slack problem ended as {status!r}")
+            raise ArithmeticError(f"the conic solver ended as {status!r}")
         z, limits = (torch.as_tensor(x) for x in (self.z.value, self.limits.dual_value))
         ball = float(np.ravel(self.ball.dual_value[0])[0])
-        return Plain(float(self.problem.value), z, limits, ball)
+        return Answer(float(self.problem.value), z, limits, ball)
 
 
 @lru_cache(maxsize=64)
-def program(kind: Kind, m: int, n: int, sets: ConvexSets | None) -> Program:
-    """The compiled program; ``m >= 1``."""
-    return Program(kind, m, n, sets)
-
-
-class _Solve(torch.autograd.Function):
-    """The layer on items, with cotangents of unit length inside."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, layer: Any, settings: dict[str, Any], *parameters: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        leaves = [p.detach().clone().requires_grad_() for p in parameters]
-        serial = {"n_jobs_forward": 1, "n_jobs_backward": 1}
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Solved/Inaccurate")
-            z, limits, ball = layer(*leaves, solver_args=settings | serial)
-        ctx.inner = (z, leaves)
-        answer = z.detach().clone(), limits.detach().clone(), ball.detach().reshape(len(z), -1)[:, 0].clone()
-        ctx.mark_non_differentiable(*answer[1:])
-        return answer
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        z, leaves = ctx.inner
-        size = y.norm(dim=1)
-        unit = y / torch.where(size > 0.0, size, 1.0)[:, None]
-        bars = torch.autograd.grad(z, leaves, unit, retain_graph=True)
-        return None, None, *(bar * size.reshape(-1, *[1] * (bar.dim() - 1)) for bar in bars)
+def program(kind: Kind, m: int, n: int, extra_constraints: ExtraConstraints | None) -> Program:
+    """Return the compiled program for this kind, size and function of sets."""
+    return Program(kind, m, n, extra_constraints)
