@@ -1,13 +1,16 @@
-"""Imports point one way, and heavy packages are imported where they are used."""
+"""Imports point one way and in no circle; heavy ones wait until use; an algorithm is read in few files."""
 
 import ast
+import functools
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import fsrl_ext
+import fsrl_ext.policy
 
 ROOT = Path(fsrl_ext.__file__).parent
 
@@ -77,3 +80,109 @@ def test_importing_everything_loads_no_simulator_and_prints_nothing():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (out.returncode, out.stdout, out.stderr) == (0, "", "")
+
+
+# The most files of ours that a reader opens to read an algorithm; see doors().
+DOORS = {"CVPOPolicy": 12, "CPOPolicy": 12, "SACLagPolicy": 10, "MetaCPOPolicy": 17}
+NAMES = {
+    ".".join(("fsrl_ext", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in FILES
+}
+
+
+@functools.cache
+def tree_of(module):
+    return ast.parse(NAMES[module].read_text())
+
+
+@functools.cache
+def is_face(module):
+    """Whether a module is the ``__init__`` of a package and does nothing but import names for others."""
+    plain = (ast.Import, ast.ImportFrom, ast.Expr, ast.Assign)
+    return NAMES[module].name == "__init__.py" and all(
+        isinstance(node, plain)
+        and (not isinstance(node, ast.Expr) or isinstance(node.value, ast.Constant))
+        and (not isinstance(node, ast.Assign) or [x.id for x in node.targets] == ["__all__"])
+        for node in tree_of(module).body
+    )
+
+
+def sources(module, name, through=()):
+    """The modules that ``from module import name`` reads, each with the faces on the way to it.
+
+    :param name: ``None`` for the module as a whole, which is all that a face imports.
+    """
+    taken = []
+    if is_face(module):
+        # A face that imports a name from its own package imports a submodule.
+        taken = [
+            (node.module, alias.name)
+            for node in tree_of(module).body
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "fsrl_ext"
+            for alias in node.names
+            if name is None or (name == (alias.asname or alias.name) and node.module != module)
+        ]
+    if taken:
+        for origin in taken:
+            yield from sources(*origin, (*through, module))
+    elif name is not None and f"{module}.{name}" in NAMES:
+        yield from sources(f"{module}.{name}", None, through)
+    elif not is_face(module):
+        yield module, through
+
+
+@functools.cache
+def edges(module):
+    """What a module imports of ours, wherever in its file: pairs of a module and the faces on the way."""
+    targets = set()
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name in NAMES:
+                    targets |= set(sources(alias.name, None))
+        elif isinstance(node, ast.ImportFrom) and node.module in NAMES:
+            for alias in node.names:
+                assert alias.name != "*", f"{module} imports everything from {node.module}"
+                origins = set(sources(node.module, alias.name))
+                assert origins, f"{module} imports {alias.name} from {node.module}, which does not have it"
+                targets |= origins
+    return targets
+
+
+def folder_of(module, through):
+    """The folder of ``functional/`` that an import enters through its face, if it does."""
+    faces = (face for face in through if face.startswith("fsrl_ext.functional."))
+    return next((face for face in faces if not module.startswith(f"{face}.")), None)
+
+
+def doors(module):
+    """The files that a module imports, directly or not, itself included.
+
+    Faces are followed and do not count. A folder of ``functional/`` that is entered through its face counts
+    as one, with what its files import of each other.
+    """
+    seen, open_ends = set(), [(module, None)]
+    while open_ends:
+        at, folder = state = open_ends.pop()
+        if state in seen:
+            continue
+        seen.add(state)
+        for target, through in edges(at):
+            inside = folder is not None and target.startswith(f"{folder}.")
+            open_ends.append((target, folder if inside else folder_of(at, through)))
+    return sorted({folder or module for module, folder in seen})
+
+
+def test_there_is_no_import_circle():
+    """Imports for type checks and imports within functions count, too."""
+    graph = {name: {target for target, _ in edges(name)} for name in NAMES if not is_face(name)}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+@pytest.mark.parametrize("policy", DOORS)
+def test_an_algorithm_is_read_in_few_files(policy):
+    files = doors(getattr(fsrl_ext.policy, policy).__module__)
+    assert len(files) <= DOORS[policy], "\n" + "\n".join([f"{policy} needs {len(files)} files:", *files])
