@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 Kind = Literal["best", "least", "shortest"]
 
-# Absolute and relative tolerance of SCS, for problems in units of 1.
-SCS_TOLERANCE = 1e-11
-_SCS_ITERATIONS = 200_000
+# Absolute and relative tolerance of SCS, for problems in units of 1. At 1e-11 recoveries run into the limit of
+# iterations (a second instead of some milliseconds) and are no better.
+SCS_TOLERANCE = 1e-10
+_SCS_ITERATIONS = 20_000
 
 
 @dataclass(frozen=True)
