@@ -1,10 +1,19 @@
-"""CVPO's M-step: weighted likelihood under decoupled Gaussian trust regions.
+r"""CVPO's M-step: weighted likelihood under decoupled Gaussian trust regions.
+
+With the weights ``q [B, N]`` of the E-step, whose rows sum to one, and actions ``a [B, N, A]`` of the old
+policy, the loss is::
+
+    - mean_i sum_j q_ij [log N(a_ij; mu, Sigma_old) + log N(a_ij; mu_old, Sigma)]
+    + alpha_mu (KL_mu - eps_mu) + alpha_Sigma (KL_Sigma - eps_Sigma)
+
+Splitting the density keeps the mean's gradient from shrinking or growing the covariance. The authors of CVPO
+divide the likelihood by the number of samples besides, which only rescales the multipliers alpha.
 
 Sources: Liu et al. 2022 (arXiv 2201.11927), section 4.2; Abdolmaleki et al. 2018b (arXiv 1812.02256),
-section 4.2.1, for the decoupled KL.
+section 4.2.1, for the split density and the decoupled KL.
 
-Dimension letters: ``B`` batch, ``N`` sampled actions, ``A`` action. A Gaussian is a mean ``[B, A]`` and a
-``scale``: standard deviations ``[B, A]`` (diagonal) or a lower Cholesky factor ``[B, A, A]`` (full).
+Dimension letters: ``B`` batch, ``N`` sampled actions, ``A`` action. Means ``[B, A]`` and scales are those of
+:mod:`fsrl_ext.functional.gaussian`: standard deviations ``[B, A]`` or Cholesky factors ``[B, A, A]``.
 """
 
 from __future__ import annotations
@@ -14,39 +23,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fsrl_ext.functional.gaussian import (
-    LOG_2PI,
-    decoupled_kl,
-    gaussian_log_prob,
-    is_full_covariance,
-    log_det_scale,
-)
-
-
-def weighted_log_likelihood(
-    weights: Tensor,
-    actions: Tensor,
-    mean_old: Tensor,
-    scale_old: Tensor,
-    mean: Tensor,
-    scale: Tensor,
-) -> Tensor:
-    r"""``mean_i sum_j q_ij [log N(a_ij; mu, Sigma_old) + log N(a_ij; mu_old, Sigma)]``, 0-dim.
-
-    Splitting the density keeps the mean's gradient from shrinking or growing the covariance
-    (arXiv 1812.02256, section 4.2.1). The weights of each state sum to one; the authors of CVPO divide by
-    the number of samples besides, which only rescales the KL multipliers.
-
-    :param weights: ``[B, N]``, constant.
-    :param actions: ``[B, N, A]`` raw samples of the old policy.
-    """
-    log_prob = gaussian_log_prob(mean, scale_old, actions)
-    log_prob = log_prob + gaussian_log_prob(mean_old, scale, actions)
-    return (weights * log_prob).sum(-1).mean()
+from fsrl_ext.functional.gaussian import LOG_2PI, decoupled_kl, is_full_covariance, log_det_scale
 
 
 class WeightedMoments(NamedTuple):
-    """All that the M-step's likelihood needs of the weighted samples; differences are to the old mean."""
+    """Moments of the weighted samples around the old mean: all that the M-step's likelihood needs of them."""
 
     first: Tensor
     """``[B, A]`` weighted mean of the differences."""
@@ -88,13 +69,15 @@ def mstep_loss(
     kl_bound: Tensor,
     multipliers: Tensor,
 ) -> MStepLoss:
-    r"""``-likelihood + sum_k multipliers_k (kl_k - kl_bound_k)`` with its gradients.
+    """The M-step's loss (see above) with its gradients.
 
-    The likelihood is :func:`weighted_log_likelihood`, written through the samples' moments: the cost of an
-    M-step iteration does not depend on the number of samples. Diagonal gradients are in closed form, those
-    of a Cholesky factor come from automatic differentiation of ``[B, A, A]`` tensors.
+    The likelihood is written through the samples' moments, so the cost of an M-step iteration does not depend
+    on the number of samples. Diagonal gradients are in closed form, those of a Cholesky factor come from
+    automatic differentiation of ``[B, A, A]`` tensors.
 
-    :param kl: ``[2]`` from :func:`decoupled_kl`; likewise ``kl_bound`` and ``multipliers``.
+    :param moments: of :func:`weighted_moments`.
+    :param kl: ``[2]`` from :func:`~fsrl_ext.functional.gaussian.decoupled_kl`; likewise ``kl_bound`` (eps)
+        and ``multipliers`` (alpha).
     """
     penalty = multipliers @ (kl - kl_bound)
     if is_full_covariance(mean, scale):
@@ -146,13 +129,13 @@ def _mahalanobis_trace(scale: Tensor, second: Tensor) -> Tensor:
 def update_kl_multipliers(
     multipliers: Tensor, kl: Tensor, kl_bound: Tensor, *, lr: float, multiplier_max: float
 ) -> Tensor:
-    """One projected ascent step on the KL multipliers, in units of the bound.
+    """Take one projected ascent step on the KL multipliers, in units of the bound.
 
     ``alpha <- clip(alpha + lr * (KL / bound - 1), 0, multiplier_max)``. The *stored* value is clipped, so it
-    cannot wind up below zero and then lag behind a violated trust region.
+    cannot fall below zero for many steps and then lag behind a violated trust region.
 
     :param multipliers: ``[2]`` for mean and covariance; likewise ``kl`` and ``kl_bound``.
-    :return: the new multipliers ``[2]``; inputs stay as they are. A non-finite KL leaves them unchanged.
+    :return: the new multipliers ``[2]``; a non-finite KL leaves its multiplier unchanged.
     """
     step = torch.nan_to_num(kl / kl_bound - 1.0, nan=0.0, posinf=0.0, neginf=0.0)
     return (multipliers + lr * step).clamp(0.0, multiplier_max)

@@ -17,7 +17,7 @@ from cvxpylayers.torch import CvxpyLayer
 from torch import Tensor
 
 TIGHT = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
-SCS = {"eps": 1e-11, "max_iters": 200_000, "solve_method": "SCS", "mode": "dense"}
+SCS = {"eps": 1e-10, "max_iters": 20_000, "solve_method": "SCS", "mode": "dense"}
 
 
 class FullStep(NamedTuple):

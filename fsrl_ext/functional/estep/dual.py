@@ -1,22 +1,76 @@
-"""The dual of the E-step as a function of tensors: value, gradient, Hessian, weights, residual.
+"""E-step of constrained variational policy optimisation: its dual, its answer and its certificate.
 
-Letters: ``B`` states, ``N`` actions per state, ``C`` costs. Equations are those of
-:mod:`fsrl_ext.functional.estep`; ``z = Q_r - sum_m lambda_m Q_c^m`` and ``w = softmax_j(z / eta)``.
+Letters: ``B`` states, ``N`` actions per state drawn from the old policy, ``C`` costs.
+
+Over weights ``q [B, N]``, each row a distribution, with ``u`` uniform::
+
+    maximise    mean_i sum_j q_ij Q_r,ij
+    subject to  mean_i sum_j q_ij Q_c^m,ij <= d_m     (every cost m)
+                mean_i KL(q_i || u) <= eps
+
+Its Lagrangian dual, with ``z = Q_r - sum_m lambda_m Q_c^m``, is jointly convex::
+
+    g(eta, lambda) = eta eps + sum_m lambda_m d_m + eta mean_i log mean_j exp(z_ij / eta)
+
+and the optimum is ``q = w = softmax_j(z / eta)`` at the minimum of g.
+
+Sources: Liu et al., "Constrained Variational Policy Optimization for Safe RL", ICML 2022
+(arXiv 2201.11927), section 4.1, for the constrained problem and its dual; Abdolmaleki et al.,
+"Maximum a Posteriori Policy Optimisation", ICLR 2018 (arXiv 1806.06920), for the one without costs.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fsrl_ext.functional.estep.problem import Array
-from fsrl_ext.functional.estep.scaling import Scaled, to_numpy
+from fsrl_ext.functional.estep.problem import Array, check_inputs, scale, to_numpy
+
+Status = Literal["slack", "active", "infeasible", "flat", "saturated"]
 
 
-def lagrangian(q_reward: Tensor, q_cost: Tensor, multipliers: Tensor) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class EStepSolution:
+    """Answer of :func:`~fsrl_ext.functional.estep.solve_dual`.
+
+    ``status`` is the first of these that is true:
+
+    - ``"infeasible"``: no q inside the KL ball meets every finite cost threshold (to 1e-9 of the
+      cost's spread). The weights are those of least violation, see there.
+    - ``"flat"``: Q_r is constant inside each state (up to rounding of its dtype), so every feasible
+      q is optimal. The weights are the feasible ones closest to uniform.
+    - ``"saturated"``: the optimum does not use up the KL budget (``kl < kl_bound``, temperature at
+      its floor): the greedy q, or the greedy mix that meets the costs, lies inside the KL ball.
+      Always so with one action per state.
+    - ``"active"``: ``kl = kl_bound`` and some cost constraint binds (positive multiplier).
+    - ``"slack"``: ``kl = kl_bound`` and no cost constraint matters: plain MPO.
+
+    :ivar weights: ``[B, N]``, dtype and device of ``q_reward``; rows sum to 1, nonnegative.
+    :ivar temperature: eta, in the unit of Q_r; always positive and finite.
+    :ivar multipliers: lambda ``[C]``, float64, Q_r per Q_c; nonnegative and finite.
+    :ivar kl: ``mean_i KL(q_i || u)`` in nats.
+    :ivar expected_cost: ``mean_i E_q[Q_c^m]`` ``[C]``, float64.
+    :ivar status: see above.
+    :ivar kkt_residual: :func:`kkt_residual`, dimensionless.
+    :ivar num_steps: passes over the samples.
+    """
+
+    weights: Tensor
+    temperature: float
+    multipliers: Tensor
+    kl: float
+    expected_cost: Tensor
+    status: Status
+    kkt_residual: float
+    num_steps: int
+
+
+def _lagrangian(q_reward: Tensor, q_cost: Tensor, multipliers: Tensor) -> Tensor:
     """``z = Q_r - sum_m lambda_m Q_c^m``.
 
     :param q_reward: ``[B, N]``.
@@ -34,7 +88,7 @@ def boltzmann_weights(
 
     :return: ``[B, N]``; the maximiser of the Lagrangian at ``(eta, lambda)``.
     """
-    return torch.softmax(lagrangian(q_reward, q_cost, multipliers) / temperature, dim=-1)
+    return torch.softmax(_lagrangian(q_reward, q_cost, multipliers) / temperature, dim=-1)
 
 
 def kl_to_uniform(weights: Tensor) -> Tensor:
@@ -60,7 +114,7 @@ def dual_value(
         multiplier and adds nothing.
     :return: scalar tensor, differentiable in ``temperature`` and ``multipliers``.
     """
-    z = lagrangian(q_reward, q_cost, multipliers)
+    z = _lagrangian(q_reward, q_cost, multipliers)
     log_mean = torch.logsumexp(z / temperature, dim=-1).mean() - math.log(z.shape[-1])
     threshold = torch.where(torch.isinf(cost_threshold), torch.zeros_like(cost_threshold), cost_threshold)
     priced = (multipliers * threshold.to(multipliers.dtype)).sum()
@@ -84,26 +138,6 @@ def dual_gradient(
     by_temperature = (kl_bound - kl_to_uniform(w)).reshape(1)
     by_multipliers = cost_threshold.to(w.dtype) - (w * q_cost).sum(-1).mean(-1)
     return torch.cat([by_temperature, by_multipliers])
-
-
-def dual_hessian(
-    q_reward: Tensor, q_cost: Tensor, temperature: Tensor | float, multipliers: Tensor
-) -> Tensor:
-    """Second derivatives of the dual, positive semidefinite.
-
-    With variances and covariances under w inside a state, averaged over the states::
-
-        d2g/deta2               = mean_i Var(z) / eta^3
-        d2g/deta dlambda_m      = mean_i Cov(z, Q_c^m) / eta^2
-        d2g/dlambda_m dlambda_n = mean_i Cov(Q_c^m, Q_c^n) / eta
-
-    :return: ``[1 + C, 1 + C]``.
-    """
-    w = boltzmann_weights(q_reward, q_cost, temperature, multipliers)
-    z = lagrangian(q_reward, q_cost, multipliers)
-    rows = torch.cat([(z / temperature)[None], q_cost])
-    centred = rows - (w * rows).sum(-1, keepdim=True)
-    return torch.einsum("kbn,lbn,bn->kl", centred, centred, w) / w.shape[0] / temperature
 
 
 def optimality_residual(
@@ -144,37 +178,55 @@ def optimality_residual(
     return residual
 
 
-def kkt_residual_of_weights(
-    data: Scaled,
-    weights: Tensor,
+def kkt_residual(
+    q_reward: Tensor,
+    q_cost: Tensor,
+    solution: EStepSolution,
     *,
-    infeasible: bool,
-    temperature: float,
-    multipliers: Array,
     kl_bound: float,
-    multiplier_max: float | None,
+    cost_threshold: Tensor,
 ) -> float:
-    """:func:`optimality_residual` and stationarity, from weights ``[B, N]`` and ``data``."""
-    w = to_numpy(weights).T.astype(np.float64)
-    kept = multipliers[data.kept]
+    """How far ``solution`` is from optimal, from its weights, temperature and multipliers alone.
+
+    The largest of, dimensionless, with ``s_r`` and ``s_m`` the root-mean-square of Q_r and Q_c^m
+    around their state means::
+
+        feasible KL          (KL(w) - eps)_+ / eps
+        feasible costs       (E_w[Q_c^m] - d_m)_+ / s_m
+        complementarity      (eta |eps - KL(w)| + sum_m lambda_m |E_w[Q_c^m] - d_m|) / s_r
+        stationarity         max_ij |w_ij - softmax_j(z_ij / eta)|
+
+    (Boyd and Vandenberghe, "Convex Optimization", 2004, sec. 5.5.3). For an infeasible problem
+    the same conditions of the least-violation problem: Q_r drops out of ``z``, the costs need not
+    be met but those with a multiplier share the largest violation
+    ``v = max_m (E_w[Q_c^m] - d_m) / std(Q_c^m)``, and complementarity is
+    ``eta |eps - KL|`` and ``sum_m lambda_m std_m (v - v_m)``. For a flat Q_r, complementarity is left
+    out: every feasible q is optimal.
+
+    :return: 0 at an exact optimum.
+    """
+    check_inputs(q_reward, q_cost, kl_bound=kl_bound, cost_threshold=cost_threshold)
+    data = scale(q_reward, q_cost, cost_threshold)
+    w = to_numpy(solution.weights).T.astype(np.float64)
+    kept = solution.multipliers.detach().cpu().numpy()[data.kept]
     grad = (data.features * w).sum(1).mean(1)[1:]
     # A cost that no q changes makes a problem infeasible without changing what is solved.
     violated = bool(np.any(data.levels[1:] - grad > 1e-8))
-    infeasible = infeasible and violated and multiplier_max is None
-    beta = 0.0 if infeasible else data.reward_spread / temperature
-    logits = np.tensordot(np.append(beta, kept / temperature * data.cost_spread), data.features, 1)
+    infeasible = solution.status == "infeasible" and violated
+    beta = 0.0 if infeasible else data.reward_spread / solution.temperature
+    logits = np.tensordot(np.append(beta, kept / solution.temperature * data.cost_spread), data.features, 1)
     boltzmann = np.exp(logits - logits.max(0))
     boltzmann /= boltzmann.sum(0)
     residual = optimality_residual(
         infeasible=infeasible,
-        kl=float(kl_to_uniform(weights.double())),
+        kl=float(kl_to_uniform(solution.weights.double())),
         kl_bound=kl_bound,
-        temperature=temperature,
+        temperature=solution.temperature,
         multipliers=kept,
         cost_surplus=(data.levels[1:] - grad) * data.cost_spread,
         reward_spread=data.reward_spread,
         cost_spread=data.cost_spread,
         cost_std=data.cost_std,
-        multiplier_max=multiplier_max,
+        multiplier_max=None,
     )
     return max(residual, float(np.abs(w - boltzmann).max()))

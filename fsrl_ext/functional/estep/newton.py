@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fsrl_ext.functional.estep.problem import Array, Moments, Problem, solve_on_ray
+from fsrl_ext.functional.estep.problem import Array, Moments, Problem
 
 # Residuals at which an answer is taken: KL relative to its bound, costs and dual in scaled units.
 KL_TOLERANCE = 1e-9
@@ -31,6 +31,47 @@ class Answer:
     feasible: bool
     binding: tuple[int, ...] = ()
     kl_is_slack: bool = False
+
+
+def solve_on_ray(problem: Problem, direction: Array, start: float, limit: float) -> tuple[Moments, bool]:
+    """Scale ``s <= limit`` with ``KL(s direction) = kl_bound``; ``(moments, limit reached)``.
+
+    KL grows with ``s``, so Newton in (log s, log KL), where a Gaussian is a straight line, with a
+    bracket around the root always ends.
+    """
+    low, high = 0.0, math.inf
+    scale = min(start, limit)
+    bound = problem.kl_bound
+    moments = problem.evaluate(scale * direction)
+    for _ in range(100):
+        kl = moments.kl
+        if abs(kl - bound) <= 1e-10 * bound:
+            return moments, False
+        if kl < bound:
+            if scale >= limit:
+                return moments, True
+            low = scale
+        else:
+            high = scale
+        slope = float(direction @ moments.hess @ direction) * scale * scale
+        proposal = math.inf
+        if kl > 0.0 and slope > 1e-12 * kl:
+            exponent = math.log(bound / kl) * kl / slope
+            proposal = scale * math.exp(min(max(exponent, -5.0), 5.0))
+        if not low < proposal < high:
+            if math.isinf(high):
+                proposal = 10.0 * scale
+            elif low == 0.0:
+                proposal = 0.1 * scale
+            else:
+                proposal = math.sqrt(low * high)
+        if not low < proposal < high:  # the bracket is down to neighbouring floats
+            break
+        scale = min(proposal, limit)
+        moments = problem.evaluate(scale * direction)
+    if moments.kl > bound * (1 + 1e-9):
+        moments = problem.evaluate(low * direction)
+    return moments, False
 
 
 def gaussian_beta(problem: Problem) -> float:

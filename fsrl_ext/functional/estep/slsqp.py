@@ -11,13 +11,14 @@ Letters: ``B`` states, ``N`` actions per state, ``C`` costs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from fsrl_ext.functional.estep.solve import (
+from fsrl_ext.functional.estep.dual import (
     EStepSolution,
     Status,
     boltzmann_weights,
@@ -98,4 +99,4 @@ def solve_dual_slsqp(
         num_steps=int(found.nfev),
     )
     residual = kkt_residual(q_reward, q_cost, solution, kl_bound=kl_bound, cost_threshold=cost_threshold)
-    return EStepSolution(**{**vars(solution), "kkt_residual": residual})
+    return replace(solution, kkt_residual=residual)

@@ -1,97 +1,35 @@
-"""E-step of constrained variational policy optimisation: the reward-optimal q in a KL ball.
+"""The E-step's optimum in every case: the public function.
 
-Letters: ``B`` states, ``N`` actions per state drawn from the old policy, ``C`` costs.
+Letters and coordinates are those of :mod:`fsrl_ext.functional.estep.dual` and
+:mod:`fsrl_ext.functional.estep.problem`. In order:
 
-Over weights ``q [B, N]``, each row a distribution, with ``u`` uniform::
-
-    maximise    mean_i sum_j q_ij Q_r,ij
-    subject to  mean_i sum_j q_ij Q_c^m,ij <= d_m     (every cost m)
-                mean_i KL(q_i || u) <= eps
-
-Its Lagrangian dual, with ``z = Q_r - sum_m lambda_m Q_c^m`` (jointly convex)::
-
-    g(eta, lambda) = eta eps + sum_m lambda_m d_m + eta mean_i log mean_j exp(z_ij / eta)
-
-Sources: Liu et al., "Constrained Variational Policy Optimization for Safe RL", ICML 2022
-(arXiv 2201.11927), section 4.1, for the constrained problem and its dual; Abdolmaleki et al.,
-"Maximum a Posteriori Policy Optimisation", ICLR 2018 (arXiv 1806.06920), for the one without costs.
+1. guess the case from the moments at uniform weights, and try Newton's method there;
+2. otherwise decide feasibility: the least KL divergence of any q that meets the costs;
+3. feasible: minimise the dual by projected Newton; infeasible: minimise the largest violation.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fsrl_ext.functional.estep.dual import (
-    boltzmann_weights,
-    dual_gradient,
-    dual_hessian,
-    dual_value,
-    kkt_residual_of_weights,
-    kl_to_uniform,
-    lagrangian,
-    optimality_residual,
+from fsrl_ext.functional.estep.dual import EStepSolution, Status, optimality_residual
+from fsrl_ext.functional.estep.fallback import inside_ball, least_kl, minimise_dual
+from fsrl_ext.functional.estep.newton import (
+    COST_TOLERANCE,
+    Answer,
+    gaussian_beta,
+    guess,
+    least_cost,
+    least_violation_newton,
+    newton_with_set_changes,
+    reward_only,
 )
-from fsrl_ext.functional.estep.newton import Answer
-from fsrl_ext.functional.estep.problem import Problem
-from fsrl_ext.functional.estep.scaling import Scaled, check_inputs, scale
-from fsrl_ext.functional.estep.solver import minimise_dual, solve, solve_flat
-
-__all__ = [
-    "EStepSolution",
-    "Status",
-    "boltzmann_weights",
-    "dual_gradient",
-    "dual_hessian",
-    "dual_value",
-    "kkt_residual",
-    "kl_to_uniform",
-    "lagrangian",
-    "solve_dual",
-]
-
-Status = Literal["slack", "active", "infeasible", "flat", "saturated"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EStepSolution:
-    """Answer of :func:`solve_dual`.
-
-    ``status`` is the first of these that is true:
-
-    - ``"infeasible"``: no q inside the KL ball meets every finite cost threshold (to 1e-9 of the
-      cost's spread). The weights are those of least violation, see :func:`solve_dual`.
-    - ``"flat"``: Q_r is constant inside each state (up to rounding of its dtype), so every feasible
-      q is optimal. The weights are the feasible ones closest to uniform.
-    - ``"saturated"``: the optimum does not use up the KL budget (``kl < kl_bound``, temperature at
-      its floor): the greedy q, or the greedy mix that meets the costs, lies inside the KL ball.
-      Always so with one action per state.
-    - ``"active"``: ``kl = kl_bound`` and some cost constraint binds (positive multiplier).
-    - ``"slack"``: ``kl = kl_bound`` and no cost constraint matters: plain MPO.
-
-    :ivar weights: ``[B, N]``, dtype and device of ``q_reward``; rows sum to 1, nonnegative.
-    :ivar temperature: eta, in the unit of Q_r; always positive and finite.
-    :ivar multipliers: lambda ``[C]``, float64, Q_r per Q_c; nonnegative and finite.
-    :ivar kl: ``mean_i KL(q_i || u)`` in nats.
-    :ivar expected_cost: ``mean_i E_q[Q_c^m]`` ``[C]``, float64.
-    :ivar status: see above.
-    :ivar kkt_residual: :func:`kkt_residual`, dimensionless.
-    :ivar num_steps: passes over the samples.
-    """
-
-    weights: Tensor
-    temperature: float
-    multipliers: Tensor
-    kl: float
-    expected_cost: Tensor
-    status: Status
-    kkt_residual: float
-    num_steps: int
+from fsrl_ext.functional.estep.problem import Array, Problem, Scaled, check_inputs, scale
 
 
 def solve_dual(
@@ -101,7 +39,6 @@ def solve_dual(
     kl_bound: float,
     cost_threshold: Tensor,
     multiplier_max: float | None = None,
-    init: EStepSolution | None = None,
 ) -> EStepSolution:
     """Solve the E-step exactly, in float64, and say how it ended.
 
@@ -132,22 +69,15 @@ def solve_dual(
         is optimal for the capped multipliers (so the KL bound holds) and a cost whose multiplier is
         at the cap may stay above its threshold. The status still says whether a feasible q exists.
         A flat Q_r has no exchange rate to cap, and ignores it.
-    :param init: an earlier solution to start from. It changes the number of steps, not the result;
-        one that is neither slack nor active is ignored.
     :raises ValueError: on shapes that do not match, a ``kl_bound`` or ``multiplier_max`` that is
         not a positive number, thresholds that are NaN or -inf, or Q values that are not finite.
     """
-    check_inputs(q_reward, q_cost, kl_bound, cost_threshold, multiplier_max)
-    if init is not None and init.multipliers.shape != cost_threshold.shape:
-        raise ValueError(
-            f"init must be a solution with C = {len(q_cost)} multipliers, got {list(init.multipliers.shape)}"
-        )
+    check_inputs(q_reward, q_cost, kl_bound=kl_bound, cost_threshold=cost_threshold)
+    if multiplier_max is not None and not 0.0 < multiplier_max < math.inf:
+        raise ValueError(f"multiplier_max must be None or a finite number > 0, got {multiplier_max}")
     data = scale(q_reward, q_cost, cost_threshold)
     problem = Problem(data.features, data.levels, data.unit, kl_bound, data.largest)
-    if data.reward_spread == 0.0:
-        answer = solve_flat(problem)
-    else:
-        answer = solve(problem, _warm_start(data, init))
+    answer = _flat_optimum(problem) if data.reward_spread == 0.0 else _optimum(problem)
     elastic = False
     if multiplier_max is not None and data.reward_spread > 0.0:
         cap = np.append(math.inf, multiplier_max * data.cost_spread / data.reward_spread)
@@ -158,13 +88,93 @@ def solve_dual(
     return _report(problem, data, answer, q_reward, q_cost, multiplier_max if elastic else None)
 
 
-def _warm_start(data: Scaled, init: EStepSolution | None) -> np.ndarray | None:
-    """``theta`` of an earlier solution in the units of this one."""
-    if init is None or init.status not in ("slack", "active"):
-        return None
-    multipliers = init.multipliers.detach().cpu().numpy()[data.kept]
-    theta = np.append(data.reward_spread, multipliers * data.cost_spread) / init.temperature
-    return theta if np.all(np.isfinite(theta)) and theta[0] > 0.0 else None
+def _optimum(problem: Problem) -> Answer:
+    """Optimum of ``problem``: Newton on the guessed case first, then what cannot fail."""
+    feasible, theta, active = guess(problem)
+    if not feasible:
+        one_cost = problem.num_features == 2
+        answer = least_cost(problem) if one_cost else least_violation_newton(problem)
+        if answer is not None:
+            return answer
+    return _feasible_optimum(problem, theta, active) or _least_violation(problem)
+
+
+def _feasible_optimum(problem: Problem, theta: Array, active: list[int]) -> Answer | None:
+    """Optimum of ``problem``, ``None`` if no q in the KL ball meets the costs.
+
+    :param theta, active: a guess of the optimum and of the costs that bind there.
+    """
+    answer = reward_only(problem, float(theta[0])) if not active else None
+    answer = answer or newton_with_set_changes(problem, theta, active)
+    if answer is None and active:
+        answer = reward_only(problem, gaussian_beta(problem))
+    if answer is not None:
+        return answer
+    if problem.num_features == 2:
+        feasible = least_cost(problem) is None
+    else:
+        _, value = least_kl(problem, problem.levels - COST_TOLERANCE)
+        feasible = -value <= problem.kl_bound
+    return minimise_dual(problem, np.full(problem.num_features, math.inf)) if feasible else None
+
+
+def _flat_optimum(problem: Problem) -> Answer:
+    """The weights closest to uniform that meet the costs, for a reward that is constant."""
+    if np.all(problem.levels[1:] <= 0.0):
+        return Answer(problem.evaluate(np.zeros(problem.num_features)), True)
+    for levels in (problem.levels, problem.levels - COST_TOLERANCE):
+        moments, value = least_kl(problem, levels)
+        if -value <= problem.kl_bound:
+            return Answer(inside_ball(problem, moments), True)
+    return _least_violation(problem)
+
+
+def _least_violation(problem: Problem) -> Answer:
+    """Minimise the largest violation inside the KL ball, one cost after another as the largest.
+
+    With ``v_m`` the violations, ``min max_m v_m`` has some largest cost j: it minimises ``v_j``
+    subject to ``v_m - v_j <= 0``, an E-step with reward ``-v_j``. The right j is the one whose
+    multipliers, which sum to one over all costs, are all nonnegative.
+    """
+    if problem.num_features == 2 and (only := least_cost(problem)) is not None:
+        return only
+    best: tuple[float, Answer] | None = None
+    costs = range(1, problem.num_features)
+    excess = problem.levels / problem.violation_unit
+    for j in sorted(costs, key=lambda m: -excess[m]):
+        others = [m for m in costs if m != j]
+        shares = problem.features / problem.violation_unit[:, None, None]
+        features = np.concatenate([shares[j : j + 1], shares[others] - shares[j]])
+        spread = np.sqrt(np.mean(features**2, axis=(1, 2)))
+        levels = np.append(0.0, (excess[others] - excess[j]))
+        varies = spread > 1e-12 * spread[0]
+        if np.any(levels[~varies] > COST_TOLERANCE):
+            continue
+        features = features[varies] / spread[varies][:, None, None]
+        reduced = Problem(
+            features,
+            levels[varies] / spread[varies],
+            np.ones(len(features)),
+            problem.kl_bound,
+            np.abs(features).max((1, 2)),
+        )
+        answer = _feasible_optimum(reduced, *guess(reduced)[1:])
+        problem.num_steps += reduced.num_steps
+        if answer is None:
+            continue
+        share = np.zeros(problem.num_features)
+        share[np.array([j, *others])[varies]] = answer.moments.theta / spread[varies]
+        share[j] -= share[others].sum()
+        theta = np.maximum(share, 0.0) / problem.violation_unit
+        moments = inside_ball(problem, problem.evaluate(theta))
+        worst = float(np.max(((problem.levels - moments.grad) / problem.violation_unit)[1:]))
+        if best is None or worst < best[0]:
+            binding = tuple(m for m in costs if theta[m] > 0.0)
+            best = worst, Answer(moments, False, binding, answer.kl_is_slack)
+        if share[j] >= 0.0:
+            break
+    assert best is not None  # the cost that is worst at uniform weights has a feasible point
+    return replace(best[1], moments=problem.evaluate(best[1].moments.theta))
 
 
 def _status(problem: Problem, data: Scaled, answer: Answer) -> Status:
@@ -224,46 +234,4 @@ def _report(
         status=status,
         kkt_residual=residual,
         num_steps=problem.num_steps,
-    )
-
-
-def kkt_residual(
-    q_reward: Tensor,
-    q_cost: Tensor,
-    solution: EStepSolution,
-    *,
-    kl_bound: float,
-    cost_threshold: Tensor,
-    multiplier_max: float | None = None,
-) -> float:
-    """How far ``solution`` is from optimal, from its weights, temperature and multipliers alone.
-
-    The largest of, dimensionless, with ``s_r`` and ``s_m`` the root-mean-square of Q_r and Q_c^m
-    around their state means::
-
-        feasible KL          (KL(w) - eps)_+ / eps
-        feasible costs       (E_w[Q_c^m] - d_m)_+ / s_m
-        complementarity      (eta |eps - KL(w)| + sum_m lambda_m |E_w[Q_c^m] - d_m|) / s_r
-        stationarity         max_ij |w_ij - softmax_j(z_ij / eta)|
-
-    (Boyd and Vandenberghe, "Convex Optimization", 2004, sec. 5.5.3). For an infeasible problem
-    the same conditions of the least-violation problem: Q_r drops out of ``z``, the costs need not
-    be met but those with a multiplier share the largest violation
-    ``v = max_m (E_w[Q_c^m] - d_m) / std(Q_c^m)``, and complementarity is
-    ``eta |eps - KL|`` and ``sum_m lambda_m std_m (v - v_m)``. With ``multiplier_max``, costs at
-    the cap may exceed their threshold. For a flat Q_r, complementarity is left out: every feasible
-    q is optimal.
-
-    :return: 0 at an exact optimum.
-    """
-    check_inputs(q_reward, q_cost, kl_bound, cost_threshold, multiplier_max)
-    data = scale(q_reward, q_cost, cost_threshold)
-    return kkt_residual_of_weights(
-        data,
-        solution.weights,
-        infeasible=solution.status == "infeasible",
-        temperature=solution.temperature,
-        multipliers=solution.multipliers.detach().cpu().numpy(),
-        kl_bound=kl_bound,
-        multiplier_max=multiplier_max,
     )

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 Kind = Literal["best", "least", "shortest"]
 
-# Absolute and relative tolerance of SCS, for problems in units of 1.
-SCS_TOLERANCE = 1e-11
-_SCS_ITERATIONS = 200_000
+# Absolute and relative tolerance of SCS, for problems in units of 1. At 1e-11 a recovery runs into any limit
+# of iterations and is no better.
+SCS_TOLERANCE = 1e-10
+_SCS_ITERATIONS = 20_000
 
 
 @dataclass(frozen=True)
