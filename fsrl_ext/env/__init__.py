@@ -1,4 +1,18 @@
-"""Environments under one contract: five-tuple steps, float32 observations, a cost on every step."""
+"""Build environments under one contract: five-tuple steps, float32 observations, a cost on every step.
+
+The files in the order in which to read them:
+
+- `contract`: what `make` promises of every environment, and the classes that keep the promise;
+- `suite_tasks`: the tasks of the two suites as a table;
+- `registry`: `make` by name, users' own tasks, and the list of all tasks;
+- `bullet`: the adapter of bullet-safety-gym;
+- `safety_gymnasium/`: the adapter of safety-gymnasium, and its fast steps and resets;
+- `meta/`: families of tasks for meta-learning.
+
+The adapters use `quiet` (drops a package's output), `legacy_random` (a random stream per instance) and
+`display` (whether the machine can draw). Importing `fsrl_ext.env` loads no simulator; `make` loads the
+simulator that its task needs.
+"""
 
 from fsrl_ext.env.contract import CostEnv, CostError, CostReader, CostWrapper, MissingCostError
 from fsrl_ext.env.meta.registration import register_family

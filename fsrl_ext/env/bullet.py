@@ -1,4 +1,4 @@
-"""bullet-safety-gym as `CostEnv`: own random numbers, simulated time, headless frames."""
+"""Adapt bullet-safety-gym to `CostEnv`: seeded random numbers, simulated time, frames without a display."""
 
 import functools
 import inspect
@@ -11,34 +11,37 @@ from gymnasium.envs.registration import EnvSpec
 
 from fsrl_ext.env.contract import CostEnv
 from fsrl_ext.env.display import require_display
-from fsrl_ext.env.legacy_random import LegacyRandom
+from fsrl_ext.env.legacy_random import SEED_END, LegacyRandom
 from fsrl_ext.env.quiet import quiet
 
-# What is drawn while the bodies are loaded (the yaw of a box) is the same in every instance, so
-# that a fresh instance and one that was rebuilt for a seed are the same world.
+# Seeds the numbers that the package draws while it loads the bodies (the yaw of a box). One fixed seed makes
+# a fresh instance and an instance that was rebuilt for a seed the same world.
 _BUILD_SEED = 0
-# Radius of a circling obstacle's path [m], as in the package.
+# Radius of a circling obstacle's path [m], as in the package, and its speed in simulated time [rad/s].
 _ORBIT_RADIUS = 0.7
+_ORBIT_SPEED = 1.0
+_FRAMES_PER_SECOND = 30
 
 
 class BulletEnv(CostEnv):
-    """A task of bullet-safety-gym 1.4.0.
+    """Runs a task of bullet-safety-gym 1.4.0.
 
-    Seeding: the package has none (its code draws from the global generators of `random` and NumPy
-    and moves obstacles by the wall clock). Here each instance has its own stream, and circling
-    obstacles follow simulated time, one radian per second, from a phase drawn at each reset.
-    `reset(seed=s)` also loads the bodies again, because motor targets and other leftovers of the
-    last episode survive the package's reset; `reset()` is the package's own, which is faster.
+    The package cannot be seeded: it draws from the global generators of `random` and NumPy, and moves
+    obstacles by the wall clock. This class gives each instance a stream of its own, and lets circling
+    obstacles follow simulated time, one radian per second, from a phase that each reset draws.
+
+    `reset(seed=s)` also loads the bodies again, because motor targets and other remains of the last episode
+    survive the package's reset. `reset()` is the package's own reset, which is faster.
 
     :param env_id: name of the task.
     :param layout: the arguments of the package's `EnvironmentBuilder`.
     :param max_episode_steps: the horizon.
     :param render_mode: "human" opens PyBullet's window, "rgb_array" draws on the CPU.
     :param spec: see `CostEnv`.
-    :raises RuntimeError: "human" without a display.
+    :raises RuntimeError: `render_mode` is "human" and there is no display.
     """
 
-    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 30}  # noqa: RUF012
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": _FRAMES_PER_SECOND}  # noqa: RUF012
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class BulletEnv(CostEnv):
             render_mode=render_mode,
             spec=spec,
         )
-        self._randomness = LegacyRandom(int(self.np_random.integers(2**32)))
+        self._randomness = LegacyRandom(int(self.np_random.integers(SEED_END)))
 
     def _adapt(self) -> None:
         """Give the freshly loaded task this instance's random numbers, clock and bound functions."""
@@ -88,7 +91,8 @@ class BulletEnv(CostEnv):
 
     def _orbit(self, obstacle: Any) -> Callable[[], None]:
         def apply_movement() -> None:
-            angle = self.simulator.iteration * self.simulator.dt + obstacle.movement_offset
+            seconds = self.simulator.iteration * self.simulator.dt
+            angle = _ORBIT_SPEED * seconds + obstacle.movement_offset
             path = _ORBIT_RADIUS * np.array([np.sin(angle), np.cos(angle), 0.0])
             centre = np.asarray(obstacle.init_xyz)
             self.simulator.bc.changeConstraint(obstacle.constraint, centre + path)
@@ -111,9 +115,10 @@ class BulletEnv(CostEnv):
         if seed is not None:
             if not self._fresh:
                 self._rebuild()
-            # A seed that fits is used as it is: the episode is the one of np.random.seed(seed).
-            fits = seed < 2**32
-            self._randomness = LegacyRandom(seed if fits else int(self.np_random.integers(2**32)))
+            # A seed in the generators' range is used as it is, so that the episode is the package's episode
+            # after np.random.seed(seed).
+            in_range = seed < SEED_END
+            self._randomness = LegacyRandom(seed if in_range else int(self.np_random.integers(SEED_END)))
         self._fresh = False
         with self._randomness():
             for obstacle in self._circling:
@@ -124,25 +129,25 @@ class BulletEnv(CostEnv):
         return self.simulator.step(action)
 
     def render(self) -> Any:
-        """A frame `[360, 480, 3]` (uint8) in mode "rgb_array"; the window draws itself."""
+        """Return a frame `[360, 480, 3]` (uint8) in mode "rgb_array", else None; the window draws itself."""
         if self.render_mode != "rgb_array":
             return None
         return self.simulator.render(mode="rgb_array").astype(np.uint8)
 
     def close(self) -> None:
-        """Disconnect from the physics server; may be called again."""
+        """Disconnect from the physics server; a second call does nothing."""
         self.simulator.close()
 
 
 def _bind_functions(client: Any) -> None:
     """Bind PyBullet's functions to the client once.
 
-    The client's `__getattr__` inspects and binds a function anew at each of some twenty calls of a step.
+    The client's own `__getattr__` inspects and binds a function at each of some twenty calls per step.
     """
     import pybullet
 
     for name, function in vars(pybullet).items():
-        if inspect.isbuiltin(function) and name != "disconnect":  # which has to forget the client
+        if inspect.isbuiltin(function) and name != "disconnect":  # `disconnect` must also forget the client
             client.__dict__[name] = functools.partial(function, physicsClientId=client._client)
 
 
@@ -156,7 +161,8 @@ def make_bullet(
 ) -> BulletEnv:
     """Build a task of bullet-safety-gym from its registration.
 
-    :param kwargs: replace entries of the registered layout (agent, task, obstacles, world).
+    :param max_episode_steps: the horizon; None for the registered one.
+    :param kwargs: entries that replace those of the registered layout (agent, task, obstacles, world).
     """
     with quiet():
         import bullet_safety_gym  # noqa: F401  (registers the ids)

@@ -1,4 +1,4 @@
-"""What `make` promises of every environment, and the checks that keep the promise.
+"""Define what `make` promises of every environment, and the classes that keep the promise.
 
 Dimension letters: ``C`` costs.
 """
@@ -17,18 +17,19 @@ Cost = float | np.ndarray
 
 
 class CostError(ValueError):
-    """An environment's cost breaks the contract; the message names environment and step."""
+    """Reports a cost that breaks the contract; the message names environment and step."""
 
 
 class MissingCostError(CostError):
-    """A step came without a cost."""
+    """Reports a step without a cost."""
 
 
 class CostReader:
-    """Reads `info["cost"]` and refuses what is no cost.
+    """Reads `info["cost"]` and checks that it is a cost.
 
-    :param env_id: the name errors give the environment.
+    :param env_id: the name of the environment in error messages.
     :param num_costs: the number of costs ``C``; None takes it from the first step.
+    :raises ValueError: `num_costs` is below 1.
     """
 
     def __init__(self, env_id: str, num_costs: int | None = None) -> None:
@@ -41,10 +42,10 @@ class CostReader:
         """Return the cost of one step.
 
         :param info: the step's info.
-        :param step: the step's number in its episode, from 1; for the error message.
+        :param step: the step's number in its episode, from 1; error messages name it.
         :return: a float where ``C = 1``, else a new float32 array of shape ``[C]``.
-        :raises MissingCostError: no entry "cost", or None in it.
-        :raises CostError: not a number or a 1-D array of ``C`` numbers, or not finite.
+        :raises MissingCostError: there is no entry "cost", or it is None.
+        :raises CostError: the entry is no number and no 1-D array of ``C`` numbers, or it is not finite.
         """
         cost = info.get("cost")
         if type(cost) is float and self.num_costs == 1 and math.isfinite(cost):
@@ -60,7 +61,7 @@ class CostReader:
             )
         try:
             array = np.asarray(cost)
-        except ValueError:  # rows of different lengths
+        except ValueError:  # NumPy refuses rows of different lengths
             array = np.asarray(cost, dtype=object)
         if array.dtype.kind not in "biuf" or array.ndim > 1 or array.size == 0:
             raise CostError(f'{where}: info["cost"] must be a number or a 1-D array of numbers, got {cost!r}')
@@ -81,7 +82,7 @@ def _is_image(space: spaces.Space) -> bool:
 
 
 def float32_space(space: spaces.Space) -> spaces.Space:
-    """The same space with float32 boxes; images (uint8, three axes) and other spaces stay."""
+    """Return the space with float32 boxes; images (uint8, three axes) and other spaces stay as they are."""
     if isinstance(space, spaces.Dict):
         return spaces.Dict({key: float32_space(sub) for key, sub in space.spaces.items()})
     if isinstance(space, spaces.Tuple):
@@ -93,7 +94,7 @@ def float32_space(space: spaces.Space) -> spaces.Space:
 
 
 def float32_caster(space: spaces.Space) -> Callable[[Any], Any]:
-    """The function that casts an observation of `space` into `float32_space(space)`."""
+    """Return the function that casts an observation of `space` into `float32_space(space)`."""
     if isinstance(space, spaces.Dict):
         casters = {key: float32_caster(sub) for key, sub in space.spaces.items()}
         return lambda observation: {key: cast(observation[key]) for key, cast in casters.items()}
@@ -106,17 +107,18 @@ def float32_caster(space: spaces.Space) -> Callable[[Any], Any]:
 
 
 class CostEnv(gymnasium.Env):
-    """A simulator as a five-tuple environment: float32 observations, a cost on every step.
+    """Makes a simulator an environment with five-tuple steps, float32 observations and a cost on every step.
 
-    A subclass adapts one suite through `_reset` and `_step`. The time limit is kept here, so
-    nothing needs to be wrapped around: the end by time is `truncated`, never `terminated`.
+    A subclass adapts one suite through `_reset` and `_step`. This class also keeps the time limit, so that no
+    wrapper is needed; an episode that reaches the limit is `truncated`, never `terminated`.
 
     :param env_id: name of the task.
-    :param observation_space: as the simulator has it; boxes become float32.
-    :param action_space: as the simulator has it.
+    :param observation_space: the simulator's own; boxes become float32.
+    :param action_space: the simulator's own.
     :param max_episode_steps: the horizon; None for no limit.
     :param render_mode: one of the class's `metadata["render_modes"]`, or None.
-    :param spec: what `gymnasium.make` needs to build the same environment again.
+    :param spec: the specification from which `gymnasium.make` builds the same environment again.
+    :raises ValueError: the class does not have the `render_mode`.
     """
 
     def __init__(
@@ -145,19 +147,19 @@ class CostEnv(gymnasium.Env):
 
     @abstractmethod
     def _reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode and return observation and info; `self.np_random` is seeded already."""
+        """Start an episode and return observation and info; `reset` has seeded `self.np_random` before."""
 
     @abstractmethod
     def _step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One step of the simulator as a five-tuple with `info["cost"]`."""
+        """Make one step of the simulator and return a five-tuple with `info["cost"]`."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode; the same seed gives the same episodes from here on.
+        """Start an episode; the same seed gives the same episode and the same following episodes.
 
-        :param seed: seeds the simulator and the action space; None goes on with the stream.
-        :param options: accepted for the API; the simulators have none.
+        :param seed: seeds the simulator and the action space; None continues their streams.
+        :param options: Gymnasium's argument, which these simulators do not use.
         """
         super().reset(seed=seed)
         if seed is not None:
@@ -167,10 +169,10 @@ class CostEnv(gymnasium.Env):
         return self._cast(observation), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One step; `info["cost"]` is a float.
+        """Make one step; `info["cost"]` is a float.
 
-        :raises gymnasium.error.ResetNeeded: called before the first `reset`.
-        :raises CostError: the simulator gave no cost, or none that is one.
+        :raises gymnasium.error.ResetNeeded: there was no `reset` before.
+        :raises CostError: the simulator's cost is missing, or is not one finite number.
         """
         if self._elapsed is None:
             raise gymnasium.error.ResetNeeded(f"{self.env_id}: call reset() before step()")
@@ -182,10 +184,10 @@ class CostEnv(gymnasium.Env):
 
 
 class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
-    """The contract around a Gymnasium environment that already has `info["cost"]`.
+    """Keeps the contract around a Gymnasium environment that already has `info["cost"]`.
 
     :param env: the environment, with its time limit.
-    :param env_id: the name errors give it.
+    :param env_id: the environment's name in error messages.
     :param num_costs: the number of costs; None takes it from the first step.
     """
 
@@ -201,13 +203,13 @@ class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
 
     @property
     def num_costs(self) -> int | None:
-        """The number of costs, None while it is unknown (before the first step)."""
+        """Return the number of costs, or None while it is unknown (before the first step)."""
         return self._read_cost.num_costs
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset the environment, and seed its action space too."""
+        """Reset the environment; a seed also seeds its action space."""
         if seed is not None:
             self.action_space.seed(seed)
         observation, info = self.env.reset(seed=seed, options=options)
@@ -215,9 +217,9 @@ class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
         return self._cast(observation), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """One step with a checked cost: a float, or float32 of shape ``[C]`` for several.
+        """Make one step; `info["cost"]` is a checked float, or float32 of shape ``[C]`` for several costs.
 
-        :raises CostError: no cost, a cost of another length than before, or not finite.
+        :raises CostError: the cost is missing, has another length than before, or is not finite.
         """
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._elapsed += 1

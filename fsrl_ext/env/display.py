@@ -1,4 +1,4 @@
-"""What drawing needs of the machine, asked before a simulator that would abort without it."""
+"""Check that the machine can draw, because some simulators abort the process where it cannot."""
 
 import ctypes.util
 import os
@@ -6,12 +6,15 @@ import sys
 
 
 def has_display() -> bool:
-    """Whether a window can be opened; other systems than Linux are taken to have a screen."""
+    """Tell whether a window can be opened; systems other than Linux are assumed to have a screen."""
     return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY"))
 
 
 def require_display(env_id: str) -> None:
-    """Raise RuntimeError where no window can be opened."""
+    """Check that a window can be opened.
+
+    :raises RuntimeError: no window can be opened; the message names the task.
+    """
     if not has_display():
         raise RuntimeError(
             f'{env_id}: render_mode="human" opens a window, and DISPLAY is not set; '
@@ -20,12 +23,12 @@ def require_display(env_id: str) -> None:
 
 
 def require_offscreen_gl(env_id: str) -> None:
-    """Make sure MuJoCo has an OpenGL to draw with; without a display this is EGL or OSMesa.
+    """Make sure that MuJoCo has an OpenGL library to draw with.
 
-    MuJoCo's own order tries GLFW first, which without a display leads to a fatal error or to an
-    abort of the process. So here MUJOCO_GL is set, unless the user has set it.
+    Without a display, MuJoCo would try GLFW first, which ends in a fatal error or aborts the process. This
+    function therefore sets MUJOCO_GL to EGL or OSMesa, unless the user has set the variable.
 
-    :raises RuntimeError: no display and no library found.
+    :raises RuntimeError: there is no display, and neither library is installed.
     """
     if has_display() or os.environ.get("MUJOCO_GL"):
         return
@@ -33,4 +36,6 @@ def require_offscreen_gl(env_id: str) -> None:
         if ctypes.util.find_library(library):
             os.environ["MUJOCO_GL"] = backend
             return
-    raise RuntimeError(f"{env_id}: drawing needs a display, or EGL (Debian: libegl1) or OSMesa (libosmesa6)")
+    raise RuntimeError(
+        f"{env_id}: drawing needs a display, or EGL (Debian: libegl1) or OSMesa (Debian: libosmesa6)"
+    )

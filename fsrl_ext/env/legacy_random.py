@@ -1,4 +1,4 @@
-"""A random stream for code that draws from the global generators."""
+"""Lend a random stream to code that draws from the global generators."""
 
 import contextlib
 import random
@@ -6,15 +6,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+# `np.random.seed` takes seeds in [0, SEED_END).
+SEED_END = 2**32
+
 
 class LegacyRandom:
-    """One stream of the global generators of `random` and NumPy, kept apart from all others.
+    """Holds one stream of the global generators of `random` and NumPy, apart from all other streams.
 
-    Calling the instance gives a context that lends the global generators this stream, and gives
-    them back afterwards as they were. The generators belong to the whole process, so no other
-    thread should draw from them meanwhile.
+    A call of the instance returns a context. Inside of it, the global generators continue this stream;
+    afterwards they are as they were before. The generators belong to the whole process, so no other thread
+    should draw from them inside of the context.
 
-    :param seed: what `random.seed` and `np.random.seed` would get, in ``[0, 2**32)``.
+    :param seed: a seed for `random.seed` and `np.random.seed`, in ``[0, SEED_END)``.
     """
 
     def __init__(self, seed: int) -> None:
@@ -24,7 +27,7 @@ class LegacyRandom:
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """Let the block draw from this stream; a block inside another goes on with it."""
+        """Let the block draw from this stream; a block inside another block continues the same stream."""
         if self._lent:
             yield
             return

@@ -1,4 +1,4 @@
-"""Silence while a simulator is imported or built."""
+"""Drop what simulators print while they are imported or built."""
 
 import contextlib
 import ctypes
@@ -12,8 +12,9 @@ from typing import TextIO
 
 @functools.cache
 def _sink() -> TextIO:
-    # Never closed: a module imported meanwhile may have kept a reference to it. Opened by file
-    # descriptor, because bullet-safety-gym takes a stream whose name is a string for a C stream.
+    # The stream is never closed, because a module that was imported under `quiet` may keep a reference to it.
+    # It is opened by file descriptor, because bullet-safety-gym takes a stream whose name is a string for a
+    # C stream.
     return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
@@ -34,19 +35,19 @@ def _writes_to(stream: TextIO | None, fd: int) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drop warnings and all that is written to stdout and stderr, by Python or by C.
+    """Drop warnings and everything that the block writes to stdout and stderr, from Python or from C.
 
-    Exceptions pass. File descriptors belong to the whole process, so what another thread prints in
-    the meantime is lost too: keep the block short.
+    Exceptions pass through. File descriptors belong to the whole process, so output of other threads is lost
+    too while the block runs. Keep the block short.
     """
     _flush()
     saved: dict[int, int] = {}
     for fd in (1, 2):
-        with contextlib.suppress(OSError):  # a process without that stream
+        with contextlib.suppress(OSError):  # the process may lack that stream
             saved[fd] = os.dup(fd)
             os.dup2(_sink().fileno(), fd)
     with contextlib.ExitStack() as stack:
-        # A stream on its usual descriptor stays in place (the imported module may keep it).
+        # A stream on its usual descriptor is not replaced, because an imported module may keep a reference.
         if not _writes_to(sys.stdout, 1):
             stack.enter_context(contextlib.redirect_stdout(_sink()))
         if not _writes_to(sys.stderr, 2):

@@ -1,4 +1,4 @@
-"""`make` by name, the user's own tasks, and the list of all."""
+"""Build environments by name with `make`, register users' own tasks, and list all tasks."""
 
 import dataclasses
 import difflib
@@ -15,16 +15,16 @@ from fsrl_ext.env.suite_tasks import BULLET, META, SAFETY_BUILDER, SUITE_TASKS, 
 
 
 class UnknownTaskError(ValueError):
-    """No task of that id; the message names the nearest ones."""
+    """Reports an id that no task has; the message names the nearest ids."""
 
 
 class SuiteNotInstalledError(ImportError):
-    """The task's suite is not installed; the message has the command that installs it."""
+    """Reports a suite that is not installed; the message has the command that installs it."""
 
 
 _user_tasks: dict[str, TaskInfo] = {}
 
-# Arguments of `make` that do not change whether episodes can end early.
+# Arguments of `make` that leave the answer of `can_terminate` as the table has it.
 _HARMLESS_ARGUMENTS = {
     *("id", "render_mode", "max_episode_steps", "task_seed"),
     *("width", "height", "camera_id", "camera_name"),
@@ -41,22 +41,24 @@ def make(
 ) -> gymnasium.Env:
     """Build an environment that keeps the contract of this package.
 
-    Five-tuple steps; float32 observations, in the space and in the values; `info["cost"]` on every
-    step, a float or, for ``C > 1`` costs, float32 of shape ``[C]``; `reset(seed=s)` seeds simulator
-    and action space, and the same seed gives the same episodes; the end by time is `truncated`.
+    - Steps are five-tuples, and observations are float32, in the space and in the values.
+    - `info["cost"]` is there on every step: a float or, for ``C > 1`` costs, float32 of shape ``[C]``.
+    - `reset(seed=s)` seeds simulator and action space, and the same seed gives the same episodes.
+    - An episode that reaches the time limit is `truncated`.
 
     :param id: a task of bullet-safety-gym or safety-gymnasium, or any id registered with
         `register_task` or `gymnasium.register`; "module:id" imports the module first.
-    :param render_mode: None, "rgb_array" or "human" (and what else the environment has).
+    :param render_mode: None, "rgb_array", "human", or another mode of the environment.
     :param max_episode_steps: a horizon other than the registered one.
-    :param task_seed: for an id of a family (`fsrl_ext.env.meta`), draws the task, apart from what
-        `reset(seed=...)` draws; in [0, 2**32), None for 0. What was drawn is the attribute
-        `task_parameters` of `env.unwrapped`, and `task_seed` is beside it.
+    :param task_seed: draws the task of a family (`fsrl_ext.env.meta`), in [0, 2**32); None stands for 0. The
+        seed of `reset` draws nothing of the task. `env.unwrapped` has the attributes `task_seed` and
+        `task_parameters`, the drawn parameters.
     :param kwargs: passed to the environment's constructor; `fast=False` makes a navigation task of
         safety-gymnasium run the package's own code for every step and reset.
-    :raises UnknownTaskError: no such id.
+    :raises UnknownTaskError: no task has the id.
     :raises SuiteNotInstalledError: the id belongs to a suite that is not installed.
-    :raises ValueError: `max_episode_steps` or `task_seed` is out of range, or the id has no family.
+    :raises ValueError: `max_episode_steps` or `task_seed` is out of range, or `task_seed` is given for a task
+        that belongs to no family.
     """
     if max_episode_steps is not None and max_episode_steps < 1:
         raise ValueError(f"max_episode_steps must be >= 1 or None, got {max_episode_steps}")
@@ -68,7 +70,7 @@ def make(
     if task.suite == META:
         kwargs["task_seed"] = task_seed
     elif task_seed is not None:
-        raise ValueError(f"task_seed must be None for {id}, which is no family's task, got {task_seed!r}")
+        raise ValueError(f"task_seed must be None for {id}, which belongs to no family, got {task_seed!r}")
     if not _installed(task.suite):
         suite = SUITES[task.suite]
         raise SuiteNotInstalledError(f"{id} needs {suite.name}; install it: {suite.install}")
@@ -84,20 +86,20 @@ def make(
 
         return make_bullet(id, **common, **kwargs)
     if task.suite == META:
-        from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
+        from fsrl_ext.env.safety_gymnasium import import_safety_gymnasium
 
         import_safety_gymnasium()
         from fsrl_ext.env.meta.navigation import make_family_env
 
         return make_family_env(id, **common, **kwargs)
-    from fsrl_ext.env.safety_gymnasium.suite import make_safety_gymnasium
+    from fsrl_ext.env.safety_gymnasium import make_safety_gymnasium
 
     return make_safety_gymnasium(id, **common, **kwargs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnvFn:
-    """`make` with its arguments, for a vector environment's workers; see `env_fn`."""
+    """Holds the arguments of one call of `make`, for a vector environment's workers; see `env_fn`."""
 
     id: str
     kwargs: dict[str, Any]
@@ -105,7 +107,7 @@ class EnvFn:
     task: TaskInfo | None
 
     def __call__(self) -> gymnasium.Env:
-        """Build the environment in the process that calls this."""
+        """Build the environment in the calling process."""
         if self.registered is not None and self.registered.id not in gymnasium.registry:
             gymnasium.registry[self.registered.id] = self.registered
         if self.task is not None:
@@ -114,13 +116,13 @@ class EnvFn:
 
 
 def env_fn(id: str, render_mode: str | None = None, **kwargs: Any) -> EnvFn:
-    """A function without arguments that calls `make`, in this process or in another.
+    """Return a function without arguments that calls `make`, in this process or in another one.
 
-    A worker process that was spawned, not forked, has not run the user's registrations. So the
-    registration of `id` travels along: as "module:Class", or as a callable that can be pickled.
-    `lambda: make(id)` does the same where workers are forked, and for the suites' tasks always.
+    A worker process that was spawned, not forked, has not run the user's registrations. The returned object
+    therefore carries the registration of `id`, as "module:Class" or as a callable that can be pickled. For
+    forked workers and for the suites' tasks, `lambda: make(id)` does the same.
 
-    :param id: see `make`, as are the other parameters.
+    :param id: an id as for `make`; the other arguments are those of `make` too.
     """
     name = id.rpartition(":")[2]
     return EnvFn(
@@ -142,7 +144,7 @@ def _make_registered(
     if gymnasium.registry[name].entry_point == SAFETY_BUILDER:
         return _make_own_navigation(name, render_mode, max_episode_steps, kwargs)
     arguments = dict(kwargs)
-    if render_mode is not None:  # not every class has the argument
+    if render_mode is not None:  # some classes lack the argument
         arguments["render_mode"] = render_mode
     # The passive checker costs time on every step, and CostWrapper checks what matters here.
     env = gymnasium.make(name, max_episode_steps=max_episode_steps, disable_env_checker=True, **arguments)
@@ -153,8 +155,8 @@ def _make_registered(
 def _make_own_navigation(
     id: str, render_mode: str | None, max_episode_steps: int | None, kwargs: Mapping[str, Any]
 ) -> gymnasium.Env:
-    """A user's own task of safety-gymnasium: its steps have six parts, and it can be made fast."""
-    from fsrl_ext.env.safety_gymnasium.suite import make_safety_gymnasium
+    """Build a user's own task of safety-gymnasium, whose steps are six-tuples there."""
+    from fsrl_ext.env.safety_gymnasium import make_safety_gymnasium
 
     horizon = max_episode_steps or gymnasium.registry[id].max_episode_steps
     spec = _spec(id, render_mode, horizon, kwargs)
@@ -174,7 +176,7 @@ def _spec(id: str, render_mode: str | None, horizon: int | None, kwargs: Mapping
 
 def _unknown(id: str) -> str:
     known = [*SUITE_TASKS, *_user_tasks, *gymnasium.registry]
-    near = difflib.get_close_matches(id, dict.fromkeys(known), n=3, cutoff=0.6)
+    near = difflib.get_close_matches(id, dict.fromkeys(known))
     hint = f"did you mean {', '.join(near)}?" if near else "see fsrl_ext.env.list_tasks()"
     return f"unknown task {id!r}; {hint}"
 
@@ -195,15 +197,15 @@ def register_task(
     """Register an environment whose steps carry `info["cost"]`.
 
     :param id: a new id of Gymnasium's form, "Name-v0".
-    :param entry_point: the class or a function that builds it, or "module:Class".
+    :param entry_point: the environment's class, a function that builds it, or "module:Class".
     :param num_costs: the number of costs ``C`` on each step; None takes it from the first step.
     :param can_terminate: whether an episode can end before its time limit; None if unknown.
     :param max_episode_steps: the time limit; None for none.
-    :param registration: more arguments of `gymnasium.register`, `kwargs` for instance.
-    :raises ValueError: the id belongs to a suite, or `num_costs` is below one.
+    :param registration: further arguments of `gymnasium.register`, for example `kwargs`.
+    :raises ValueError: the id belongs to a suite, or `num_costs` is below 1.
     """
     if id in SUITE_TASKS:
-        raise ValueError(f"id {id!r} belongs to {SUITE_TASKS[id].suite}; choose another")
+        raise ValueError(f"id must be new, got {id!r}, which belongs to {SUITE_TASKS[id].suite}")
     if num_costs is not None and num_costs < 1:
         raise ValueError(f"num_costs must be >= 1 or None, got {num_costs}")
     gymnasium.register(id, entry_point=entry_point, max_episode_steps=max_episode_steps, **registration)
@@ -217,22 +219,23 @@ def register_task(
 
 
 def list_tasks() -> list[TaskInfo]:
-    """The tasks of both suites, installed or not, and those of `register_task`, in that order."""
+    """Return the tasks of both suites, installed or not, and then those of `register_task`."""
     installed = {name: _installed(name) for name in SUITES}
     suites = [dataclasses.replace(task, installed=installed[task.suite]) for task in SUITE_TASKS.values()]
     return suites + list(_user_tasks.values())
 
 
 def time_limit(env: gymnasium.Env) -> int | None:
-    """The number of steps after which an episode of `env` is truncated; None for no limit."""
+    """Return the number of steps after which an episode of `env` is truncated; None for no limit."""
     return env.spec.max_episode_steps if env.spec is not None else None
 
 
 def can_terminate(env: str | gymnasium.Env) -> bool | None:
-    """Whether an episode can end before its time limit; None if unknown.
+    """Tell whether an episode can end before its time limit; None if that is unknown.
 
-    :param env: an id, or an environment that has one in its `spec`. An environment that was built
-        with other arguments than for drawing and `task_seed` may be another task than its id says: unknown.
+    :param env: an id, or an environment that has an id in its `spec`. The answer for an environment is None
+        where it was built with arguments other than `task_seed` and those of drawing, because such arguments
+        may change the task.
     """
     if isinstance(env, str):
         id = env.rpartition(":")[2]

@@ -1,6 +1,6 @@
-"""The tasks of the two suites as a table, so that listing them imports no simulator.
+"""List the tasks of the two suites in a table, so that a look at the list imports no simulator.
 
-`tests/env` compares it with what the installed packages register.
+`tests/env` compares the table with what the installed packages register.
 """
 
 from dataclasses import dataclass
@@ -10,22 +10,21 @@ SAFETY = "safety-gymnasium"
 # Tasks of this package on safety-gymnasium's robots: `fsrl_ext.env.meta`.
 META = "meta"
 USER = "user"
-# What builds safety-gymnasium's navigation tasks, and users' own ones.
+# Entry point of safety-gymnasium's navigation tasks, and of users' own tasks of that kind.
 SAFETY_BUILDER = "safety_gymnasium.builder:Builder"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskInfo:
-    """What is known of a task without building it.
+    """Describes a task without building it.
 
-    :param id: what `make` takes.
+    :param id: the name that `make` takes.
     :param suite: "bullet-safety-gym", "safety-gymnasium", "meta" or "user".
-    :param horizon: steps of an episode that nothing ends early; None for no limit.
-    :param can_terminate: whether an episode can end before the horizon; None if unknown. (Goal and
-        Push tasks would also end if 10,000 draws found no place for the next goal; that is not
-        counted.)
+    :param horizon: steps after which an episode is truncated; None for no limit.
+    :param can_terminate: whether an episode can end before the horizon; None if unknown. Goal and Push tasks
+        also end where 10,000 draws give no place for the next goal, which does not count here.
     :param num_costs: the number of costs per step; None if unknown.
-    :param installed: whether the suite's packages are here.
+    :param installed: whether the suite's packages are installed.
     """
 
     id: str
@@ -38,7 +37,12 @@ class TaskInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A package of tasks: its modules, and how to install it."""
+    """Names a package of tasks, the modules that it needs, and the command that installs it.
+
+    :param name: the package's name.
+    :param modules: the modules that must be importable.
+    :param install: a shell command.
+    """
 
     name: str
     modules: tuple[str, ...]
@@ -46,7 +50,7 @@ class Suite:
 
 
 _SAFETY = Suite(
-    # Not by its own dependency list: it pins a pygame that has no wheel for Python 3.11.
+    # The command leaves out the package's own dependencies, which pin a pygame without wheel for Python 3.11.
     name=SAFETY,
     modules=("safety_gymnasium", "gymnasium_robotics", "mujoco", "xmltodict", "yaml"),
     install='pip install "fsrl_ext[safety]" && pip install --no-deps '
@@ -63,7 +67,7 @@ SUITES = {
     META: _SAFETY,
 }
 
-# Steps per episode, by task and agent.
+# Horizons by task and agent.
 _BULLET_HORIZONS = {
     "Reach": {"Ball": 250, "Car": 500, "Ant": 1000, "Drone": 500},
     "Push": {"Ball": 250, "Car": 500},
@@ -71,7 +75,7 @@ _BULLET_HORIZONS = {
     "Run": {"Ball": 100, "Car": 200, "Ant": 200, "Drone": 200},
     "Gather": {"Ball": 250, "Car": 500, "Ant": 1000, "Drone": 500},
 }
-# An ant or a drone can fall over; a Gather task ends when the last apple is taken.
+# An ant or a drone can fall over. A Gather task ends when the last apple is taken.
 _BULLET_MORTAL = ("Ant", "Drone")
 
 _SAFETY_AGENTS = ("Point", "Car", "Doggo", "Racecar", "Ant")
@@ -88,7 +92,9 @@ _SAFETY_HORIZONS = {
 }
 _META_KINDS = ("Stcircle", "StcircleHazard", "Stbutton")
 _META_LEVELS = (0, 1, 2)
-# Whether the robot can fall.
+_META_HORIZON = 500
+_VELOCITY_HORIZON = 1000
+# The robots of the velocity tasks, and whether each can fall.
 _VELOCITY_AGENTS = {
     "HalfCheetah": False,
     "Hopper": True,
@@ -123,7 +129,7 @@ def _safety_tasks() -> list[TaskInfo]:
                     id=f"Safety{agent}{task}{variant}-v0",
                     suite=SAFETY,
                     horizon=horizon,
-                    # The ant dies when it touches the ground; a race ends at the goal.
+                    # An episode ends when the ant touches the ground, and when a race reaches the goal.
                     can_terminate=agent == "Ant" or task.startswith("Race"),
                     num_costs=1,
                 )
@@ -133,7 +139,7 @@ def _safety_tasks() -> list[TaskInfo]:
         TaskInfo(
             id=f"Safety{agent}Velocity-{version}",
             suite=SAFETY,
-            horizon=1000,
+            horizon=_VELOCITY_HORIZON,
             can_terminate=falls,
             num_costs=1,
         )
@@ -148,7 +154,7 @@ def _meta_tasks() -> list[TaskInfo]:
         TaskInfo(
             id=f"Safety{agent}{kind}{level}-v0",
             suite=META,
-            horizon=500,
+            horizon=_META_HORIZON,
             can_terminate=agent == "Ant",
             num_costs=1,
         )

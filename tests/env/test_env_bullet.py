@@ -1,4 +1,4 @@
-"""bullet-safety-gym: the package's own numbers, its hidden randomness, its frames."""
+"""Compare bullet-safety-gym's tasks with the package itself; check their randomness and their frames."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The cost contract, on a toy environment."""
+"""Check the cost contract on a toy environment."""
 
 import gymnasium
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from gymnasium import spaces
 from toys.envs import TwoCostWalkEnv, WalkEnv
 
-from fsrl_ext.env import CostError, CostReader, CostWrapper, MissingCostError
+from fsrl_ext.env import CostError, CostReader, CostWrapper, MissingCostError, make, register_task
 from fsrl_ext.env.contract import float32_caster, float32_space
 
 GO = np.ones(1, dtype=np.float32)
@@ -118,8 +118,6 @@ def test_reset_seeds_the_action_space_too() -> None:
 
 
 def test_wrapper_can_be_rebuilt_from_its_spec() -> None:
-    from fsrl_ext.env import make, register_task
-
     register_task("Rebuilt-v0", entry_point=WalkEnv, max_episode_steps=5)
     env = make("Rebuilt-v0")
     again = gymnasium.make(env.spec)

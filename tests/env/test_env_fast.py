@@ -1,4 +1,4 @@
-"""Fast navigation tasks against the package's own code; the whole suite is a benchmark."""
+"""Compare some fast navigation tasks with the package's own code; a benchmark compares all of them."""
 
 import importlib.util
 import pathlib
@@ -9,8 +9,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from toys.simulators import package_without_sky
 
 from fsrl_ext.env import make
+from fsrl_ext.env.meta.safety_families import AGENTS
 from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
 
 pytest.importorskip("mujoco")
@@ -32,10 +34,9 @@ from fsrl_ext.env.safety_gymnasium.fast.placement import QuickRandomGenerator  #
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
 
-AGENTS = ["Point", "Car", "Racecar", "Doggo", "Ant"]
 
-
-def suite() -> Any:
+def benchmark_module() -> Any:
+    """Import `benchmarks/environment_equality.py`, which is no package."""
     path = pathlib.Path(__file__).parents[2] / "benchmarks" / "environment_equality.py"
     spec = importlib.util.spec_from_file_location("environment_equality", path)
     module = importlib.util.module_from_spec(spec)
@@ -43,15 +44,7 @@ def suite() -> Any:
     return module
 
 
-equality = suite()
-
-
-def package_without_sky(task: str, **kwargs: Any) -> Any:
-    """The package's own steps and resets, less the sky (`test_env_safety_gymnasium` has it with)."""
-    env = make(task, fast=False, **kwargs)
-    env._drawn = False
-    env._new_world()
-    return env
+equality = benchmark_module()
 
 
 def assert_same_episodes(task: str, *, mode: str = "script", seed: int = 3, steps: int = 120) -> Any:
@@ -143,7 +136,7 @@ def test_lidar_is_the_packages(count: int, bins: int, alias: bool) -> None:
 
 
 class OwnGoalLevel1(GoalLevel1):
-    """A user's task: more hazards, a reward from a sensor, a goal that is moved by hand."""
+    """Is a user's task with more hazards, a reward from a sensor, and a goal that is moved by hand."""
 
     def __init__(self, config: dict) -> None:
         super().__init__(config=config)

@@ -1,4 +1,4 @@
-"""Parameters, families, distributions and held-out suites: numbers, without a simulator."""
+"""Check parameters, families, distributions and held-out suites as numbers, without a simulator."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def draws(kind: str, level: int) -> dict[str, np.ndarray]:
 
 
 def assert_uniform(values: np.ndarray, low: float, high: float) -> None:
-    """In the range, and near both ends and the mean; each fails by chance once in 10**4 or less."""
+    """Assert that values fill the range; each assertion fails by chance once in 10**4 draws or less."""
     width = high - low
     assert values.min() >= low
     assert values.max() <= high

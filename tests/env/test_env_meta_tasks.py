@@ -1,19 +1,18 @@
-"""The tasks of the package's families on their simulator: formulas, seeds, and the stock code's bits."""
+"""Check the families' tasks on their simulator: formulas, seeds, equality with the package's code."""
 
-import hashlib
 import pathlib
 import subprocess
 import sys
-import warnings
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
+from toys.simulators import assert_passes_checker, digest, package_without_sky
 
 from fsrl_ext.env import can_terminate, env_fn, make, time_limit
 from fsrl_ext.env.meta import TaskDescription, TaskDistribution, describe, held_out_suite
+from fsrl_ext.env.meta.safety_families import KINDS
 from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
 
 mujoco = pytest.importorskip("mujoco")
@@ -22,8 +21,6 @@ if sys.modules.get("safety_gymnasium") is None:
 import_safety_gymnasium()
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
-
-KINDS = ("Stcircle", "StcircleHazard", "Stbutton")
 
 
 def body(env: Any, name: str) -> np.ndarray:
@@ -37,7 +34,7 @@ def bodies(env: Any, prefix: str) -> np.ndarray:
 
 
 def agent_velocity(env: Any) -> np.ndarray:
-    """In the plane, by MuJoCo's own function; the package multiplies a Jacobian."""
+    """Return the velocity in the plane by MuJoCo's own function; the package multiplies a Jacobian."""
     task, six = env.simulator.task, np.zeros(6)
     kind, number = mujoco.mjtObj.mjOBJ_XBODY, task.model.body("agent").id
     mujoco.mj_objectVelocity(task.model, task.data, kind, number, six, 0)
@@ -135,9 +132,7 @@ def test_button_pays_progress_and_presses_and_costs_hazards_and_wrong_buttons(ag
 )
 def test_episodes_are_those_of_the_packages_own_code(task: str) -> None:
     id = f"Safety{task}-v0"
-    stock, fast = make(id, task_seed=4, fast=False), make(id, task_seed=4)
-    stock._drawn = False  # without the sky, which takes a second per reset
-    stock._new_world()
+    stock, fast = package_without_sky(id, task_seed=4), make(id, task_seed=4)
     runs = []
     for env in (stock, fast):
         env._cast = np.array  # all 64 bits
@@ -154,7 +149,7 @@ def test_episodes_are_those_of_the_packages_own_code(task: str) -> None:
 
 
 def whole_episodes(env: Any, count: int) -> list[tuple]:
-    """Whole episodes of actions that lead somewhere; every 20 steps the agent is put at something."""
+    """Play whole episodes of directed actions; every 20 steps the agent is put beside an object."""
     rng = np.random.default_rng(8)
     seen: list[tuple] = []
     for number in range(count):
@@ -172,18 +167,6 @@ def whole_episodes(env: Any, count: int) -> list[tuple]:
     return seen
 
 
-def digest(env: gymnasium.Env, episodes: int = 2, steps: int = 40) -> str:
-    """A hash of all that some steps give, with a reset in the same stream."""
-    seen = hashlib.sha256()
-    for number in range(episodes):
-        observation, _ = env.reset(seed=7 if number == 0 else None)
-        for _ in range(steps):
-            seen.update(observation.tobytes())
-            observation, reward, terminated, _, info = env.step(env.action_space.sample())
-            seen.update(np.array([reward, info["cost"], terminated]).tobytes())
-    return seen.hexdigest()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_seeds_give_the_same_trajectory(kind: str) -> None:
     id = f"SafetyCar{kind}1-v0"
@@ -195,10 +178,11 @@ def test_both_seeds_give_the_same_trajectory(kind: str) -> None:
 def test_another_process_gives_the_same_trajectory() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from test_env_meta_tasks import digest, make\n"
+        "from fsrl_ext.env import make\n"
+        "from toys.simulators import digest\n"
         "print(digest(make('SafetyPointStbutton1-v0', task_seed=9)))"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code, str(pathlib.Path(__file__).parent)]
+    command = [sys.executable, "-W", "ignore", "-c", code, str(pathlib.Path(__file__).parents[1])]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == digest(make("SafetyPointStbutton1-v0", task_seed=9))
 
@@ -259,7 +243,7 @@ def test_worlds_are_what_the_parameters_say(kind: str, level: int) -> None:
 
 
 def test_lidar_range_shows_in_the_observation() -> None:
-    """Its largest number is 1 - distance / range of the nearest thing."""
+    """The lidar's largest number is 1 - distance / range of the nearest object."""
     for kind, reach, name in (("Stcircle", 6, "circle"), ("Stbutton", 3, "hazard")):
         env = make(f"SafetyPoint{kind}1-v0")
         observation, _ = env.reset(seed=0)
@@ -282,11 +266,7 @@ CHECKED += ["SafetyAntStbutton0-v0"]
 @pytest.mark.parametrize("id", CHECKED)
 def test_passes_gymnasiums_checker(id: str) -> None:
     env = make(id, task_seed=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for allowed in ("A Box observation space m", "For Box action spaces", "Conversion of an a"):
-            warnings.filterwarnings("ignore", message=f".*{allowed}")
-        check_env(env, skip_render_check=True)
+    assert_passes_checker(env)
     observation, _ = env.reset(seed=0)
     assert observation.dtype == np.float32
     for _ in range(20):
@@ -338,7 +318,7 @@ def test_task_seeds_that_cannot_be() -> None:
     for seed in (-1, 2**32, 0.5, "1"):
         with pytest.raises(ValueError, match=r"task_seed must be an integer in \[0, 2\*\*32\), got"):
             make("SafetyPointStcircle1-v0", task_seed=seed)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="task_seed must be None for SafetyPointGoal1-v0, which is no fam"):
+    with pytest.raises(ValueError, match="task_seed must be None for SafetyPointGoal1-v0, which belongs"):
         make("SafetyPointGoal1-v0", task_seed=1)
     with pytest.raises(ValueError, match="did you mean SafetyPointStcircle"):
         make("SafetyPointStcircle3-v0")

@@ -1,5 +1,6 @@
-"""A user's own family, from its registration to its suites and workers."""
+"""Follow a user's own family from its registration to its suites and workers."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -10,8 +11,8 @@ import cloudpickle
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium import spaces
 from tianshou.env import DummyVectorEnv, SubprocVectorEnv
+from toys.envs import AimEnv, PushEnv
 
 from fsrl_ext.env import can_terminate, env_fn, list_tasks, make, register_family, time_limit
 from fsrl_ext.env.meta import (
@@ -25,31 +26,6 @@ from fsrl_ext.env.meta import (
     held_out_suite,
     list_families,
 )
-
-
-class PushEnv(gymnasium.Env):
-    """A mass on a line: reward is speed, cost 1 beyond the fence."""
-
-    metadata = {"render_modes": ["ansi"], "render_fps": 10}  # noqa: RUF012
-
-    def __init__(self, mass: float, fence: float, render_mode: str | None = None) -> None:
-        self.mass, self.fence, self.render_mode = mass, fence, render_mode
-        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
-        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        self.state = self.np_random.uniform(-0.1, 0.1, 2)
-        return self.state, {}
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        place, speed = self.state
-        speed += 0.1 * float(action[0]) / self.mass
-        self.state = np.array([place + 0.1 * speed, speed])
-        return self.state, float(speed), False, False, {"cost": float(abs(self.state[0]) > self.fence)}
-
-    def render(self) -> str:
-        return f"{self.state[0]:.2f}"
 
 
 def build_push(parameters: Parameters, **kwargs: Any) -> gymnasium.Env:
@@ -151,7 +127,8 @@ def test_a_process_that_has_registered_nothing() -> None:
         input=cloudpickle.dumps(env_fn("MetaPush2-v0", task_seed=3)),
         capture_output=True,
         check=True,
-        cwd=Path(__file__).parent,  # where this module is
+        cwd=Path(__file__).parent,  # where this module is, which has the family's builder
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     parameters, observation = pickle.loads(result.stdout)
     env = make("MetaPush2-v0", task_seed=3)
@@ -160,15 +137,10 @@ def test_a_process_that_has_registered_nothing() -> None:
 
 
 def test_a_family_with_fewer_levels_and_two_costs() -> None:
-    class TwoCosts(PushEnv):
-        def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-            *step, info = super().step(action)
-            return (*step, {"cost": [info["cost"], 0.5]})
-
-    register_family("MetaTwo", lambda p: TwoCosts(p["mass"], 1.0), {1: {"mass": Integers(1, 3)}}, num_costs=2)
+    register_family("MetaTwo", lambda p: AimEnv(p["target"], 2), {1: {"target": Integers(1, 3)}}, num_costs=2)
     env = make("MetaTwo1-v0", task_seed=1)
     env.reset(seed=0)
-    assert env.step(np.zeros(1))[4]["cost"].tolist() == [0.0, 0.5]
+    assert env.step(np.zeros(1))[4]["cost"].tolist() == [0.5, 0.25]
     with pytest.raises(ValueError, match=r"level must be one of \[1\] for MetaTwo, got 2"):
         held_out_suite("MetaTwo", "outside")
 
@@ -188,7 +160,7 @@ def test_registration_refuses_what_cannot_work() -> None:
         with pytest.raises(ValueError, match=f"name must end in a letter.*got '{name}'"):
             register_family(name, build_push, levels)
     for wrong in ({}, {"1": {}}, {10: {}}, {True: {}}):
-        with pytest.raises(ValueError, match="levels must have integer keys in"):
+        with pytest.raises(ValueError, match="levels must have at least one key, all integers in"):
             register_family("MetaNew", build_push, wrong)
     with pytest.raises(ValueError, match=r"levels\[1\]\['mass'\] must be a distribution .* got 3"):
         register_family("MetaNew", build_push, {1: {"mass": 3}})

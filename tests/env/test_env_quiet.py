@@ -1,4 +1,4 @@
-"""Imports are quiet and cheap, in a process of their own."""
+"""Check in a process of their own that imports are quiet and load no simulator."""
 
 import io
 import os

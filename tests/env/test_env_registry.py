@@ -1,4 +1,4 @@
-"""Names: the table against the installed packages, the user's tasks, vector workers."""
+"""Check `make` by name: the table against the installed packages, users' tasks, vector workers."""
 
 import pickle
 import subprocess
@@ -23,6 +23,7 @@ from fsrl_ext.env import (
     register_task,
     time_limit,
 )
+from fsrl_ext.env.meta.safety_families import AGENTS
 from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
 
 # safety-gymnasium turns arrays of one element into numbers.
@@ -229,7 +230,6 @@ def test_spawned_vector_workers() -> None:
     envs.close()
 
 
-AGENTS = ("Point", "Car", "Doggo", "Racecar", "Ant")
 KINDS = sorted(
     id.removeprefix("SafetyPoint")
     for id in SUITES

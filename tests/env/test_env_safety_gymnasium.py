@@ -1,4 +1,4 @@
-"""safety-gymnasium: bit for bit the package's numbers, without the package's sky."""
+"""Compare safety-gymnasium's tasks with the package itself, bit for bit; check drawing and layouts."""
 
 import ctypes.util
 import dataclasses

@@ -1,4 +1,4 @@
-"""Actors and critics: shapes, equality with plain networks, gradients that stay apart."""
+"""Check actors and critics: shapes, equality with plain networks, gradients that stay apart."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def critic(**kwargs):
 
 
 def as_sequential(module, net):
-    """Network number `net` of the critic as plain linear layers."""
+    """Return network number `net` of the critic as plain linear layers."""
     layers = []
     for stacked in module.layers:
         weight, bias = stacked.members()[net]

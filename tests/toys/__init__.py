@@ -10,6 +10,7 @@
 - `buffers`: buffers that are filled by hand;
 - `settings`: small runs of the command line's algorithms, one dictionary of settings per family;
 - `runs`: runs that are killed, and the comparison of two run folders;
+- `simulators`: rollouts of real tasks to compare, and Gymnasium's checker;
 - `recorder`: a logger that keeps what it is given.
 
 Tests import from here, never from each other.

@@ -18,11 +18,10 @@ class TwoStateEnv(gym.Env):
     :param cost_scale: factor of all costs.
     """
 
-    def __init__(self, num_costs: int = 1, cost_scale: float = 1.0, render_mode: str | None = None) -> None:
+    def __init__(self, num_costs: int = 1, cost_scale: float = 1.0) -> None:
         self.observation_space = gym.spaces.Box(0.0, 1.0, (2,), np.float32)
         self.action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
         self.num_costs, self.cost_scale, self.state = num_costs, cost_scale, 0
-        self.render_mode = render_mode
 
     def _observe(self) -> np.ndarray:
         return np.eye(2, dtype=np.float32)[self.state]
@@ -71,3 +70,59 @@ def two_state_optimum(cost_per_step: float, gamma: float) -> np.ndarray:
             x = np.array([grid[q0.argmax()], grid[q1.argmax()]])
         low, high = (price, high) if two_state_values(x, gamma)[2][1] > cost_per_step else (low, price)
     return x
+
+
+class ThrottleEnv(gym.Env):
+    """Pays for the throttle ``x = (1 + a) / 2``, and charges for it in some of its 40 steps.
+
+    A step pays ``reward_scale * (1 - (1 - x)^2)``. In the ``n`` steps of ``window`` it also costs
+    ``cost_scale * 10 x / n``, which is ``x / 4`` where the window holds all steps, so that an episode at full
+    throttle costs ``10 cost_scale``. The observation ``[1]`` tells whether the step lies in the window.
+
+    :param window: first step that costs, and the step after the last one.
+    :param reward_scale: factor of all rewards.
+    :param cost_scale: factor of all costs.
+    """
+
+    HORIZON = 40
+    FULL_COST = 10.0
+
+    def __init__(
+        self, window: tuple[int, int] = (0, HORIZON), reward_scale: float = 1.0, cost_scale: float = 1.0
+    ) -> None:
+        self.observation_space = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
+        self.action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.window, self.reward_scale, self.cost_scale = window, reward_scale, cost_scale
+        self.render_mode = None
+
+    def _charged(self) -> bool:
+        return self.window[0] <= self.t < self.window[1]
+
+    def _observe(self) -> np.ndarray:
+        return np.array([self._charged()], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple:
+        x = (1 + float(action[0])) / 2
+        charged_steps = self.window[1] - self.window[0]
+        cost = self.cost_scale * self.FULL_COST * x / charged_steps if self._charged() else 0.0
+        self.t += 1
+        reward = self.reward_scale * (1 - (1 - x) ** 2)
+        return self._observe(), reward, False, self.t == self.HORIZON, {"cost": cost}
+
+    def optimum(self, cost_limit: float) -> tuple[float, float]:
+        """Return the best throttle inside the window, and the return of the best policy.
+
+        Outside of the window the best throttle is 1. Inside, rewards are concave and costs linear in ``x``,
+        so that one constant ``x`` which spends the whole limit is best.
+
+        :param cost_limit: limit on the cost of an episode, >= 0.
+        """
+        x = min(cost_limit / (self.cost_scale * self.FULL_COST), 1.0)
+        charged_steps = self.window[1] - self.window[0]
+        free_steps = self.HORIZON - charged_steps
+        return x, self.reward_scale * (free_steps + charged_steps * (1 - (1 - x) ** 2))

@@ -37,10 +37,11 @@ class LineEnv(NoiseEnv):
 
     :param num_costs: C; each further cost is half of the one before.
     :param nan_at: the step, counted over all episodes, whose reward is NaN.
+    :param render_mode: any mode is accepted, and the environment's own stays None: it cannot be drawn.
     """
 
-    def __init__(self, num_costs: int = 1, nan_at: int | None = None, **kwargs: Any) -> None:
-        super().__init__(num_costs, **kwargs)
+    def __init__(self, num_costs: int = 1, nan_at: int | None = None, render_mode: str | None = None) -> None:
+        super().__init__(num_costs)
         self.nan_at, self.steps = nan_at, 0
 
     def step(self, action: np.ndarray) -> tuple:
@@ -146,6 +147,31 @@ class TwoCostWalkEnv(WalkEnv):
         observation, reward, terminated, truncated, info = super().step(action)
         info["cost"] = [info["cost"], float(self.x[0] < 0)]
         return observation, reward, terminated, truncated, info
+
+
+class PushEnv(gym.Env):
+    """Pushes a mass on a line; the reward is its speed, and the cost is 1 beyond the fence on either side."""
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, mass: float, fence: float, render_mode: str | None = None) -> None:
+        self.mass, self.fence, self.render_mode = mass, fence, render_mode
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.state = self.np_random.uniform(-0.1, 0.1, 2)
+        return self.state, {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        place, speed = self.state
+        speed += 0.1 * float(action[0]) / self.mass
+        self.state = np.array([place + 0.1 * speed, speed])
+        return self.state, float(speed), False, False, {"cost": float(abs(self.state[0]) > self.fence)}
+
+    def render(self) -> str:
+        return f"{self.state[0]:.2f}"
 
 
 def length(index: int, episode: int) -> int:

@@ -1,6 +1,6 @@
-"""Button tasks with an extent and numbers of their own, from safety-gymnasium's pieces.
+"""Build Button tasks of a given extent, with given numbers of buttons and hazards.
 
-Import this after `import_safety_gymnasium`.
+Import this module after `import_safety_gymnasium`.
 """
 
 from typing import Any
@@ -10,17 +10,18 @@ from safety_gymnasium.tasks.safe_navigation.button.button_level0 import ButtonLe
 
 from fsrl_ext.env.meta.parameters import Parameters
 
+# Radius [m] that a button or hazard keeps free around its centre.
 _KEEPOUT = 0.2
 
 
 class Stbutton(ButtonLevel0):
-    """Press the goal button, and no other, without entering hazards; nothing moves about.
+    """Asks the agent to press the goal button, and no other button, without entering hazards.
 
-    Reward: progress towards the goal button, plus 1 per press of it; the next goal is drawn then,
-    and may be the same. Cost 1 in a hazard or at another button, except that buttons cost nothing in
-    the 10 steps after a press, when the lidar does not show them either.
+    The reward is the progress towards the goal button, plus 1 for each press of it. A press draws the next
+    goal, which may be the same button. A step costs 1 in a hazard or at another button. In the 10 steps after
+    a press, buttons cost nothing, and the lidar does not show them. No object moves.
 
-    :param config: as for the package's tasks.
+    :param config: safety-gymnasium's configuration of the task.
     :param parameters: `extent`, `buttons` and `hazards`.
     """
 

@@ -1,6 +1,6 @@
-"""Circle tasks with a radius, walls and hazards of their own, from safety-gymnasium's pieces.
+"""Build Circle tasks of a given radius, with given walls and hazards.
 
-Import this after `import_safety_gymnasium`.
+Import this module after `import_safety_gymnasium`.
 """
 
 from typing import Any
@@ -10,16 +10,18 @@ from safety_gymnasium.tasks.safe_navigation.circle.circle_level0 import CircleLe
 
 from fsrl_ext.env.meta.parameters import Parameters
 
+# Rectangle in which the agent starts: x and y of its lower and its upper corner [m].
 _START = (-0.2, -0.2, 0.2, 0.2)
+_HAZARD_RADIUS = 0.12
 
 
 class Stcircle(CircleLevel0):
-    """Run around a circle between two walls that can be passed at a cost.
+    """Asks the agent to run around a circle between two walls, which it can pass at a cost.
 
-    Reward 0.1 (-u y + v x) / rho / (1 + |rho - radius|) for position (x, y), velocity (u, v) and
-    rho = |(x, y)|; cost 1 where |x| > wall. The lidar sees 6 far.
+    For position (x, y), velocity (u, v) and rho = |(x, y)|, a step pays
+    0.1 (-u y + v x) / rho / (1 + |rho - radius|). A step with |x| > wall costs 1. The lidar's range is 6.
 
-    :param config: as for the package's tasks.
+    :param config: safety-gymnasium's configuration of the task.
     :param parameters: `radius` and `wall`.
     """
 
@@ -31,13 +33,14 @@ class Stcircle(CircleLevel0):
 
 
 class StcircleHazard(Stcircle):
-    """The same with hazards, in which a step costs 1 too.
+    """Adds hazards to `Stcircle`; a step in a hazard costs 1 too.
 
-    :param parameters: `hazards` and `hazard_extent` besides.
+    :param config: safety-gymnasium's configuration of the task.
+    :param parameters: `radius`, `wall`, `hazards` and `hazard_extent`.
     """
 
     def __init__(self, config: dict[str, Any], parameters: Parameters) -> None:
         super().__init__(config, parameters)
         extent = parameters["hazard_extent"]
         placements = [(-extent, -extent, extent, extent)]
-        self._add_geoms(Hazards(num=parameters["hazards"], size=0.12, placements=placements))
+        self._add_geoms(Hazards(num=parameters["hazards"], size=_HAZARD_RADIUS, placements=placements))

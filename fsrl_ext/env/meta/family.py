@@ -1,4 +1,4 @@
-"""A family of tasks: parameters, and per level the distributions they are drawn from."""
+"""Define a family of tasks: its parameters and, for each level, the distributions that draw them."""
 
 import difflib
 import operator
@@ -8,22 +8,22 @@ from typing import Any
 
 from fsrl_ext.env.meta.parameters import Distribution, Parameters, contains, draw_parameters, stream
 
-# What `make` draws a task with that is not told otherwise.
+# The task seed that `make` uses where none is given.
 DEFAULT_TASK_SEED = 0
-# Task seeds below are for training, the others for held-out suites.
+# Task seeds below FIRST_HELD_OUT_SEED are for training, the others for held-out suites.
 FIRST_HELD_OUT_SEED = 2**31
 SEED_END = 2**32
 
 
 class UnknownFamilyError(ValueError):
-    """No family of that name; the message names the nearest ones."""
+    """Reports a name that no family has; the message names the nearest names."""
 
 
 def checked_seed(name: str, seed: Any) -> int:
-    """A seed as an integer.
+    """Return a seed as an integer.
 
-    :param name: the argument's name, for the error.
-    :raises ValueError: it is no integer of [0, 2**32).
+    :param name: the argument's name in the error message.
+    :raises ValueError: the seed is no integer in [0, 2**32).
     """
     try:
         number = None if isinstance(seed, bool) else operator.index(seed)
@@ -36,13 +36,14 @@ def checked_seed(name: str, seed: Any) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Tasks that differ in parameters only.
+    """Describes tasks that differ only in their parameters.
 
-    :param name: the ids of its environments are f"{name}{level}-v0".
-    :param levels: for each level the distributions by parameter, in the order they are drawn. By
-        convention level 0 is fixed, 1 is for meta-training, and 2 lies outside of 1.
-    :param draws: families with the same `draws` draw the same parameters from the same task seed, if
-        their distributions are the same; None for the name.
+    :param name: the family's name; the ids of its environments are f"{name}{level}-v0".
+    :param levels: for each level, the distributions by parameter name, in the order in which they are drawn.
+        By convention level 0 is one fixed task, level 1 is for meta-training, and level 2 lies outside of
+        level 1.
+    :param draws: the name of the random stream; None stands for `name`. Families with the same `draws` and
+        the same distributions draw the same parameters from the same task seed.
     """
 
     name: str
@@ -50,27 +51,27 @@ class Family:
     draws: str | None = None
 
     def id(self, level: int) -> str:
-        """What `make` calls the tasks of a level.
+        """Return the id under which `make` builds the tasks of a level.
 
-        :raises ValueError: there is no such level.
+        :raises ValueError: the family does not have the level.
         """
         self._of(level)
         return f"{self.name}{level}-v0"
 
     def parameters(self, level: int, task_seed: int) -> Parameters:
-        """The task that a seed draws; at every level, on every machine, always the same one.
+        """Return the parameters that a task seed draws at a level; they are the same on every machine.
 
         :param task_seed: in [0, 2**32).
-        :raises ValueError: there is no such level, or the seed is out of range.
+        :raises ValueError: the family does not have the level, or the seed is out of range.
         """
         distributions = self._of(level)
         task_seed = checked_seed("task_seed", task_seed)
         return draw_parameters(distributions, stream(self.draws or self.name, level, task_seed))
 
     def contains(self, level: int, parameters: Mapping[str, Any]) -> bool:
-        """Whether a level's distributions can give these parameters.
+        """Tell whether a level's distributions can give these parameters.
 
-        :raises ValueError: there is no such level.
+        :raises ValueError: the family does not have the level.
         """
         return contains(self._of(level), parameters)
 
@@ -84,22 +85,22 @@ _families: dict[str, Family] = {}
 
 
 def add_family(family: Family) -> None:
-    """Let `find_family` know a family."""
+    """Add a family to those that `find_family` returns."""
     _families[family.name] = family
 
 
 def find_family(name: str) -> Family:
-    """The family of that name.
+    """Return the family of a name.
 
-    :raises UnknownFamilyError: there is none.
+    :raises UnknownFamilyError: no family has the name.
     """
     if name not in _families:
-        near = difflib.get_close_matches(name, _families, n=3, cutoff=0.6)
+        near = difflib.get_close_matches(name, _families)
         hint = f"did you mean {', '.join(near)}?" if near else "see fsrl_ext.env.meta.list_families()"
         raise UnknownFamilyError(f"unknown family {name!r}; {hint}")
     return _families[name]
 
 
 def list_families() -> list[str]:
-    """The names of all families: the package's, then the user's."""
+    """Return the names of all families: the library's, then the users'."""
     return list(_families)

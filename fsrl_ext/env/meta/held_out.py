@@ -1,7 +1,7 @@
-"""Suites of tasks that no training draws: inside of the training range, and outside of it.
+"""Return suites of tasks that no training draws, inside of the training range and outside of it.
 
-The suites of the package's own families are listed in `held_out.json`, once per kind of task, for all
-robots; `write_suites` writes that file again.
+`held_out.json` lists the suites of the library's own families, once per kind of task for all robots. After a
+change of the families, write the text of `suites_as_text` into that file; a test compares the two.
 """
 
 import json
@@ -14,21 +14,21 @@ from fsrl_ext.env.meta.safety_families import AGENTS, KINDS
 from fsrl_ext.env.meta.task import TaskDescription, describe
 
 Where = Literal["inside", "outside"]
-# The level that a suite is drawn from, and the number of its tasks.
+# The level from which each suite is drawn, and the number of tasks of a suite.
 SUITE_LEVELS = {"inside": 1, "outside": 2}
 SUITE_SIZE = 20
 _FILE = resources.files(__package__).joinpath("held_out.json")
 
 
 def held_out_suite(family: str, where: Where = "inside") -> list[TaskDescription]:
-    """The held-out tasks of a family: 20 of level 1 or 20 of level 2.
+    """Return the 20 held-out tasks of a family inside or outside of the range of meta-training.
 
-    Their task seeds are 2**31 and the following; `TaskDistribution` stays below. Those of the package's
-    own families come from the file, those of a user's family are drawn.
+    The task seeds are 2**31 and the following numbers; `TaskDistribution` draws from seeds below 2**31. The
+    tasks of the library's own families come from the file, those of a user's family are drawn.
 
-    :param family: its name.
-    :param where: "inside" of the range of meta-training (level 1), or "outside" (level 2).
-    :raises ValueError: there is no such family or suite, or the family lacks the level.
+    :param family: the family's name.
+    :param where: "inside" for tasks of level 1, or "outside" for tasks of level 2.
+    :raises ValueError: no family has the name, `where` is unknown, or the family lacks the level.
     """
     if where not in SUITE_LEVELS:
         raise ValueError(f"where must be one of {sorted(SUITE_LEVELS)}, got {where!r}")
@@ -61,12 +61,6 @@ def _suite_as_dict(kind: str, where: str) -> dict[str, Any]:
 
 
 def suites_as_text() -> str:
-    """What `held_out.json` must contain."""
+    """Return the text that `held_out.json` must contain."""
     suites = {kind: {where: _suite_as_dict(kind, where) for where in SUITE_LEVELS} for kind in KINDS}
     return json.dumps(suites, indent=1) + "\n"
-
-
-def write_suites() -> None:
-    """Write `held_out.json` again, after a change of the families."""
-    with resources.as_file(_FILE) as path:
-        path.write_text(suites_as_text(), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The tasks of the package's own families as environments.
+"""Build the tasks of the library's own families as environments.
 
-Import this after `import_safety_gymnasium`.
+Import this module after `import_safety_gymnasium`.
 """
 
 import functools
@@ -17,7 +17,7 @@ from fsrl_ext.env.meta.circle_task import Stcircle, StcircleHazard
 from fsrl_ext.env.meta.family import DEFAULT_TASK_SEED, find_family
 from fsrl_ext.env.meta.parameters import Parameters
 from fsrl_ext.env.meta.safety_families import AGENTS
-from fsrl_ext.env.safety_gymnasium.suite import NavigationEnv
+from fsrl_ext.env.safety_gymnasium import NavigationEnv
 
 _TASKS: Mapping[str, Callable[..., BaseTask]] = {
     "Stcircle": Stcircle,
@@ -27,10 +27,10 @@ _TASKS: Mapping[str, Callable[..., BaseTask]] = {
 
 
 class TaskBuilder(Builder):
-    """The package's builder for a task that is not in its table of classes.
+    """Is safety-gymnasium's builder for a task that is not in that package's table of classes.
 
-    :param make_task: builds the task from `config`.
-    :param arguments: see `Builder`.
+    :param make_task: builds the task from the configuration.
+    :param arguments: the arguments of `Builder`.
     """
 
     def __init__(self, *, make_task: Callable[[dict[str, Any]], BaseTask], **arguments: Any) -> None:
@@ -44,11 +44,11 @@ class TaskBuilder(Builder):
 
 
 class FamilyEnv(NavigationEnv):
-    """A task of a family; resets vary its layout, never its parameters.
+    """Runs a task of a family; resets change the task's layout, never its parameters.
 
-    :param task_seed: what the task was drawn with.
-    :param task_parameters: what was drawn.
-    :param navigation: see `NavigationEnv`.
+    :param task_seed: the seed that has drawn the task.
+    :param task_parameters: the drawn parameters.
+    :param navigation: the arguments of `NavigationEnv`.
     """
 
     def __init__(self, *, task_seed: int, task_parameters: Parameters, **navigation: Any) -> None:
@@ -68,12 +68,12 @@ def make_family_env(
     config: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> FamilyEnv:
-    """Build a task of one of the package's families.
+    """Build a task of one of the library's families.
 
-    :param task_seed: draws the task, in [0, 2**32); None for `DEFAULT_TASK_SEED`.
+    :param task_seed: draws the task, in [0, 2**32); None stands for `DEFAULT_TASK_SEED`.
     :param fast: see `NavigationEnv`.
-    :param config: entries of the package's configuration, "sim_conf.frameskip_binom_n" for instance.
-    :param kwargs: passed to the package's `Builder`.
+    :param config: entries of safety-gymnasium's configuration, for example "sim_conf.frameskip_binom_n".
+    :param kwargs: passed to safety-gymnasium's `Builder`.
     :raises ValueError: the seed is out of range.
     """
     if render_mode == "human":
@@ -82,7 +82,7 @@ def make_family_env(
         require_offscreen_gl(env_id)
     name, level = env_id.removesuffix("-v0")[:-1], int(env_id.removesuffix("-v0")[-1])
     family = find_family(name)
-    assert family.draws is not None  # the kind of task
+    assert family.draws is not None  # these families draw by the kind of task
     agent = next(agent for agent in AGENTS if name == f"Safety{agent}{family.draws}")
     seed = DEFAULT_TASK_SEED if task_seed is None else task_seed
     parameters = family.parameters(level, seed)

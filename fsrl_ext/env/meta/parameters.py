@@ -1,8 +1,8 @@
-"""What a task of a family is made of, and the distributions it is drawn from.
+"""Define the parameters of a task, and the distributions from which they are drawn.
 
-A distribution turns one number of [0, 1) into a value. The numbers come from the bits of NumPy's PCG64,
-which NumPy keeps as they are, unlike the methods of its `Generator`, and the arithmetic is Python's: so a
-seed means the same parameters everywhere.
+A distribution turns one number in [0, 1) into a value. The numbers come from the bits of NumPy's PCG64, and
+the arithmetic is Python's. NumPy guarantees these bits, unlike the methods of its `Generator`, so that a seed
+gives the same parameters everywhere.
 """
 
 import math
@@ -13,14 +13,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-# Booleans and integers too.
+# A value may also be a boolean or an integer, which type checkers accept as a float.
 Value = float | str
 
 
 class Parameters(Mapping[str, Any]):
-    """The values of a task by name: a mapping that cannot be changed, with a hash.
+    """Holds the values of a task by name; the mapping cannot be changed and has a hash.
 
-    :param values: one `Value` per name; the order is kept and does not count for equality.
+    :param values: one `Value` per name. The mapping keeps the order, which does not count for equality.
     """
 
     def __init__(self, values: Mapping[str, Value]) -> None:
@@ -44,24 +44,24 @@ class Parameters(Mapping[str, Any]):
 
 @runtime_checkable
 class Distribution(Protocol):
-    """One parameter's distribution; a class with these two methods is one."""
+    """Is the distribution of one parameter: any class that has these two methods."""
 
     def draw(self, u: float, drawn: Mapping[str, Any]) -> Value:
         """Turn a number into a value.
 
         :param u: uniform on [0, 1).
-        :param drawn: the parameters that stand before this one.
+        :param drawn: the parameters that were drawn before this one.
         """
         ...
 
     def contains(self, value: Any, drawn: Mapping[str, Any]) -> bool:
-        """Whether `value` can be drawn after `drawn`."""
+        """Tell whether `value` can be drawn after `drawn`."""
         ...
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """Always the same value."""
+    """Gives always the same value."""
 
     value: Value
 
@@ -74,9 +74,9 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform on the interval [low, high].
+    """Is uniform on the interval [low, high].
 
-    :raises ValueError: the bounds are not finite, or in the wrong order.
+    :raises ValueError: a bound is not finite, or `low` is above `high`.
     """
 
     low: float
@@ -95,9 +95,9 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Integers:
-    """Uniform on the integers low, ..., high, both included.
+    """Is uniform on the integers from `low` to `high`, both included.
 
-    :raises ValueError: a bound is no integer, or they are in the wrong order.
+    :raises ValueError: a bound is no integer, or `low` is above `high`.
     """
 
     low: int
@@ -118,9 +118,9 @@ class Integers:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values, each as likely.
+    """Gives one of some values, each with the same probability.
 
-    :raises ValueError: there is none.
+    :raises ValueError: there are no values.
     """
 
     values: tuple[Value, ...]
@@ -138,11 +138,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Computed:
-    """A value that follows from parameters before it.
+    """Computes a value from parameters that were drawn before.
 
-    :param function: takes them in the order of `of`. A lambda cannot be pickled without cloudpickle.
-    :param of: their names.
-    :raises ValueError: when it is drawn, if one of them is not before it.
+    :param function: takes the parameters in the order of `of`. Only cloudpickle can pickle a lambda.
+    :param of: the names of the parameters.
+    :raises ValueError: `draw` raises it where one of the parameters was not drawn before.
     """
 
     function: Callable[..., Value]
@@ -157,22 +157,26 @@ class Computed:
         return bool(value == self.draw(0.0, drawn))
 
 
+# PCG64 gives 64 bits at a time, of which a float's mantissa holds 53.
+_RAW_BITS, _FLOAT_BITS = 64, 53
+
+
 def stream(name: str, *numbers: int) -> np.random.PCG64:
-    """The random bits that belong to a name and some numbers of [0, 2**32)."""
+    """Return the random bits that belong to a name and some numbers in [0, 2**32)."""
     return np.random.PCG64(np.random.SeedSequence([zlib.crc32(name.encode()), *numbers]))
 
 
 def draw_parameters(distributions: Mapping[str, Distribution], bits: np.random.PCG64) -> Parameters:
-    """Draw all parameters in order, each from the upper 53 of the next 64 bits."""
+    """Draw all parameters in order, each from the upper 53 bits of the next 64."""
     drawn: dict[str, Value] = {}
     for name, distribution in distributions.items():
-        u = (int(bits.random_raw()) >> 11) * 2.0**-53
+        u = (int(bits.random_raw()) >> (_RAW_BITS - _FLOAT_BITS)) * 2.0**-_FLOAT_BITS
         drawn[name] = distribution.draw(u, drawn)
     return Parameters(drawn)
 
 
 def contains(distributions: Mapping[str, Distribution], parameters: Mapping[str, Any]) -> bool:
-    """Whether these parameters, and no others, can be drawn."""
+    """Tell whether exactly these parameters can be drawn."""
     return parameters.keys() == distributions.keys() and all(
         distribution.contains(parameters[name], parameters) for name, distribution in distributions.items()
     )

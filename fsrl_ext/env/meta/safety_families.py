@@ -1,6 +1,6 @@
-"""The package's own families on safety-gymnasium's robots: their numbers, without a simulator.
+"""Define the library's own families on safety-gymnasium's robots by their numbers, without a simulator.
 
-Lengths in the simulator's units (metres); x and y from the centre of the floor.
+Lengths are in metres, the simulator's unit; x and y are measured from the centre of the floor.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Levels = Mapping[int, Mapping[str, Distribution]]
 
 
 def wall(radius: float, scale: float) -> float:
-    """The walls stand at x = +-wall."""
+    """Return `wall`, the distance from the centre at which both walls stand: x = wall and x = -wall."""
     return round(radius * scale, 3)
 
 
@@ -64,7 +64,7 @@ KINDS: Mapping[str, Levels] = {
 }
 
 
-# All robots of a kind draw the same tasks.
+# The families of one kind of task draw the same tasks for all robots.
 for _kind, _levels in KINDS.items():
     for _agent in AGENTS:
         add_family(Family(name=f"Safety{_agent}{_kind}", levels=_levels, draws=_kind))

@@ -1,4 +1,4 @@
-"""One task of a family as a value, and the distribution that tasks are drawn from."""
+"""Describe one task of a family as a value, and the distribution from which tasks are drawn."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,15 +12,15 @@ from fsrl_ext.env.registry import EnvFn, env_fn, make
 
 @dataclass(frozen=True, kw_only=True)
 class TaskDescription:
-    """One task: what `make` needs for it, and what it consists of.
+    """Describes one task by the arguments that `make` needs and by its parameters.
 
-    Can be hashed, compared and pickled; made by `describe`.
+    `describe` makes instances, which can be hashed, compared and pickled.
 
     :param family: the family's name.
-    :param level: its level.
+    :param level: one of the family's levels.
     :param id: the environment's id.
-    :param task_seed: what the task was drawn with.
-    :param parameters: what was drawn.
+    :param task_seed: the seed that draws the task.
+    :param parameters: the drawn parameters.
     """
 
     family: str
@@ -33,8 +33,8 @@ class TaskDescription:
         """Build the environment.
 
         :param kwargs: see `fsrl_ext.env.make`.
-        :raises ValueError: the task seed draws other parameters than these, as the family has changed
-            since the description was made.
+        :raises ValueError: the task seed draws other parameters than the description has, because the family
+            has changed since.
         """
         env = make(self.id, render_mode, task_seed=self.task_seed, **kwargs)
         made = env.unwrapped.task_parameters  # type: ignore[attr-defined]
@@ -47,11 +47,11 @@ class TaskDescription:
         return env
 
     def env_fn(self, render_mode: str | None = None, **kwargs: Any) -> EnvFn:
-        """A function without arguments that builds the environment, for vector workers."""
+        """Return a function without arguments that builds the environment, for vector workers."""
         return env_fn(self.id, render_mode, task_seed=self.task_seed, **kwargs)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as numbers, strings and one dictionary, for JSON and logs."""
+        """Return the fields as numbers, strings and one dictionary, for JSON and logs."""
         return {
             "family": self.family,
             "level": self.level,
@@ -62,11 +62,12 @@ class TaskDescription:
 
 
 def describe(family: str | Family, level: int, task_seed: int) -> TaskDescription:
-    """The task that a seed draws from a family.
+    """Return the task that a seed draws from a family.
 
-    :param family: a family or its name.
+    :param family: a family or the name of one.
+    :param level: one of the family's levels.
     :param task_seed: in [0, 2**32).
-    :raises ValueError: there is no such family or level, or the seed is out of range.
+    :raises ValueError: no family has the name, the family lacks the level, or the seed is out of range.
     """
     known = find_family(family) if isinstance(family, str) else family
     return TaskDescription(
@@ -80,15 +81,15 @@ def describe(family: str | Family, level: int, task_seed: int) -> TaskDescriptio
 
 @dataclass(frozen=True)
 class TaskDistribution:
-    """The tasks of one level of a family in an endless order; equal arguments give equal tasks.
+    """Draws the tasks of one level of a family in an endless order; equal arguments give equal tasks.
 
-    The tasks of one distribution have different task seeds, and none is one of a held-out suite. All
-    robots of a kind get the same tasks.
+    The tasks of one distribution have different task seeds, and no task belongs to a held-out suite. All
+    robots of one kind of task get the same tasks.
 
-    :param family: the family's name, without level: "SafetyPointStcircle".
-    :param level: 1 for meta-training.
-    :param seed: of the order of tasks, in [0, 2**32).
-    :raises ValueError: there is no such family or level, or the seed is out of range.
+    :param family: the family's name without level, for example "SafetyPointStcircle".
+    :param level: one of the family's levels; 1 is for meta-training.
+    :param seed: the seed of the order of tasks, in [0, 2**32).
+    :raises ValueError: no family has the name, the family lacks the level, or the seed is out of range.
     """
 
     family: str
@@ -104,11 +105,11 @@ class TaskDistribution:
         return find_family(self.family).draws or self.family
 
     def draw(self, count: int, *, start: int = 0) -> list[TaskDescription]:
-        """The tasks number `start` to `start + count - 1`; calling it again gives them again.
+        """Return the tasks number `start` to `start + count - 1`; a second call returns the same tasks.
 
-        :param count: at least 1.
-        :param start: at least 0.
-        :raises ValueError: a number is too small.
+        :param count: number of tasks, at least 1.
+        :param start: number of the first task, at least 0.
+        :raises ValueError: `count` or `start` is too small.
         """
         if count < 1:
             raise ValueError(f"count must be >= 1, got {count}")

@@ -1,4 +1,4 @@
-"""Import safety-gymnasium 1.0.0 on Python >= 3.11, and without its notices."""
+"""Import safety-gymnasium 1.0.0 on Python >= 3.11, without its notices."""
 
 import contextlib
 import dataclasses
@@ -15,10 +15,10 @@ from fsrl_ext.env.quiet import quiet
 
 @contextlib.contextmanager
 def array_defaults() -> Iterator[None]:
-    """Let a dataclass have NumPy arrays as defaults, for classes made inside the block.
+    """Let the dataclasses that the block defines have NumPy arrays as defaults.
 
-    Python 3.11 refuses a default that cannot be hashed; safety-gymnasium has arrays there. Here
-    such a default becomes `field(default_factory=...)`, a fresh copy for every instance.
+    Python 3.11 refuses defaults that cannot be hashed, and safety-gymnasium has arrays as defaults. Inside of
+    the block such a default becomes `field(default_factory=...)`, a fresh copy for every instance.
     """
     original = dataclasses.dataclass
 
@@ -39,7 +39,7 @@ def array_defaults() -> Iterator[None]:
 
 
 def import_safety_gymnasium() -> ModuleType:
-    """Return the package `safety_gymnasium`, imported under the fix if it was not before."""
+    """Return the package `safety_gymnasium`; the first call imports it inside of `array_defaults`."""
     if "safety_gymnasium" not in sys.modules:
         with quiet(), array_defaults():
             import safety_gymnasium  # noqa: F401

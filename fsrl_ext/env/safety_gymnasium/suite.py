@@ -1,4 +1,4 @@
-"""safety-gymnasium as `CostEnv`: navigation and vision tasks, and velocity tasks."""
+"""Adapt safety-gymnasium to `CostEnv`: navigation and vision tasks, and velocity tasks."""
 
 import copy
 from collections.abc import Callable
@@ -10,18 +10,22 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from fsrl_ext.env.contract import CostEnv
 from fsrl_ext.env.display import require_display, require_offscreen_gl
-from fsrl_ext.env.legacy_random import LegacyRandom
+from fsrl_ext.env.legacy_random import SEED_END, LegacyRandom
 from fsrl_ext.env.quiet import quiet
 from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
 
+# Draws of a layout per reset, before the reset fails.
 _LAYOUT_TRIES = 100
+# Seeds the builder, which draws its first seed from NumPy's global generator.
+_BUILD_SEED = 0
+_FRAMES_PER_SECOND = 30
 
 
 class _TrustedDict(spaces.Dict):
-    """A space that takes any observation for its own.
+    """Claims to contain every observation.
 
-    The package asserts on every step that its observation is in its space, which is a fifth of a
-    step's time. Collectors look for non-finite observations.
+    The package asserts on every step that its observation lies in its space, which takes a fifth of the
+    step's time. The collectors of this library check observations for non-finite numbers.
     """
 
     def contains(self, x: Any) -> bool:
@@ -29,11 +33,11 @@ class _TrustedDict(spaces.Dict):
 
 
 class NavigationEnv(CostEnv):
-    """A navigation or vision task: Goal, Button, Push, Circle, Run, Race, Fading.
+    """Runs a navigation or vision task: Goal, Button, Push, Circle, Run, Race or Fading.
 
-    Rewards, costs and observations are those of the package for the same seed and actions, bit for
-    bit before the cast to float32. Where nothing is drawn, resets skip the sky (see `LeanWorld`);
-    steps and resets waste nothing (see `fsrl_ext.env.safety_gymnasium.fast`).
+    Rewards, costs and observations equal those of the package for the same seed and actions, bit for bit
+    before the cast to float32. Where nothing is drawn, resets leave out the sky (see `LeanWorld`). Steps and
+    resets run faster code (see `fsrl_ext.env.safety_gymnasium.fast`).
 
     :param env_id: name of the task.
     :param arguments: arguments of the package's `Builder`.
@@ -41,13 +45,14 @@ class NavigationEnv(CostEnv):
     :param render_mode: "human", "rgb_array", "depth_array" or None.
     :param spec: see `CostEnv`.
     :param fast: False runs the package's own code for every step and reset, at its own speed.
-    :param builder: builds the simulator from `arguments` and `render_mode`; None for the package's
+    :param builder: builds the simulator from `arguments` and `render_mode`; None stands for the package's
         `Builder`.
+    :raises RuntimeError: the task observes pictures, and the machine cannot draw.
     """
 
     metadata = {  # noqa: RUF012
         "render_modes": ["human", "rgb_array", "depth_array"],
-        "render_fps": 30,
+        "render_fps": _FRAMES_PER_SECOND,
     }
 
     def __init__(
@@ -66,12 +71,12 @@ class NavigationEnv(CostEnv):
         from fsrl_ext.env.safety_gymnasium.fast.layout import LayoutCache
         from fsrl_ext.env.safety_gymnasium.fast.task import quicken
 
-        with LegacyRandom(0)():  # the builder draws its first seed from NumPy's global generator
+        with LegacyRandom(_BUILD_SEED)():
             self.simulator = (builder or Builder)(**arguments, render_mode=render_mode)
         task = self.simulator.task
         if task.observe_vision:
             require_offscreen_gl(env_id)
-        # Without `fast`, only those pictures are left out that are not there.
+        # Without `fast` the world is the package's own, and leaves out only the pictures that are missing.
         self._drawn = render_mode is not None or task.observe_vision or not fast
         self._layouts = LayoutCache() if fast else None
         self._new_world()
@@ -88,7 +93,7 @@ class NavigationEnv(CostEnv):
             render_mode=render_mode,
             spec=spec,
         )
-        self.simulator.set_seed(int(self.np_random.integers(2**32)))
+        self.simulator.set_seed(int(self.np_random.integers(SEED_END)))
 
     def _new_world(self) -> None:
         from fsrl_ext.env.safety_gymnasium.world import LeanWorld
@@ -100,13 +105,13 @@ class NavigationEnv(CostEnv):
         from safety_gymnasium.utils.common_utils import ResamplingError
 
         if seed is not None:
-            # The package's first reset and its later ones differ in the last bits; a seed means
-            # the first.
+            # The package's first reset and its later resets differ in the last bits. A reset with a seed
+            # is always a first one.
             self._new_world()
-        if seed is not None and seed >= 2**32:
-            seed = int(self.np_random.integers(2**32))
+        if seed is not None and seed >= SEED_END:
+            seed = int(self.np_random.integers(SEED_END))
         if not self.simulator.task.mechanism_conf.randomize_layout:
-            seed = None  # the builder seeds itself with 0, and refuses another
+            seed = None  # the builder seeds itself with 0 and refuses any other seed
         for _ in range(_LAYOUT_TRIES):
             try:
                 return self.simulator.reset(seed=seed)
@@ -116,10 +121,10 @@ class NavigationEnv(CostEnv):
                 if "starting cost" not in str(error):
                     raise
                 failure = error
-            # A layout that cannot be used (no room, or the agent starts in a hazard) ends the
-            # package's reset; the next draw of the same stream keeps seeds reproducible.
+            # The package's reset fails on a layout without room, or with the agent in a hazard. The next try
+            # continues the same stream, so that a seed still gives the same episodes.
             seed = None
-        raise RuntimeError(f"{self.env_id}: no usable layout in {_LAYOUT_TRIES} draws") from failure
+        raise RuntimeError(f"{self.env_id}: {_LAYOUT_TRIES} draws gave no usable layout") from failure
 
     def _step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, cost, terminated, truncated, info = self.simulator.step(action)
@@ -127,18 +132,18 @@ class NavigationEnv(CostEnv):
         return observation, reward, terminated, truncated, info
 
     def render(self) -> Any:
-        """A frame of the package's camera, `[height, width, 3]` (uint8) in mode "rgb_array"."""
+        """Return a frame of the package's camera, `[height, width, 3]` (uint8) in mode "rgb_array"."""
         return None if self.render_mode is None else self.simulator.render()
 
     def close(self) -> None:
-        """Close the viewers; may be called again."""
+        """Close the viewers; a second call does nothing."""
         for viewer in self.simulator.task._viewers.values():
             viewer.close()
         self.simulator.task._viewers.clear()
 
 
 class VelocityEnv(CostEnv):
-    """A velocity task: a MuJoCo robot with a cost of 1 on each step above a speed.
+    """Runs a velocity task: a MuJoCo robot that costs 1 on each step above a speed limit.
 
     :param env_id: name of the task.
     :param simulator: the package's environment, without wrappers.
@@ -171,18 +176,18 @@ class VelocityEnv(CostEnv):
         return self.simulator.reset(seed=seed)
 
     def _step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        # The package's six-tuple is no Gymnasium step, hence no static type.
+        # The annotation is `Any` because the package's six-tuple is no step in Gymnasium's sense.
         step: Any = self.simulator.step(action)
         observation, reward, cost, terminated, truncated, info = step
         info["cost"] = float(cost)
         return observation, reward, terminated, truncated, info
 
     def render(self) -> Any:
-        """A frame `[height, width, 3]` (uint8) in mode "rgb_array"."""
+        """Return a frame `[height, width, 3]` (uint8) in mode "rgb_array"."""
         return self.simulator.render()
 
     def close(self) -> None:
-        """Close the viewers; may be called again."""
+        """Close the viewers; a second call does nothing."""
         self.simulator.close()
 
 
@@ -195,11 +200,13 @@ def make_safety_gymnasium(
     fast: bool = True,
     **kwargs: Any,
 ) -> CostEnv:
-    """Build a task of safety-gymnasium, or a user's own one of its `Builder`, from its registration.
+    """Build a task of safety-gymnasium, or a user's own task of its `Builder`, from its registration.
 
-    :param fast: see `NavigationEnv`; a velocity task is the package's own code either way.
-    :param kwargs: passed to the package's constructor; `config` of a navigation task changes
-        entries of the registered one, for example `config={"sim_conf.frameskip_binom_n": 5}`.
+    :param max_episode_steps: the horizon; None for the registered one.
+    :param fast: see `NavigationEnv`; a velocity task always runs the package's own code.
+    :param kwargs: passed to the package's constructor; `config` of a navigation task changes entries of the
+        registered configuration, for example `config={"sim_conf.frameskip_binom_n": 5}`.
+    :raises RuntimeError: `render_mode` needs a display or OpenGL, and there is none.
     """
     if render_mode == "human":
         require_display(env_id)

@@ -1,6 +1,6 @@
-"""safety-gymnasium's world with only the pictures it needs, compiled as rarely as possible.
+"""Build safety-gymnasium's world with only the pictures that it needs, and compile it as rarely as possible.
 
-Import this after `import_safety_gymnasium`.
+Import this module after `import_safety_gymnasium`.
 """
 
 import os
@@ -15,20 +15,21 @@ from fsrl_ext.env.safety_gymnasium.fast.views import IndexedEngine
 
 
 class LeanWorld(World):
-    """A world whose compiled model leaves out texture files that nothing will show.
+    """Compiles a model without the texture files that nothing will show.
 
-    The package compiles its model from XML at every reset, and nearly all of that time goes into
-    decoding six large pictures of stars which only a camera sees. Everything else is the package's:
-    the physics is the same, bit for bit. A task that is given an instance before its first reset
-    keeps it. What the compiler made is used again where only places changed (see `LayoutCache`);
+    The package compiles its model from XML at every reset, and spends nearly all of that time on decoding six
+    large pictures of stars, which only a camera sees. Everything else is the package's own, and the physics
+    equals the package's bit for bit. A task that is given an instance before its first reset keeps it.
+
+    Where only places have changed, the model that was compiled before is used again (see `LayoutCache`).
     `xml_string` and `xml` are then those of the layout that was compiled last.
 
     :param agent: the task's agent.
     :param obstacles: the task's obstacles.
-    :param drawn: whether a camera is used; then only pictures are left out that the installed
-        package lacks (it ships without those of the Race tasks).
-    :param layouts: the compiled layouts of the environment, which outlive this world; None to
-        compile at every reset.
+    :param drawn: whether a camera is used. If so, only the pictures are left out that the installed package
+        lacks (it ships without those of the Race tasks).
+    :param layouts: the compiled layouts of the environment, which outlive this world; None compiles at every
+        reset.
     """
 
     def __init__(self, agent: Any, obstacles: list[Any], *, drawn: bool, layouts: LayoutCache | None) -> None:
@@ -41,7 +42,7 @@ class LeanWorld(World):
 
     @property
     def xml_string(self) -> str | None:
-        """The model's source; `build` assigns it and hands what it reads here to the compiler."""
+        """Return the model's XML; `build` assigns the source and compiles what this property returns."""
         return self._xml_string
 
     @xml_string.setter
@@ -51,7 +52,7 @@ class LeanWorld(World):
     def _without_pictures(self, source: str) -> str:
         root = ElementTree.fromstring(source)
         compiler, assets = root.find("compiler"), root.find("asset")
-        assert compiler is not None  # build() writes both
+        assert compiler is not None  # `build` writes both elements
         assert assets is not None
         folder = compiler.get("texturedir", "")
         dropped = set()
@@ -67,12 +68,12 @@ class LeanWorld(World):
         return ElementTree.tostring(root, encoding="unicode")
 
     def build(self) -> None:
-        """Put the objects where they belong: in the compiled model, or else by compiling one."""
+        """Write the objects' places into the compiled model, or compile a model where that is not exact."""
         if self._layouts is None:
             super().build()
         elif self._layouts.load(self):
             model, data = self._layouts.engine()
-            mujoco.mj_forward(model, data)  # as after compiling
+            mujoco.mj_forward(model, data)  # the package makes the same call after compiling
             self.engine.update(model, data)
         else:
             super().build()
@@ -81,8 +82,9 @@ class LeanWorld(World):
     def rebuild(self, config: dict[str, Any] | None = None, state: bool = True) -> None:
         """Build the model for a new layout.
 
-        The first time, the task would have made a world and called `build` on it. A `rebuild` would
-        add one `mj_forward`, whose warm start shows in the last bits of what follows.
+        The package's task calls `build` the first time, and `rebuild` afterwards. `rebuild` makes one
+        `mj_forward` more, whose warm start changes the last bits of what follows. A task that is given this
+        world calls `rebuild` from the first time on, so this method calls `build` then.
         """
         if self.model is None:
             self.parse(config)

@@ -1,7 +1,8 @@
-"""The agent's position, velocity and sensors without a lookup by name for each.
+"""Read the agent's position, velocity and sensors without a lookup by name for each.
 
-Everything here reads the numbers that the package's methods read, and computes from them with the
-same operations.
+All functions read the numbers that the package's methods read, and compute with the same operations.
+
+Dimension letters: ``D`` observation.
 """
 
 import functools
@@ -17,31 +18,31 @@ from fsrl_ext.env.safety_gymnasium.fast.views import IndexedEngine, Views
 
 
 class IndexedAgent(BaseAgent):
-    """Mixed into the class of an agent whose engine is an `IndexedEngine`."""
+    """Replaces properties of an agent whose engine is an `IndexedEngine`; `indexed_agent` mixes it in."""
 
     engine: IndexedEngine
 
     @property
     def pos(self) -> np.ndarray:
-        """Position ``[3]``."""
+        """Return the position ``[3]``."""
         return self.engine.views.agent_pos.copy()
 
     @property
     def mat(self) -> np.ndarray:
-        """Rotation matrix ``[3, 3]``."""
+        """Return the rotation matrix ``[3, 3]``."""
         return self.engine.views.agent_mat.copy()
 
     @property
     def vel(self) -> np.ndarray:
-        """Velocity ``[3]``."""
+        """Return the velocity ``[3]``."""
         views = self.engine.views
         return views.velocity(views.agent)
 
     def dist_xy(self, pos: Any) -> np.float64:
-        """Distance to a position ``[2]`` or ``[3]`` in the plane.
+        """Return the distance in the plane to a position ``[2]`` or ``[3]``.
 
-        Replaces `np.sqrt(np.sum(np.square(...)))`. Exact: the sum of two squares has one order,
-        and both square roots round correctly.
+        The method replaces `np.sqrt(np.sum(np.square(...)))`. It is exact, because the sum of two squares has
+        only one order, and both square roots round correctly.
         """
         x, y, _ = self.engine.views.agent_pos.tolist()
         dx, dy = float(pos[0]) - x, float(pos[1]) - y
@@ -50,7 +51,7 @@ class IndexedAgent(BaseAgent):
     def apply_action(self, action: np.ndarray, noise: np.ndarray | None = None) -> None:
         """Set the controls to the clipped action.
 
-        Replaces `np.clip` by the two functions it is. Exact: neither rounds.
+        The method replaces `np.clip` by a minimum and a maximum, neither of which rounds.
         """
         if noise is not None:
             super().apply_action(action, noise)
@@ -61,18 +62,18 @@ class IndexedAgent(BaseAgent):
 
 @functools.cache
 def indexed_agent(kind: type[BaseAgent]) -> type[BaseAgent]:
-    """The class of agents `kind` with `IndexedAgent` mixed in, under its own name."""
+    """Return the class of agents `kind` with `IndexedAgent` mixed in, under the name of `kind`."""
     return type(kind.__name__, (IndexedAgent, kind), {})
 
 
 class SensorReader:
     """Writes an agent's sensors into a flat observation.
 
-    Replaces `BaseAgent.obs_sensor` and the flattening of what it returns. Exact: values are copied,
-    and sines, cosines and rotation matrices come from the same functions.
+    The class replaces `BaseAgent.obs_sensor` and the flattening of its result. It is exact, because values
+    are copied, and sines, cosines and rotation matrices come from the same functions.
 
     :param agent: the agent.
-    :param views: its model's views.
+    :param views: the views of the agent's model.
     :param sections: where each entry of the flat observation lies.
     """
 
@@ -80,13 +81,13 @@ class SensorReader:
         info, self._data = agent.sensor_info, views.sensordata
         angles, quaternions = (info.hinge_pos_names, info.ballquat_names)
         if not agent.sensor_conf.sensors_angle_components:
-            angles, quaternions = [], []  # these are copied as they are
+            angles, quaternions = [], []  # the package copies angles and quaternions then
         address = {n: views.model.sensor(n).adr[0] for n in sections if n in info.sensor_dim}
         copied = [name for name in address if name not in angles and name not in quaternions]
         sources = []
         for name in copied:
             length = sections[name].stop - sections[name].start
-            skipped = 2 if name == info.freejoint_pos_name else 0  # only the height is observed
+            skipped = 2 if name == info.freejoint_pos_name else 0  # the observation has the height alone
             sources.append(address[name] + skipped + np.arange(length))
         self._from = _in_a_row(np.concatenate([*sources, np.empty(0, int)]).astype(int))
         self._to = _in_a_row(_places(sections, copied))
@@ -95,7 +96,7 @@ class SensorReader:
         self._quaternions = [(address[name], sections[name]) for name in quaternions]
 
     def read(self, observation: np.ndarray) -> None:
-        """Fill in the sections of the sensors."""
+        """Fill in the sensors' sections of an observation ``[D]``."""
         observation[self._to] = self._data[self._from]
         if self._angles.size:
             angles = self._data.take(self._angles)
@@ -106,7 +107,7 @@ class SensorReader:
 
 
 def _in_a_row(places: np.ndarray) -> np.ndarray | slice:
-    """The same places as a slice where they are one; NumPy copies that faster."""
+    """Return consecutive places as a slice, which NumPy copies faster, and other places as they are."""
     if len(places) and np.array_equal(places, np.arange(places[0], places[0] + len(places))):
         return slice(places[0], places[-1] + 1)
     return places
@@ -118,7 +119,7 @@ def _places(sections: dict[str, slice], names: list[str]) -> np.ndarray:
 
 
 def flat_sections(space: spaces.Dict) -> dict[str, slice]:
-    """Where each entry of a dictionary space lies in its flattened observation."""
+    """Return where each entry of a dictionary space lies in the flattened observation."""
     sections, start = {}, 0
     for name, part in space.spaces.items():
         stop = start + spaces.flatdim(part)

@@ -1,7 +1,7 @@
-"""The costs of the package's objects from arrays, contacts read once.
+"""Compute the costs of the package's objects from arrays, and read contacts once per step.
 
-Each function here replaces one `cal_cost` and returns the same entries in the same order; objects of
-other classes keep theirs.
+Each function replaces the `cal_cost` of one class, with the same entries in the same order. Objects of other
+classes keep their own `cal_cost`.
 """
 
 import math
@@ -19,18 +19,18 @@ from fsrl_ext.env.safety_gymnasium.fast.views import Views
 
 Costs = dict[str, Any]
 Pairs = list[tuple[str, str]]
-# The costs of one object, given the agent's contacts.
+# Computes the costs of one object from the agent's contacts.
 CostOf = Callable[[Pairs], Costs]
 
 
 class Contacts:
-    """Which geoms touch the agent.
+    """Finds the geoms that touch the agent.
 
-    Replaces the loops over `data.contact` that look up two names per contact, once per object and
-    cost. Exact: contacts are counted, and the names are those of the model.
+    The class replaces loops over `data.contact` which look up two names per contact, for each object and each
+    cost. It is exact, because contacts are only counted, and the names are those of the model.
 
     :param agent: the agent.
-    :param views: its model's views.
+    :param views: the views of the agent's model.
     """
 
     def __init__(self, agent: BaseAgent, views: Views) -> None:
@@ -40,7 +40,7 @@ class Contacts:
         self._of_agent = [name in of_agent for name in self._names]
 
     def with_agent(self) -> Pairs:
-        """The names of both geoms of every contact in which the agent takes part."""
+        """Return the names of both geoms of every contact in which the agent takes part."""
         count = self._data.ncon
         if not count:
             return []
@@ -50,7 +50,7 @@ class Contacts:
 
 
 def _repeated(cost: float, count: int) -> float:
-    """`cost` added `count` times to 0, rounded after each addition as in the stock loops."""
+    """Add `cost` `count` times to 0, and round after each addition as the package's loops do."""
     total: float = 0
     for _ in range(count):
         total += cost
@@ -66,7 +66,7 @@ def _ids(views: Views, prefix: str, count: int) -> np.ndarray:
 
 
 def hazards_cost(hazards: Hazards, views: Views) -> CostOf:
-    """Replaces an array of two numbers per hazard by floats; see `IndexedAgent.dist_xy`."""
+    """Replace an array of two numbers per hazard by floats; see `IndexedAgent.dist_xy`."""
     bodies = _ids(views, "hazard", hazards.num)
 
     def cost_of(pairs: Pairs) -> Costs:
@@ -83,7 +83,7 @@ def hazards_cost(hazards: Hazards, views: Views) -> CostOf:
 
 
 def buttons_cost(buttons: Buttons, views: Views) -> CostOf:
-    """Replaces names looked up per contact by `Contacts`."""
+    """Replace lookups of names per contact by `Contacts`."""
 
     def cost_of(pairs: Pairs) -> Costs:
         assert buttons.goal_button is not None
@@ -97,17 +97,17 @@ def buttons_cost(buttons: Buttons, views: Views) -> CostOf:
 
 
 def pillars_cost(pillars: Pillars, views: Views) -> CostOf:
-    """Replaces names looked up per contact by `Contacts`."""
+    """Replace lookups of names per contact by `Contacts`."""
     return lambda pairs: {"cost_pillars": _touching(pairs, "pillar", pillars.cost)}
 
 
 def gremlins_cost(gremlins: Gremlins, views: Views) -> CostOf:
-    """Replaces names looked up per contact by `Contacts`."""
+    """Replace lookups of names per contact by `Contacts`."""
     return lambda pairs: {"cost_gremlins": _touching(pairs, "gremlin", gremlins.contact_cost)}
 
 
 def vases_cost(vases: Vases, views: Views) -> CostOf | None:
-    """Replaces names looked up per contact and vase; None where the stock code has more to do."""
+    """Replace lookups of names per contact and vase; return None where the package's code does more."""
     if vases.displace_cost:
         return None
     bodies = _ids(views, "vase", vases.num).tolist()
@@ -129,13 +129,17 @@ def vases_cost(vases: Vases, views: Views) -> CostOf | None:
     return cost_of
 
 
+# Four walls bound y too; two walls bound x alone.
+_ALL_SIDES = 4
+
+
 def walls_cost(walls: Sigwalls, views: Views) -> CostOf:
-    """Replaces two copies of the agent's position by one number each."""
+    """Replace two copies of the agent's position by one number each."""
 
     def cost_of(pairs: Pairs) -> Costs:
         x, y, _ = views.agent_pos.tolist()
         outside = abs(x) > walls.locate_factor
-        return {"cost_out_of_boundary": outside or (walls.num == 4 and abs(y) > walls.locate_factor)}
+        return {"cost_out_of_boundary": outside or (walls.num == _ALL_SIDES and abs(y) > walls.locate_factor)}
 
     return cost_of
 
@@ -168,11 +172,11 @@ def _cost_of(obstacle: BaseObject, views: Views) -> CostOf:
 
 
 class ObjectCosts:
-    """The costs of a list of objects, as `BaseTask.calculate_cost` collects them.
+    """Computes the costs of a list of objects, as `BaseTask.calculate_cost` collects them.
 
-    :param obstacles: the task's objects, in its order.
+    :param obstacles: the task's objects, in the task's order.
     :param agent: the agent.
-    :param views: its model's views.
+    :param views: the views of the agent's model.
     """
 
     def __init__(self, obstacles: list[BaseObject], agent: BaseAgent, views: Views) -> None:
@@ -181,7 +185,7 @@ class ObjectCosts:
         self._costs = [cost for o in obstacles if (cost := _cost_of(o, views)) is not _nothing]
 
     def __call__(self) -> Costs:
-        """All costs and their sum "cost_sum"; positions and contacts must be up to date."""
+        """Return all costs and their sum "cost_sum"; positions and contacts must be up to date."""
         pairs = self.contacts.with_agent() if self._read_contacts else []
         costs: Costs = {}
         for cost_of in self._costs:

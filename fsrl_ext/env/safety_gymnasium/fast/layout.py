@@ -1,14 +1,14 @@
-"""Writing a new layout into a compiled MuJoCo model, where that gives what compiling it would give.
+"""Write a new layout into a compiled MuJoCo model, where the result equals that of compiling the layout.
 
-safety-gymnasium writes its world as XML and compiles it at every reset (5 to 13 ms). Between two
-resets only the places of objects differ, and a compiled model holds those in a few arrays. What the
-compiler derives from them, `mj_setConst` derives again (4 us).
+safety-gymnasium writes its world as XML and compiles it at every reset (5 to 13 ms). Between two resets only
+the places of objects differ, and a compiled model holds the places in a few arrays. `mj_setConst` derives
+again what the compiler derives from places (4 us).
 
-The first layout of a set of objects is compiled. The second is written *and* compiled, and only if
-all fields of both models are equal, bit for bit, are later ones written alone. So a world that this
-module does not understand is simply recompiled.
+The first layout of a set of objects is compiled. The second layout is written *and* compiled. Later layouts
+are only written if all fields of both models of the second layout are equal, bit for bit; otherwise they are
+compiled. A world that this module does not understand is therefore compiled at every reset.
 
-Dimension letters: ``B`` placed bodies, ``M`` moving (mocap) objects.
+Dimension letters: ``B`` placed bodies.
 """
 
 from typing import Any
@@ -21,8 +21,12 @@ from safety_gymnasium.world import World
 _KINDS = ("free_geoms", "mocaps", "geoms")
 _PLACES = ("pos", "rot")
 _OTHER = ("agent_base", "floor_size", "floor_type")
-# Pictures and meshes are large, and no task writes into them.
+# Fields of pictures and meshes, which are large, and into which no task writes.
 _UNTOUCHED = ("tex_rgb", "mesh_", "hfield_data", "skin_")
+# A free joint has a position and a quaternion in qpos.
+_FREE_JOINT_SIZE = 7
+# The entries of `eq_data` that hold the relative pose of a weld.
+_WELD_POSE = slice(3, 10)
 
 
 def _plain(value: Any) -> Any:
@@ -30,7 +34,10 @@ def _plain(value: Any) -> Any:
 
 
 def objects_without_places(world: World) -> dict[str, Any]:
-    """What the compiler is told of a world, apart from where things are; equal means relayable."""
+    """Return what the compiler reads of a world, apart from places.
+
+    Worlds with equal results can share a compiled model.
+    """
     objects = {
         (kind, name): {key: _plain(value) for key, value in config.items() if key not in _PLACES}
         for kind in _KINDS
@@ -40,17 +47,18 @@ def objects_without_places(world: World) -> dict[str, Any]:
 
 
 def compiled_quaternion(quaternion: np.ndarray) -> np.ndarray:
-    """A quaternion ``[4]`` as the compiler keeps it: divided by its norm, summed from the left."""
+    """Divide a quaternion ``[4]`` by its norm, whose squares are summed from the left as in the compiler."""
     return quaternion / np.sqrt(np.sum(np.square(quaternion)))
 
 
 def frame_to_quaternion(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """The quaternion ``[4]`` of a frame given by its axes ``[3]``, in the order of MuJoCo's compiler."""
+    """Return the quaternion ``[4]`` of a frame with axes ``[3]``, by the operations of MuJoCo's compiler."""
     if x[0] + y[1] + z[2] > 0:
         w = 0.5 * np.sqrt(1 + x[0] + y[1] + z[2])
         rest = y[2] - z[1], z[0] - x[2], x[1] - y[0]
         return compiled_quaternion(np.array([w, *(0.25 * value / w for value in rest)]))
-    # The compiler divides by the largest of the other three; the rest follows by rotating the axes.
+    # The compiler divides by the largest of the other three entries. The three cases differ by a rotation of
+    # the axes.
     if x[0] > y[1] and x[0] > z[2]:
         i = 0.5 * np.sqrt(1 + x[0] - y[1] - z[2])
         w, j, k = (0.25 * value / i for value in (y[2] - z[1], y[0] + x[1], z[0] + x[2]))
@@ -64,7 +72,7 @@ def frame_to_quaternion(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarr
 
 
 def track_camera(agent_rot: float) -> tuple[np.ndarray, np.ndarray]:
-    """Position ``[3]`` and quaternion ``[4]`` of the camera that the package hangs on the agent."""
+    """Return position ``[3]`` and quaternion ``[4]`` of the camera that the package hangs on the agent."""
     sine, cosine = np.sin(agent_rot + np.pi), np.cos(agent_rot + np.pi)
     x, y = np.array([cosine, -sine, 0.0]), np.array([sine, cosine, 1.0])
     x /= np.sqrt(np.sum(np.square(x)))
@@ -73,19 +81,19 @@ def track_camera(agent_rot: float) -> tuple[np.ndarray, np.ndarray]:
     z = np.array([x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]])
     z /= np.sqrt(np.sum(np.square(z)))
     position = np.array([0 * cosine + (-2) * sine, 0 * (-sine) + (-2) * cosine, 2.0])
-    # Normalised twice: where the axes are read, and where the camera is compiled.
+    # The compiler normalises twice: when it reads the axes, and when it compiles the camera.
     return position, compiled_quaternion(frame_to_quaternion(x, y, z))
 
 
 def model_arrays(model: mujoco.MjModel) -> dict[str, np.ndarray]:
-    """Views of all array fields of a model, without pictures and meshes."""
+    """Return views of all array fields of a model, without pictures and meshes."""
     names = (n for n in dir(model) if not n.startswith(("_", *_UNTOUCHED)))
     fields = ((name, getattr(model, name)) for name in names)
     return {name: value for name, value in fields if isinstance(value, np.ndarray)}
 
 
 def model_scalars(model: mujoco.MjModel) -> dict[str, Any]:
-    """The options and statistics of a model, copied."""
+    """Return copies of the options and statistics of a model."""
     parts = {"opt": model.opt, "stat": model.stat}
     return {
         f"{part}.{name}": np.copy(getattr(fields, name))
@@ -96,7 +104,7 @@ def model_scalars(model: mujoco.MjModel) -> dict[str, Any]:
 
 
 def same_model(a: mujoco.MjModel, b: mujoco.MjModel) -> bool:
-    """Whether two models are equal bit for bit, apart from pictures and meshes."""
+    """Tell whether two models are equal bit for bit, apart from pictures and meshes."""
     for fields in (model_arrays, model_scalars):
         first, second = fields(a), fields(b)
         if first.keys() != second.keys():
@@ -107,9 +115,9 @@ def same_model(a: mujoco.MjModel, b: mujoco.MjModel) -> bool:
 
 
 class CompiledLayout:
-    """A compiled world into which other layouts of the same objects can be written.
+    """Holds a compiled world, into which other layouts of the same objects can be written.
 
-    :param world: a world that has just been built; its model and data are used on.
+    :param world: a world that has just been built; its model and data are used from then on.
     """
 
     def __init__(self, world: World) -> None:
@@ -124,13 +132,13 @@ class CompiledLayout:
         return [name for name in dir(self.model.opt) if not name.startswith("_")]
 
     def _find(self, world: World) -> None:
-        """Where in the model the places of this world's objects are."""
+        """Find the places of this world's objects in the model."""
         model, find = self.model, mujoco.mj_name2id
         body, camera = mujoco.mjtObj.mjOBJ_BODY, mujoco.mjtObj.mjOBJ_CAMERA
         self._placed = [(kind, name) for kind in ("free_geoms", "geoms") for name in getattr(world, kind)]
         names = ["agent", *(name for _, name in self._placed)]
         self._bodies = np.array([find(model, body, name) for name in names])
-        # A body without mass and inertia of its own takes its frame for its inertial frame.
+        # The inertial frame of a body without mass is the body's own frame.
         at_frame = (model.body_ipos == model.body_pos).all(1) & (model.body_iquat == model.body_quat).all(1)
         massless = model.body_mass == 0
         self._frame_rows = np.nonzero((at_frame & massless)[self._bodies])[0]
@@ -140,7 +148,7 @@ class CompiledLayout:
             for b, j in zip(self._bodies, joints, strict=True)
         ]
         self._free_rows = np.nonzero(free)[0]
-        self._free_qpos = model.jnt_qposadr[joints[self._free_rows]][:, None] + np.arange(7)
+        self._free_qpos = model.jnt_qposadr[joints[self._free_rows]][:, None] + np.arange(_FREE_JOINT_SIZE)
         self._mocaps = list(world.mocaps)
         self._mocap_bodies = np.array([find(model, body, name) for name in self._mocaps], dtype=int)
         self._mocap_geoms = model.body_geomadr[self._mocap_bodies]
@@ -148,7 +156,7 @@ class CompiledLayout:
         self._camera = find(model, camera, "track")
 
     def _places(self, world: World) -> tuple[np.ndarray, np.ndarray]:
-        """Position and rotation of every placed body, ``[B, 3]`` and ``[B, 4]``."""
+        """Return position ``[B, 3]`` and rotation ``[B, 4]`` of every placed body."""
         positions = np.empty((len(self._bodies), 3))
         quaternions = self._pristine["body_quat"][self._bodies]
         positions[0] = *world.agent_xy, world._agent.z_height
@@ -156,12 +164,12 @@ class CompiledLayout:
         for row, (kind, name) in enumerate(self._placed, start=1):
             config = getattr(world, kind)[name]
             positions[row] = config["pos"]
-            if config["type"] != "mesh":  # a mesh keeps the "euler" it was compiled with
+            if config["type"] != "mesh":  # a mesh keeps the "euler" with which it was compiled
                 quaternions[row] = compiled_quaternion(rot2quat(config["rot"]))
         return positions, quaternions
 
     def write(self, world: World) -> None:
-        """Make model and data what building `world` would make them, before any `mj_forward`."""
+        """Set model and data to what building `world` gives before any `mj_forward`."""
         for name, value in self._arrays.items():
             value[...] = self._pristine[name]
         for name, option in self._options.items():
@@ -176,31 +184,31 @@ class CompiledLayout:
         self._write_mocaps(world)
         if self._camera >= 0:
             model.cam_pos[self._camera], model.cam_quat[self._camera] = track_camera(world.agent_rot)
-        mujoco.mj_resetData(model, self.data)  # mj_setConst looks at moving objects where they are
+        mujoco.mj_resetData(model, self.data)  # mj_setConst reads the current places of moving objects
         mujoco.mj_setConst(model, self.data)
         mujoco.mj_resetData(model, self.data)
 
     def _write_mocaps(self, world: World) -> None:
-        """A mocap body stays in the origin; its geom is placed, and with it the inertial frame."""
+        """Place the geom and the inertial frame of each mocap body; the body itself stays in the origin."""
         model = self.model
         for name, body, geom in zip(self._mocaps, self._mocap_bodies, self._mocap_geoms, strict=True):
             config = world.mocaps[name]
             model.geom_pos[geom] = model.body_ipos[body] = config["pos"]
             quaternion = compiled_quaternion(rot2quat(config["rot"]))
             model.geom_quat[geom] = model.body_iquat[body] = quaternion
-        # Zero makes mj_setConst take the relative pose of a weld from the layout, as after parsing.
-        model.eq_data[self._welds, 3:10] = 0.0
+        # Where the pose is zero, mj_setConst takes it from the layout, as after parsing.
+        model.eq_data[self._welds, _WELD_POSE] = 0.0
 
 
 class LayoutCache:
-    """The compiled layout of one environment, and whether writing into it is exact."""
+    """Keeps the compiled layout of one environment, and whether writing into it is exact."""
 
     def __init__(self) -> None:
         self._layout: CompiledLayout | None = None
-        self._exact: bool | None = None  # None: not compared yet
+        self._exact: bool | None = None  # None until the second layout has been compared
 
     def load(self, world: World) -> bool:
-        """Write `world` into the compiled model, if that is known to be exact; else return False."""
+        """Write `world` into the compiled model; return whether the result is known to be exact."""
         if self._layout is None or self._exact is False or not self._same_objects(world):
             return False
         self._layout.write(world)
@@ -211,12 +219,12 @@ class LayoutCache:
         return objects_without_places(world) == self._layout.objects
 
     def engine(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        """Model and data after a successful `load`."""
+        """Return model and data after a successful `load`."""
         assert self._layout is not None
         return self._layout.model, self._layout.data
 
     def store(self, world: World) -> None:
-        """Learn from a `world` that has been compiled because `load` declined."""
+        """Keep or compare a `world` that was compiled because `load` returned False."""
         layout = self._layout
         if layout is None or not self._same_objects(world):
             self._layout, self._exact = CompiledLayout(world), None

@@ -1,4 +1,4 @@
-"""The lidar of many objects in one pass.
+"""Compute the lidar of many objects in one pass.
 
 Dimension letters: ``O`` objects, ``B`` bins.
 """
@@ -6,21 +6,23 @@ Dimension letters: ``O`` objects, ``B`` bins.
 import numpy as np
 
 _CIRCLE = np.pi * 2
+# Rows of intermediate results in `Lidar.look`, and unused numbers that keep two rows apart in memory.
+_ROWS, _GAP = 10, 8
 
 
 class Lidar:
-    """What each of some objects writes into a lidar, and where.
+    """Computes what each of some objects writes into a lidar, and into which bins.
 
-    Replaces the loop of `BaseTask._obs_lidar_pseudo` over objects. Exact: the elementwise functions
-    are those of the stock code, and each row meets the matrix as a vector of its own, which is the
-    product that the stock code takes (a product of two matrices may round otherwise).
+    The class replaces the loop over objects in `BaseTask._obs_lidar_pseudo`. It is exact, because the
+    elementwise functions are those of the package, and each row is multiplied with the matrix as a separate
+    vector, as in the package (a product of two matrices may round differently).
 
-    NumPy's `arctan2` and complex `abs` are not the same function, bit for bit, when input and output
-    touch in memory: so their results have places of their own, apart from each other.
+    The last bits of NumPy's `arctan2` and complex `abs` depend on whether input and output are adjacent in
+    memory. Each result therefore has a row of its own, apart from the other rows.
 
     :param count: the number of objects ``O``.
     :param bins: the number of bins ``B``.
-    :param reach: distance from which on an object is not seen.
+    :param reach: distance beyond which an object is not seen.
     :param alias: whether an object also shows in the neighbouring bins.
     """
 
@@ -32,13 +34,14 @@ class Lidar:
         self._complex = np.zeros(count, np.complex128)
         self._pairs = self._complex.view(np.float64).reshape(count, 2)
         self._x, self._y = self._pairs.T
-        self._rows = list(np.zeros((10, count + 8))[:, :count])
+        self._rows = list(np.zeros((_ROWS, count + _GAP))[:, :count])
         shown = 3 if alias else 1
         self._places, self._closeness = np.zeros((shown, count), np.intp), np.zeros((shown, count))
         self._place_rows, self._close_rows = list(self._places), list(self._closeness)
         numbers = np.arange(bins)
         self._plus, self._minus = (numbers + 1) % bins, (numbers - 1) % bins
-        # One number per object: NumPy takes longer to spread one number than to compute with it.
+        # Constants stand once per object, because broadcasting one number takes NumPy longer than the
+        # arithmetic itself.
         constants = 0.0, 1.0, reach, _CIRCLE, _CIRCLE / bins
         rows = np.repeat(np.array(constants)[:, None], count, axis=1)
         self._zero, self._one, self._reach, self._circle, self._size = rows
@@ -46,20 +49,20 @@ class Lidar:
     def look(
         self, positions: np.ndarray, agent_pos: np.ndarray, agent_mat: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Bins and closeness, each ``[1 or 3, O]``; overwritten by the next call.
+        """Return bins and closeness, each ``[1 or 3, O]``; the next call overwrites both arrays.
 
-        :param positions: in the world, ``[O, 3]``; their height counts as 0, as in the package.
-        :param agent_pos: ``[3]``.
-        :param agent_mat: ``[3, 3]``.
+        :param positions: in the world, ``[O, 3]``; their heights are set to 0, as in the package.
+        :param agent_pos: the agent's position ``[3]``.
+        :param agent_mat: the agent's rotation matrix ``[3, 3]``.
         """
         positions[:, 2] = 0.0
         self._agent[:] = agent_pos
         np.subtract(positions, self._agent, out=self._world_rows)
         np.matmul(self._world, agent_mat, out=self._ego)
         self._pairs[:] = self._ego_xy
-        # A row for each result: NumPy is also slower where output and input are the same.
+        # Each result has its own row; NumPy is also slower where output and input are the same array.
         distance, angle, turn, quotient, number, start, past, share, rest, near = self._rows
-        # A complex number's absolute value is not NumPy's hypot, bit for bit.
+        # The package takes the absolute value of a complex number, whose last bits differ from np.hypot.
         np.abs(self._complex, out=distance)
         np.arctan2(self._y, self._x, out=angle)
         np.remainder(angle, self._circle, out=turn)

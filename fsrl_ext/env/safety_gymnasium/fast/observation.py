@@ -1,4 +1,7 @@
-"""The flat observation of a navigation task, written in place instead of gathered in a dictionary."""
+"""Write the flat observation of a navigation task in place, instead of gathering a dictionary.
+
+Dimension letters: ``D`` observation.
+"""
 
 from typing import Any
 
@@ -13,7 +16,8 @@ from fsrl_ext.env.safety_gymnasium.fast.agent import SensorReader, flat_sections
 from fsrl_ext.env.safety_gymnasium.fast.lidar import Lidar
 from fsrl_ext.env.safety_gymnasium.fast.views import Views
 
-# The bodies whose positions are an object's `pos`. The circle's is the origin: the world's body.
+# The names of the bodies whose positions are an object's `pos`. The circle's `pos` is the origin, where the
+# world's body stands.
 _BODIES: dict[Any, str] = {
     Goal.pos: "goal",
     Circle.pos: "world",
@@ -27,7 +31,7 @@ _BODIES: dict[Any, str] = {
 
 
 def body_ids(obstacle: BaseObject, views: Views) -> list[int] | None:
-    """The bodies whose positions `obstacle.pos` lists; None for a class that is not the package's."""
+    """Return the bodies whose positions `obstacle.pos` lists; None for a class that is not the package's."""
     name = _BODIES.get(type(obstacle).pos)
     if name is None:
         return None
@@ -37,11 +41,12 @@ def body_ids(obstacle: BaseObject, views: Views) -> list[int] | None:
 class FlatObservation:
     """Computes what `BaseTask.obs` returns for a task with flat observations.
 
-    Replaces a dictionary of arrays, a containment check of each, and their concatenation. Exact:
-    sensors are copied (see `SensorReader`), lidars use the stock arithmetic (see `Lidar`).
+    The class replaces a dictionary of arrays, a containment check of each array, and their concatenation. It
+    is exact, because sensors are copied (see `SensorReader`) and lidars use the package's arithmetic (see
+    `Lidar`).
 
     :param task: the task.
-    :param views: its model's views.
+    :param views: the views of the task's model.
     """
 
     def __init__(self, task: BaseTask, views: Views) -> None:
@@ -50,7 +55,7 @@ class FlatObservation:
         self._size = sum(section.stop - section.start for section in self._sections.values())
         self._sensors = SensorReader(task.agent, views, self._sections)
         self._lidar: Lidar | None = None
-        self._shifts = np.empty((0, 0), int)  # the sections' starts, in the shape of the lidar's bins
+        self._shifts = np.empty((0, 0), int)  # starts of the sections, in the shape of the bins
         self._bodies, self._starts, self._known = np.empty(0, int), np.empty(0, int), True
         for obstacle in task._obstacles:
             self._known = self._known and not getattr(obstacle, "is_comp_observed", False)
@@ -64,13 +69,13 @@ class FlatObservation:
                 self._starts = np.append(self._starts, [start] * len(bodies)).astype(int)
 
     def possible(self) -> bool:
-        """Whether this task is observed in a way that is known here."""
+        """Tell whether this class can compute the task's observations."""
         task, lidar = self._task, self._task.lidar_conf
         plain = task.observation_flatten and not task.observe_vision
         return self._known and plain and lidar.type == "pseudo" and lidar.max_dist is not None
 
     def __call__(self) -> np.ndarray:
-        """The observation ``[D]``; positions and sensors must be up to date."""
+        """Return the observation ``[D]``; positions and sensors must be up to date."""
         observation = np.zeros(self._size)
         self._sensors.read(observation)
         if self._bodies.size:
@@ -86,5 +91,5 @@ class FlatObservation:
         return observation
 
     def section(self, name: str) -> slice:
-        """Where an entry lies."""
+        """Return where an entry lies in the observation."""
         return self._sections[name]

@@ -1,7 +1,8 @@
-"""safety-gymnasium's placement of objects by rejection, with the same draws but little Python each.
+"""Place objects by rejection as safety-gymnasium does, with the same random draws and less Python per draw.
 
-The stock sampler builds three arrays per comparison of two objects, and a crowded task (Button)
-rejects thousands of candidates per reset: 240 ms. Here it takes the same numbers from the stream.
+The package's sampler builds three arrays per comparison of two objects. A crowded task (Button) rejects
+thousands of candidates per reset, which takes 240 ms. The sampler of this module takes the same numbers from
+the stream.
 
 Dimension letters: ``K`` candidates, ``O`` objects that were placed before.
 """
@@ -14,20 +15,22 @@ from safety_gymnasium.utils.common_utils import ResamplingError
 from safety_gymnasium.utils.random_generator import RandomGenerator
 
 Rectangle = tuple[float, float, float, float]
-# Centre of a placed object, and the distance that a new object has to keep from it.
+# Centre of a placed object (x, y), and the distance that a new object has to keep from it.
 Neighbour = tuple[float, float, float]
 
-# As in the package: candidates for one object, and layouts, before it gives up.
+# Candidates per object and layouts per reset before the search fails, as in the package.
 _TRIES, _LAYOUTS = 100, 10_000
-# Candidates that are looked at one by one, before the others are compared at once.
+# Candidates that are compared one by one, before the remaining ones are compared at once.
 _ALONE = 12
+# Numbers that a `UniformStream` draws first; each further block is twice as large.
+_FIRST_BLOCK = 256
 
 
 @functools.cache
 def uniform_rounds_twice() -> bool:
-    """Whether NumPy's `uniform(a, b)` is `a + (b - a) * u` with both roundings on this machine.
+    """Tell whether NumPy's `uniform(a, b)` is `a + (b - a) * u` with both roundings on this machine.
 
-    A build that fuses multiplication and addition rounds once.
+    A build of NumPy that fuses multiplication and addition rounds only once.
     """
     low, high = -1.3, 1.7000000001
     numbers = np.random.RandomState(0).uniform(low, high, 1000)
@@ -37,15 +40,15 @@ def uniform_rounds_twice() -> bool:
 def distances(
     places: dict[str, tuple[float, float]], keepouts: dict[str, float], margin: float, keepout: float
 ) -> list[Neighbour]:
-    """What a new object with a `keepout` has to keep clear of; summed in the package's order."""
+    """Return what a new object with a `keepout` must keep clear of, summed in the package's order."""
     return [(x, y, keepouts[name] + margin + keepout) for name, (x, y) in places.items()]
 
 
 def keeps_clear(x: float, y: float, neighbours: list[Neighbour]) -> bool:
-    """Whether a point is at least as far from all neighbours as asked.
+    """Tell whether a point keeps its distance from all neighbours.
 
-    Replaces `np.sqrt(np.sum(np.square(a - b)))` per pair. Exact: the sum of two squares has one
-    order, and `math.sqrt` rounds correctly as `np.sqrt` does.
+    The function replaces `np.sqrt(np.sum(np.square(a - b)))` per pair. It is exact, because the sum of two
+    squares has only one order, and `math.sqrt` rounds correctly as `np.sqrt` does.
     """
     for other_x, other_y, distance in neighbours:
         dx, dy = x - other_x, y - other_y
@@ -55,7 +58,7 @@ def keeps_clear(x: float, y: float, neighbours: list[Neighbour]) -> bool:
 
 
 def first_clear(candidates: np.ndarray, neighbours: list[Neighbour]) -> int | None:
-    """The first of the candidates ``[K, 2]`` that `keeps_clear`, by the same operations."""
+    """Return the first of the candidates ``[K, 2]`` that `keeps_clear` accepts, by the same operations."""
     x, y, distance = np.array(neighbours).reshape(-1, 3).T
     dx, dy = candidates[:, :1] - x, candidates[:, 1:] - y  # [K, O]
     clear = ~(np.sqrt(dx * dx + dy * dy) < distance).any(axis=1)
@@ -63,37 +66,38 @@ def first_clear(candidates: np.ndarray, neighbours: list[Neighbour]) -> int | No
 
 
 class UniformStream:
-    """The numbers in [0, 1) that a generator would give one by one, drawn in blocks.
+    """Draws in blocks the numbers in [0, 1) that a generator would give one by one.
 
-    :param generator: is left alone until `close`, which makes it go on after the numbers used.
+    :param generator: the generator, which nothing else may use before `close`; `close` sets it to the state
+        after the numbers that were used.
     """
 
     def __init__(self, generator: np.random.RandomState) -> None:
         self._generator = generator
         self._before = generator.get_state(legacy=False)
-        self._block = 128
+        self._block = _FIRST_BLOCK
         self.array = np.empty(0)
         self.numbers: list[float] = []
         self.used = 0
 
     def reserve(self, count: int) -> None:
-        """Draw until at least `count` unused numbers are there."""
+        """Draw blocks until at least `count` numbers are unused."""
         while len(self.numbers) - self.used < count:
-            self._block *= 2
             self.array = np.append(self.array, self._generator.random_sample(self._block))
             self.numbers = self.array.tolist()
+            self._block *= 2
 
     def close(self) -> None:
-        """Take the generator back to where single draws of the numbers used would have left it."""
+        """Set the generator to the state in which single draws of the used numbers leave it."""
         self._generator.set_state(self._before)
         self._generator.random_sample(self.used)
 
 
 class QuickRandomGenerator(RandomGenerator):
-    """The package's generator; one and the same stream gives one and the same layouts."""
+    """Draws the layouts that the package's generator draws from the same stream."""
 
     def _areas(self) -> dict[str, Rectangle] | None:
-        """The rectangle of each object's centre; None where the package has more to decide."""
+        """Return the rectangle of each object's centre; None where the package's sampler does more."""
         areas = {}
         for name, (rectangles, keepout) in self.placements.items():
             if rectangles is not None and len(rectangles) != 1:
@@ -107,10 +111,10 @@ class QuickRandomGenerator(RandomGenerator):
     def build_layout(self) -> dict[str, np.ndarray]:
         """Draw places ``[2]`` for all objects.
 
-        Replaces the stock method where every object has one rectangle. Exact: the same candidates
-        in the same order meet the same comparisons, and as many numbers are taken.
+        The method replaces the package's where every object has one rectangle. It is exact, because the same
+        candidates meet the same comparisons in the same order, and as many numbers are taken.
 
-        :raises ResamplingError: no layout was found, as in the package.
+        :raises ResamplingError: the search for a layout failed, as in the package.
         """
         areas = self._areas()
         if areas is None or not uniform_rounds_twice():
@@ -145,7 +149,7 @@ class QuickRandomGenerator(RandomGenerator):
     def _place(
         self, area: Rectangle, neighbours: list[Neighbour], stream: UniformStream
     ) -> tuple[float, float] | None:
-        """The first clear one of the candidates for one object."""
+        """Return the first candidate for one object that keeps clear; None if all fail."""
         x_min, y_min, x_max, y_max = area
         width, height = x_max - x_min, y_max - y_min
         stream.reserve(2 * _TRIES)
@@ -165,9 +169,9 @@ class QuickRandomGenerator(RandomGenerator):
         return x, y
 
     def sample_goal_position(self) -> bool:
-        """Draw a place for the goal into `layout`; False if it is too near to something.
+        """Draw a place for the goal into `layout`; return False if the place is too near to an object.
 
-        Replaces the stock method: the same draw and comparisons, on floats.
+        The method makes the package's draw and comparisons on floats.
         """
         rectangles, keepout = self.placements["goal"]
         x, y = self.draw_placement(rectangles, keepout).tolist()

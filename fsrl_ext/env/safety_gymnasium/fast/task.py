@@ -1,7 +1,9 @@
-"""Steps of safety-gymnasium's tasks without waste.
+"""Make steps of safety-gymnasium's tasks fast.
 
-`quicken` gives a task faster versions of methods that it inherits from the package, and only of
-those: what a user's own task overrides stays as it is.
+`quicken` gives a task faster versions of the methods that it inherits from the package. A method that a
+user's own task overrides stays as it is.
+
+Dimension letters: ``T`` physics steps.
 """
 
 import functools
@@ -28,7 +30,7 @@ _NO_SENSORS = int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
 
 
 class Plan:
-    """What is known about a task and its compiled model, so that a step need not find out.
+    """Keeps what a step needs to know about a task and its compiled model.
 
     :param task: a task whose world has been built.
     """
@@ -39,7 +41,7 @@ class Plan:
         self.observation = FlatObservation(task, self.views)
         self.gremlins = [(m, _mocap_ids(m, self.views)) for m in task._mocaps.values() if _is_gremlins(m)]
         self.only_gremlins = len(self.gremlins) == len(task._mocaps)
-        # Between two forward passes of one step, only the package's own code has run.
+        # Whether only the package's own code runs between two forward passes of one step.
         self.all_known = all(_is_the_packages(o) for o in (task, task.agent, *task._obstacles))
 
 
@@ -48,7 +50,7 @@ def _is_gremlins(mocap: Any) -> bool:
 
 
 def _mocap_ids(gremlins: Gremlins, views: Views) -> slice | list[int]:
-    """The rows of `mocap_pos` that belong to some gremlins; a slice is written faster."""
+    """Return the rows of `mocap_pos` that belong to gremlins; a slice, where possible, is written faster."""
     ids = views.model.body_mocapid
     rows = [int(ids[views.body(f"gremlin{i}mocap")]) for i in range(gremlins.num)]
     in_a_row = rows == list(range(rows[0], rows[0] + len(rows))) if rows else False
@@ -74,12 +76,14 @@ def _plan(task: Any) -> Plan:
 
 
 def _settle(task: Any, plan: Plan) -> None:
-    """One more `mj_forward` of a state that has had one.
+    """Make one more `mj_forward` of a state that has had one.
 
-    Its stages up to the constraint solver would repeat themselves. The solver would not: it starts
-    from its last result, and so ends a few bits away from it. Only that runs, and the sensors when
-    they are read. All of it does where other code has run since, after a reset, and where the pass
-    would move a quaternion (it normalises them, and a second time can move the last bit again).
+    The stages before the constraint solver would repeat their results. The solver would not, because it
+    starts from its last result and ends a few bits away from it. Therefore only the solver runs here, and
+    `_sense` computes the sensors where they are read.
+
+    The whole pass runs in three cases: other code may have run since, a reset came before, or the pass would
+    change a quaternion (it normalises quaternions, and a second time may change the last bit again).
     """
     model, data = plan.views.model, plan.views.data
     if plan.all_known and task._forwarded and plan.views.normalised():
@@ -89,7 +93,7 @@ def _settle(task: Any, plan: Plan) -> None:
 
 
 def _sense(task: Any, plan: Plan) -> None:
-    """Compute the sensors of a state whose forward passes went without."""
+    """Compute the sensors of a state whose forward passes left them out."""
     if plan.all_known and task._forwarded:
         model, data = plan.views.model, plan.views.data
         mujoco.mj_sensorPos(model, data)
@@ -98,7 +102,10 @@ def _sense(task: Any, plan: Plan) -> None:
 
 
 def gremlin_places(phases: np.ndarray, travel: float, size: float) -> np.ndarray:
-    """Where gremlins are steered at some times, ``[T, 3]``; NumPy's sine is the same for many numbers."""
+    """Return where gremlins are steered at the times ``[T]``, as positions ``[T, 3]``.
+
+    NumPy's sine gives an array the same bits as single numbers.
+    """
     places = np.empty((len(phases), 3))
     places[:, 0], places[:, 1] = np.sin(phases) * travel, np.cos(phases) * travel
     places[:, 2] = size
@@ -106,10 +113,11 @@ def gremlin_places(phases: np.ndarray, travel: float, size: float) -> np.ndarray
 
 
 def _step_with_gremlins(plan: Plan, steps: int) -> None:
-    """Physics steps, before each of which the gremlins are steered.
+    """Make physics steps, and steer the gremlins before each of them.
 
-    Replaces `Gremlins.move`, which looks up every gremlin by name, per sub-step. Exact: the times
-    are added up as the simulator adds them, and looked at again in case it resets itself.
+    The function replaces `Gremlins.move`, which looks up every gremlin by name in every physics step. It is
+    exact, because times are added up as the simulator adds them. Each time is compared with the simulator's,
+    in case the simulator has reset itself.
     """
     views = plan.views
     model, data, mocap_pos, timestep = views.model, views.data, views.mocap_pos, views.opt.timestep
@@ -141,7 +149,10 @@ def _physics(task: Any, plan: Plan, steps: int) -> None:
 
 
 def simulation_forward(task: Any, action: np.ndarray) -> bool:
-    """Replaces a Python loop of steps that compute sensors. Exact: nothing in physics reads a sensor."""
+    """Replace a Python loop of physics steps that compute sensors.
+
+    The replacement is exact, because nothing in the physics reads a sensor.
+    """
     if task.debug or task.action_noise:
         return Underlying.simulation_forward(task, action)
     plan = _plan(task)
@@ -164,7 +175,7 @@ def simulation_forward(task: Any, action: np.ndarray) -> bool:
 
 
 def calculate_cost(task: Any) -> dict[str, Any]:
-    """Replaces the stock sum over objects; see `ObjectCosts` and `_settle`."""
+    """Replace the package's sum over objects; see `ObjectCosts` and `_settle`."""
     if task._is_load_static_geoms:
         return BaseTask.calculate_cost(task)
     plan = _plan(task)
@@ -173,7 +184,7 @@ def calculate_cost(task: Any) -> dict[str, Any]:
 
 
 def update_layout(task: Any) -> None:
-    """Replaces lookups by name; see `_settle`."""
+    """Replace lookups by name; see `_settle`."""
     plan = _plan(task)
     _settle(task, plan)
     for name in task.world_info.layout:
@@ -182,7 +193,7 @@ def update_layout(task: Any) -> None:
 
 
 def obs(task: Any) -> Any:
-    """Replaces the stock dictionary of arrays; see `FlatObservation`."""
+    """Replace the package's dictionary of arrays; see `FlatObservation`."""
     plan = _plan(task)
     if not plan.observation.possible():
         return BaseTask.obs(task)
@@ -192,7 +203,7 @@ def obs(task: Any) -> Any:
 
 
 def button_obs(task: Any) -> Any:
-    """As `obs`: the buttons are dark while the timer runs."""
+    """Replace as `obs` does; the lidar does not show the buttons while the timer runs."""
     plan = _plan(task)
     if not plan.observation.possible():
         return ButtonLevel0.obs(task)
@@ -203,7 +214,7 @@ def button_obs(task: Any) -> Any:
 
 
 def pseudo_lidar(task: Any, positions: Any) -> np.ndarray:
-    """Replaces the loop over objects; see `Lidar`."""
+    """Replace the package's loop over objects; see `Lidar`."""
     conf = task.lidar_conf
     if conf.max_dist is None:
         return BaseTask._obs_lidar_pseudo(task, positions)
@@ -219,39 +230,39 @@ def pseudo_lidar(task: Any, positions: Any) -> np.ndarray:
 
 
 def dist_goal(task: Any) -> np.float64:
-    """Replaces a lookup by name."""
+    """Replace a lookup by name."""
     views = _plan(task).views
     return task.agent.dist_xy(views.xpos[views.body("goal")])
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.float64:
-    """Replaces `np.sqrt(np.sum(np.square(a - b)))` of ``[3]``; NumPy sums three from the left."""
+    """Replace `np.sqrt(np.sum(np.square(a - b)))` of ``[3]``; NumPy sums three numbers from the left."""
     (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
     x, y, z = ax - bx, ay - by, az - bz
     return np.float64(math.sqrt(x * x + y * y + z * z))
 
 
 def dist_box(task: Any) -> np.float64:
-    """Replaces lookups by name."""
+    """Replace lookups by name."""
     views = _plan(task).views
     return _distance(views.xpos[views.body("push_box")], views.agent_pos)
 
 
 def dist_box_goal(task: Any) -> np.float64:
-    """Replaces lookups by name."""
+    """Replace lookups by name."""
     views = _plan(task).views
     return _distance(views.xpos[views.body("push_box")], views.xpos[views.body("goal")])
 
 
 def button_reached(task: Any) -> bool:
-    """Replaces names looked up per contact; see `Contacts`."""
+    """Replace lookups of names per contact; see `Contacts`."""
     goal = f"button{task.buttons.goal_button}"
     return any(goal in pair for pair in _plan(task).costs.contacts.with_agent())
 
 
 def _reset_by(stock: Any) -> Any:
     def reset(task: Any) -> None:
-        task._forwarded = False  # what follows may set joints, as the Ant does
+        task._forwarded = False  # the reset may set joints, as the Ant's does
         stock(task)
 
     return reset
@@ -261,7 +272,7 @@ class _Replaces(Protocol):
     def __call__(self, task: Any, *args: Any) -> Any: ...
 
 
-# The package's method, or property, and what replaces it in tasks that inherit it.
+# Names, the package's methods or properties, and what replaces them in tasks that inherit them.
 _FASTER: list[tuple[str, Any, _Replaces]] = [
     ("simulation_forward", Underlying.simulation_forward, simulation_forward),
     ("calculate_cost", BaseTask.calculate_cost, calculate_cost),
@@ -278,7 +289,7 @@ _FASTER: list[tuple[str, Any, _Replaces]] = [
 
 @functools.cache
 def quick_task(kind: type[BaseTask]) -> type[BaseTask]:
-    """The class of tasks `kind` with faster versions of what it inherits, under its own name."""
+    """Return the class `kind` of tasks with faster versions of inherited methods, under the same name."""
     methods: dict[str, Any] = {"reset": _reset_by(kind.reset), "_forwarded": False, "__module__": __name__}
     for name, stock, faster in _FASTER:
         if getattr(kind, name, None) is stock:
@@ -287,9 +298,9 @@ def quick_task(kind: type[BaseTask]) -> type[BaseTask]:
 
 
 def quicken(task: BaseTask) -> None:
-    """Make a task fast, in place, before it builds its first world.
+    """Make a task fast, in place, before the task builds its first world.
 
-    Its world must hold an `IndexedEngine`.
+    The task's world must hold an `IndexedEngine`.
     """
     kind: Any = type(task)
     task.__class__ = quick_task(kind)

@@ -1,4 +1,4 @@
-"""Ids and arrays of a compiled world, looked up once per model instead of once per use."""
+"""Look up ids and arrays of a compiled world once per model, instead of once per use."""
 
 import mujoco
 import numpy as np
@@ -6,10 +6,10 @@ from safety_gymnasium.world import Engine
 
 
 class Views:
-    """Where things are in one model and its data.
+    """Keeps ids and arrays of one model and its data.
 
     :param model: a compiled model; its objects keep their ids.
-    :param data: its data; the arrays kept here are views of it.
+    :param data: the model's data; the arrays are views of it.
     """
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
@@ -31,16 +31,16 @@ class Views:
         self.ctrl_low, self.ctrl_high = bounds[:, 0], bounds[:, 1]
 
     def body(self, name: str) -> int:
-        """The id of the body called `name`.
+        """Return the id of the body called `name`.
 
-        :raises KeyError: there is none.
+        :raises KeyError: no body has the name.
         """
         if name not in self._bodies:
             self._bodies[name] = self.model.body(name).id
         return self._bodies[name]
 
     def normalised(self) -> bool:
-        """Whether normalising the quaternions in the state, as `mj_forward` does, would change none."""
+        """Tell whether normalising the state's quaternions, as `mj_forward` does, would change nothing."""
         if not self._has_quaternions:
             return True
         np.copyto(self._normalised, self._qpos)
@@ -48,22 +48,22 @@ class Views:
         return self._normalised.tobytes() == self._qpos.tobytes()
 
     def velocity(self, body: int) -> np.ndarray:
-        """Velocity ``[3]`` of the frame of a body.
+        """Return the velocity ``[3]`` of a body's frame.
 
-        Replaces `get_body_xvelp`, which looks the body up by name and allocates the Jacobian
-        ``[3, nv]``. Exact: the same two calls on the same numbers.
+        The method replaces `get_body_xvelp`, which looks the body up by name and allocates the Jacobian
+        ``[3, nv]``. It is exact, because it makes the same two calls on the same numbers.
         """
         mujoco.mj_jacBody(self.model, self.data, self._jacobian, None, body)
         return np.dot(self._jacobian, self.qvel)
 
 
 class IndexedEngine(Engine):
-    """The package's pair of model and data, with `views` of whatever pair it holds."""
+    """Holds the package's pair of model and data, and the `views` of that pair."""
 
     views: Views
 
     def update(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
-        """Hold another pair."""
+        """Hold another pair of model and data."""
         if model is not self.model or data is not self.data:
             super().update(model, data)
             self.views = Views(model, data)
