@@ -8,7 +8,7 @@ import pytest
 import torch
 from aim import AimEnv, T
 from meta_learners import ENVS, acting, build, collector_for, theta
-from test_offpolicy import Recorder
+from recorder import Recorder
 from tianshou.env import DummyVectorEnv
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer

@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from test_offpolicy import Recorder
+from recorder import Recorder
 from tianshou.data import Batch
 from tianshou.env import DummyVectorEnv
 from toy import LineEnv
