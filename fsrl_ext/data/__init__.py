@@ -1,13 +1,14 @@
 """Buffers, collector and statistics for experience with costs."""
 
 from fsrl_ext.data.ahead import AheadCollector
-from fsrl_ext.data.buffer import CostReplayBuffer, CostVectorReplayBuffer
+from fsrl_ext.data.buffer import CostReplayBuffer
 from fsrl_ext.data.collector import CostCollector
 from fsrl_ext.data.episodes import EpisodeLog
 from fsrl_ext.data.errors import NonFiniteStepError
 from fsrl_ext.data.meta_collector import MetaCollector
 from fsrl_ext.data.nstep import NStepWindow
 from fsrl_ext.data.stats import CostCollectStats
+from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
 
 __all__ = [
     "AheadCollector",

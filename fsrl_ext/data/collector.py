@@ -5,31 +5,32 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from tianshou.data import Batch, Collector, ReplayBuffer, to_numpy
+from tianshou.data import Collector, ReplayBuffer
 from tianshou.data.collector import (
     DEFAULT_BUFFER_MAXSIZE,
     CollectActionBatchProtocol,
     EpisodeRolloutHookProtocol,
     StepHookProtocol,
-    get_stddev_from_dist,
 )
 from tianshou.data.types import RolloutBatchProtocol
 from tianshou.env import BaseVectorEnv, DummyVectorEnv
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.data.buffer import AnyCostBuffer, CostReplayBuffer, CostVectorReplayBuffer
-from fsrl_ext.data.buffer_state import buffer_state, load_buffer_state
+from fsrl_ext.data.buffer import CostBuffer
 from fsrl_ext.data.cost_env import CostVectorEnv
 from fsrl_ext.data.episodes import EpisodeTracker
-from fsrl_ext.data.errors import NonFiniteStepError, check_finite
+from fsrl_ext.data.errors import NonFiniteStepError
+from fsrl_ext.data.fast_collect import FastCollector, check_one_reward
 from fsrl_ext.data.history import EnvHistory, replay
 from fsrl_ext.data.row_writer import RowWriter
+from fsrl_ext.data.seeds import restart_seeds
 from fsrl_ext.data.stats import CostCollectStats
+from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
 
 
 class CostCollector(Collector[CostCollectStats]):
@@ -69,7 +70,7 @@ class CostCollector(Collector[CostCollectStats]):
     """
 
     env: CostVectorEnv
-    buffer: AnyCostBuffer
+    buffer: CostBuffer
 
     def __init__(
         self,
@@ -104,7 +105,7 @@ class CostCollector(Collector[CostCollectStats]):
         if buffer is None:
             size = DEFAULT_BUFFER_MAXSIZE * len(venv)
             buffer = CostVectorReplayBuffer(size, len(venv), 1 if num_costs is None else num_costs)
-        if not isinstance(buffer, CostReplayBuffer | CostVectorReplayBuffer):
+        if not isinstance(buffer, CostBuffer):
             raise TypeError(
                 "buffer must be a CostReplayBuffer or CostVectorReplayBuffer, "
                 f"got {type(buffer).__name__}, which does not store costs"
@@ -137,6 +138,12 @@ class CostCollector(Collector[CostCollectStats]):
         """Whether the collector remembers what its environments went through."""
         return self.env.history is not None
 
+    @property
+    def action_spaces(self) -> list[gym.Space]:
+        """The action space of each environment, which random actions are drawn from."""
+        spaces = self._action_space
+        return spaces if isinstance(spaces, list) else [spaces] * self.env_num
+
     def run_on_step_hook(
         self, action_batch: CollectActionBatchProtocol, rollout_batch: RolloutBatchProtocol
     ) -> None:
@@ -147,8 +154,7 @@ class CostCollector(Collector[CostCollectStats]):
         done = np.array(rollout_batch.done, dtype=bool)
         super().run_on_step_hook(action_batch, rollout_batch)
         rew = np.asarray(rollout_batch.rew, dtype=float)
-        if rew.ndim != 1:
-            raise ValueError(f"each environment must report one reward, got shape {rew.shape[1:]}")
+        check_one_reward(rew)
         self._episodes.step(self.env.ids, rew, np.asarray(rollout_batch.cost, dtype=float), done)
 
     def reset_env(self, gym_reset_kwargs: dict[str, Any] | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -176,52 +182,43 @@ class CostCollector(Collector[CostCollectStats]):
         """
         self._history().renew(seeds)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Buffer, open episodes and environments, as plain arrays and numbers, between two collects.
+    def state_dict(self, *, with_buffer: bool = True) -> dict[str, Any]:
+        """Return open episodes, environments and buffer as plain arrays and numbers, between two collects.
 
+        :param with_buffer: whether the buffer is part of it.
         :raises ValueError: the collector is not replayable, shows infos or keeps a recurrent state.
         :raises TypeError: the buffer is not a :class:`CostVectorReplayBuffer` of plain arrays.
         """
-        if not isinstance(self.buffer, CostVectorReplayBuffer):
-            raise TypeError(f"buffer must be a CostVectorReplayBuffer, got {type(self.buffer).__name__}")
-        return {"buffer": buffer_state(self.buffer), "acting": self.acting_state()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
-        """Puts a saved state into an equal collector; the environments repeat what they went through.
-
-        :return: whether that led them to where they were. If not (an environment is not deterministic, or
-            was never seeded), a warning says so, and new episodes begin.
-        """
-        assert isinstance(self.buffer, CostVectorReplayBuffer)
-        load_buffer_state(self.buffer, state["buffer"])
-        return self.load_acting_state(state["acting"])
-
-    def acting_state(self) -> dict[str, Any]:
-        """:meth:`state_dict` without the buffer."""
         history = self._history()
         if self.env.pass_info or self._pre_collect_hidden_state_RH is not None:
             raise ValueError("state_dict needs a collector without pass_info and without a recurrent policy")
-        return {
+        state: dict[str, Any] = {
             "history": history.state_dict(),
             "obs": np.array(self._pre_collect_obs_RO),
             "episodes": self._episodes.state_dict(),
-            "spaces": [space.np_random.bit_generator.state for space in self._action_spaces()],
+            "spaces": [space.np_random.bit_generator.state for space in self.action_spaces],
             "counters": [self.collect_step, self.collect_episode, self.collect_time, self.env.steps],
         }
+        return state | ({"buffer": self._vector_buffer().state_dict()} if with_buffer else {})
 
-    def load_acting_state(self, state: Mapping[str, Any]) -> bool:
-        """:meth:`load_state_dict` without the buffer."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+        """Take over the state of an equal collector; the environments repeat what they went through.
+
+        :return: whether that led the environments to where they were. If not (an environment is not
+            deterministic, or was never seeded), a warning says so, and new episodes begin.
+        """
+        if "buffer" in state:
+            self._vector_buffer().load_state_dict(state["buffer"])
         history, self.env.history = self._history(), None
         obs = replay(self.env, state["history"])
         self.env.history = history
         history.load_state_dict(state["history"])
-        for space, saved in zip(self._action_spaces(), state["spaces"], strict=True):
+        for space, saved in zip(self.action_spaces, state["spaces"], strict=True):
             space.np_random.bit_generator.state = saved
         self.collect_step, self.collect_episode, self.collect_time, self.env.steps = state["counters"]
         if obs is not None and np.array_equal(obs, state["obs"]):
             self._episodes.load_state_dict(state["episodes"])
-            self._pre_collect_obs_RO = obs
-            self._pre_collect_info_R = np.full(self.env_num, None)
+            self._start_from(obs)
             self._pre_collect_hidden_state_RH = None
             return True
         warnings.warn(
@@ -230,8 +227,8 @@ class CostCollector(Collector[CostCollectStats]):
             else "the environments did not repeat themselves from the same seeds; new episodes begin",
             stacklevel=2,
         )
-        sequence = np.random.SeedSequence([self.collect_step, *(x or 0 for x in state["history"]["seeds"])])
-        self.reset_env(gym_reset_kwargs={"seed": (sequence.generate_state(self.env_num) >> 1).tolist()})
+        seeds = restart_seeds(self.collect_step, state["history"]["seeds"], self.env_num)
+        self.reset_env(gym_reset_kwargs={"seed": seeds})
         return False
 
     def _history(self) -> EnvHistory:
@@ -239,8 +236,10 @@ class CostCollector(Collector[CostCollectStats]):
             raise ValueError("the collector must be replayable=True")
         return self.env.history
 
-    def _action_spaces(self) -> list[gym.Space]:
-        return self._action_space if isinstance(self._action_space, list) else [self._action_space]
+    def _vector_buffer(self) -> CostVectorReplayBuffer:
+        if not isinstance(self.buffer, CostVectorReplayBuffer):
+            raise TypeError(f"buffer must be a CostVectorReplayBuffer, got {type(self.buffer).__name__}")
+        return self.buffer
 
     def _collect(
         self,
@@ -251,12 +250,12 @@ class CostCollector(Collector[CostCollectStats]):
         gym_reset_kwargs: dict[str, Any] | None = None,
     ) -> CostCollectStats:
         start = time.perf_counter()
-        self._episodes.pop_finished()
+        self._episodes.pop_finished()  # of a collect that failed
         try:
             with torch.no_grad():
                 stats = None
-                if self._can_write_rows(n_episode, render):
-                    stats = self._collect_rows(n_step, n_episode, random, gym_reset_kwargs)
+                if self._can_collect_fast(n_episode, render):
+                    stats = self._collect_fast(n_step, n_episode, random, gym_reset_kwargs)
                 if stats is None:
                     stats = super()._collect(n_step, n_episode, random, render, gym_reset_kwargs)
         except BaseException as error:
@@ -267,11 +266,11 @@ class CostCollector(Collector[CostCollectStats]):
             raise
         stats.set_episodes(self._episodes.pop_finished(), discounted=self.discount is not None)
         self.buffer.episodes.publish(stats.costs, stats.lens)
-        # Tianshou's synchronous collector leaves its clock at zero
+        # Tianshou's synchronous collector leaves its clock at zero.
         self.collect_time += time.perf_counter() - start
         return stats
 
-    def _can_write_rows(self, n_episode: int | None, render: float | None) -> bool:
+    def _can_collect_fast(self, n_episode: int | None, render: float | None) -> bool:
         return (
             self.fast
             and not (self._on_step_hook or self._on_episode_done_hook or self.env.pass_info or render)
@@ -281,104 +280,42 @@ class CostCollector(Collector[CostCollectStats]):
             and RowWriter.can_write(self.buffer)
         )
 
-    def _collect_rows(
+    def _collect_fast(
         self, n_step: int | None, n_episode: int | None, random: bool, gym_reset_kwargs: dict[str, Any] | None
     ) -> CostCollectStats | None:
-        """What Tianshou's ``_collect`` does, without its batches; None if the policy needs those."""
-        stats = self.collect_stats_class()
-        ids, obs = np.arange(self.env_num), self._pre_collect_obs_RO
-        assert obs is not None
-        deviations: list[np.ndarray] = []
-        steps = episodes = 0
-        with RowWriter(self.buffer) as writer:
-            while not ((n_step and steps >= n_step) or (n_episode and episodes >= n_episode)):
-                action = self._row_actions(ids, obs, random)
-                if action is None:
-                    # Recurrent, or with entries to store: told by the first step, before anything happened.
-                    assert steps == 0
-                    self.fast = False
-                    return None
-                if action.deviation is not None:
-                    deviations.append(action.deviation)
-                following, rew, terminated, truncated, _ = self.env.step(action.mapped, ids)
-                rew, cost = np.asarray(rew, dtype=float), self.env.cost
-                if rew.ndim != 1:
-                    raise ValueError(f"each environment must report one reward, got shape {rew.shape[1:]}")
-                done = np.logical_or(terminated, truncated)
-                for field, values in (("rew", rew), ("cost", cost), ("obs_next", following)):
-                    check_finite(field, values, ids)
-                self._episodes.step(ids, rew, cost, done)
-                writer.add(
-                    ids,
-                    obs=obs,
-                    act=action.raw,
-                    rew=rew,
-                    terminated=terminated,
-                    truncated=truncated,
-                    done=done,
-                    obs_next=following,
-                    cost=cost,
-                )
-                steps += len(ids)
-                obs = following
-                if done.any():
-                    episodes += int(done.sum())
-                    obs = following.copy()
-                    obs[done] = self.env.reset(ids[done], **(gym_reset_kwargs or {}))[0]
-                    surplus = len(ids) - (n_episode - episodes) if n_episode else 0
-                    if surplus > 0:
-                        stays = np.ones(len(ids), dtype=bool)
-                        stays[np.flatnonzero(done)[:surplus]] = False
-                        ids, obs = ids[stays], obs[stays]
-        stats.n_collected_steps = steps
-        if deviations:
-            stats.pred_dist_std_array = np.concatenate(deviations)
-        self.collect_step += steps
-        self.collect_episode += episodes
+        """Collect by the loop on plain arrays; None if the policy needs Tianshou's own loop."""
+        assert self._pre_collect_obs_RO is not None
+        loop = FastCollector(
+            policy=self.policy,
+            env=self.env,
+            buffer=self.buffer,
+            tracker=self._episodes,
+            spaces=self.action_spaces,
+            exploration_noise=self.exploration_noise,
+        )
+        done = loop.collect(
+            self._pre_collect_obs_RO,
+            n_step=n_step,
+            n_episode=n_episode,
+            random=random,
+            reset_kwargs=gym_reset_kwargs or {},
+        )
+        if done is None:
+            self.fast = False
+            return None
+        self.collect_step += done.steps
+        self.collect_episode += done.episodes
         if n_step:
-            self._pre_collect_obs_RO = obs
-            self._pre_collect_info_R = np.full(self.env_num, None)
+            self._start_from(done.obs)
         else:
             self.reset_env(gym_reset_kwargs)
+        stats = self.collect_stats_class()
+        stats.n_collected_steps = done.steps
+        if done.deviations is not None:
+            stats.pred_dist_std_array = done.deviations
         return stats
 
-    def _row_actions(self, ids: np.ndarray, obs: np.ndarray, random: bool) -> _Actions | None:
-        """The actions of one step; None if the policy has a state or entries to store."""
-        if random:
-            batch = self._compute_action_policy_hidden(True, ids, obs, np.full(len(ids), None))
-            return _Actions(to_numpy(batch.act), to_numpy(batch.act_normalized), None)
-        seen = Batch()
-        seen.__dict__.update(obs=obs, info=Batch())
-        answer = self.policy(seen, None)
-        entries = answer.get("policy")
-        if answer.get("state") is not None or (isinstance(entries, Batch) and entries.get_keys()):
-            return None
-        raw, dist = to_numpy(answer.act), answer.get("dist")
-        if self.exploration_noise:
-            raw = self.policy.exploration_noise(raw, seen)
-        deviation = None
-        if dist is not None:
-            deviation = np.atleast_2d(to_numpy(get_stddev_from_dist(dist)))
-        return _Actions(raw, self._map_action(raw), deviation)
-
-    def _map_action(self, raw: np.ndarray) -> np.ndarray:
-        """``policy.map_action``; for clipped and scaled actions the same operations without its look-ups."""
-        policy, box = self.policy, self.policy.action_space
-        if (
-            type(policy).map_action is not BasePolicy.map_action
-            or policy.action_bound_method != "clip"
-            or not policy.action_scaling
-            or not isinstance(box, gym.spaces.Box)
-        ):
-            return policy.map_action(raw)
-        clipped = np.minimum(np.maximum(raw, -1.0), 1.0)
-        return box.low + (box.high - box.low) * (clipped + 1.0) / 2.0
-
-
-class _Actions(NamedTuple):
-    raw: np.ndarray
-    """``[R, A]`` as stored."""
-    mapped: np.ndarray
-    """``[R, A]`` as the environments get them."""
-    deviation: np.ndarray | None
-    """``[R, A]`` standard deviations, of policies that say so."""
+    def _start_from(self, obs: np.ndarray) -> None:
+        """Let the next collect start from observations ``[N, ...]``."""
+        self._pre_collect_obs_RO = obs
+        self._pre_collect_info_R = np.full(self.env_num, None)

@@ -158,13 +158,18 @@ class EpisodeTracker:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The open episodes, as arrays."""
-        return {name: getattr(self, name).copy() for name in ("_sums", "_discounted", "_weight", "_lens")}
+        """Return the open episodes' sums, lengths and discounts as arrays."""
+        return {
+            "sums": self._sums.copy(),
+            "discounted": self._discounted.copy(),
+            "weight": self._weight.copy(),
+            "lens": self._lens.copy(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
-        for name, value in state.items():
-            setattr(self, name, value.copy())
+        """Take over what :meth:`state_dict` returned."""
+        self._sums, self._discounted = state["sums"].copy(), state["discounted"].copy()
+        self._weight, self._lens = state["weight"].copy(), state["lens"].copy()
 
     def _start(self, ids: np.ndarray) -> None:
         self._sums[ids] = self._discounted[ids] = 0.0

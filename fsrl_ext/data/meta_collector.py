@@ -8,9 +8,10 @@ from typing import Any, Generic, TypeVar
 from tianshou.env import BaseVectorEnv
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.data.buffer import CostVectorReplayBuffer
 from fsrl_ext.data.collector import CostCollector
+from fsrl_ext.data.sizes import round_up
 from fsrl_ext.data.stats import CostCollectStats
+from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
 
 Task = TypeVar("Task")
 
@@ -47,7 +48,7 @@ class MetaCollector(Generic[Task]):
         self.policy = policy
         self.make_envs = make_envs
         self.env_num = num_envs
-        self.step_per_collect = -(-step_per_collect // num_envs) * num_envs
+        self.step_per_collect = round_up(step_per_collect, num_envs)
         self.num_costs = num_costs
         self.discount = discount
         self.collect_step = self.collect_episode = 0

@@ -10,20 +10,30 @@ import numpy as np
 import torch
 
 
-def random_state() -> dict[str, Any]:
-    """Where the generators of Python, NumPy and torch (all devices) are."""
-    return {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002 - Tianshou and simulators draw from it
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
+class GlobalRandomness:
+    """The state of the global generators of Python, NumPy and torch, on all devices."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the generators are."""
+        return {
+            "python": random.getstate(),
+            "numpy": np.random.get_state(legacy=False),  # noqa: NPY002 - Tianshou and simulators draw from it
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put the generators where they were.
+
+        The generators of CUDA devices are left alone if there is another number of devices now.
+        """
+        random.setstate(state["python"])
+        np.random.set_state(state["numpy"])  # noqa: NPY002 - Tianshou and simulators draw from it
+        torch.set_rng_state(state["torch"])
+        if len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """The inverse of :func:`random_state`; without the devices of that time, theirs are left alone."""
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])  # noqa: NPY002 - likewise
-    torch.set_rng_state(state["torch"])
-    if len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+# The names that fsrl_ext.experiment.training.snapshot calls.
+random_state = GlobalRandomness().state_dict
+set_random_state = GlobalRandomness().load_state_dict

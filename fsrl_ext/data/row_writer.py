@@ -1,6 +1,6 @@
 """Writing many steps into a cost-aware buffer without going through Tianshou's ``Batch`` at each.
 
-Dimensions: ``N`` sub-buffers, ``R`` of them that get a transition, ``C`` costs.
+Dimensions: ``R`` sub-buffers that get a transition, ``C`` costs.
 """
 
 from __future__ import annotations
@@ -9,87 +9,73 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from tianshou.data import ReplayBuffer
 
-from fsrl_ext.data.buffer import AnyCostBuffer, CostVectorReplayBuffer
+from fsrl_ext.data.buffer import CostBuffer
+from fsrl_ext.data.counters import BufferCounters
 
-# What a transition consists of, besides its observations; everything else a buffer may hold is refused.
+# A transition's entries, besides its observations; a buffer that holds anything else is refused.
 _KEYS = {"obs", "act", "rew", "terminated", "truncated", "done", "obs_next", "cost"}
 
 
 class RowWriter:
-    """Adds transitions as ``buffer.add`` does, keeping its counters in arrays meanwhile.
+    """Adds transitions as ``buffer.add`` does, and keeps the buffer's counters in arrays meanwhile.
 
     Use it as a context manager: the buffer's own counters are right again when it closes, also after an
-    error. Nobody else may write to the buffer in between.
+    error. Nobody else may write to the buffer in between. ``benchmarks/throughput.py collect`` measures it,
+    as part of the fast collector.
 
     :param buffer: its arrays must be allocated: something was added before.
-    :raises ValueError: for a buffer that :meth:`can_write` refuses.
+    :raises ValueError: the buffer is one that :meth:`can_write` refuses.
     """
 
-    def __init__(self, buffer: AnyCostBuffer) -> None:
+    def __init__(self, buffer: CostBuffer) -> None:
         if not self.can_write(buffer):
             raise ValueError("RowWriter needs a buffer with data, plain arrays and no frame stacks")
         self._buffer = buffer
-        vector = isinstance(buffer, CostVectorReplayBuffer)
-        self._parts: list[ReplayBuffer] = list(buffer.buffers) if vector else [buffer]
-        self._offset = np.asarray(buffer._offset) if vector else np.zeros(1, dtype=int)
-        self._room = np.array([part.maxsize for part in self._parts])
-        self._insertion = np.array([part._insertion_idx for part in self._parts])
-        self._size = np.array([len(part) for part in self._parts])
-        self._last = np.array([part.last_index[0] for part in self._parts])
-        self._ep_return = np.array([part._ep_return for part in self._parts], dtype=float)
-        self._ep_len = np.array([part._ep_len for part in self._parts])
-        self._ep_start = np.array([part._ep_start_idx for part in self._parts])
-        self._arrays = buffer._meta.__dict__
+        self._counters = BufferCounters.of(buffer)
+        edges = np.asarray(buffer.subbuffer_edges)
+        self._offset = edges[:-1]
+        self._room = np.diff(edges)
+        self._arrays = buffer.arrays
 
     @staticmethod
-    def can_write(buffer: AnyCostBuffer) -> bool:
+    def can_write(buffer: CostBuffer) -> bool:
         """Whether the buffer is one of plain arrays that are allocated already."""
-        arrays = buffer._meta.__dict__
         return (
             buffer._save_obs_next
             and not buffer._save_only_last_obs
             and buffer.stack_num == 1
-            and set(arrays) == _KEYS
-            and all(isinstance(x, np.ndarray) for x in arrays.values())
+            and set(buffer.arrays) == _KEYS
+            and all(isinstance(x, np.ndarray) for x in buffer.arrays.values())
         )
 
     def add(self, ids: np.ndarray, **rows: np.ndarray) -> None:
         """Add one transition to each sub-buffer ``ids [R]``, all different.
 
         :param rows: ``obs``, ``act``, ``rew``, ``terminated``, ``truncated``, ``done``, ``obs_next``, each
-            ``[R, ...]``, and ``cost [R, C]``; checked by the caller.
+            ``[R, ...]``, and ``cost [R, C]``. The caller has checked that they are finite.
         """
-        slot = self._insertion[ids]
+        counters = self._counters
+        slot = counters.insertion[ids]
         places = slot + self._offset[ids]
         for key, values in rows.items():
             self._arrays[key][places] = values
         following = (slot + 1) % self._room[ids]
-        self._last[ids] = slot
-        self._insertion[ids] = following
-        self._size[ids] = np.minimum(self._size[ids] + 1, self._room[ids])
-        self._ep_return[ids] += rows["rew"]
-        self._ep_len[ids] += 1
+        counters.last[ids] = slot
+        counters.insertion[ids] = following
+        counters.size[ids] = np.minimum(counters.size[ids] + 1, self._room[ids])
+        counters.episode_return[ids] += rows["rew"]
+        counters.episode_len[ids] += 1
         done = rows["done"]
         if done.any():
             ended = ids[done]
-            self._ep_return[ended] = 0.0
-            self._ep_len[ended] = 0
-            self._ep_start[ended] = following[done]
+            counters.episode_return[ended] = 0.0
+            counters.episode_len[ended] = 0
+            counters.episode_start[ended] = following[done]
 
     def close(self) -> None:
         """Hand the counters back to the buffer."""
-        for i, part in enumerate(self._parts):
-            part._insertion_idx = int(self._insertion[i])
-            part._size = int(self._size[i])
-            part.last_index[0] = self._last[i]
-            part._ep_return = float(self._ep_return[i])
-            part._ep_len = int(self._ep_len[i])
-            part._ep_start_idx = int(self._ep_start[i])
-        if isinstance(self._buffer, CostVectorReplayBuffer):
-            self._buffer.last_index[:] = self._last + self._offset
-            self._buffer._lengths[:] = self._size
+        self._counters.write_to(self._buffer)
 
     def __enter__(self) -> Self:
         return self

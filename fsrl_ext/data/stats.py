@@ -1,8 +1,8 @@
 """Statistics of a collection, with the costs of its episodes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 import numpy as np
 from tianshou.data import CollectStats, SequenceSummaryStats
@@ -47,19 +47,17 @@ class CostCollectStats(CollectStats):
             raise ValueError(f"mean_cost needs one cost, got {self.costs.shape[1]}: use mean_costs")
         return float(self.mean_costs[0])
 
+    def num_above(self, limit: float | Sequence[float]) -> int:
+        """Number of the episodes in which any cost exceeds its limit, see :func:`any_cost_above`."""
+        return int(any_cost_above(self.costs, limit).sum())
+
     def share_above(self, limit: float | Sequence[float]) -> float:
         """Share of the episodes in which any cost exceeds its limit; NaN without an episode.
 
-        :param limit: limit of the undiscounted episode cost, one for all costs or one per cost.
-        :raises ValueError: the number of limits is neither 1 nor ``C``.
+        :param limit: see :func:`any_cost_above`.
         """
-        limits = np.atleast_1d(np.asarray(limit, dtype=float))
-        num_costs = self.costs.shape[1]
-        if limits.shape not in ((1,), (num_costs,)):
-            raise ValueError(f"limit must have 1 or {num_costs} entries, got {limits.shape}")
-        if len(self.costs) == 0:
-            return float("nan")
-        return float((self.costs > limits).any(axis=1).mean())
+        above = any_cost_above(self.costs, limit)
+        return float(above.mean()) if len(above) else float("nan")
 
     def set_episodes(self, episodes: FinishedEpisodes, *, discounted: bool = False) -> None:
         """Take over the sums counted by the collector and refresh the summaries."""
@@ -68,6 +66,18 @@ class CostCollectStats(CollectStats):
         if discounted:
             self.discounted_returns = episodes.discounted_returns
             self.discounted_costs = episodes.discounted_costs
+        self.refresh_all_sequence_stats()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the numbers and arrays. Summaries are left out: they follow from the arrays."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {k: v for k, v in values.items() if isinstance(v, int | float | np.ndarray)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state_dict` returned, and refresh the summaries."""
+        for each in fields(self):
+            if each.name in state:
+                setattr(self, each.name, state[each.name])
         self.refresh_all_sequence_stats()
 
     @classmethod
@@ -99,3 +109,17 @@ class CostCollectStats(CollectStats):
         """Recompute all summaries, as Tianshou does at the end of a collection."""
         super().refresh_all_sequence_stats()
         self.refresh_cost_stats()
+
+
+def any_cost_above(costs: np.ndarray, limit: float | Sequence[float]) -> np.ndarray:
+    """Tell for each episode whether any of its costs exceeds its limit, ``[E]`` (bool).
+
+    :param costs: ``[E, C]`` undiscounted episode costs.
+    :param limit: limit of the undiscounted episode cost, one for all costs or one per cost. A cost that is
+        equal to its limit does not exceed it.
+    :raises ValueError: the number of limits is neither 1 nor ``C``.
+    """
+    limits, num_costs = np.atleast_1d(np.asarray(limit, dtype=float)), costs.shape[1]
+    if limits.shape not in ((1,), (num_costs,)):
+        raise ValueError(f"limit must have 1 or {num_costs} entries, got {limits.shape}")
+    return (costs > limits).any(axis=1)

@@ -10,6 +10,7 @@ import numpy as np
 from tianshou.data import Batch
 from tianshou.data.types import RolloutBatchProtocol
 
+from fsrl_ext.data.batches import raw_batch
 from fsrl_ext.data.errors import check_finite
 
 # Everything Tianshou stores except `info`: the collector reads the cost out of it, the rest only
@@ -47,14 +48,14 @@ def storable(
     if "policy" in keys and isinstance(batch.policy, Batch) and not batch.policy.get_keys():
         keys.remove("policy")
     rows = () if buffer_ids is None else (len(buffer_ids),)
-    stored = Batch()
-    for key in sorted(keys - {"info", "cost"}):
-        stored.__dict__[key] = _narrow(batch[key]) if key != "rew" else batch[key]
-    stored.__dict__["cost"] = _cost_array(batch.cost, rows, num_costs)
+    stored = {
+        key: batch[key] if key == "rew" else _narrow(batch[key]) for key in sorted(keys - {"info", "cost"})
+    }
+    stored["cost"] = _cost_array(batch.cost, rows, num_costs)
     for key in ("obs", "act", "rew", "cost", "obs_next"):
-        if key in stored.__dict__:
-            check_finite(key, stored.__dict__[key], buffer_ids)
-    return cast(RolloutBatchProtocol, stored)
+        if key in stored:
+            check_finite(key, stored[key], buffer_ids)
+    return cast(RolloutBatchProtocol, raw_batch(**stored))
 
 
 def _cost_array(cost: Any, rows: tuple[int, ...], num_costs: int) -> np.ndarray:

@@ -1,61 +1,71 @@
-"""What the trainers share: costs, feasible selection, curves over environment steps, one progress bar."""
+"""What the trainers share: costs, feasible selection, curves over environment steps, saved states."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from tianshou.data import InfoStats
 from tianshou.policy import BasePolicy
+from tianshou.policy.base import TrainingStats
 from tianshou.trainer import BaseTrainer
 from tianshou.utils import BaseLogger
-from tqdm import tqdm
 
 from fsrl_ext.data import AheadCollector, CostCollector, CostCollectStats
+from fsrl_ext.data.sizes import round_up
 from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.trainer.evaluation import evaluate_policy
-from fsrl_ext.trainer.selection import Evaluation, seed_range
+from fsrl_ext.trainer.progress import ProgressBar
+from fsrl_ext.trainer.seeds import renewed_seeds, seed_range
+from fsrl_ext.trainer.selection import Evaluation
 
 
 class CostTrainer(BaseTrainer):
     """Base of the trainers for policies with a cost limit, on Tianshou's loop.
 
-    What differs from the base class:
+    It differs from the base class in five points:
 
     - an epoch is the time between two selections; the step budget ``max_epoch * step_per_epoch`` is met to
       within one vector step;
     - selection is by feasibility first (:mod:`fsrl_ext.trainer.selection`), on fixed seeds, and the best
       checkpoint is handed to ``save_best_fn``;
     - every curve is logged over environment steps, losses as means over a collect cycle;
-    - one progress bar for the whole run: return, cost, limit, steps per second, time left;
-    - what :meth:`state_dict` says at a selection, an equal trainer takes up.
+    - there is one progress bar for the whole run: return, cost, limit, steps per second, time left;
+    - an equal trainer goes on from what :meth:`state_dict` returns at a selection.
 
     :param policy: a policy with ``cost_limit``, a tuple with one number per cost.
     :param train_collector: collects ``step_per_collect`` steps at a time.
     :param test_collector: runs the selection episodes; ``None`` for no selection.
     :param max_epoch: number of epochs.
-    :param step_per_epoch: environment steps of an epoch.
+    :param step_per_epoch: environment steps of an epoch, rounded up to whole vector steps.
     :param step_per_collect: environment steps collected between updates.
     :param batch_size: transitions of a gradient step.
     :param selection_seeds: one environment seed for each selection episode.
     :param on_selection: called with every selection's :class:`Evaluation`, after the best was updated.
     :param save_best_fn: called with the policy whenever it is the best so far.
-    :param cost_limit_schedule: environment steps to the limits that the policy trains with from then on, one
-        per cost; ``None`` leaves them alone. Episodes and checkpoints are judged by the limits that the
-        policy has at the start.
+    :param cost_limit_schedule: maps environment steps to the limits, one per cost, that the policy trains
+        with from then on; ``None`` leaves the limits alone. Episodes and checkpoints are judged by the limits
+        that the policy has at the start.
     :param train_seeds: seeds of the training environments' first episodes; ``None`` leaves them alone. If the
-        collector is replayable, other seeds follow from them every fourth epoch.
+        collector is replayable, its environments get other seeds, which follow from these, every
+        :attr:`epochs_per_renewal` epochs.
     :param logger: any Tianshou logger.
     :param show_progress: whether to draw the progress bar.
+    :param kwargs: further arguments of Tianshou's trainer.
+    :raises ValueError: a number is too small.
     """
 
     warmup_steps = 0
     epochs_per_renewal = 4
-    """How often a replayable collector's environments are seeded anew. Seeding bullet-safety-gym's takes as
-    long as up to 150 steps; a run that is taken up repeats what happened since."""
+    """How often a replayable collector's environments are seeded anew, in epochs.
+
+    Seeding bullet-safety-gym's environments takes as long as up to 150 steps; on the other hand a run that is
+    resumed repeats every step since the last seeds."""
+
+    train_collector: CostCollector | AheadCollector  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -84,15 +94,14 @@ class CostTrainer(BaseTrainer):
         ):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
-        # Whole vector steps only, or every epoch would end with a cycle of a few steps.
-        step_per_epoch = -(-step_per_epoch // train_collector.env_num) * train_collector.env_num
         seeds = list(seed_range("selection", 10) if selection_seeds is None else selection_seeds)
         super().__init__(
             policy=policy,
             train_collector=train_collector,  # type: ignore[arg-type]
             test_collector=test_collector,
             max_epoch=max_epoch,
-            step_per_epoch=step_per_epoch,
+            # Whole vector steps only, or every epoch would end with a cycle of a few steps.
+            step_per_epoch=round_up(step_per_epoch, train_collector.env_num),
             step_per_collect=step_per_collect,
             episode_per_test=len(seeds),
             batch_size=batch_size,
@@ -112,8 +121,8 @@ class CostTrainer(BaseTrainer):
         self.num_train_episodes_above = 0
         self._on_selection = on_selection
         self._max_step_per_collect = step_per_collect
-        self._bar: tqdm | None = None
-        self._taken_up = False
+        self._bar: ProgressBar | None = None
+        self._resumed = False
 
     @property
     def cost_limit(self) -> tuple[float, ...]:
@@ -134,21 +143,19 @@ class CostTrainer(BaseTrainer):
         return self.num_train_episodes_above / max(self.env_episode, 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, the best evaluation, and the collector with its environments and buffer.
+        """Return the counters, the best evaluation, and the collector's state: plain numbers and arrays.
 
-        Only at a selection (in ``on_selection``) or before :meth:`run`; of plain numbers and arrays.
-        :class:`BasePolicy`'s own state, optimisers and the global random numbers are not part of it.
+        To be called at a selection (in ``on_selection``) or before :meth:`run`. The policy's own state, its
+        optimisers and the global random numbers are not part of it.
         """
-        assert self.train_collector is not None
-        collector: Any = self.train_collector
         return {
             "counters": {name: getattr(self, name) for name in self._counters()},
-            "best": None if self.best is None else dict(vars(self.best)),
-            "collector": collector.state_dict(),
+            "best": None if self.best is None else asdict(self.best),
+            "collector": self.train_collector.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> bool:
-        """Makes the next :meth:`run` go on from a saved state.
+        """Let the next :meth:`run` go on from what :meth:`state_dict` returned.
 
         :return: whether the environments are where they were; see the collector.
         """
@@ -157,21 +164,20 @@ class CostTrainer(BaseTrainer):
             setattr(self, name, state["counters"][name])
         best = state["best"]
         self.best = None if best is None else Evaluation(**best)
-        self._taken_up = True
-        collector: Any = self.train_collector
-        return collector.load_state_dict(state["collector"])
+        self._resumed = True
+        return self.train_collector.load_state_dict(state["collector"])
 
     def _counters(self) -> tuple[str, ...]:
-        """Attributes that a run goes on from."""
+        """The names of the attributes that a run goes on from."""
         return (
             *("epoch", "iter_num", "env_step", "env_episode", "_gradient_step", "num_train_episodes_above"),
             *("last_rew", "last_len", "best_epoch", "best_reward", "best_reward_std", "best_score"),
         )
 
     def reset(self, reset_collectors: bool = True, reset_buffer: bool = False) -> None:
-        """Starts anew from zero, or from what :meth:`load_state_dict` was given; see Tianshou's trainer."""
-        if self._taken_up:
-            self._taken_up = False
+        """Start from zero, or from the state given to :meth:`load_state_dict`; see Tianshou's trainer."""
+        if self._resumed:
+            self._resumed = False
             self.start_time = time.time()
             return
         self._start_anew(reset_collectors, reset_buffer)
@@ -185,14 +191,13 @@ class CostTrainer(BaseTrainer):
         finally:
             self.test_collector, self.save_best_fn = test_collector, save_best_fn
         if reset_collectors and self.train_seeds is not None:
-            assert self.train_collector is not None
             self.train_collector.reset_env(gym_reset_kwargs={"seed": self.train_seeds})
         self.best = self.last = None
         self.env_episode = self.num_train_episodes_above = 0
         self._close_bar()
 
     def run(self, reset_collectors: bool = True, reset_buffer: bool = False) -> InfoStats:
-        """Trains to the end of the budget; see Tianshou's trainer."""
+        """Train to the end of the budget; see Tianshou's trainer."""
         try:
             return super().run(reset_collectors=reset_collectors, reset_buffer=reset_buffer)
         finally:
@@ -200,13 +205,7 @@ class CostTrainer(BaseTrainer):
 
     def __next__(self) -> Any:
         if self._bar is None and self.show_progress:
-            self._bar = tqdm(
-                total=self.step_budget,
-                initial=self.env_step,
-                unit="step",
-                dynamic_ncols=True,
-                smoothing=0.05,
-            )
+            self._bar = ProgressBar(total=self.step_budget, initial=self.env_step)
         # The base class draws a bar for every epoch and every update; there is one for the run instead.
         show, self.show_progress = self.show_progress, False
         try:
@@ -219,57 +218,61 @@ class CostTrainer(BaseTrainer):
             self._bar.close()
             self._bar = None
 
+    @contextlib.contextmanager
+    def _naming_the_step(self, *, gradient: bool = False) -> Iterator[None]:
+        """Let a :class:`NonFiniteError` of the block say at which step of the training it came.
+
+        :param gradient: whether the block takes gradient steps.
+        """
+        try:
+            yield
+        except NonFiniteError as error:
+            where = f"environment step {self.env_step}"
+            if gradient:
+                where = f"gradient step {self._gradient_step + 1}, {where}"
+            raise NonFiniteError(f"{error} ({where})") from error
+
     def _collect_training_data(self) -> CostCollectStats:
-        """Collects the next cycle and counts it."""
+        """Collect the next cycle and count it."""
         if self.train_fn is not None:
             self.train_fn(self.epoch, self.env_step)
         if self.cost_limit_schedule is not None:
             self.policy.cost_limit = self.cost_limit_schedule(self.env_step)  # type: ignore[assignment]
-        try:
+        with self._naming_the_step():
             stats = self._collect_cycle()
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{error} (environment step {self.env_step})") from error
         self.env_step += stats.n_collected_steps
         self.env_episode += stats.n_collected_episodes
-        above = (stats.costs > np.asarray(self.cost_limit)).any(axis=-1)
-        self.num_train_episodes_above += int(above.sum())
+        self.num_train_episodes_above += stats.num_above(self.cost_limit)
         if stats.n_collected_episodes:
             self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
             self.logger.log_train_data(_training_curves(stats), self.env_step)
-        self._show(stats)
+        if self._bar is not None:
+            self._bar.show(self.env_step, stats, self.cost_limit)
         return stats
 
     def _collect_cycle(self) -> CostCollectStats:
-        """Steps up to the next update, which never reach past the end of the epoch."""
-        collector: Any = self.train_collector
+        """Collect the steps up to the next update, which never reach past the end of the epoch."""
+        collector = self.train_collector
         steps, random = self._request(self.env_step)
-        stats: CostCollectStats = collector.collect(n_step=steps, random=random)
+        stats = collector.collect(n_step=steps, random=random)
         if isinstance(collector, AheadCollector) and self.env_step + steps < self.step_budget:
             collector.start(*self._request(self.env_step + steps))
         return stats
 
     def _request(self, env_step: int) -> tuple[int, bool]:
-        """Steps of the collect that begins at a step, and whether its actions are random."""
-        assert self.train_collector is not None
+        """The number of steps of the collect that begins at a step, and whether its actions are random."""
         due = self.step_per_epoch - env_step % self.step_per_epoch
-        num_envs = self.train_collector.env_num
-        steps = -(-min(self._max_step_per_collect, due) // num_envs) * num_envs
+        steps = round_up(min(self._max_step_per_collect, due), self.train_collector.env_num)
         return steps, env_step < self.warmup_steps
 
-    def _show(self, stats: CostCollectStats) -> None:
-        if self._bar is None:
-            return
-        self._bar.update(self.env_step - self._bar.n)
-        if stats.n_collected_episodes:
-            show = ",".join
-            self._bar.set_postfix_str(
-                f"return {stats.returns.mean():.1f}, "
-                f"cost {show(f'{x:.1f}' for x in stats.costs.mean(0))}, "
-                f"limit {show(f'{x:g}' for x in self.cost_limit)}"
-            )
+    def _log_update(self, stats: TrainingStats, metrics: dict[str, float]) -> TrainingStats:
+        """Log the means of a cycle's gradient steps at the environment step; returns ``stats`` with them."""
+        stats.smoothed_loss = metrics
+        self.logger.log_update_data({**metrics, "gradient_step": self._gradient_step}, self.env_step)
+        return stats
 
     def test_step(self) -> tuple[CostCollectStats | None, bool]:  # type: ignore[override]
-        """Runs the selection episodes and keeps the better policy."""
+        """Run the selection episodes and keep the better policy."""
         assert isinstance(self.test_collector, CostCollector)
         self.last = evaluate_policy(
             self.test_collector,
@@ -298,15 +301,14 @@ class CostTrainer(BaseTrainer):
         return None, stop
 
     def _renew_seeds(self) -> None:
-        collector: Any = self.train_collector
+        collector = self.train_collector
         if self.train_seeds is None or not collector.replayable or self.epoch % self.epochs_per_renewal:
             return
-        sequence = np.random.SeedSequence([self.train_seeds[0], self.epoch])
-        collector.renew_seeds((sequence.generate_state(collector.env_num) >> 1).tolist())
+        collector.renew_seeds(renewed_seeds(self.train_seeds[0], self.epoch, collector.env_num))
 
 
 def _training_curves(stats: CostCollectStats) -> dict[str, Any]:
-    """What a collect cycle adds to the curves; arrays are never logged, so their means are added."""
+    """The points that a collect cycle adds to the curves: means, for arrays are never logged."""
     curves: dict[str, Any] = asdict(stats)
     if stats.discounted_returns is not None and stats.discounted_costs is not None:
         curves["discounted_return"] = float(stats.discounted_returns.mean())

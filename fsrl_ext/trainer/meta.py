@@ -11,8 +11,8 @@ from tianshou.data import CollectStatsBase
 from tianshou.policy.base import TrainingStats
 
 from fsrl_ext.data import CostCollectStats, MetaCollector
-from fsrl_ext.errors import NonFiniteError
-from fsrl_ext.policy.base import MetricStats
+from fsrl_ext.data.sizes import round_up
+from fsrl_ext.policy.base import MetricStats, per_cost
 from fsrl_ext.policy.meta_cpo import MetaCPOPolicy
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 from fsrl_ext.trainer.metrics import MetricMean
@@ -21,16 +21,19 @@ from fsrl_ext.trainer.metrics import MetricMean
 class MetaTrainer(CostTrainer):
     """Trains a :class:`~fsrl_ext.policy.MetaCPOPolicy` on tasks of a distribution.
 
-    A cycle is one meta-iteration: for each of ``num_tasks`` fresh tasks, K times collect and adapt, then
-    collect once more with the adapted policy; then one step of the meta-policy. An epoch holds whole
-    meta-iterations. Selection judges the meta-policy itself, before any adaptation, on the test
-    collector's task. Training curves are those of the adapted policies; episodes of the meta-policy and
-    of the steps between are logged as ``adaptation/return_k`` and ``cost_k``.
+    A cycle is one meta-iteration. For each of ``num_tasks`` fresh tasks the trainer collects and adapts K
+    times, and then collects once more with the adapted policy. After all tasks the meta-policy takes one
+    step. An epoch holds whole meta-iterations. Selection judges the meta-policy itself, before any
+    adaptation, on the test collector's task. Training curves are those of the adapted policies. Episodes of
+    the policy after ``k`` steps of the adaptation, from 0 to K, are logged as ``adaptation/return_k`` and
+    ``adaptation/cost_k``.
 
     :param train_collector: a :class:`~fsrl_ext.data.MetaCollector`.
-    :param draw_tasks: ``(count, start) -> tasks``, number ``start`` of an endless order and those after it.
+    :param draw_tasks: ``(count, start) -> tasks``: the ``count`` tasks from number ``start`` on, in an
+        endless order.
     :param env_seeds: ``(iteration, count) -> seeds`` of the first episodes of all environments of a
         meta-iteration.
+    :param step_per_epoch: environment steps of an epoch, rounded up to whole meta-iterations.
     :param arguments: those of :class:`~fsrl_ext.trainer.cost_trainer.CostTrainer`; ``step_per_collect`` and
         ``batch_size`` are not among them.
     """
@@ -53,7 +56,7 @@ class MetaTrainer(CostTrainer):
         super().__init__(
             policy=policy,
             train_collector=train_collector,  # type: ignore[arg-type]
-            step_per_epoch=-(-step_per_epoch // cycle) * cycle,
+            step_per_epoch=round_up(step_per_epoch, cycle),
             step_per_collect=cycle,
             batch_size=None,
             **arguments,
@@ -71,16 +74,16 @@ class MetaTrainer(CostTrainer):
         return (*super()._counters(), "iteration")
 
     def run(self, reset_collectors: bool = True, reset_buffer: bool = False) -> Any:
-        """Trains to the end of the budget; see Tianshou's trainer."""
+        """Train to the end of the budget; see Tianshou's trainer."""
         try:
             return super().run(reset_collectors=reset_collectors, reset_buffer=reset_buffer)
         finally:
-            # An interrupted meta-iteration leaves tasks behind, and a copy that was adapted to one of them.
+            # An interrupted meta-iteration leaves tasks behind, and a policy that is adapted to one of them.
             self.train_collector.close()
             self.policy.forget_tasks()
 
     def _collect_cycle(self) -> CostCollectStats:
-        """Adapts to the next tasks; returns the statistics of the adapted policies' episodes."""
+        """Adapt to the next tasks; returns the statistics of the adapted policies' episodes."""
         config, collector = self.policy.config, self.train_collector
         tasks = self.draw_tasks(config.num_tasks, self.iteration * config.num_tasks)
         seeds = np.asarray(self.env_seeds(self.iteration, len(tasks) * collector.env_num))
@@ -103,28 +106,20 @@ class MetaTrainer(CostTrainer):
         return CostCollectStats.joined(adapted, n_collected_steps=steps)
 
     def _note(self, stats: CostCollectStats, k: int) -> None:
-        """Episodes of the policy after k steps of its adaptation."""
+        """Note the episodes of the policy after k steps of its adaptation."""
         if stats.n_collected_episodes:
-            numbers = {f"adaptation/return_{k}": float(stats.returns.mean())}
-            for i, cost in enumerate(stats.costs.mean(0).tolist()):
-                suffix = "" if len(self.cost_limit) == 1 else f"_{i}"
-                numbers[f"adaptation/cost_{k}{suffix}"] = cost
-            above = (stats.costs > np.asarray(self.cost_limit)).any(axis=-1)
-            numbers[f"adaptation/above_{k}"] = float(above.mean())
+            numbers = {
+                f"adaptation/return_{k}": float(stats.returns.mean()),
+                **per_cost(f"adaptation/cost_{k}", stats.mean_costs.tolist()),
+                f"adaptation/above_{k}": stats.share_above(self.cost_limit),
+            }
             self._adaptation.add(MetricStats.of({}, numbers))
 
     def policy_update_fn(self, collect_stats: CollectStatsBase) -> TrainingStats:
-        """One step of the meta-policy; logs it with the means over the adaptations."""
+        """Take one step of the meta-policy, and log it with the means over the adaptations."""
         started = time.time()
-        try:
+        with self._naming_the_step():
             metrics = self.policy.meta_step()
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{error} (environment step {self.env_step})") from error
         self.policy_update_time += time.time() - started
         self._gradient_step += 1
-        stats = TrainingStats()
-        stats.smoothed_loss = self._adaptation.result() | metrics
-        self.logger.log_update_data(
-            {**stats.smoothed_loss, "gradient_step": self._gradient_step}, self.env_step
-        )
-        return stats
+        return self._log_update(TrainingStats(), self._adaptation.result() | metrics)

@@ -1,4 +1,4 @@
-"""Means of training statistics that do not wait for the device."""
+"""Means of training statistics over many gradient steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from fsrl_ext.policy.base import MetricStats
 
 
 class MetricMean:
-    """Mean of every statistic over the gradient steps that reported it."""
+    """The mean of every statistic over the gradient steps that reported it.
+
+    Numbers on an accelerator are added up there; the host waits for them once, in :meth:`result`.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, ...], Tensor] = {}
@@ -20,7 +23,7 @@ class MetricMean:
         self._host: dict[str, tuple[float, int]] = {}
 
     def add(self, stats: TrainingStats) -> None:
-        """Takes one gradient step's statistics in; those of other policies, too."""
+        """Take in the statistics of one gradient step, of any Tianshou policy."""
         if isinstance(stats, MetricStats):
             numbers: Mapping[str, Any] = stats.host_metrics
             if stats.names in self._sums:
@@ -36,7 +39,7 @@ class MetricMean:
             self._host[name] = (total + value, count + 1)
 
     def result(self) -> dict[str, float]:
-        """The means by name; waits for the device once for each set of names."""
+        """Return the means by name."""
         totals = dict(self._host)
         for names, sums in self._sums.items():
             for name, value in zip(names, sums.tolist(), strict=True):

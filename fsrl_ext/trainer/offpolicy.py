@@ -10,7 +10,6 @@ from tianshou.policy.base import TrainingStats
 from tianshou.trainer import OffpolicyTrainer
 from tianshou.utils.torch_utils import torch_train_mode
 
-from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 from fsrl_ext.trainer.metrics import MetricMean
 
@@ -18,13 +17,14 @@ from fsrl_ext.trainer.metrics import MetricMean
 class CostOffpolicyTrainer(CostTrainer, OffpolicyTrainer):
     """Tianshou's off-policy trainer for policies with a cost limit.
 
-    With an :class:`~fsrl_ext.data.AheadCollector`, steps are collected while the learner learns from those
+    With an :class:`~fsrl_ext.data.AheadCollector`, steps are collected while the policy learns from the steps
     before.
 
     :param update_per_step: gradient steps per environment step.
     :param warmup_steps: environment steps with random actions at the start, without gradient steps; they
         count in the budget.
     :param arguments: those of :class:`~fsrl_ext.trainer.cost_trainer.CostTrainer`.
+    :raises ValueError: ``update_per_step`` is not positive, or a number is too small.
     """
 
     def __init__(self, *, update_per_step: float, warmup_steps: int = 0, **arguments: Any) -> None:
@@ -42,8 +42,7 @@ class CostOffpolicyTrainer(CostTrainer, OffpolicyTrainer):
         return (*super()._counters(), "_updates_due")
 
     def policy_update_fn(self, collect_stats: CollectStatsBase) -> TrainingStats:
-        """``update_per_step`` gradient steps for each collected step; logs their mean."""
-        assert self.train_collector is not None
+        """Take ``update_per_step`` gradient steps for each collected step, and log their means."""
         if self.env_step <= self.warmup_steps:
             return TrainingStats()
         # A fraction of a step that is still owed carries over to the next cycle.
@@ -52,19 +51,11 @@ class CostOffpolicyTrainer(CostTrainer, OffpolicyTrainer):
         self._updates_due -= num_updates
         means = MetricMean()
         stats = TrainingStats()
-        # Once for all updates; the policy then need not change its mode for each.
-        with torch_train_mode(self.policy):
+        # The mode is set once for all updates, so the policy need not change it for each.
+        with torch_train_mode(self.policy), self._naming_the_step(gradient=True):
             for _ in range(num_updates):
-                try:
-                    stats = self.policy.update(self.batch_size, self.train_collector.buffer)
-                except NonFiniteError as error:
-                    where = f"gradient step {self._gradient_step + 1}, environment step {self.env_step}"
-                    raise NonFiniteError(f"{error} ({where})") from error
+                stats = self.policy.update(self.batch_size, self.train_collector.buffer)
                 self._gradient_step += 1
                 means.add(stats)
         self.policy_update_time += time.time() - started
-        stats.smoothed_loss = means.result()
-        self.logger.log_update_data(
-            {**stats.smoothed_loss, "gradient_step": self._gradient_step}, self.env_step
-        )
-        return stats
+        return self._log_update(stats, means.result())

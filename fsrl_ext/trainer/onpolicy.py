@@ -9,7 +9,7 @@ from tianshou.policy.base import TrainingStats
 from tianshou.trainer import OnpolicyTrainer
 
 from fsrl_ext.data import CostCollector
-from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.data.sizes import round_up
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 from fsrl_ext.trainer.metrics import MetricMean
 
@@ -17,13 +17,14 @@ from fsrl_ext.trainer.metrics import MetricMean
 class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):
     """Tianshou's on-policy trainer for policies with a cost limit.
 
-    Every update is about one whole collect, which then leaves the buffer. An epoch holds whole collects: it
-    is ``step_per_epoch`` rounded up to the next multiple of ``step_per_collect``.
+    Every update learns from one whole collect, which then leaves the buffer. An epoch holds whole collects:
+    it is ``step_per_epoch`` rounded up to the next multiple of ``step_per_collect``.
 
+    :param step_per_collect: environment steps of a collect, rounded up to whole vector steps.
     :param repeat_per_collect: passes over the data of a collect.
     :param batch_size: transitions of a minibatch; ``None`` for all at once.
     :param arguments: those of :class:`~fsrl_ext.trainer.cost_trainer.CostTrainer`.
-    :raises ValueError: if the buffer is too small for a collect, or a number is too small.
+    :raises ValueError: the buffer is too small for a collect, or a number is too small.
     """
 
     def __init__(
@@ -37,8 +38,7 @@ class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):
     ) -> None:
         if repeat_per_collect < 1:
             raise ValueError(f"repeat_per_collect must be >= 1, got {repeat_per_collect}")
-        num_envs = train_collector.env_num
-        step_per_collect = -(-max(step_per_collect, 1) // num_envs) * num_envs
+        step_per_collect = round_up(max(step_per_collect, 1), train_collector.env_num)
         if train_collector.buffer.maxsize < step_per_collect:
             raise ValueError(
                 f"train_collector.buffer must hold the {step_per_collect} steps of a collect, "
@@ -46,7 +46,7 @@ class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):
             )
         super().__init__(
             train_collector=train_collector,
-            step_per_epoch=-(-step_per_epoch // step_per_collect) * step_per_collect,
+            step_per_epoch=round_up(step_per_epoch, step_per_collect),
             step_per_collect=step_per_collect,
             repeat_per_collect=repeat_per_collect,
             **arguments,
@@ -57,24 +57,17 @@ class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):
         super()._start_anew(reset_collectors, reset_buffer=True)
 
     def policy_update_fn(self, collect_stats: CollectStatsBase | None = None) -> TrainingStats:
-        """One update from the whole buffer, which is empty afterwards."""
-        assert self.train_collector is not None
-        try:
+        """Update the policy once from the whole buffer, and empty the buffer."""
+        with self._naming_the_step():
             stats = self.policy.update(
                 sample_size=0,
                 buffer=self.train_collector.buffer,
                 batch_size=self.batch_size,
                 repeat=self.repeat_per_collect,
             )
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{error} (environment step {self.env_step})") from error
         self._gradient_step += 1
         self.policy_update_time += stats.train_time
         self.train_collector.reset_buffer(keep_statistics=True)
         means = MetricMean()
         means.add(stats)
-        stats.smoothed_loss = means.result()
-        self.logger.log_update_data(
-            {**stats.smoothed_loss, "gradient_step": self._gradient_step}, self.env_step
-        )
-        return stats
+        return self._log_update(stats, means.result())

@@ -1,27 +1,30 @@
 """Which checkpoint is the best one: feasibility first, then return.
 
 The rule of ``docs/evaluation.md``: a checkpoint is *feasible* when, for every cost, the mean over its
-evaluation episodes plus one standard error is at most the limit. Among feasible checkpoints the highest mean
-return wins; if there is none, the least violation does, and it is reported as infeasible.
+evaluation episodes plus one standard error is at most the limit. Among feasible checkpoints the one with the
+highest mean return is the best. If no checkpoint is feasible, the one with the least violation is, and it is
+reported as infeasible.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from fsrl_ext.data.stats import any_cost_above
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Episodes of one policy, judged against the cost limits.
+    """Episodes of one policy, judged against the cost limits; ``E`` episodes, ``C`` costs.
 
     :param env_step: environment steps that the policy had been trained for.
-    :param returns: ``[episodes]`` undiscounted returns.
-    :param costs: ``[episodes, C]`` undiscounted episode costs.
-    :param cost_limit: one number per cost.
+    :param returns: ``[E]`` undiscounted returns.
+    :param costs: ``[E, C]`` undiscounted episode costs.
+    :param cost_limit: the limits ``[C]`` on them, one number per cost.
+    :raises ValueError: there is no episode, or the shapes do not fit.
     """
 
     env_step: int
@@ -38,25 +41,30 @@ class Evaluation:
 
     @property
     def return_mean(self) -> float:
+        """Mean return."""
         return float(self.returns.mean())
 
     @property
     def return_stderr(self) -> float:
+        """Standard error of the mean return."""
         return float(_standard_error(self.returns))
 
     @property
     def cost_mean(self) -> np.ndarray:
-        """``[C]``."""
+        """``[C]`` mean episode costs."""
         return self.costs.mean(0)
 
     @property
     def cost_stderr(self) -> np.ndarray:
-        """``[C]``."""
+        """``[C]`` standard errors of the mean episode costs."""
         return _standard_error(self.costs)
 
     @property
     def violation(self) -> float:
-        """Largest excess of mean cost plus one standard error over its limit, relative to the limit."""
+        """Largest excess of mean cost plus one standard error over its limit, relative to the limit.
+
+        A limit below 1 counts as 1 in the denominator. Without a finite limit the violation is ``-inf``.
+        """
         limits = np.asarray(self.cost_limit)
         constrained = np.isfinite(limits)
         if not constrained.any():
@@ -66,15 +74,16 @@ class Evaluation:
 
     @property
     def feasible(self) -> bool:
+        """Whether the mean of every cost plus one standard error is at most its limit."""
         return self.violation <= 0.0
 
     @property
     def share_above_limit(self) -> float:
         """Share of the episodes in which any cost exceeds its limit."""
-        return float((self.costs > np.asarray(self.cost_limit)).any(1).mean())
+        return float(any_cost_above(self.costs, self.cost_limit).mean())
 
     def is_better_than(self, other: Evaluation | None) -> bool:
-        """Whether this checkpoint replaces the other one as the best."""
+        """Tell whether this checkpoint replaces the other one as the best."""
         if other is None:
             return True
         if self.feasible and other.feasible:
@@ -84,7 +93,7 @@ class Evaluation:
         return self.violation < other.violation
 
     def summary(self) -> dict[str, object]:
-        """Plain numbers for result files."""
+        """Return plain numbers for result files."""
         return {
             "env_step": self.env_step,
             "episodes": len(self.returns),
@@ -101,13 +110,3 @@ def _standard_error(values: np.ndarray) -> np.ndarray:
     if len(values) < 2:
         return np.zeros(values.shape[1:])
     return values.std(0, ddof=1) / math.sqrt(len(values))
-
-
-def seed_range(purpose: str, count: int, *, run_seed: int = 0) -> Sequence[int]:
-    """Environment seeds that never overlap between training, selection and final evaluation.
-
-    Selection and final seeds are the same for every run, so policies are compared on the same episodes.
-    """
-    starts = {"selection": 1_000_000, "final": 2_000_000, "train": 3_000_000 + 1_000 * run_seed}
-    start = starts[purpose]
-    return range(start, start + count)

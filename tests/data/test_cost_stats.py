@@ -1,5 +1,6 @@
 """Statistics of episode costs, and their way through Tianshou's trainers into a log."""
 
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -20,6 +21,7 @@ def test_share_above_counts_episodes_with_any_cost_above_its_limit():
     assert stats.share_above(2.0) == 0.75
     assert stats.share_above([2.0, 9.0]) == 0.5  # at the limit is not above
     assert stats.share_above([5.0, 9.0]) == 0.0
+    assert [stats.num_above(x) for x in (2.0, [2.0, 9.0], [5.0, 9.0])] == [3, 2, 0]
     assert stats.mean_costs.tolist() == [2.75, 5.5]
     with pytest.raises(ValueError, match=r"1 or 2 entries, got \(3,\)"):
         stats.share_above([1.0, 2.0, 3.0])
@@ -30,10 +32,53 @@ def test_share_above_counts_episodes_with_any_cost_above_its_limit():
 def test_without_an_episode_there_is_no_number():
     stats = CostCollectStats()
     assert np.isnan(stats.share_above(1.0))
+    assert stats.num_above(1.0) == 0
     assert np.isnan(stats.mean_cost)
     stats.refresh_all_sequence_stats()
     assert stats.costs_stat is None
     assert stats.returns_stat is None
+
+
+def collected(seed, discounted=True):
+    """Statistics of three to six episodes with two costs."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(3, 7))
+    stats = CostCollectStats(
+        n_collected_steps=50,
+        n_collected_episodes=count,
+        returns=rng.normal(size=count),
+        lens=rng.integers(1, 9, count),
+        costs=rng.random((count, 2)),
+    )
+    if discounted:
+        stats.discounted_returns, stats.discounted_costs = rng.normal(size=count), rng.random((count, 2))
+    stats.refresh_all_sequence_stats()
+    return stats
+
+
+def test_joined_statistics_hold_all_episodes():
+    parts = [collected(seed) for seed in range(3)]
+    whole = CostCollectStats.joined(parts, n_collected_steps=7)
+    assert (whole.n_collected_steps, whole.n_collected_episodes) == (7, sum(len(x.lens) for x in parts))
+    for name in ("returns", "lens", "costs", "discounted_returns", "discounted_costs"):
+        np.testing.assert_array_equal(
+            getattr(whole, name), np.concatenate([getattr(x, name) for x in parts]), err_msg=name
+        )
+    assert whole.costs_stat[1].max == max(x.costs[:, 1].max() for x in parts)
+    assert whole.returns_stat.mean == np.concatenate([x.returns for x in parts]).mean()
+    mixed = CostCollectStats.joined([parts[0], collected(9, discounted=False)], n_collected_steps=7)
+    assert mixed.discounted_returns is None
+    assert mixed.discounted_costs is None
+
+
+@pytest.mark.parametrize("discounted", [True, False])
+def test_statistics_come_back_from_their_state(discounted):
+    stats, other = collected(4, discounted), CostCollectStats()
+    other.load_state_dict(stats.state_dict())
+    one, two = asdict(stats), asdict(other)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(two[name], value, err_msg=name)
 
 
 class CheckedPolicy(RandomPolicy):

@@ -7,7 +7,6 @@ from toys.counting import RandomPolicy
 from toys.envs import CountingEnv
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
-from fsrl_ext.data.buffer_state import buffer_state, load_buffer_state
 from fsrl_ext.data.cost_env import CostVectorEnv
 from fsrl_ext.data.history import EnvHistory, replay
 
@@ -113,10 +112,10 @@ def test_collectors_go_on_from_a_saved_state(steps, fast):
 
 def test_an_empty_buffer_goes_on():
     first, second = CostVectorReplayBuffer(60, 3), CostVectorReplayBuffer(60, 3)
-    load_buffer_state(second, buffer_state(first))
+    second.load_state_dict(first.state_dict())
     assert len(second) == 0
-    with pytest.raises(ValueError, match="3 parts of 20 transitions as when it was saved, got 3 of 10"):
-        load_buffer_state(CostVectorReplayBuffer(30, 3), buffer_state(first))
+    with pytest.raises(ValueError, match="3 parts of 20 transitions, as when it was saved, got 3 of 10"):
+        CostVectorReplayBuffer(30, 3).load_state_dict(first.state_dict())
 
 
 def test_what_cannot_be_saved_says_so():

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 from tianshou.env import DummyVectorEnv
-from tianshou.utils import BaseLogger
 from toys.envs import LineEnv
+from toys.recorder import Recorder
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError
@@ -15,36 +15,6 @@ from fsrl_ext.policy import CVPOPolicy
 from fsrl_ext.trainer import CostOffpolicyTrainer, evaluate_policy
 
 T = 20
-
-
-class Recorder(BaseLogger):
-    """Keeps what the trainer logs."""
-
-    def __init__(self):
-        super().__init__(0, 0, 0, 0)
-        self.rows = []
-
-    def prepare_dict_for_logging(self, log_data):
-        return log_data
-
-    def write(self, step_type, step, data):
-        self.rows.append((step_type.split("/")[0], step, data))
-
-    def finalize(self):
-        pass
-
-    def save_data(self, *args):
-        pass
-
-    def restore_data(self):
-        return 0, 0, 0
-
-    @staticmethod
-    def restore_logged_data(log_path):
-        return {}
-
-    def steps(self, scope):
-        return [step for s, step, _ in self.rows if s == scope]
 
 
 def policy_for(limit=5.0):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fsrl_ext.trainer.selection import Evaluation, seed_range
+from fsrl_ext.trainer.selection import Evaluation
 
 
 def evaluation(returns, costs, limit=(10.0,)):
@@ -59,10 +59,3 @@ def test_share_above_counts_an_episode_once():
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"\[2 episodes, 1 costs\].*got \[3, 1\]"):
         evaluation([0, 0], [0, 0, 0])
-
-
-def test_seeds_never_overlap():
-    ranges = [seed_range("selection", 1000), seed_range("final", 1000)]
-    ranges += [seed_range("train", 1000, run_seed=s) for s in (0, 1, 7)]
-    seeds = [s for r in ranges for s in r]
-    assert len(set(seeds)) == len(seeds)

@@ -1,6 +1,7 @@
 """The collector's direct way into the buffer against Tianshou's: the same, bit for bit."""
 
 from copy import deepcopy
+from dataclasses import asdict
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +14,7 @@ from toys.envs import EarlyEndEnv, LineEnv
 from toys.policies import build_cvpo as build
 
 from fsrl_ext.data import CostCollector, CostReplayBuffer, CostVectorReplayBuffer
+from fsrl_ext.data.counters import BufferCounters
 from fsrl_ext.data.errors import NonFiniteStepError
 from fsrl_ext.data.row_writer import RowWriter
 
@@ -33,11 +35,8 @@ def collector(fast, *, size=200, policy=None, **kwargs):
 
 
 def counters(buffer):
-    parts = [
-        [b._insertion_idx, len(b), b.last_index.tolist(), b._ep_return, b._ep_len, b._ep_start_idx]
-        for b in buffer.buffers
-    ]
-    return parts, buffer.last_index.tolist(), buffer._lengths.tolist()
+    parts = {name: values.tolist() for name, values in asdict(BufferCounters.of(buffer)).items()}
+    return parts, buffer.last_index.tolist(), len(buffer)
 
 
 def run(fast, actions, **kwargs):

@@ -1,0 +1,148 @@
+"""Collecting in another process while the learner learns: the other process's side.
+
+Dimensions: ``N`` environments, ``T`` steps of each.
+"""
+
+from __future__ import annotations
+
+import random as python_random
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import cloudpickle
+import numpy as np
+import torch
+from tianshou.env import BaseVectorEnv
+from tianshou.policy import BasePolicy
+from tianshou.policy.base import policy_within_training_step
+
+from fsrl_ext.data.collector import CostCollector
+from fsrl_ext.data.randomness import GlobalRandomness
+from fsrl_ext.data.sizes import ceil_div
+from fsrl_ext.data.stats import CostCollectStats
+from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """What the other process needs to begin; see :class:`~fsrl_ext.data.ahead.AheadCollector`."""
+
+    policy: BasePolicy
+    make_envs: Callable[[], BaseVectorEnv]
+    num_envs: int
+    num_costs: int
+    seed: int
+    exploration_noise: bool
+    discount: float | None
+    replayable: bool
+
+
+class CollectedRows(NamedTuple):
+    """The result of one collect."""
+
+    stats: CostCollectStats
+    arrays: dict[str, np.ndarray]
+    """``[N, T, ...]`` by key, in the order of time."""
+
+
+def serve(pickled_spec: bytes, connection: Connection) -> None:
+    """Answer each message, a method's name and its arguments, with a result or an exception.
+
+    The first answer is about the construction. The loop ends when the learner closes its end.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the learner, which then ends this process
+    try:
+        worker = Worker(cloudpickle.loads(pickled_spec))
+        connection.send(None)
+    except Exception as error:  # of any kind: the learner raises it
+        connection.send(error)
+        return
+    while True:
+        try:
+            name, *arguments = connection.recv()
+        except EOFError:
+            break
+        try:
+            answer: Any = getattr(worker, name)(*arguments)
+        except Exception as error:  # of any kind: the learner raises it
+            answer = error
+        try:
+            connection.send(answer)
+        except BrokenPipeError:
+            break
+    worker.envs.close()
+
+
+class Worker:
+    """The collector in the other process. Its public methods are those that the learner calls.
+
+    :raises ValueError: ``spec.make_envs`` builds another number of environments than ``spec.num_envs``.
+    """
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        torch.set_num_threads(1)
+        python_random.seed(spec.seed)
+        np.random.seed(spec.seed % 2**32)  # noqa: NPY002 - Tianshou's noise and simulators draw from it
+        torch.manual_seed(spec.seed)
+        self.spec = spec
+        self.policy = spec.policy.to("cpu").eval()
+        self.envs = spec.make_envs()
+        if len(self.envs) != spec.num_envs:
+            raise ValueError(f"make_envs must build {spec.num_envs} environments, built {len(self.envs)}")
+        self._made: CostCollector | None = None
+
+    def reset(self, gym_reset_kwargs: dict[str, Any] | None) -> None:
+        """Reset all environments."""
+        self._collector().reset_env(gym_reset_kwargs)
+
+    def collect(self, n_step: int, random: bool, parameters: Mapping[str, Any]) -> CollectedRows:
+        """Collect ``n_step`` steps with a policy of the given ``state_dict``."""
+        state = {k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in parameters.items()}
+        self.policy.load_state_dict(state)
+        steps = ceil_div(n_step, self.spec.num_envs)
+        collector = self._collector(steps)
+        collector.reset_buffer(keep_statistics=True)
+        with policy_within_training_step(self.policy):
+            stats = collector.collect(n_step=n_step, random=random)
+        arrays = {
+            key: values.reshape(self.spec.num_envs, -1, *values.shape[1:])[:, :steps]
+            for key, values in collector.buffer.arrays.items()
+        }
+        return CollectedRows(stats, arrays)
+
+    def renew_seeds(self, seeds: list[int]) -> None:
+        """See :meth:`CostCollector.renew_seeds`."""
+        self._collector().renew_seeds(seeds)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the collector's state and that of this process's random numbers."""
+        collector = self._collector().state_dict(with_buffer=False)
+        return {"collector": collector, "randomness": GlobalRandomness().state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+        """Take over what :meth:`state_dict` returned; see :meth:`CostCollector.load_state_dict`."""
+        exact = self._collector().load_state_dict(state["collector"])
+        GlobalRandomness().load_state_dict(state["randomness"])
+        return exact
+
+    def _collector(self, steps: int = 1) -> CostCollector:
+        """The collector, with room for ``steps`` steps of each environment."""
+        spec, room = self.spec, steps * self.spec.num_envs
+        if self._made is None:
+            self._made = CostCollector(
+                self.policy,
+                self.envs,
+                CostVectorReplayBuffer(room, spec.num_envs, spec.num_costs),
+                exploration_noise=spec.exploration_noise,
+                discount=spec.discount,
+                replayable=spec.replayable,
+            )
+            # Not every environment seeds its action space, which random steps draw from, at a reset.
+            for i, space in enumerate(self._made.action_spaces):
+                space.seed(spec.seed + i)
+        elif self._made.buffer.maxsize < room:
+            self._made.buffer = CostVectorReplayBuffer(room, spec.num_envs, spec.num_costs)
+        return self._made

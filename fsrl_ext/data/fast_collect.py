@@ -1,0 +1,178 @@
+"""Tianshou's collect loop on plain arrays.
+
+The loop does what Tianshou's ``Collector._collect`` does, and ends with the same buffer and the same numbers,
+bit for bit (``tests/data/test_fast_collect.py``). It makes no ``Batch`` of each step, which only hooks, infos
+and recurrent policies need. ``benchmarks/throughput.py collect`` measures the gain.
+
+Dimensions: ``R`` environments that step, ``O`` observation, ``A`` action, ``T`` steps of all environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from tianshou.data import Batch, to_numpy
+from tianshou.data.collector import get_stddev_from_dist
+from tianshou.policy import BasePolicy
+
+from fsrl_ext.data.batches import raw_batch
+from fsrl_ext.data.buffer import CostBuffer
+from fsrl_ext.data.cost_env import CostVectorEnv
+from fsrl_ext.data.episodes import EpisodeTracker
+from fsrl_ext.data.errors import check_finite
+from fsrl_ext.data.row_writer import RowWriter
+
+
+class Actions(NamedTuple):
+    """The actions of one step."""
+
+    raw: np.ndarray
+    """``[R, A]`` as stored."""
+    mapped: np.ndarray
+    """``[R, A]`` as the environments get them."""
+    deviation: np.ndarray | None
+    """``[R, A]`` standard deviations, of policies that report a distribution."""
+
+
+class FastCollect(NamedTuple):
+    """What :meth:`FastCollector.collect` did, besides what it wrote into the buffer and the tracker."""
+
+    obs: np.ndarray
+    """``[R, O]`` observations that the next step starts from."""
+    steps: int
+    episodes: int
+    deviations: np.ndarray | None
+    """``[T, A]`` standard deviations of the actions, of policies that report a distribution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastCollector:
+    """The loop's participants.
+
+    :param spaces: one action space per environment, for random actions.
+    """
+
+    policy: BasePolicy
+    env: CostVectorEnv
+    buffer: CostBuffer
+    tracker: EpisodeTracker
+    spaces: Sequence[gym.Space]
+    exploration_noise: bool
+
+    def collect(
+        self,
+        obs: np.ndarray,
+        *,
+        n_step: int | None,
+        n_episode: int | None,
+        random: bool,
+        reset_kwargs: Mapping[str, Any],
+    ) -> FastCollect | None:
+        """Collect steps or episodes from all environments.
+
+        :param obs: ``[R, O]`` the environments' observations now.
+        :param n_episode: at least as many as there are environments.
+        :param reset_kwargs: passed to environments whose episode ended.
+        :return: None if the policy needs Tianshou's own loop. Nothing has happened then.
+        :raises NonFiniteStepError: a step holds NaN or infinity; it is not stored.
+        """
+        ids = np.arange(len(self.env))
+        deviations: list[np.ndarray] = []
+        steps = episodes = 0
+        with RowWriter(self.buffer) as writer:
+            while not ((n_step and steps >= n_step) or (n_episode and episodes >= n_episode)):
+                actions = self._random_actions(ids) if random else self._policy_actions(obs)
+                if actions is None:
+                    assert steps == 0, "the first step tells whether a policy needs Tianshou's loop"
+                    return None
+                if actions.deviation is not None:
+                    deviations.append(actions.deviation)
+                obs, done = self._step(writer, ids, obs, actions)
+                steps += len(ids)
+                if not done.any():
+                    continue
+                episodes += int(done.sum())
+                obs = obs.copy()  # the environments' own array
+                obs[done] = self.env.reset(ids[done], **reset_kwargs)[0]
+                if n_episode:
+                    stays = _still_needed(done, n_episode - episodes)
+                    ids, obs = ids[stays], obs[stays]
+        return FastCollect(obs, steps, episodes, np.concatenate(deviations) if deviations else None)
+
+    def _step(
+        self, writer: RowWriter, ids: np.ndarray, obs: np.ndarray, actions: Actions
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Step, check, count and store; returns the next observations ``[R, O]`` and who is done ``[R]``."""
+        obs_next, rew, terminated, truncated, _ = self.env.step(actions.mapped, ids)
+        rew, cost = np.asarray(rew, dtype=float), self.env.cost
+        check_one_reward(rew)
+        for field, values in (("rew", rew), ("cost", cost), ("obs_next", obs_next)):
+            check_finite(field, values, ids)
+        done = np.logical_or(terminated, truncated)
+        self.tracker.step(ids, rew, cost, done)
+        writer.add(
+            ids,
+            obs=obs,
+            act=actions.raw,
+            rew=rew,
+            terminated=terminated,
+            truncated=truncated,
+            done=done,
+            obs_next=obs_next,
+            cost=cost,
+        )
+        return obs_next, done
+
+    def _random_actions(self, ids: np.ndarray) -> Actions:
+        mapped = np.array([self.spaces[i].sample() for i in ids])
+        return Actions(to_numpy(self.policy.map_action_inverse(mapped.copy())), mapped, None)
+
+    def _policy_actions(self, obs: np.ndarray) -> Actions | None:
+        """The policy's actions; None if it has a recurrent state or entries to store."""
+        seen = raw_batch(obs=obs, info=Batch())
+        answer = self.policy(seen, None)
+        entries = answer.get("policy")
+        if answer.get("state") is not None or (isinstance(entries, Batch) and entries.get_keys()):
+            return None
+        raw, dist = to_numpy(answer.act), answer.get("dist")
+        if self.exploration_noise:
+            raw = self.policy.exploration_noise(raw, seen)
+        deviation = None if dist is None else np.atleast_2d(to_numpy(get_stddev_from_dist(dist)))
+        return Actions(raw, map_actions(self.policy, raw), deviation)
+
+
+def map_actions(policy: BasePolicy, raw: np.ndarray) -> np.ndarray:
+    """What ``policy.map_action`` makes of actions ``[R, A]``.
+
+    For clipped and scaled actions these are the same operations without its look-ups and checks, which
+    ``benchmarks/throughput.py collect`` measures as part of the fast collector.
+    """
+    box = policy.action_space
+    if (
+        type(policy).map_action is not BasePolicy.map_action
+        or policy.action_bound_method != "clip"
+        or not policy.action_scaling
+        or not isinstance(box, gym.spaces.Box)
+    ):
+        return policy.map_action(raw)
+    clipped = np.minimum(np.maximum(raw, -1.0), 1.0)
+    return box.low + (box.high - box.low) * (clipped + 1.0) / 2.0
+
+
+def check_one_reward(rew: np.ndarray) -> None:
+    """:raises ValueError: the rewards are not ``[R]``, one per environment."""
+    if rew.ndim != 1:
+        raise ValueError(f"each environment must report one reward, got shape {rew.shape[1:]}")
+
+
+def _still_needed(done: np.ndarray, episodes_left: int) -> np.ndarray:
+    """Which environments ``[R]`` go on: as many as episodes are left; the first that are done leave."""
+    stays = np.ones(len(done), dtype=bool)
+    surplus = len(done) - episodes_left
+    if surplus > 0:
+        stays[np.flatnonzero(done)[:surplus]] = False
+    return stays
