@@ -34,7 +34,8 @@ from meta_pictures import plot_adaptation, plot_training
 
 from fsrl_ext.env.meta import find_family, held_out_suite
 from fsrl_ext.experiment import adapt, evaluate_suite, make_config
-from fsrl_ext.experiment.registry import POLICIES
+from fsrl_ext.experiment.algorithms.meta import MetaTraining
+from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.saved.suite import suite_report
 from fsrl_ext.experiment.training.build import build_policy, seed_everything
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkpoint
@@ -119,7 +120,7 @@ def _adapt(options: argparse.Namespace, rest: list[str]) -> int:
         if (run / "result.json").exists():
             config = read_checkpoint(run / "checkpoints" / "best.pt")["config"]
             policy, seed = config["policy"], config["seed"]
-            if config["task"] == family and POLICIES[policy].kind == "meta":
+            if config["task"] == family and issubclass(algorithm(policy).training, MetaTraining):
                 label = run.name.removeprefix(f"{family}-{policy}").removesuffix(f"-seed{seed}").strip("-")
                 runs[f"{policy}/{label}".strip("/"), seed] = run
     for seed in sorted({seed for _, seed in runs}):

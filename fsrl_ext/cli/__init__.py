@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(arguments)
-    options = parser.parse_args(arguments)
     warnings.showwarning = _show_warning
     try:
+        options = _parser(arguments).parse_args(arguments)
         return options.command(options, shlex.join(["fsrl-ext", *arguments]))
     except (ValueError, ImportError, FloatingPointError) as error:
         print(f"fsrl-ext: {error}", file=sys.stderr)
@@ -60,10 +59,10 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_train(commands: Any, arguments: Sequence[str]) -> None:
-    from fsrl_ext.experiment.registry import POLICIES
+    from fsrl_ext.experiment.registry import algorithms
     from fsrl_ext.experiment.settings import list_settings
 
-    shown = next((x for x in arguments if x in POLICIES), "cvpo")
+    shown = next((x for x in arguments if x in algorithms()), "cvpo")
     train = commands.add_parser(
         "train",
         help="train a policy on a task",
@@ -87,7 +86,7 @@ def _add_train(commands: Any, arguments: Sequence[str]) -> None:
     groups = {key: train.add_argument_group(title) for key, title in titles.items()}
     settings = list_settings(shown)
     # The others' settings are read, too: what does not belong to the policy can then be named.
-    for name, setting in {k: v for other in POLICIES for k, v in list_settings(other).items()}.items():
+    for name, setting in {k: v for other in algorithms() for k, v in list_settings(other).items()}.items():
         if name not in ("policy", "task"):
             groups[setting.section].add_argument(
                 f"--{name.replace('_', '-')}",
@@ -100,13 +99,13 @@ def _add_train(commands: Any, arguments: Sequence[str]) -> None:
 
 def _train(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.experiment import make_config, run
-    from fsrl_ext.experiment.registry import POLICIES
+    from fsrl_ext.experiment.registry import algorithms
     from fsrl_ext.experiment.settings import list_settings
 
     given = vars(options)
     known = list_settings(options.policy)
     for name in given:
-        if name not in known and any(name in list_settings(other) for other in POLICIES):
+        if name not in known and any(name in list_settings(other) for other in algorithms()):
             raise ValueError(f"{options.policy} has no setting --{name.replace('_', '-')}")
     settings = {name: known[name].parse(given[name]) for name in known if name in given}
     config = make_config(preset=options.preset, **settings)
@@ -244,12 +243,14 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
 
 def _list(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.env import list_tasks
-    from fsrl_ext.experiment.registry import POLICIES
+    from fsrl_ext.experiment.registry import algorithms
     from fsrl_ext.report import text_table
 
     if options.what != "tasks":
         print(
-            text_table(["policy", "what it is"], [[k, v.summary] for k, v in POLICIES.items()], left=(0, 1))
+            text_table(
+                ["policy", "what it is"], [[k, v.summary] for k, v in algorithms().items()], left=(0, 1)
+            )
         )
     if options.what is None:
         print()

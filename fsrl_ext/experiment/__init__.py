@@ -1,6 +1,8 @@
-"""Experiments: configs, runs, checkpoints."""
+"""Experiments: deciding what a run is, running it, and using the policies that it saved."""
 
-from fsrl_ext.experiment.config import ExperimentConfig, TrainingConfig
+import fsrl_ext.experiment.algorithms  # noqa: F401 - registers the built-in algorithms
+from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.registry import Algorithm, register_algorithm
 from fsrl_ext.experiment.saved.adapt import Adaptation, AdaptationPoint, adapt
 from fsrl_ext.experiment.saved.evaluate import evaluate
 from fsrl_ext.experiment.saved.film import record_video, show
@@ -8,10 +10,12 @@ from fsrl_ext.experiment.saved.suite import SuiteEvaluation, evaluate_suite
 from fsrl_ext.experiment.settings import make_config
 from fsrl_ext.experiment.training.checkpoint import load_policy
 from fsrl_ext.experiment.training.run import RunResult, resume, run
+from fsrl_ext.experiment.training_config import TrainingConfig
 
 __all__ = [
     "Adaptation",
     "AdaptationPoint",
+    "Algorithm",
     "ExperimentConfig",
     "RunResult",
     "SuiteEvaluation",
@@ -22,6 +26,7 @@ __all__ = [
     "load_policy",
     "make_config",
     "record_video",
+    "register_algorithm",
     "resume",
     "run",
     "show",

@@ -1,227 +1,185 @@
-"""The policies that the command line knows: one row each."""
+"""The algorithms by name: what each is made of, and where packages add their own.
+
+Built-in algorithms are registered by :mod:`fsrl_ext.experiment.algorithms`. A package brings its own through
+the entry-point group ``fsrl_ext.algorithms``; ``docs/your_own_algorithm.md`` shows how.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+import importlib.metadata
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.experiment.networks import (
-    build_cpo,
-    build_cvpo,
-    build_ddpg,
-    build_focops,
-    build_meta_cpo,
-    build_ppo,
-    build_sac,
-    build_td3,
-    build_trpo,
-)
-from fsrl_ext.policy import (
-    CPOConfig,
-    CVPOConfig,
-    DDPGLagConfig,
-    FOCOPSConfig,
-    MetaCPOConfig,
-    PPOLagConfig,
-    SACLagConfig,
-    TD3LagConfig,
-    TRPOLagConfig,
-)
+from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.training_config import TrainingConfig
 
-if TYPE_CHECKING:
-    from fsrl_ext.experiment.config import ExperimentConfig
-    from fsrl_ext.experiment.task import TaskSpec
+ENTRY_POINTS = "fsrl_ext.algorithms"
+"""The entry-point group of packages that bring an algorithm."""
+
+TaskDefaults = tuple[str, str, Mapping[str, Any]]
+"""Pattern of a suite, pattern of an environment id, and the settings of the tasks that match both."""
 
 
-Kind = Literal["off_policy", "on_policy", "meta"]
+class NetworkBuilder(Protocol):
+    """Makes fresh networks and optimisers, as keyword arguments of the policy."""
+
+    def __call__(self, spec: TaskSpec, training: Any, *, num_costs: int, device: str) -> dict[str, Any]:
+        """:param training: an instance of the algorithm's training class."""
 
 
-@dataclass(frozen=True)
-class PolicyEntry:
-    """How a name becomes a policy.
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """One row of the registry: what an algorithm is made of.
+
+    The policy is called with the builder's networks and with ``action_space``, ``cost_limit``,
+    ``max_episode_steps`` and ``config``, all by keyword. The settings of an experiment with this algorithm
+    are the fields of ``config`` and of ``training``, and those of the run.
 
     :param summary: one line for ``fsrl-ext list``.
-    :param config: class of the policy's own settings.
-    :param build: makes the policy with fresh networks.
-    :param constrained: whether there is a cost limit.
-    :param unused: settings that mean nothing for this policy; they are not listed and cannot be set.
-    :param kind: which trainer it has; on-policy ones learn from the newest data alone, all of it at once,
-        meta-learners from the tasks of a family.
+    :param policy: the class.
+    :param config: class of the policy's settings, a frozen dataclass; each field has its help text as a
+        docstring below it.
+    :param training: class of the other settings, which also knows how data are collected and which trainer
+        runs: a subclass of :class:`~fsrl_ext.experiment.TrainingConfig`.
+    :param networks: makes fresh networks and optimisers from the task's shapes and the training settings.
+    :param constrained: whether there is a cost limit; without one it is ``inf`` and cannot be set.
+    :param constrained_as: for one without, the algorithm that the error about a cost limit points to.
+    :param defaults: settings that differ from the defaults of the classes.
+    :param task_defaults: settings for tasks that match ``(suite pattern, id pattern, settings)``; later rows
+        win, and all win over ``defaults``.
+    :param presets: named bundles of settings, which win over the defaults; ``tuned`` is always there.
+    :raises TypeError: for a policy, config or training class of another kind.
+    :raises ValueError: if the config and the training class share the name of a setting.
     """
 
     summary: str
+    policy: type[BasePolicy]
     config: type[Any]
-    build: Callable[[ExperimentConfig, TaskSpec], BasePolicy]
+    training: type[TrainingConfig]
+    networks: NetworkBuilder
     constrained: bool = True
-    unused: frozenset[str] = frozenset()
-    kind: Kind = "off_policy"
+    constrained_as: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    task_defaults: Sequence[TaskDefaults] = ()
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, base in (("policy", BasePolicy), ("training", TrainingConfig)):
+            value = getattr(self, name)
+            if not (isinstance(value, type) and issubclass(value, base)):
+                raise TypeError(f"{name} must be a subclass of {base.__name__}, got {value!r}")
+        if not (isinstance(self.config, type) and dataclasses.is_dataclass(self.config)):
+            raise TypeError(f"config must be a dataclass, got {self.config!r}")
+        names = [{x.name for x in dataclasses.fields(part)} for part in (self.config, self.training)]
+        if shared := sorted(names[0] & names[1]):
+            raise ValueError(
+                f"config and training must not share a setting, got {', '.join(shared)} in both "
+                f"{self.config.__name__} and {self.training.__name__}"
+            )
+
+    def build(
+        self,
+        spec: TaskSpec,
+        *,
+        config: Any,
+        training: TrainingConfig,
+        cost_limit: tuple[float, ...],
+        device: str,
+    ) -> BasePolicy:
+        """A policy with fresh networks on the device.
+
+        :param config: an instance of the policy's config class.
+        """
+        networks = self.networks(spec, training, num_costs=len(cost_limit), device=device)
+        policy_class: Any = self.policy
+        policy: BasePolicy = policy_class(
+            **networks,
+            action_space=spec.action_space,
+            cost_limit=cost_limit,
+            max_episode_steps=spec.max_episode_steps,
+            config=config,
+        )
+        return policy.to(device)
 
 
-_CONSTRAINT = frozenset(
-    {
-        "cost_limit_start",
-        "cost_limit_decay_steps",
-        "multiplier_method",
-        "multiplier_source",
-        "multiplier_gains",
-        "multiplier_smoothing",
-        "multiplier_surplus_max",
-        "multiplier_lr",
-        "multiplier_init",
-        "multiplier_max",
-        "rescale",
-        "threshold",
-        "augmented_penalty",
-        "cost_margin",
-    }
-)
-_OFF_POLICY = frozenset({"repeat_per_collect", "critic_optimiser"})
-_GAUSSIAN = _OFF_POLICY | {"covariance", "initial_std"}
-_DIAGONAL = _OFF_POLICY | {"covariance"}
-_ON_POLICY = frozenset(
-    {
-        "covariance",
-        "reward_ensemble",
-        "cost_ensemble",
-        "buffer_size",
-        "collect_ahead",
-        "update_per_step",
-        "warmup_steps",
-    }
-)
-_TRUST_REGION = _ON_POLICY | {"actor_lr"}
-_META = _TRUST_REGION | {"batch_size", "repeat_per_collect"}
-_OWN_CONSTRAINT = _CONSTRAINT - {"cost_limit_start", "cost_limit_decay_steps", "cost_margin"}
+_algorithms: dict[str, Algorithm] = {}
+_entry_points_are_loaded = False
 
 
-POLICIES: dict[str, PolicyEntry] = {
-    "cvpo": PolicyEntry(
-        "Constrained Variational Policy Optimization (Liu et al., ICML 2022), off-policy",
-        CVPOConfig,
-        build_cvpo,
-        unused=_OFF_POLICY,
-    ),
-    "sac_lag": PolicyEntry(
-        "Soft Actor-Critic with Lagrange multipliers, and CAL (--preset cal), off-policy",
-        SACLagConfig,
-        build_sac,
-        unused=_DIAGONAL,
-    ),
-    "ddpg_lag": PolicyEntry(
-        "DDPG with Lagrange multipliers, off-policy", DDPGLagConfig, build_ddpg, unused=_GAUSSIAN
-    ),
-    "td3_lag": PolicyEntry(
-        "TD3 with Lagrange multipliers, off-policy", TD3LagConfig, build_td3, unused=_GAUSSIAN
-    ),
-    "sac": PolicyEntry(
-        "Soft Actor-Critic without a constraint; logs costs",
-        SACLagConfig,
-        build_sac,
-        constrained=False,
-        unused=_DIAGONAL | _CONSTRAINT,
-    ),
-    "ddpg": PolicyEntry(
-        "DDPG without a constraint; logs costs",
-        DDPGLagConfig,
-        build_ddpg,
-        constrained=False,
-        unused=_GAUSSIAN | _CONSTRAINT,
-    ),
-    "td3": PolicyEntry(
-        "TD3 without a constraint; logs costs",
-        TD3LagConfig,
-        build_td3,
-        constrained=False,
-        unused=_GAUSSIAN | _CONSTRAINT,
-    ),
-    "cpo": PolicyEntry(
-        "Constrained Policy Optimization (Achiam et al., ICML 2017), on-policy",
-        CPOConfig,
-        build_cpo,
-        unused=_TRUST_REGION,
-        kind="on_policy",
-    ),
-    "trpo_lag": PolicyEntry(
-        "TRPO with Lagrange multipliers, on-policy",
-        TRPOLagConfig,
-        build_trpo,
-        unused=_TRUST_REGION,
-        kind="on_policy",
-    ),
-    "ppo_lag": PolicyEntry(
-        "PPO with Lagrange multipliers, on-policy",
-        PPOLagConfig,
-        build_ppo,
-        unused=_ON_POLICY,
-        kind="on_policy",
-    ),
-    "focops": PolicyEntry(
-        "First Order Constrained Optimization in Policy Space (Zhang et al., NeurIPS 2020), on-policy",
-        FOCOPSConfig,
-        build_focops,
-        unused=_ON_POLICY,
-        kind="on_policy",
-    ),
-    "trpo": PolicyEntry(
-        "TRPO without a constraint; logs costs",
-        TRPOLagConfig,
-        build_trpo,
-        constrained=False,
-        unused=_TRUST_REGION | _CONSTRAINT,
-        kind="on_policy",
-    ),
-    "ppo": PolicyEntry(
-        "PPO without a constraint; logs costs",
-        PPOLagConfig,
-        build_ppo,
-        constrained=False,
-        unused=_ON_POLICY | _CONSTRAINT,
-        kind="on_policy",
-    ),
-    "meta_cpo": PolicyEntry(
-        "Meta-CPO (Cho and Sun, AAAI 2024): learns to adapt to the tasks of a family within their limits",
-        MetaCPOConfig,
-        build_meta_cpo,
-        unused=_META | _OWN_CONSTRAINT,
-        kind="meta",
-    ),
-    "maml_lag": PolicyEntry(
-        "MAML with TRPO's steps and Lagrange multipliers",
-        MetaCPOConfig,
-        build_meta_cpo,
-        unused=_META,
-        kind="meta",
-    ),
-    "maml_trpo": PolicyEntry(
-        "MAML with TRPO's steps (Finn et al., ICML 2017) without a constraint; logs costs",
-        MetaCPOConfig,
-        build_meta_cpo,
-        constrained=False,
-        unused=_META | _CONSTRAINT,
-        kind="meta",
-    ),
-    "multitask_cpo": PolicyEntry(
-        "CPO for all tasks of a family at once, without adaptation; fsrl-ext adapt fine-tunes it",
-        MetaCPOConfig,
-        build_meta_cpo,
-        unused=_META | _OWN_CONSTRAINT,
-        kind="meta",
-    ),
-}
+def register_algorithm(name: str, algorithm: Algorithm) -> None:
+    """Adds an algorithm for this process; see ``docs/your_own_algorithm.md`` for one that stays.
+
+    :param name: what ``fsrl-ext train`` and :func:`~fsrl_ext.experiment.make_config` call it.
+    :raises ValueError: if the name is taken, or no plain name of letters, digits and underscores.
+    """
+    _check_name(name, _algorithms)
+    _algorithms[name] = algorithm
 
 
-# The constrained counterpart of a policy without a constraint, where its name is not the obvious one.
-CONSTRAINED = {"maml_trpo": "meta_cpo"}
+def algorithms() -> Mapping[str, Algorithm]:
+    """All algorithms by name: built-in ones first, then those of other packages.
+
+    :raises ValueError: if two packages bring an algorithm of the same name.
+    """
+    _load_entry_points()
+    return MappingProxyType(_algorithms)
 
 
-def policy_entry(name: str) -> PolicyEntry:
-    """:raises ValueError: if the name is unknown, suggesting the nearest."""
-    if name not in POLICIES:
-        near = difflib.get_close_matches(name.lower(), POLICIES, n=1, cutoff=0.4)
+def algorithm(name: str) -> Algorithm:
+    """The algorithm of a name.
+
+    :raises ValueError: if the name is unknown, suggesting the nearest.
+    """
+    known = algorithms()
+    if name not in known:
+        near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"unknown policy {name!r}; {hint}available: {', '.join(POLICIES)}")
-    return POLICIES[name]
+        raise ValueError(f"unknown policy {name!r}; {hint}available: {', '.join(known)}")
+    return known[name]
+
+
+def _check_name(name: str, taken: Mapping[str, Algorithm]) -> None:
+    if not name.isidentifier():
+        raise ValueError(f"name must be of letters, digits and underscores, got {name!r}")
+    if name in taken:
+        raise ValueError(f"there is an algorithm {name!r} already; choose another name")
+
+
+def _load_entry_points() -> None:
+    """Registers the algorithms of other packages, at the first look-up.
+
+    A package that cannot be loaded is a warning, so that it does not stop the work with all others.
+    """
+    global _entry_points_are_loaded
+    if _entry_points_are_loaded:
+        return
+    _entry_points_are_loaded = True  # before a package is loaded, which may look an algorithm up itself
+    loaded: dict[str, Algorithm] = {}
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        package = point.dist.name if point.dist is not None else point.value
+        try:
+            row = point.load()
+            if not isinstance(row, Algorithm):
+                raise TypeError(f"{point.value} is a {type(row).__name__}, not an Algorithm")
+        except Exception as error:
+            reason = str(error).strip().splitlines()
+            warnings.warn(
+                f"the algorithm {point.name!r} of the package {package} cannot be used "
+                f"({type(error).__name__}: {reason[0] if reason else 'no reason given'})",
+                stacklevel=2,
+            )
+            continue
+        try:
+            _check_name(point.name, {**_algorithms, **loaded})
+        except ValueError as error:
+            _entry_points_are_loaded = False
+            raise ValueError(f"package {package}: {error}") from error
+        loaded[point.name] = row
+    _algorithms.update(loaded)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import math
+import textwrap
 import types
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fsrl_ext.experiment.config import ExperimentConfig, TrainingConfig, judged_task
-from fsrl_ext.experiment.defaults import POLICY_DEFAULTS, task_defaults
-from fsrl_ext.experiment.presets import preset_settings
-from fsrl_ext.experiment.registry import policy_entry
+from fsrl_ext.experiment.config import LIMIT_SCHEDULE, ExperimentConfig
+from fsrl_ext.experiment.defaults import TUNED, default_settings, preset_settings
+from fsrl_ext.experiment.registry import algorithm
 
 Section = Literal["run", "policy", "training"]
 
@@ -24,8 +25,9 @@ Section = Literal["run", "policy", "training"]
 class Setting:
     """One field of one config.
 
-    :param kind: its type, resolved.
-    :param help: its docstring, with the default.
+    :param section: which config the field belongs to.
+    :param kind: the field's type, resolved.
+    :param help: the field's docstring, with the default.
     """
 
     name: str
@@ -46,28 +48,32 @@ class Setting:
 
 
 def list_settings(policy: str = "cvpo") -> dict[str, Setting]:
-    """All settings of an experiment with this policy, by name."""
-    entry, own = policy_entry(policy), POLICY_DEFAULTS.get(policy, {})
+    """All settings of an experiment with this policy, by name.
+
+    :raises ValueError: for an unknown policy.
+    """
+    row = algorithm(policy)
+    nested = {"policy_config", "training"}
+    absent = nested if row.constrained else nested | set(LIMIT_SCHEDULE)
     sections: tuple[tuple[Section, type], ...] = (
         ("run", ExperimentConfig),
-        ("policy", entry.config),
-        ("training", TrainingConfig),
+        ("policy", row.config),
+        ("training", row.training),
     )
     settings = {}
     for section, cls in sections:
         kinds, texts = typing.get_type_hints(cls), _field_docs(cls)
-        for field in dataclasses.fields(cls):
-            name = field.name
-            if name in ("policy_config", "training") or name in entry.unused:
+        for name in (x.name for x in dataclasses.fields(cls)):
+            if name in absent:
                 continue
             words, default = texts.get(name, ("", None))
-            default = repr(own[name]) if name in own else default
+            default = repr(row.defaults[name]) if name in row.defaults else default
             text = words if default is None else f"{words} (default: {default})"
             settings[name] = Setting(name, section, kinds[name], text)
     return settings
 
 
-def make_config(policy: str, task: str, *, preset: str = "tuned", **settings: Any) -> ExperimentConfig:
+def make_config(policy: str, task: str, *, preset: str = TUNED, **settings: Any) -> ExperimentConfig:
     """A config from the policy's defaults, the task's, the preset's and the settings given, in this order.
 
     A policy without a constraint has the limit ``inf``, whatever the task's is.
@@ -77,19 +83,17 @@ def make_config(policy: str, task: str, *, preset: str = "tuned", **settings: An
         config = make_config("cvpo", "SafetyBallCircle-v0", steps=200_000, gamma=0.98)
 
     :param policy: a name that ``fsrl-ext list`` prints.
-    :param task: an environment id.
-    :param preset: ``"tuned"`` for the defaults, or a name of ``fsrl_ext.experiment.presets``.
-    :param settings: any fields of ``ExperimentConfig``, ``TrainingConfig`` and the policy's config.
+    :param task: an environment id; for meta-learners the name of a family.
+    :param preset: ``"tuned"`` for the defaults, or one of the algorithm's presets.
+    :param settings: any fields of ``ExperimentConfig``, of the policy's config and of its training class.
     :raises ValueError: for unknown names (with the nearest known one) and values that are not allowed.
     """
-    entry, known = policy_entry(policy), list_settings(policy)
+    row, known = algorithm(policy), list_settings(policy)
     sections: dict[Section, dict[str, Any]] = {"run": {}, "policy": {}, "training": {}}
-    for_task = task_defaults(policy, judged_task(policy, task), entry.kind)
-    # A task's row is for all policies; what one of them has no use for is left out.
-    defaults = POLICY_DEFAULTS.get(policy, {}) | {k: v for k, v in for_task.items() if k in known}
-    if not entry.constrained:
+    defaults = default_settings(policy, row.training.judged_task(task), list(known))
+    if not row.constrained:
         defaults["cost_limit"] = (math.inf,)
-    for name, value in (defaults | preset_settings(policy, preset) | settings).items():
+    for name, value in {**defaults, **preset_settings(policy, preset), **settings}.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -98,17 +102,18 @@ def make_config(policy: str, task: str, *, preset: str = "tuned", **settings: An
     return ExperimentConfig(
         policy=policy,
         task=task,
-        policy_config=entry.config(**sections["policy"]),
-        training=TrainingConfig(**sections["training"]),
+        policy_config=row.config(**sections["policy"]),
+        training=row.training(**sections["training"]),
         **sections["run"],
     )
 
 
+@functools.cache
 def _field_docs(cls: type) -> dict[str, tuple[str, str | None]]:
     """The docstring below each field of a dataclass and of its bases, and the field's default as text."""
     docs = {}
     for owner in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
-        body = ast.parse(inspect.getsource(owner)).body[0]
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
         assert isinstance(body, ast.ClassDef)
         for field, text in zip(body.body, body.body[1:], strict=False):
             if (

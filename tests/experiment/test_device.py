@@ -4,29 +4,28 @@ import math
 
 import pytest
 import torch
-from toys.runs import assert_same_run as assert_same
-from toys.runs import resumable_config as small
-from toys.runs import run_killed
+from small_runs import META, OPEN_EPISODES, assert_same, run_killed, small
 
 from fsrl_ext.experiment import adapt, evaluate, load_policy, resume, run
-from fsrl_ext.experiment.registry import POLICIES
+from fsrl_ext.experiment.registry import algorithms
 from fsrl_ext.experiment.training import snapshot
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
 def on_the_device(name):
-    return small(name, device="cuda")
+    settings = {"steps": 1280, "selections": 4} if name in META else OPEN_EPISODES
+    return small(name, device="cuda", **settings)
 
 
-@pytest.mark.parametrize("name", list(POLICIES))
+@pytest.mark.parametrize("name", list(algorithms()))
 def test_every_policy_trains_there_and_acts_on_the_cpu(name, tmp_path):
     done = run(on_the_device(name), out=tmp_path, show_progress=False)
     assert math.isfinite(done.result["last"]["return_mean"])
     for device in ("cuda", "cpu"):
         actor = load_policy(done.folder, device=device).actor
         assert {x.device.type for x in actor.parameters()} == {device}
-    if POLICIES[name].kind == "meta":
+    if name in META:
         assert len(adapt(done.folder, "MetaAim2-v0", steps=1, episodes=2, device="cuda").points) == 2
     found = [evaluate(done.folder, episodes=2, seed=0, device=x).summary() for x in ("cuda", "cpu")]
     assert found[0]["return_mean"] == pytest.approx(found[1]["return_mean"], rel=1e-3)

@@ -400,9 +400,9 @@ def test_runs_from_scratch_note_no_origin(done):
 
 
 def test_optimiser_of_another_kind_starts_fresh(done, tmp_path, monkeypatch):
-    from fsrl_ext.experiment import networks
+    from fsrl_ext.experiment.algorithms import offpolicy
 
-    monkeypatch.setattr(networks, "_adam", lambda m, lr: torch.optim.SGD(m.parameters(), lr))
+    monkeypatch.setattr(offpolicy, "adam", lambda m, lr: torch.optim.SGD(m.parameters(), lr))
     config = small(steps=80, selections=1)
     new = run(config, out=tmp_path, show_progress=False, init_from=done.folder)
     assert new.result["init_from"]["optimisers"] == []

@@ -6,26 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from small_runs import META, small
 
 from fsrl_ext.cli import main
 from fsrl_ext.experiment import ExperimentConfig, evaluate, load_policy, make_config, run
-from fsrl_ext.experiment.registry import POLICIES
+from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.report import read_progress
-
-META = [name for name, entry in POLICIES.items() if entry.kind == "meta"]
-SMALL = {
-    "num_tasks": 2, "inner_steps": 1, "step_per_collect": 40, "num_envs": 4, "steps": 640, "gamma": 0.9,
-    "hidden_sizes": (6,), "critic_hidden_sizes": (8,), "selections": 2, "selection_episodes": 4,
-    "final_episodes": 4, "cg_iterations": 5, "max_backtracks": 4,
-}  # fmt: skip
-
-
-def small(name, task="MetaAim", **settings):
-    limit = {"cost_limit": 5.0} if POLICIES[name].constrained else {}
-    fixed = {"inner_steps": 0} if name == "multitask_cpo" else {}
-    return make_config(name, task, **(SMALL | limit | fixed | settings))
 
 
 def test_there_are_four_of_them():
@@ -49,7 +37,7 @@ def test_runs_save_judge_and_load(name, tmp_path):
     assert ("update/constraint/multiplier" in progress) == (name == "maml_lag")
     assert ("update/meta/cosine" in progress) == (name != "multitask_cpo")
     policy = load_policy(done.folder)
-    assert policy.cost_limit == (5.0 if POLICIES[name].constrained else math.inf,)
+    assert policy.cost_limit == (5.0 if algorithm(name).constrained else math.inf,)
     assert policy.compute_action(np.zeros(2, np.float32)).shape == (1,)
     # It acts as the meta-policy, and is judged in the task of level 0 with the numbers of the run itself.
     saved = read_checkpoint(done.folder / "checkpoints" / "best.pt")["policy"]
@@ -111,7 +99,7 @@ def test_settings_and_defaults():
     assert config.policy_config.normalise_steps == 360_000
     assert config.policy_config.cost_margin == 0.5
     assert make_config("multitask_cpo", "SafetyPointStcircle").policy_config.cost_margin == 0.0
-    assert make_config("maml_lag", "MetaAim").policy_config.constraint == "multiplier"
+    assert make_config("maml_lag", "MetaAim").policy_config.multiplier_method == "pid"
     assert make_config("multitask_cpo", "MetaAim").policy_config.inner_steps == 0
     assert make_config("maml_trpo", "MetaAim").cost_limit == (math.inf,)
 
@@ -123,8 +111,14 @@ def test_settings_and_defaults():
         (["meta_cpo", "SafetyPointStcircle1-v0"], "did you mean SafetyPointStcircle"),
         (["meta_cpo", "MetaAim", "--inner-steps", "-1"], "inner_steps must be >= 0, got -1"),
         (["meta_cpo", "MetaAim", "--meta-gradient", "second"], "one of exact, first_order, reptile"),
-        (["meta_cpo", "MetaAim", "--multiplier-lr", "1"], "meta_cpo has no setting --multiplier-lr"),
-        (["maml_trpo", "MetaAim", "--cost-margin", "0.2"], "maml_trpo has no setting --cost-margin"),
+        pytest.param(
+            ["meta_cpo", "MetaAim", "--multiplier-lr", "1"],
+            "meta_cpo has no setting --multiplier-lr",
+        ),
+        pytest.param(
+            ["maml_trpo", "MetaAim", "--cost-margin", "0.2"],
+            "maml_trpo has no setting --cost-margin",
+        ),
         (["maml_trpo", "MetaAim", "--cost-limit", "3"], "no constraint, got (3.0,); meta_cpo has one"),
     ],
 )

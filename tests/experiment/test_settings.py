@@ -1,19 +1,21 @@
 """Where a setting comes from: defaults, task, preset, user, in this order; and from text."""
 
 import pytest
+from small_runs import small
 
-from fsrl_ext.experiment import ExperimentConfig, TrainingConfig, make_config
-from fsrl_ext.experiment.presets import PRESETS
+from fsrl_ext.experiment import ExperimentConfig, make_config
+from fsrl_ext.experiment.algorithms.offpolicy import CVPOTraining, OffpolicyTraining
+from fsrl_ext.experiment.registry import algorithms
 from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.functional.returns import decayed_cost_limit
-from fsrl_ext.policy import CVPOConfig
+from fsrl_ext.policy import CVPOConfig, TD3LagConfig
 
 
 def test_tasks_have_their_suites_defaults():
     bullet = make_config("cvpo", "SafetyCarCircle-v0")
     assert bullet.cost_limit == (10.0,)
     assert bullet.policy_config == CVPOConfig(cost_margin=0.5)
-    assert bullet.training == TrainingConfig()
+    assert bullet.training == CVPOTraining()
     circle = make_config("cvpo", "SafetyPointCircle1-v0")
     assert circle.cost_limit == (25.0,)
     assert (circle.policy_config.gamma, circle.policy_config.estimation_step) == (0.99, 3)
@@ -35,9 +37,12 @@ def test_user_wins_over_preset_and_preset_over_task():
 
 
 def test_every_preset_makes_a_config():
-    for policy, presets in PRESETS.items():
-        for preset in presets:
-            make_config(policy, "SafetyCarCircle-v0", preset=preset)
+    presets = [(name, preset) for name, row in algorithms().items() for preset in row.presets]
+    assert presets == [("cvpo", "paper"), ("sac_lag", "cal")]
+    for name, preset in presets:
+        assert make_config(name, "SafetyCarCircle-v0", preset=preset) != make_config(
+            name, "SafetyCarCircle-v0"
+        )
 
 
 def test_unknown_preset_is_refused():
@@ -100,6 +105,13 @@ def test_cost_limit_decays_from_start_to_end():
         decayed_cost_limit(50, 10, 0, 0)
 
 
-def test_config_survives_json():
-    config = make_config("cvpo", "SafetyCarCircle-v0", cost_limit_start=40, hidden_sizes=(8, 8))
+@pytest.mark.parametrize("name", list(algorithms()))
+def test_config_survives_json(name):
+    limit = {"cost_limit_start": 40} if algorithms()[name].constrained else {}
+    config = small(name, hidden_sizes=(8, 8), critic_hidden_sizes=(7,), **limit)
     assert ExperimentConfig.from_dict(config.as_dict()) == config
+
+
+def test_configs_are_those_of_the_algorithm_if_not_given():
+    config = ExperimentConfig(policy="td3_lag", task="ToyLine-v0", cost_limit=1.0)
+    assert (config.policy_config, config.training) == (TD3LagConfig(), OffpolicyTraining())

@@ -21,7 +21,7 @@ from fsrl_ext.data import CostCollectStats, MetaCollector
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.registry import EnvFn
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.registry import policy_entry
+from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.saved.chosen_task import ChosenTask
 from fsrl_ext.experiment.saved.evaluate import (
     Which,
@@ -32,8 +32,9 @@ from fsrl_ext.experiment.saved.evaluate import (
 )
 from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training.build import test_collector, train_envs
+from fsrl_ext.experiment.training.build import test_collector
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkpoint
+from fsrl_ext.experiment.training_config import train_envs
 from fsrl_ext.functional.returns import as_cost_limits
 from fsrl_ext.policy import MetaCPOPolicy
 from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy
@@ -142,7 +143,7 @@ def adapt(
     limit = config.cost_limit if cost_limit is None else as_cost_limits(cost_limit)
     spec, parameters = chosen.check(trained_on, config, limit)
     policy.max_episode_steps = spec.max_episode_steps
-    if policy_entry(config.policy).constrained:
+    if algorithm(config.policy).constrained:
         policy.cost_limit = limit
     training = config.training
     settings = dataclasses.replace(
@@ -217,11 +218,8 @@ def _points(
     )
     tests = test_collector(policy, config, spec, episodes=len(seeds), make_env=make_env)
     env_seeds = np.random.SeedSequence([seed, 0, 1]).generate_state(config.num_envs)
-    arguments: dict[str, Any] = {}
     if isinstance(policy, MetaCPOPolicy):
         policy.begin_task()
-    else:
-        arguments = {"batch_size": training.batch_size, "repeat": training.repeat_per_collect}
     try:
         collector.start(make_env, [2**31 + int(x) // 2 for x in env_seeds])
         for k in range(steps + 1):
@@ -235,7 +233,7 @@ def _points(
             yield AdaptationPoint(steps=k, env_step=env_step, collected=collected, tested=tested)
             if k < steps:
                 with policy_within_training_step(policy):
-                    policy.update(0, collector.buffer, **arguments)
+                    policy.update(0, collector.buffer, **training.update_arguments())
     finally:
         collector.close()
         tests.close()

@@ -15,7 +15,8 @@ import numpy as np
 
 from fsrl_ext.env.meta import TaskDescription, held_out_suite
 from fsrl_ext.env.meta.held_out import Where
-from fsrl_ext.experiment.registry import policy_entry
+from fsrl_ext.experiment.algorithms.meta import MetaTraining
+from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.saved.adapt import AdaptationPoint, adapt
 from fsrl_ext.experiment.saved.evaluate import Which, checkpoint_file
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
@@ -74,7 +75,7 @@ def evaluate_suite(
     """
     if family is None:
         trained = read_checkpoint(checkpoint_file(run, checkpoint))["config"]
-        if policy_entry(trained["policy"]).kind != "meta":
+        if not issubclass(algorithm(trained["policy"]).training, MetaTraining):
             raise ValueError(
                 f"suite needs a meta-learned policy, got {trained['policy']} on {trained['task']}"
             )

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Callable
 
 import gymnasium as gym
 import numpy as np
 import torch
-from tianshou.env import (
-    BaseVectorEnv,
-    DummyVectorEnv,
-    RayVectorEnv,
-    ShmemVectorEnv,
-    SubprocVectorEnv,
-)
+from tianshou.env import DummyVectorEnv
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer, MetaCollector
-from fsrl_ext.env import env_fn, make
-from fsrl_ext.env.meta import TaskDescription
+from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
+from fsrl_ext.env import make
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.registry import policy_entry
+from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.task import TaskSpec, warn_if_episodes_can_end_early
+from fsrl_ext.experiment.training_config import TrainCollector
 
 
 def seed_everything(config: ExperimentConfig) -> None:
@@ -39,7 +32,6 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
 
     :raises ValueError: if policy, task, limit or device do not go together.
     """
-    entry = policy_entry(config.policy)
     try:
         torch.empty(0, device=config.device)
     except (RuntimeError, AssertionError) as error:
@@ -53,7 +45,18 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
             warn_if_episodes_can_end_early(env, config.task)
     finally:
         env.close()
-    return entry.build(config, spec), spec
+    return fresh_policy(config, spec), spec
+
+
+def fresh_policy(config: ExperimentConfig, spec: TaskSpec) -> BasePolicy:
+    """A policy with fresh networks on the config's device, for a task of these shapes."""
+    return algorithm(config.policy).build(
+        spec,
+        config=config.policy_config,
+        training=config.training,
+        cost_limit=config.cost_limit,
+        device=config.device,
+    )
 
 
 def check_costs(env: gym.Env, task: str, cost_limit: tuple[float, ...]) -> None:
@@ -70,58 +73,18 @@ def check_costs(env: gym.Env, task: str, cost_limit: tuple[float, ...]) -> None:
         )
 
 
-def train_collector(policy: BasePolicy, config: ExperimentConfig) -> CostCollector | AheadCollector:
-    """Training environments with the replay buffer.
+def train_collector(policy: BasePolicy, config: ExperimentConfig) -> TrainCollector:
+    """The collector of a run's training data, as the algorithm's training class makes it.
 
     :raises ImportError: for Ray workers without Ray.
     """
-    training = config.training
-    size = training.buffer_size
-    if policy_entry(config.policy).kind == "on_policy":
-        # One collect, in whole vector steps.
-        size = -(-training.step_per_collect // config.num_envs) * config.num_envs
-    buffer = CostVectorReplayBuffer(
-        size,
-        config.num_envs,
-        num_costs=len(config.cost_limit),
-        random_seed=config.seed,
-    )
-    make_envs = functools.partial(
-        train_envs, env_fn(config.task), training.workers, training.worker_type, config.num_envs
-    )
-    discount = config.policy_config.gamma
-    if not training.collect_ahead:
-        return CostCollector(policy, make_envs(), buffer, discount=discount, replayable=True)
-    # Apart from the seeds of the learner and of the environments.
-    seed = int(np.random.SeedSequence([config.seed, 1]).generate_state(1)[0])
-    return AheadCollector(policy, make_envs, buffer, seed=seed, discount=discount, replayable=True)
-
-
-def meta_collector(policy: BasePolicy, config: ExperimentConfig) -> MetaCollector[TaskDescription]:
-    """Collects the data of one task of a family after the other."""
-    training = config.training
-
-    def make_envs(task: TaskDescription) -> BaseVectorEnv:
-        return train_envs(task.env_fn(), training.workers, training.worker_type, config.num_envs)
-
-    return MetaCollector(
+    return config.training.collector(
         policy,
-        make_envs,
-        step_per_collect=training.step_per_collect,
-        num_envs=config.num_envs,
+        config.task,
         num_costs=len(config.cost_limit),
         discount=config.policy_config.gamma,
+        seed=config.seed,
     )
-
-
-def train_envs(
-    make_env: Callable[[], gym.Env], workers: int, worker_type: str, num_envs: int
-) -> BaseVectorEnv:
-    """Training environments in this process, or one in each of ``workers`` processes."""
-    if not workers:
-        return DummyVectorEnv([make_env] * num_envs)
-    kinds = {"shmem": ShmemVectorEnv, "subproc": SubprocVectorEnv, "ray": RayVectorEnv}
-    return kinds[worker_type]([make_env] * workers)
 
 
 def test_collector(

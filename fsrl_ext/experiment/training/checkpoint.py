@@ -23,8 +23,8 @@ from tianshou.policy import BasePolicy
 import fsrl_ext
 from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.registry import policy_entry
 from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.training.build import fresh_policy
 
 FORMAT = 1
 T = TypeVar("T")
@@ -157,7 +157,7 @@ def load_experiment(
     settings = data["config"] | ({} if device is None else {"device": device})
     config = in_this_version(ExperimentConfig.from_dict, settings, data, file)
     spec = in_this_version(TaskSpec.from_dict, data["spec"], data, file)
-    policy = policy_entry(config.policy).build(config, spec)
+    policy = fresh_policy(config, spec)
     restore(policy, data)
     return policy.eval(), config, spec
 

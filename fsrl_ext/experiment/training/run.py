@@ -11,16 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.data import AheadCollector, CostCollector, MetaCollector
 from fsrl_ext.env import env_fn
-from fsrl_ext.env.meta import TaskDistribution
 from fsrl_ext.errors import NonFiniteError, RunFolderError
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.registry import policy_entry
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training import build
 from fsrl_ext.experiment.training.checkpoint import (
@@ -34,16 +30,9 @@ from fsrl_ext.experiment.training.folder import new_run_folder, write_json
 from fsrl_ext.experiment.training.logger import RunLogger
 from fsrl_ext.experiment.training.snapshot import Snapshots, load_policy_state, load_run_state, read_snapshot
 from fsrl_ext.experiment.training.warm_start import start_from
-from fsrl_ext.policy import MetaCPOPolicy
 from fsrl_ext.report import plot_run, read_result
-from fsrl_ext.trainer import (
-    CostOffpolicyTrainer,
-    CostOnpolicyTrainer,
-    Evaluation,
-    MetaTrainer,
-    evaluate_policy,
-    seed_range,
-)
+from fsrl_ext.trainer import Evaluation, evaluate_policy, seed_range
+from fsrl_ext.trainer.cost_trainer import CostTrainer
 
 SNAPSHOT = "resume.pt"
 
@@ -168,11 +157,7 @@ class _Run:
         self.show_progress = show_progress
         logged = None if snapshot is None else snapshot["trainer"]["counters"]["env_step"]
         self.logger = RunLogger(folder, keep_until=logged)
-        self.train_collector: CostCollector | AheadCollector | MetaCollector
-        if policy_entry(config.policy).kind == "meta":
-            self.train_collector = build.meta_collector(policy, config)
-        else:
-            self.train_collector = build.train_collector(policy, config)
+        self.train_collector = build.train_collector(policy, config)
         episodes = math.gcd(config.selection_episodes, config.final_episodes)
         self.test_collector = build.test_collector(
             policy, config, spec, episodes=episodes, make_env=env_fn(config.env_id)
@@ -194,65 +179,23 @@ class _Run:
         exact = load_run_state(self.trainer, snapshot)
         self.resumed.append({"env_step": self.trainer.env_step, "exact": exact})
 
-    def _trainer(self, selections: int) -> CostOffpolicyTrainer | CostOnpolicyTrainer | MetaTrainer:
-        config, training = self.config, self.config.training
-        common: dict[str, Any] = {
-            "policy": self.policy,
-            "train_collector": self.train_collector,
-            "test_collector": self.test_collector,
-            "cost_limit_schedule": None if config.cost_limit_start is None else config.scheduled_cost_limit,
-            "train_seeds": seed_range("train", config.num_envs, run_seed=config.seed),
-            "selection_seeds": seed_range("selection", config.selection_episodes),
-            "on_selection": self._after_selection,
-            "save_best_fn": lambda _: self._save(self.best_path),
-            "logger": self.logger,
-            "show_progress": self.show_progress,
-        }
-        step_per_epoch = round(config.steps / selections)
-        kind = policy_entry(config.policy).kind
-        if kind == "meta":
-            return self._meta_trainer(common, step_per_epoch)
-        common |= {"step_per_collect": training.step_per_collect, "batch_size": training.batch_size}
-        if kind == "on_policy":
-            # Epochs hold whole collects, so their number follows from their length.
-            collect = -(-training.step_per_collect // config.num_envs) * config.num_envs
-            step_per_epoch = max(round(step_per_epoch / collect), 1) * collect
-            return CostOnpolicyTrainer(
-                max_epoch=-(-config.steps // step_per_epoch),
-                step_per_epoch=step_per_epoch,
-                repeat_per_collect=training.repeat_per_collect,
-                **common,
-            )
-        return CostOffpolicyTrainer(
-            max_epoch=selections,
-            step_per_epoch=step_per_epoch,
-            update_per_step=training.update_per_step,
-            # A policy that was trained before has better data to start with than random actions.
-            warmup_steps=0 if self.origin else training.warmup_steps,
-            **common,
-        )
-
-    def _meta_trainer(self, common: dict[str, Any], step_per_epoch: int) -> MetaTrainer:
-        config, policy = self.config, self.policy
-        assert isinstance(policy, MetaCPOPolicy)
-        assert isinstance(self.train_collector, MetaCollector)
-        own = policy.config
-        tasks = TaskDistribution(config.task, seed=config.seed)
-        iteration = own.num_tasks * (own.inner_steps + 1) * self.train_collector.step_per_collect
-        step_per_epoch = max(round(step_per_epoch / iteration), 1) * iteration
-
-        def env_seeds(number: int, count: int) -> list[int]:
-            # Beyond the seeds of selections and final evaluations.
-            found = np.random.SeedSequence([config.seed, number]).generate_state(count)
-            return [2**31 + int(x) // 2 for x in found]
-
-        del common["train_seeds"]
-        return MetaTrainer(
-            draw_tasks=lambda count, start: tasks.draw(count, start=start),
-            env_seeds=env_seeds,
-            max_epoch=-(-config.steps // step_per_epoch),
-            step_per_epoch=step_per_epoch,
-            **common,
+    def _trainer(self, selections: int) -> CostTrainer:
+        config = self.config
+        return config.training.trainer(
+            self.policy,
+            self.train_collector,
+            task=config.task,
+            seed=config.seed,
+            steps=config.steps,
+            selections=selections,
+            warm_start=bool(self.origin),
+            test_collector=self.test_collector,
+            cost_limit_schedule=None if config.cost_limit_start is None else config.scheduled_cost_limit,
+            selection_seeds=seed_range("selection", config.selection_episodes),
+            on_selection=self._after_selection,
+            save_best_fn=lambda _: self._save(self.best_path),
+            logger=self.logger,
+            show_progress=self.show_progress,
         )
 
     def execute(self) -> RunResult:

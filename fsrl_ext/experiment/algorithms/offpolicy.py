@@ -1,0 +1,312 @@
+"""Off-policy algorithms: CVPO, and SAC, DDPG and TD3 with or without Lagrange multipliers."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tianshou.policy import BasePolicy
+from torch import nn
+
+from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer
+from fsrl_ext.env import env_fn
+from fsrl_ext.errors import check_fields
+from fsrl_ext.experiment.algorithms.optimisers import adam
+from fsrl_ext.experiment.registry import Algorithm
+from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.training_config import TrainingConfig, train_envs
+from fsrl_ext.net import DeterministicActor, EnsembleCritic, GaussianActor
+from fsrl_ext.net.actor import Covariance
+from fsrl_ext.policy import (
+    CVPOConfig,
+    CVPOPolicy,
+    DDPGConfig,
+    DDPGLagConfig,
+    DDPGLagPolicy,
+    SACConfig,
+    SACLagConfig,
+    SACLagPolicy,
+    TD3Config,
+    TD3LagConfig,
+    TD3LagPolicy,
+)
+from fsrl_ext.trainer import CostOffpolicyTrainer, seed_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffpolicyTraining(TrainingConfig):
+    """Training from a replay buffer: DDPG and TD3."""
+
+    reward_ensemble: int = 1
+    """Reward critics; their minimum is used."""
+    cost_ensemble: int = 1
+    """Critics for each cost; see the policy's ``cost_reduction``."""
+    actor_lr: float = 5e-4
+    """Adam learning rate of the actor."""
+    batch_size: int = 128
+    """Transitions of a gradient step."""
+    buffer_size: int = 200_000
+    """Transitions that the replay buffer holds."""
+    collect_ahead: bool = False
+    """Collect in another process while this one learns; the policy that acts is then one collect old."""
+    update_per_step: float = 0.4
+    """Gradient steps per environment step."""
+    warmup_steps: int = 0
+    """Environment steps with random actions at the start, counted in the budget; none in a run that starts
+    from a saved policy."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(
+            self,
+            positive=("actor_lr", "update_per_step"),
+            non_negative=("warmup_steps",),
+            at_least_one=("reward_ensemble", "cost_ensemble", "batch_size", "buffer_size"),
+        )
+
+    def check_steps(self, steps: int) -> None:
+        super().check_steps(steps)
+        if steps <= self.warmup_steps:
+            raise ValueError(
+                f"steps must be more than warmup_steps={self.warmup_steps}, in which nothing is learnt, "
+                f"got {steps}"
+            )
+
+    def collector(
+        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int
+    ) -> CostCollector | AheadCollector:
+        buffer = CostVectorReplayBuffer(self.buffer_size, self.env_num, num_costs=num_costs, random_seed=seed)
+        make_envs = functools.partial(train_envs, env_fn(task), self.workers, self.worker_type, self.env_num)
+        if not self.collect_ahead:
+            return CostCollector(policy, make_envs(), buffer, discount=discount, replayable=True)
+        # The collecting process draws from a seed apart from those of the learner and of the environments.
+        ahead_seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
+        return AheadCollector(policy, make_envs, buffer, seed=ahead_seed, discount=discount, replayable=True)
+
+    def trainer(
+        self,
+        policy: BasePolicy,
+        collector: Any,
+        *,
+        task: str,
+        seed: int,
+        steps: int,
+        selections: int,
+        warm_start: bool,
+        **shared: Any,
+    ) -> CostOffpolicyTrainer:
+        return CostOffpolicyTrainer(
+            policy=policy,
+            train_collector=collector,
+            max_epoch=selections,
+            step_per_epoch=round(steps / selections),
+            step_per_collect=self.step_per_collect,
+            batch_size=self.batch_size,
+            update_per_step=self.update_per_step,
+            # A policy that was trained before has better data to start with than random actions.
+            warmup_steps=0 if warm_start else self.warmup_steps,
+            train_seeds=seed_range("train", self.env_num, run_seed=seed),
+            **shared,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SACTraining(OffpolicyTraining):
+    """Training from a replay buffer with a Gaussian actor: SAC."""
+
+    initial_std: float = 0.8
+    """Standard deviation of an untrained actor, in units of the normalised action box."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, positive=("initial_std",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CVPOTraining(SACTraining):
+    """Training of CVPO, whose Gaussian may have a full covariance matrix."""
+
+    covariance: Covariance = "diagonal"
+    """The actor's Gaussian: ``diagonal`` or ``full``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, choices={"covariance": ("diagonal", "full")})
+
+
+def cvpo_networks(spec: TaskSpec, training: CVPOTraining, *, num_costs: int, device: str) -> dict[str, Any]:
+    """A Gaussian actor with its mean inside the action box, critics, and their optimisers."""
+    actor = GaussianActor(
+        spec.obs_dim,
+        spec.act_dim,
+        hidden_sizes=training.hidden_sizes,
+        covariance=training.covariance,
+        initial_std=training.initial_std,
+        bounded=True,
+    )
+    return _actor_critic(actor, spec, training, num_costs, device)
+
+
+def sac_networks(spec: TaskSpec, training: SACTraining, *, num_costs: int, device: str) -> dict[str, Any]:
+    """A diagonal Gaussian actor that is squashed by the policy, critics, and their optimisers."""
+    actor = GaussianActor(
+        spec.obs_dim,
+        spec.act_dim,
+        hidden_sizes=training.hidden_sizes,
+        initial_std=training.initial_std,
+        bounded=False,
+    )
+    return _actor_critic(actor, spec, training, num_costs, device)
+
+
+def deterministic_networks(
+    spec: TaskSpec, training: OffpolicyTraining, *, num_costs: int, device: str
+) -> dict[str, Any]:
+    """A deterministic actor, critics, and their optimisers."""
+    actor = DeterministicActor(spec.obs_dim, spec.act_dim, hidden_sizes=training.hidden_sizes)
+    return _actor_critic(actor, spec, training, num_costs, device)
+
+
+def _actor_critic(
+    actor: nn.Module, spec: TaskSpec, training: OffpolicyTraining, num_costs: int, device: str
+) -> dict[str, Any]:
+    """The actor with fresh critics for reward and costs, and their optimisers."""
+    actor = actor.to(device)
+    critic = EnsembleCritic(
+        spec.obs_dim,
+        spec.act_dim,
+        num_costs=num_costs,
+        hidden_sizes=training.critic_hidden_sizes or training.hidden_sizes,
+        reward_ensemble=training.reward_ensemble,
+        cost_ensemble=training.cost_ensemble,
+        shared_body=training.shared_body,
+    ).to(device)
+    return {
+        "actor": actor,
+        "actor_optim": adam(actor, training.actor_lr),
+        "critic": critic,
+        "critic_optim": adam(critic, training.critic_lr),
+    }
+
+
+# Batch and updates of the baselines are FSRL's published ones, with two critics where the algorithm is about
+# two.
+_BASELINE: dict[str, Any] = {"batch_size": 256, "update_per_step": 0.2}
+_TWIN: dict[str, Any] = {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2}
+
+# Without random actions first, a deterministic policy may settle before it has seen what pays and what costs.
+# Smoothed over 0.2 of the action box, as in the paper, TD3's critics miss the sharper of two optima
+# (docs/algorithms/lagrangian.md).
+_DDPG: dict[str, Any] = {**_BASELINE, "warmup_steps": 10_000}
+_TD3: dict[str, Any] = {**_TWIN, "warmup_steps": 10_000, "target_std": 0.05}
+
+# The released code of Liu et al. 2022 (button and goal tasks); kl_multiplier_max is theirs times N, because
+# our likelihood is a weighted sum over the samples and theirs a mean.
+_CVPO_PAPER: dict[str, Any] = {
+    "solver": "slsqp",
+    "old_policy": "polyak",
+    "old_policy_tau": 0.005,
+    "kl_bound": 0.1,
+    "kl_bound_mean": 1e-3,
+    "kl_bound_scale": 1e-3,
+    "num_samples": 32,
+    "mstep_iterations": 6,
+    "threshold": "paper",
+    "cost_margin": 0.0,
+    "cost_level_rate": 1.0,
+    "cost_calibration": 0.0,
+    "gamma": 0.99,
+    "estimation_step": 1,
+    "actor_lr": 2e-3,
+    "critic_lr": 1e-3,
+    "batch_size": 300,
+    "hidden_sizes": (256, 256),
+    "reward_ensemble": 2,
+    "cost_ensemble": 1,
+    "buffer_size": 80_000,
+    "update_per_step": 40 / 300,
+}
+
+# What is CAL's own in Wu et al. 2024: k, E, c and the multiplier's start and rate, as released.
+_CAL: dict[str, Any] = {
+    "augmented_penalty": 10.0,
+    "cost_ensemble": 4,
+    "cost_reduction": "ucb",
+    "ucb_scale": 0.5,
+    "cost_targets": "own",
+    "multiplier_source": "critic",
+    "multiplier_method": "ascent",
+    "multiplier_lr": 3e-4,
+    "multiplier_init": 0.6931,
+}
+
+ALGORITHMS = {
+    "cvpo": Algorithm(
+        summary="Constrained Variational Policy Optimization (Liu et al., ICML 2022), off-policy",
+        policy=CVPOPolicy,
+        config=CVPOConfig,
+        training=CVPOTraining,
+        networks=cvpo_networks,
+        # Training episodes then exceed the limit about as rarely as those of the others
+        # (docs/algorithms/cvpo.md).
+        defaults={"cost_margin": 0.5},
+        presets={"paper": _CVPO_PAPER},
+    ),
+    "sac_lag": Algorithm(
+        summary="Soft Actor-Critic with Lagrange multipliers, and CAL (--preset cal), off-policy",
+        policy=SACLagPolicy,
+        config=SACLagConfig,
+        training=SACTraining,
+        networks=sac_networks,
+        defaults=_TWIN,
+        presets={"cal": _CAL},
+    ),
+    "ddpg_lag": Algorithm(
+        summary="DDPG with Lagrange multipliers, off-policy",
+        policy=DDPGLagPolicy,
+        config=DDPGLagConfig,
+        training=OffpolicyTraining,
+        networks=deterministic_networks,
+        defaults=_DDPG,
+    ),
+    "td3_lag": Algorithm(
+        summary="TD3 with Lagrange multipliers, off-policy",
+        policy=TD3LagPolicy,
+        config=TD3LagConfig,
+        training=OffpolicyTraining,
+        networks=deterministic_networks,
+        defaults=_TD3,
+    ),
+    "sac": Algorithm(
+        summary="Soft Actor-Critic without a constraint; logs costs",
+        policy=SACLagPolicy,
+        config=SACConfig,
+        training=SACTraining,
+        networks=sac_networks,
+        constrained=False,
+        constrained_as="sac_lag",
+        defaults=_TWIN,
+    ),
+    "ddpg": Algorithm(
+        summary="DDPG without a constraint; logs costs",
+        policy=DDPGLagPolicy,
+        config=DDPGConfig,
+        training=OffpolicyTraining,
+        networks=deterministic_networks,
+        constrained=False,
+        constrained_as="ddpg_lag",
+        defaults=_DDPG,
+    ),
+    "td3": Algorithm(
+        summary="TD3 without a constraint; logs costs",
+        policy=TD3LagPolicy,
+        config=TD3Config,
+        training=OffpolicyTraining,
+        networks=deterministic_networks,
+        constrained=False,
+        constrained_as="td3_lag",
+        defaults=_TD3,
+    ),
+}

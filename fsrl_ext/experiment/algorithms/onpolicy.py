@@ -1,0 +1,227 @@
+"""On-policy algorithms: CPO and FOCOPS, and TRPO and PPO with or without Lagrange multipliers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from tianshou.policy import BasePolicy
+
+from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
+from fsrl_ext.env import env_fn
+from fsrl_ext.errors import check_fields
+from fsrl_ext.experiment.algorithms.optimisers import adam
+from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
+from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.training_config import TrainingConfig, round_up, train_envs
+from fsrl_ext.net import OnpolicyActor, ValueCritic
+from fsrl_ext.policy import (
+    CPOConfig,
+    CPOPolicy,
+    FOCOPSConfig,
+    FOCOPSPolicy,
+    PPOConfig,
+    PPOLagConfig,
+    PPOLagPolicy,
+    TRPOConfig,
+    TRPOLagConfig,
+    TRPOLagPolicy,
+)
+from fsrl_ext.trainer import CostOnpolicyTrainer, seed_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueCriticTraining(TrainingConfig):
+    """Settings of a Gaussian actor beside critics of states, which on-policy and meta-learning share."""
+
+    initial_std: float = 0.6
+    """Standard deviation of an untrained actor, in units of the normalised action box."""
+    critic_optimiser: Literal["adam", "lbfgs"] = "adam"
+    """Optimiser of the critic: Adam on minibatches, or 25 iterations of L-BFGS on all data."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, positive=("initial_std",), choices={"critic_optimiser": ("adam", "lbfgs")})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnpolicyTraining(ValueCriticTraining):
+    """Training on one collect after the other, each used once: CPO and TRPO, whose actor has no optimiser."""
+
+    batch_size: int = 256
+    """Transitions of a minibatch."""
+    repeat_per_collect: int = 10
+    """Passes over the data of a collect."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, at_least_one=("batch_size", "repeat_per_collect"))
+
+    def collector(
+        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int
+    ) -> CostCollector:
+        # The buffer holds one collect, in whole vector steps.
+        buffer = CostVectorReplayBuffer(
+            round_up(self.step_per_collect, self.env_num),
+            self.env_num,
+            num_costs=num_costs,
+            random_seed=seed,
+        )
+        envs = train_envs(env_fn(task), self.workers, self.worker_type, self.env_num)
+        return CostCollector(policy, envs, buffer, discount=discount, replayable=True)
+
+    def trainer(
+        self,
+        policy: BasePolicy,
+        collector: Any,
+        *,
+        task: str,
+        seed: int,
+        steps: int,
+        selections: int,
+        warm_start: bool,
+        **shared: Any,
+    ) -> CostOnpolicyTrainer:
+        # Epochs hold whole collects, so their number follows from their length.
+        collect = round_up(self.step_per_collect, self.env_num)
+        step_per_epoch = max(round(round(steps / selections) / collect), 1) * collect
+        return CostOnpolicyTrainer(
+            policy=policy,
+            train_collector=collector,
+            max_epoch=-(-steps // step_per_epoch),
+            step_per_epoch=step_per_epoch,
+            step_per_collect=self.step_per_collect,
+            batch_size=self.batch_size,
+            repeat_per_collect=self.repeat_per_collect,
+            train_seeds=seed_range("train", self.env_num, run_seed=seed),
+            **shared,
+        )
+
+    def update_arguments(self) -> dict[str, Any]:
+        return {"batch_size": self.batch_size, "repeat": self.repeat_per_collect}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOTraining(OnpolicyTraining):
+    """Training of PPO and FOCOPS, whose actor has an optimiser."""
+
+    actor_lr: float = 5e-4
+    """Adam learning rate of the actor."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, positive=("actor_lr",))
+
+
+def onpolicy_networks(
+    spec: TaskSpec, training: ValueCriticTraining, *, num_costs: int, device: str
+) -> dict[str, Any]:
+    """A Gaussian actor, the critic of reward and costs, and the critic's optimiser."""
+    actor = OnpolicyActor(
+        spec.obs_dim,
+        spec.act_dim,
+        hidden_sizes=training.hidden_sizes,
+        initial_std=training.initial_std,
+    )
+    critic = ValueCritic(
+        spec.obs_dim,
+        num_costs=num_costs,
+        hidden_sizes=training.critic_hidden_sizes or training.hidden_sizes,
+        shared_body=training.shared_body,
+    ).to(device)
+    critic_optim: torch.optim.Optimizer = adam(critic, training.critic_lr)
+    if training.critic_optimiser == "lbfgs":
+        critic_optim = torch.optim.LBFGS(critic.parameters(), max_iter=25, line_search_fn="strong_wolfe")
+    return {
+        "actor": actor.to(device),
+        "critic": critic,
+        "critic_optim": critic_optim,
+        "obs_dim": spec.obs_dim,
+    }
+
+
+def ppo_networks(spec: TaskSpec, training: PPOTraining, *, num_costs: int, device: str) -> dict[str, Any]:
+    """The same with an optimiser of the actor."""
+    networks = onpolicy_networks(spec, training, num_costs=num_costs, device=device)
+    return {**networks, "actor_optim": adam(networks["actor"], training.actor_lr)}
+
+
+_DEFAULTS: dict[str, Any] = {"hidden_sizes": (64, 64)}
+
+# Whole episodes of the training environments, so that their ends and those of the collects fall together.
+_TASKS: tuple[TaskDefaults, ...] = (
+    ("*", "*", {"step_per_collect": 6_000}),
+    ("safety-gymnasium", "*", {"step_per_collect": 20_000}),
+)
+
+# Without the margin CPO settles above the limit there; without the bonus its standard deviation shrinks
+# before it has learnt the way round the circle (docs/algorithms/onpolicy.md).
+_CPO_TASKS: tuple[TaskDefaults, ...] = (
+    *_TASKS,
+    ("bullet-safety-gym", "*", {"cost_margin": 0.2, "entropy_weight": 0.01}),
+    ("bullet-safety-gym", "SafetyCarCircle-v0", {"entropy_weight": 0.02}),
+)
+
+ALGORITHMS = {
+    "cpo": Algorithm(
+        summary="Constrained Policy Optimization (Achiam et al., ICML 2017), on-policy",
+        policy=CPOPolicy,
+        config=CPOConfig,
+        training=OnpolicyTraining,
+        networks=onpolicy_networks,
+        defaults=_DEFAULTS,
+        task_defaults=_CPO_TASKS,
+    ),
+    "trpo_lag": Algorithm(
+        summary="TRPO with Lagrange multipliers, on-policy",
+        policy=TRPOLagPolicy,
+        config=TRPOLagConfig,
+        training=OnpolicyTraining,
+        networks=onpolicy_networks,
+        defaults=_DEFAULTS,
+        task_defaults=_TASKS,
+    ),
+    "ppo_lag": Algorithm(
+        summary="PPO with Lagrange multipliers, on-policy",
+        policy=PPOLagPolicy,
+        config=PPOLagConfig,
+        training=PPOTraining,
+        networks=ppo_networks,
+        defaults=_DEFAULTS,
+        task_defaults=_TASKS,
+    ),
+    "focops": Algorithm(
+        summary="First Order Constrained Optimization in Policy Space (Zhang et al., NeurIPS 2020), "
+        "on-policy",
+        policy=FOCOPSPolicy,
+        config=FOCOPSConfig,
+        training=PPOTraining,
+        networks=ppo_networks,
+        # Its masked loss takes more and smaller steps to come as far as the bound allows.
+        defaults={**_DEFAULTS, "batch_size": 64},
+        task_defaults=_TASKS,
+    ),
+    "trpo": Algorithm(
+        summary="TRPO without a constraint; logs costs",
+        policy=TRPOLagPolicy,
+        config=TRPOConfig,
+        training=OnpolicyTraining,
+        networks=onpolicy_networks,
+        constrained=False,
+        constrained_as="trpo_lag",
+        defaults=_DEFAULTS,
+        task_defaults=_TASKS,
+    ),
+    "ppo": Algorithm(
+        summary="PPO without a constraint; logs costs",
+        policy=PPOLagPolicy,
+        config=PPOConfig,
+        training=PPOTraining,
+        networks=ppo_networks,
+        constrained=False,
+        constrained_as="ppo_lag",
+        defaults=_DEFAULTS,
+        task_defaults=_TASKS,
+    ),
+}

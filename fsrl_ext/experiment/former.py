@@ -1,0 +1,69 @@
+"""Configs that fsrl_ext 0.1.0 wrote: one class of training settings, one config with and without multipliers.
+
+Files of that version have settings that the algorithm never used and that its classes no longer have. Each
+had its default, since another value was refused; a file with another value is refused here, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# By name the values that a setting without a field may have had.
+_UNUSED: dict[str, tuple[Any, ...]] = {
+    # Training settings of other families.
+    "actor_lr": (5e-4,),
+    "batch_size": (128,),
+    "buffer_size": (200_000,),
+    "collect_ahead": (False,),
+    "cost_ensemble": (1,),
+    "covariance": ("diagonal",),
+    "critic_optimiser": ("adam",),
+    "initial_std": (0.8,),
+    "repeat_per_collect": (10,),
+    "reward_ensemble": (1,),
+    "update_per_step": (0.4,),
+    "warmup_steps": (0,),
+    # Multipliers and limits of an algorithm without them; off-policy and on-policy defaults differ.
+    "augmented_penalty": (0.0,),
+    "limit_gradient": ("score",),
+    "outer_constraint": ("mean",),
+    "cost_margin": (0.0,),
+    "multiplier_gains": ([0.02, 0.01, 0.0], [0.05, 0.005, 0.05]),
+    "multiplier_init": (0.0,),
+    "multiplier_lr": (0.01,),
+    "multiplier_max": (100.0,),
+    "multiplier_method": ("pid",),
+    "multiplier_smoothing": (0.0,),
+    "multiplier_source": ("episodes",),
+    "multiplier_surplus_max": (math.inf, 10.0),
+    "rescale": (True,),
+    "threshold": ("paper",),
+}
+
+
+def from_saved(cls: type[T], saved: Mapping[str, Any]) -> T:
+    """An instance of a config class from the fields that were saved.
+
+    :param cls: a dataclass.
+    :raises ValueError: for a field that the class does not have, unless it had its default in 0.1.0.
+    """
+    names = {x.name for x in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name, value in saved.items():
+        if name in names:
+            continue
+        unused = _UNUSED.get(name, ())
+        if name == "constraint":  # of meta-learners; the algorithm's name says it now
+            unused = ("multiplier" if "multiplier_method" in names else "step",)
+        if not unused:
+            raise ValueError(f"{cls.__name__} has no setting {name}, got {value!r}")
+        if value not in unused:
+            allowed = " or ".join(map(repr, unused))
+            raise ValueError(
+                f"{name} must be {allowed} for {cls.__name__}, which has no such setting, got {value!r}"
+            )
+    return cls(**{name: value for name, value in saved.items() if name in names})

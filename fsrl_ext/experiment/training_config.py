@@ -1,0 +1,145 @@
+"""How an algorithm is trained: the base class of the training settings.
+
+A family of algorithms has a subclass in ``fsrl_ext/experiment/algorithms/``. Its fields are the settings of
+networks, optimisers, data and loop; its methods say which environment the policy is judged in, how data are
+collected and which trainer runs. What a class has no field for cannot be set.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium as gym
+from tianshou.env import (
+    BaseVectorEnv,
+    DummyVectorEnv,
+    RayVectorEnv,
+    ShmemVectorEnv,
+    SubprocVectorEnv,
+)
+from tianshou.policy import BasePolicy
+
+from fsrl_ext.data import AheadCollector, CostCollector, MetaCollector
+from fsrl_ext.errors import check_fields
+from fsrl_ext.trainer.cost_trainer import CostTrainer
+
+WorkerType = Literal["shmem", "subproc", "ray"]
+TrainCollector = CostCollector | AheadCollector | MetaCollector[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(ABC):
+    """Settings of networks, optimisers, data and loop that every algorithm has.
+
+    Subclasses are frozen, keyword-only dataclasses, too; each field has its help text as a docstring below.
+
+    :raises ValueError: for values that cannot be used, naming them.
+    """
+
+    hidden_sizes: tuple[int, ...] = (128, 128)
+    """Widths of the hidden layers of actor and critics."""
+    critic_hidden_sizes: tuple[int, ...] | None = None
+    """Widths of the critics' hidden layers, if they differ."""
+    shared_body: bool = False
+    """Reward and cost critics share their hidden layers."""
+    critic_lr: float = 1e-3
+    """Adam learning rate of the critics."""
+    num_envs: int = 10
+    """Training environments, when they run in the collector's own process."""
+    workers: int = 0
+    """Processes for the training environments, one environment each instead of num_envs; 0 for none."""
+    worker_type: WorkerType = "shmem"
+    """How workers hand over observations: Tianshou's ``ShmemVectorEnv``, ``SubprocVectorEnv`` or
+    ``RayVectorEnv`` (needs Ray)."""
+    step_per_collect: int = 1000
+    """Environment steps collected between updates, at most."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_sizes", "critic_hidden_sizes"):
+            sizes = getattr(self, name)
+            if sizes is None:
+                continue
+            object.__setattr__(self, name, tuple(sizes))
+            if not sizes or any(size < 1 for size in sizes):
+                raise ValueError(f"{name} must be whole numbers >= 1, got {tuple(sizes)}")
+        check_fields(
+            self,
+            positive=("critic_lr",),
+            non_negative=("workers",),
+            at_least_one=("num_envs", "step_per_collect"),
+            choices={"worker_type": ("shmem", "subproc", "ray")},
+        )
+
+    @property
+    def env_num(self) -> int:
+        """Training environments, wherever they run."""
+        return self.workers or self.num_envs
+
+    @classmethod
+    def judged_task(cls, task: str) -> str:
+        """The environment id that a policy for the task is judged in: the task itself."""
+        return task
+
+    def check_steps(self, steps: int) -> None:
+        """Checks the length of a run in environment steps.
+
+        :raises ValueError: if nothing would be learnt in so many steps.
+        """
+        if steps < 1 or steps != int(steps):
+            raise ValueError(f"steps must be a whole number >= 1, got {steps}")
+
+    @abstractmethod
+    def collector(
+        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int
+    ) -> TrainCollector:
+        """A collector of training data, with its environments and its buffer.
+
+        :param discount: of the discounted returns and costs in the statistics.
+        :param seed: of the run; the environments are seeded by the trainer.
+        :raises ImportError: for Ray workers without Ray.
+        """
+
+    @abstractmethod
+    def trainer(
+        self,
+        policy: BasePolicy,
+        collector: Any,
+        *,
+        task: str,
+        seed: int,
+        steps: int,
+        selections: int,
+        warm_start: bool,
+        **shared: Any,
+    ) -> CostTrainer:
+        """The trainer of a run.
+
+        :param collector: made by :meth:`collector`.
+        :param steps: environment steps of the run.
+        :param selections: how often, evenly over the run, the policy is tested.
+        :param warm_start: whether the policy was trained before.
+        :param shared: arguments of :class:`~fsrl_ext.trainer.cost_trainer.CostTrainer` that do not depend on
+            the algorithm: test collector, limits, hooks, logger.
+        """
+
+    def update_arguments(self) -> dict[str, Any]:
+        """Arguments of ``policy.update`` beside the sample size and the buffer."""
+        return {}
+
+
+def train_envs(
+    make_env: Callable[[], gym.Env], workers: int, worker_type: str, num_envs: int
+) -> BaseVectorEnv:
+    """Training environments in this process, or one in each of ``workers`` processes."""
+    if not workers:
+        return DummyVectorEnv([make_env] * num_envs)
+    kinds = {"shmem": ShmemVectorEnv, "subproc": SubprocVectorEnv, "ray": RayVectorEnv}
+    return kinds[worker_type]([make_env] * workers)
+
+
+def round_up(number: int, unit: int) -> int:
+    """The smallest multiple of ``unit`` that is at least ``number``."""
+    return -(-number // unit) * unit

@@ -1,0 +1,35 @@
+"""What version 0.1.0 saved: two small runs of it still load and are judged as they were."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fsrl_ext.experiment import ExperimentConfig, evaluate, load_policy
+from fsrl_ext.experiment.algorithms.onpolicy import OnpolicyTraining
+from fsrl_ext.experiment.former import from_saved
+
+RUNS = Path(__file__).parent / "data" / "v0_1_0"
+
+
+@pytest.mark.parametrize("name", ["sac", "maml_lag"])
+def test_a_run_folder_loads_and_is_judged_as_it_was(name):
+    result = json.loads((RUNS / name / "result.json").read_text())
+    config = ExperimentConfig.from_dict(result["config"])
+    assert (config.policy, config.training.num_envs) == (name, 4)
+    assert load_policy(RUNS / name).compute_action(np.zeros(2, np.float32)).shape == (1,)
+    expected = next(x for x in result["selections"] if x["env_step"] == result["env_step"])
+    judged = evaluate(RUNS / name, checkpoint="last", episodes=expected["episodes"], seed=1_000_000)
+    assert judged.summary() == expected
+
+
+def test_an_unused_setting_had_its_default():
+    saved = json.loads((RUNS / "maml_lag" / "config.json").read_text())["training"]
+    saved = {**saved, "batch_size": 64, "repeat_per_collect": 5}  # which CPO uses
+    training = from_saved(OnpolicyTraining, saved)
+    assert (training.batch_size, training.hidden_sizes) == (64, (4,))
+    with pytest.raises(ValueError, match=r"actor_lr must be 0\.0005 for OnpolicyTraining, which has no such"):
+        from_saved(OnpolicyTraining, {**saved, "actor_lr": 1.0})
+    with pytest.raises(ValueError, match="OnpolicyTraining has no setting forgotten, got 1"):
+        from_saved(OnpolicyTraining, {**saved, "forgotten": 1})
