@@ -11,6 +11,7 @@ import torch
 from tianshou.env import DummyVectorEnv
 from tianshou.policy.base import policy_within_training_step
 from toys.envs import ForgetfulEnv, LineEnv
+from toys.policies import assert_same_state
 from toys.policies import build_cvpo as build
 
 from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer, NonFiniteStepError
@@ -131,8 +132,7 @@ def test_trains_the_same_run_twice(ahead):
         assert trainer._gradient_step == 24
         return policy.state_dict()
 
-    first, second = run(), run()
-    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert_same_state(run(), run())
 
 
 def test_what_was_under_way_goes_with_episodes_that_cannot_be_repeated(ahead):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from toys.policies import assert_same_state
 
 from fsrl_ext.experiment import ExperimentConfig, make_config, run
 from fsrl_ext.experiment.algorithms.meta import MetaTraining
@@ -78,8 +78,7 @@ def assert_same(one: Path, other: Path) -> None:
     for name in ("best.pt", "last.pt"):
         first, second = (read_checkpoint(x / "checkpoints" / name) for x in (one, other))
         assert first["counters"] == second["counters"]
-        for key, value in first["policy"].items():
-            assert torch.equal(value, second["policy"][key]), key
+        assert_same_state(first["policy"], second["policy"])
     results = [json.loads((x / "result.json").read_text()) for x in (one, other)]
     for result in results:
         for key in ("seconds", "command", "resumed"):

@@ -375,8 +375,8 @@ def test_new_run_starts_from_the_saved_policy(done, tmp_path, monkeypatch):
     new = run(config, out=tmp_path, show_progress=False, init_from=done.folder)
     best = done.folder / "checkpoints" / "best.pt"
     saved = read_checkpoint(best)
-    for name, value in saved["policy"].items():
-        assert torch.equal(start["policy"][name], value), name
+    for name, value in start["policy"].items():
+        assert torch.equal(value, saved["policy"][name]), name
     moments = saved["optimisers"]["actor_optim"]["state"][0]
     assert moments["step"] > 0
     for name, value in moments.items():
