@@ -97,7 +97,7 @@ def tree_of(module):
 
 @functools.cache
 def is_face(module):
-    """Whether a module is the ``__init__`` of a package and does nothing but import names for others."""
+    """Tell whether a module is the ``__init__`` of a package that only imports names for others."""
     plain = (ast.Import, ast.ImportFrom, ast.Expr, ast.Assign)
     return NAMES[module].name == "__init__.py" and all(
         isinstance(node, plain)
@@ -108,9 +108,9 @@ def is_face(module):
 
 
 def sources(module, name, through=()):
-    """The modules that ``from module import name`` reads, each with the faces on the way to it.
+    """Yield the modules that ``from module import name`` reads, each with the faces on the way to it.
 
-    :param name: ``None`` for the module as a whole, which is all that a face imports.
+    :param name: ``None`` for the module as a whole: of a face, everything that the face imports.
     """
     taken = []
     if is_face(module):
@@ -133,7 +133,7 @@ def sources(module, name, through=()):
 
 @functools.cache
 def edges(module):
-    """What a module imports of ours, wherever in its file: pairs of a module and the faces on the way."""
+    """Return what a module imports of ours, anywhere in its file: each module with the faces on the way."""
     targets = set()
     for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Import):
@@ -150,16 +150,16 @@ def edges(module):
 
 
 def folder_of(module, through):
-    """The folder of ``functional/`` that an import enters through its face, if it does."""
+    """Return the folder of ``functional/`` that an import enters through the folder's face, or ``None``."""
     faces = (face for face in through if face.startswith("fsrl_ext.functional."))
     return next((face for face in faces if not module.startswith(f"{face}.")), None)
 
 
 def doors(module):
-    """The files that a module imports, directly or not, itself included.
+    """Return the files that a module imports, directly or not, with its own.
 
     Faces are followed and do not count. A folder of ``functional/`` that is entered through its face counts
-    as one, with what its files import of each other.
+    as one file, whatever its files import of each other. A file that is imported past the face counts itself.
     """
     seen, open_ends = set(), [(module, None)]
     while open_ends:
