@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
+import runpy
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import cvxpy as cp
 import numpy as np
@@ -18,6 +20,7 @@ from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.constrained_step.conic import program as programs
 
+ROOT = Path(__file__).parents[2]
 conic_step = functools.partial(constrained_step, backend="cvxpylayers")
 
 
@@ -170,6 +173,31 @@ def test_degenerate_problems():
             torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
+def test_a_flat_objective_between_several_constraints():
+    """The objective falls along one constraint's gradient; the others limit the shortest best step."""
+    rng = np.random.default_rng(3)
+    corners, held = Counter(), Counter()
+    for _ in range(40):
+        (_, a, b), kl_bound, inverse, _ = draw(rng, m=3)
+        y = torch.tensor(rng.standard_normal(a.shape[1]))
+        settings = {"kl_bound": kl_bound, "inverse_metric": inverse.mv}
+        exact, conic = (solve(-0.5 * a[0], a, b, **settings) for solve in (constrained_step, conic_step))
+        assert conic.case == exact.case
+        torch.testing.assert_close(conic.step, exact.step, rtol=1e-6, atol=1e-7)
+        corners[conic.corner] += 1
+        if conic.corner == "parallel":
+            # Where g does not drop out, its derivative is not known: none is handed out, and it is said.
+            assert exact.case in ("active", "inactive")
+            assert exact.corner is None
+            assert not any(x.any() for x in conic.vjp(y))
+            continue
+        assert conic.corner == exact.corner
+        assert error_of_cotangents(conic.vjp(y), exact.vjp(y), y) < 1e-5
+        held[exact.case, int((exact.predicted_constraint.abs() < 1e-9).sum())] += 1
+    assert corners["parallel"] >= 3
+    assert min(held["degenerate", 1], held["degenerate", 2]) >= 3
+
+
 def test_two_constraints_that_are_one():
     """Which of them holds the step, and so the derivative, is an arbitrary choice."""
     problem = tensor([-2.0, 1.0]), tensor([[1.0, 0.0], [2.0, 0.0]]), tensor([0.25, 0.5])
@@ -179,6 +207,8 @@ def test_two_constraints_that_are_one():
     pull = float(problem[1][:, 0] @ step.multipliers)
     assert pull == pytest.approx(float(problem[1][:, 0] @ expected.multipliers), rel=1e-6)
     assert all(torch.isfinite(bar).all() for bar in step.vjp(tensor([1.0, 2.0])))
+    third = [torch.cat([x, torch.zeros_like(x[..., :1])], dim=-1) for x in problem[:2]]
+    assert conic_step(*third, problem[2], kl_bound=0.5).corner == "parallel"
 
 
 @pytest.mark.parametrize("kind", ["edge", "flat"])
@@ -331,6 +361,24 @@ def test_refusals(monkeypatch):
     monkeypatch.setattr(programs, "SCS_TOLERANCE", 9e-4)
     with pytest.raises(ArithmeticError, match="misses optimality"):
         conic_step(*problem, kl_bound=kl_bound, inverse_metric=inverse.mv)
+
+
+def test_the_example_prints_both_answers(capsys):
+    runpy.run_path(str(ROOT / "examples" / "mlp" / "cpo_convex_sets.py"), run_name="__main__")
+    plain, held = capsys.readouterr().out.splitlines()
+    assert plain.startswith("cost limits alone: case active")
+    assert "-20% and +71%" in plain
+    assert "-20% and +10%" in held
+
+
+def test_the_snippet_of_the_docs_page_runs(capsys):
+    snippet = (ROOT / "docs" / "convex_sets.md").read_text().split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(snippet, names)
+    a, answer = names["a"], names["answer"]
+    largest = (0.02 * answer.gram.diagonal()).sqrt()
+    assert float(a[1] @ answer.step) == pytest.approx(0.1 * float(largest[1]), rel=1e-4)
+    assert capsys.readouterr().out.startswith("active")
 
 
 def test_the_solver_is_loaded_when_it_is_needed():

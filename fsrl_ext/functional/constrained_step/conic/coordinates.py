@@ -41,6 +41,8 @@ class ReducedProblem:
     :ivar sizes: ``sqrt(a_i . H^-1 a_i)`` ``[m]``, a constant.
     :ivar slope: ``sqrt(g . H^-1 g)``, a constant.
     :ivar radius: ``sqrt(2 delta)``.
+    :ivar dependent: ``[n]`` bool: a gradient that is not zero, is a combination of those before it and could
+        be turned out of their span. It has no direction of its own, so a derivative in it is not complete.
     :raises ValueError: if ``H^-1`` is found not to be positive definite.
     :raises NonFiniteError: if it gives NaN or infinity.
     """
@@ -88,6 +90,10 @@ class ReducedProblem:
         self.rows, self.objective = rows[:-1], rows[-1]
         self.offsets = torch.where(on, offsets, still).clamp(min=_NEVER)
         self.sizes, self.slope = fixed[:-1], float(fixed[-1])
+        self.dependent = unit > 0.0
+        self.dependent[self._kept] = False
+        if len(self._kept) == self.gradients.shape[1]:
+            self.dependent[:] = False
 
     def image(self, z: Tensor) -> Tensor:
         """``H^-1 z [P]``, float64; the metric is asked in the caller's dtype."""

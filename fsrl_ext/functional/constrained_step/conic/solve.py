@@ -68,7 +68,13 @@ def solve_reduced(at: ReducedProblem, extra: ExtraConstraints | None, corner_tol
         step = _judge(kind, at, posed, (z, limits, ball), extra, corner_tolerance)
     if blocked:
         step = replace(step, case="degenerate", corner=None if kind == "shortest" else step.corner)
-    return replace(step, corner="edge", differentiable=False) if edge else step
+    if edge:
+        return replace(step, corner="edge", differentiable=False)
+    # A least violation and a shortest step do not depend on g, unless an extra set speaks of it.
+    used = at.dependent if kind == "best" or extra is not None else at.dependent[:-1]
+    if step.corner is None and bool(used.any()):
+        return replace(step, corner="parallel", differentiable=False)
+    return step
 
 
 def _choose(
@@ -146,7 +152,7 @@ def _judge(
     corner_tolerance: float,
 ) -> ReducedStep:
     """Name the case and the corner, guard the derivative, and put the multipliers into the caller's units."""
-    (rows, offsets, objective), (z, limits, ball) = posed, answer
+    (rows, _, objective), (z, limits, ball) = posed, answer
     binding, fixed = limits > _ROUNDING, z.detach()
     moves = at.sizes > 0.0
     multipliers = torch.where(moves, limits[: len(moves)] / torch.where(moves, at.sizes, 1.0), 0.0)
@@ -165,7 +171,7 @@ def _judge(
         changed = bool(binding.any()) or float((fixed + objective.detach()).norm()) > _ROUNDING
         return step if changed else replace(step, case="inactive")
     if ball <= _ROUNDING:
-        z = -torch.linalg.pinv(rows[binding]) @ offsets[binding]
+        z = _shortest_of_best(posed, fixed)
         return replace(step, z=z, case="degenerate", multiplier_kl=0.0, corner="flat")
     if not binding.any():
         return replace(step, case="inactive")
@@ -178,6 +184,17 @@ def _apart(vector: Tensor, rows: Tensor) -> float:
     """Sine of the angle between a vector and the span of the rows."""
     rest = vector - rows.T @ torch.linalg.lstsq(rows.T, vector[:, None], driver="gelsd").solution.squeeze(1)
     return float(rest.norm() / vector.norm())
+
+
+def _shortest_of_best(posed: Posed, z: Tensor) -> Tensor:
+    """The shortest z that is as good as the given one, as a function of the constraints that hold it."""
+    rows, offsets, objective = (x.detach() for x in posed)
+    value = float(objective @ z)
+    allowed = torch.cat([rows, objective[None]]), torch.cat([offsets, offsets.new_tensor([-value - 1e-9])])
+    shortest = program("shortest", *allowed[0].shape, None).plain(*allowed, objective)
+    z = z if shortest is None else shortest.z
+    held = (rows @ z + offsets).abs() <= _ROUNDING
+    return -torch.linalg.pinv(posed[0][held], rtol=1e-9) @ posed[1][held]
 
 
 def _shortest_of_least(posed: Posed, z: Tensor) -> Tensor:
