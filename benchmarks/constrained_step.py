@@ -1,10 +1,10 @@
-"""The constrained step against a conic solver. Exits with 1 on a miss.
+"""Compare the constrained step with a conic solver and time both backends; exit with 1 on a miss.
 
     python benchmarks/constrained_step.py [--problems 1000] [--seed 0] [--out result.json]
 
-Random problems with one to three constraints, a dense positive definite metric (condition up to 1e4), both
-signs of every quantity, parallel, nearly parallel (angles down to 1e-5) and zero gradients. Every problem is
-solved with cvxpy and Clarabel, which also decides the case:
+The problems are random, with one to three constraints, a dense positive definite metric (condition up to
+1e4), both signs of every quantity, parallel, nearly parallel (angles down to 1e-5) and zero gradients. The
+exact step of every problem is compared with cvxpy and Clarabel, which also decide the case:
 
 - blocked: a zero gradient and ``b > 0``;
 - recovery: the least ``max_i (b_i + a_i.x) / sqrt(s_i)`` in the trust region is positive;
@@ -12,9 +12,9 @@ solved with cvxpy and Clarabel, which also decides the case:
 - inactive: the step without constraints is as good as that with them; active: it is better.
 
 Errors of the objective are relative to ``|g.x|``, and to ``sqrt(2 delta q)`` (the most that any step can
-gain) where ``|g.x|`` is below 1e-3 of that. Constraints are in units of ``sqrt(2 delta s_i)``. Nothing here
-calls the library's helpers. Also measured, for both backends: the time of one step and of one backward
-product at 10,000 parameters without a metric, single thread.
+gain) where ``|g.x|`` is below 1e-3 of that. Constraints are in units of ``sqrt(2 delta s_i)``. The benchmark
+does not call the library's helpers. It also measures, for both backends, the time of one step and of one
+backward product at 10,000 parameters without a metric, single thread.
 """
 
 from __future__ import annotations
@@ -104,13 +104,13 @@ class Conic:
         return size * self.radius, white / np.where(size > 0.0, size, 1.0)[:, None]
 
     def _minimise(self, objective, constraints) -> float:
-        found = cp.Problem(cp.Minimize(objective), constraints)
+        program = cp.Problem(cp.Minimize(objective), constraints)
         tight = {f"tol_{name}": 1e-10 for name in ("gap_abs", "gap_rel", "feas")}
-        found.solve(solver=cp.CLARABEL, **tight)
-        return float(found.value) if found.status in ("optimal", "optimal_inaccurate") else math.nan
+        program.solve(solver=cp.CLARABEL, **tight)
+        return float(program.value) if program.status in ("optimal", "optimal_inaccurate") else math.nan
 
     def violation(self) -> float:
-        """Least largest violation over the constraints that can move; ``-inf`` without any."""
+        """Return the least largest violation over the constraints that can move; ``-inf`` without any."""
         if not self.moves.any():
             return -math.inf
         y = cp.Variable(len(self.root))
@@ -128,10 +128,10 @@ class Conic:
         return self._minimise(cp.sum_squares(y), [self.b[self.moves] + self.a[self.moves] @ y <= 0.0])
 
 
-def judge(problem: Problem, found: ConstrainedStep) -> tuple[str, dict[str, float]]:
-    """Expected case (empty if the solver cannot tell) and errors."""
+def judge(problem: Problem, step: ConstrainedStep) -> tuple[str, dict[str, float]]:
+    """Return the expected case (empty if the solver cannot tell) and the errors."""
     conic = Conic(problem)
-    x = found.step.numpy()
+    x = step.step.numpy()
     y = conic.root.T @ x / conic.radius
     excess = conic.b + conic.a @ y
     errors = {"kl": max(float(y @ y) - 1.0, 0.0)}
@@ -160,7 +160,7 @@ def box(step: StepExpressions) -> list[cp.Constraint]:
 
 
 def time_at(parameters: int, m: int, repeats: int = 50, **settings: Any) -> dict[str, float]:
-    """Milliseconds of one step with an active constraint and of one backward product.
+    """Return the milliseconds of one step with an active constraint and of one backward product.
 
     ``first`` is the first call, which compiles the programs of a conic backend; the others are medians.
     """
@@ -180,7 +180,7 @@ def time_at(parameters: int, m: int, repeats: int = 50, **settings: Any) -> dict
 
 
 def timings() -> dict[str, dict[str, float]]:
-    """Both backends at 10,000 parameters, and the conic one with a set of its own."""
+    """Time both backends at 10,000 parameters, and the conic one with a convex set as well."""
     backends: dict[str, dict[str, Any]] = {
         "exact": {},
         "cvxpylayers": {"backend": "cvxpylayers"},
@@ -207,20 +207,20 @@ def main() -> None:
     for index in range(args.problems):
         problem = draw(rng)
         inverse = torch.tensor(np.linalg.inv(problem.metric))
-        found = constrained_step(
+        step = constrained_step(
             torch.tensor(problem.g),
             torch.tensor(problem.a),
             torch.tensor(problem.b),
             kl_bound=problem.kl_bound,
             inverse_metric=inverse.mv,
         )
-        cases[f"{len(problem.b)} {found.case}"] += 1
-        expected, errors = judge(problem, found)
+        cases[f"{len(problem.b)} {step.case}"] += 1
+        expected, errors = judge(problem, step)
         unclear += not expected
         for name, error in errors.items():
             worst[name] = max(worst[name], error)
-        if expected not in ("", found.case) or not max(errors.values()) <= TOLERANCE:
-            misses.append(f"{index} ({problem.kind}): {found.case}, expected {expected or '?'}, {errors}")
+        if expected not in ("", step.case) or not max(errors.values()) <= TOLERANCE:
+            misses.append(f"{index} ({problem.kind}): {step.case}, expected {expected or '?'}, {errors}")
     result = {
         "problems": args.problems,
         "seed": args.seed,

@@ -1,4 +1,4 @@
-"""The constrained step through cvxpylayers: the closed form, all parameters, extra convex sets."""
+"""The constrained step through cvxpylayers agrees with the closed form and with cvxpy in all parameters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tensor(values):
 
 
 def draw(rng, m=None):
-    """A problem with a dense metric: ``H^-1`` for the step, ``R`` with ``H = R R^T`` for all parameters."""
+    """Draw a problem with a dense metric: ``H^-1`` for the step, and R with ``H = R R^T``."""
     size, m = int(rng.integers(3, 7)), m or int(rng.integers(1, 4))
     root = torch.tensor(rng.standard_normal((size, size)))
     inverse = root @ root.T + 0.1 * torch.eye(size, dtype=torch.float64)
@@ -48,9 +48,9 @@ def error_of_multipliers(step, expected):
     return max(error, abs(step.multiplier_kl - expected.multiplier_kl)) / scale
 
 
-def error_of_cotangents(found, expected, y):
+def error_of_cotangents(value, expected, y):
     sizes = [(want.norm() + 1e-3 * y.norm()) for want in expected]
-    return max(float((x - z).norm() / s) for x, z, s in zip(found, expected, sizes, strict=True))
+    return max(float((x - z).norm() / s) for x, z, s in zip(value, expected, sizes, strict=True))
 
 
 def relative(value, expected):
@@ -58,7 +58,7 @@ def relative(value, expected):
 
 
 def test_both_backends_agree_in_every_case():
-    """Case, step, multipliers, predictions, inner products, and the derivative, in H as well."""
+    """Case, step, multipliers, predictions, inner products and derivatives (in H too) are the same."""
     rng = np.random.default_rng(0)
     cases = Counter()
     for _ in range(40):
@@ -112,7 +112,7 @@ def test_both_backends_agree_with_the_programs_in_all_parameters():
 
 
 def test_many_parameters_in_float32():
-    """P = 300, gradients with zeros, and a metric that takes float32 alone; no program is P x P."""
+    """Both backends agree at P = 300 with zeros in the gradients and a metric that takes float32 alone."""
     rng = torch.Generator().manual_seed(0)
     g, a = torch.randn(300, generator=rng), torch.randn(1, 300, generator=rng)
     g[:50], a[:, 30:80] = 0.0, 0.0
@@ -186,7 +186,7 @@ def test_a_flat_objective_between_several_constraints():
         torch.testing.assert_close(conic.step, exact.step, rtol=1e-6, atol=1e-7)
         corners[conic.corner] += 1
         if conic.corner == "parallel":
-            # Where g does not drop out, its derivative is not known: none is handed out, and it is said.
+            # Where g does not drop out, its derivative is not known, and the corner says so.
             assert exact.case in ("active", "inactive")
             assert exact.corner is None
             assert not any(x.any() for x in conic.vjp(y))
@@ -250,7 +250,7 @@ def apart(step):
 
 @pytest.mark.parametrize("sets", [slow_cost, box, half_of_the_gain, apart])
 def test_extra_sets_against_a_solution_in_all_parameters(sets):
-    """The same set, written by hand on x: the reduced optimum is that over all of R^P."""
+    """The reduced optimum is that over all of R^P, with the same set written by hand on x."""
     rng = np.random.default_rng(3)
     cases = Counter()
     for _ in range(12):
@@ -356,7 +356,7 @@ def test_refusals(monkeypatch):
         conic_step(g, a, b, kl_bound=0.5, inverse_metric=lambda z: z / 0.0)
     with pytest.raises(NonFiniteError, match="must be finite"):
         conic_step(g * math.nan, a, b, kl_bound=0.5)
-    # A solver that is told to stop early does not get away with it.
+    # An inaccurate answer of the solver is refused.
     problem, kl_bound, inverse, _ = draw(np.random.default_rng(7), m=3)
     monkeypatch.setattr(programs, "SCS_TOLERANCE", 9e-4)
     with pytest.raises(ArithmeticError, match="misses optimality"):
