@@ -1,10 +1,10 @@
-"""The constrained step against a conic solver. Exits with 1 on a miss.
+"""Compare the constrained step with a conic solver and time both backends; exit with 1 on a miss.
 
     python benchmarks/constrained_step.py [--problems 1000] [--seed 0] [--out result.json]
 
-Random problems with one to three constraints, a dense positive definite metric (condition up to 1e4), both
-signs of every quantity, parallel, nearly parallel (angles down to 1e-5) and zero gradients. Every problem is
-solved with cvxpy and Clarabel, which also decides the case:
+The problems are random, with one to three constraints, a dense positive definite metric (condition up to
+1e4), both signs of every quantity, parallel, nearly parallel (angles down to 1e-5) and zero gradients. The
+exact step of every problem is compared with cvxpy and Clarabel, which also decide the case:
 
 - blocked: a zero gradient and ``b > 0``;
 - recovery: the least ``max_i (b_i + a_i.x) / sqrt(s_i)`` in the trust region is positive;
@@ -12,9 +12,9 @@ solved with cvxpy and Clarabel, which also decides the case:
 - inactive: the step without constraints is as good as that with them; active: it is better.
 
 Errors of the objective are relative to ``|g.x|``, and to ``sqrt(2 delta q)`` (the most that any step can
-gain) where ``|g.x|`` is below 1e-3 of that. Constraints are in units of ``sqrt(2 delta s_i)``. Nothing here
-calls the library's helpers. Also measured: the time of one step at 10,000 parameters without a metric, single
-thread.
+gain) where ``|g.x|`` is below 1e-3 of that. Constraints are in units of ``sqrt(2 delta s_i)``. The benchmark
+does not call the library's helpers. It also measures, for both backends, the time of one step and of one
+backward product at 10,000 parameters without a metric, single thread.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,7 +37,7 @@ import cvxpy as cp
 import numpy as np
 import torch
 
-from fsrl_ext.functional.constrained_step import ConstrainedStep, constrained_step
+from fsrl_ext.functional.constrained_step import ConstrainedStep, StepExpressions, constrained_step
 
 TOLERANCE = 1e-6
 # The solver's own accuracy is about 1e-9: below this, two optimal values are the same.
@@ -103,13 +104,13 @@ class Conic:
         return size * self.radius, white / np.where(size > 0.0, size, 1.0)[:, None]
 
     def _minimise(self, objective, constraints) -> float:
-        found = cp.Problem(cp.Minimize(objective), constraints)
+        program = cp.Problem(cp.Minimize(objective), constraints)
         tight = {f"tol_{name}": 1e-10 for name in ("gap_abs", "gap_rel", "feas")}
-        found.solve(solver=cp.CLARABEL, **tight)
-        return float(found.value) if found.status in ("optimal", "optimal_inaccurate") else math.nan
+        program.solve(solver=cp.CLARABEL, **tight)
+        return float(program.value) if program.status in ("optimal", "optimal_inaccurate") else math.nan
 
     def violation(self) -> float:
-        """Least largest violation over the constraints that can move; ``-inf`` without any."""
+        """Return the least largest violation over the constraints that can move; ``-inf`` without any."""
         if not self.moves.any():
             return -math.inf
         y = cp.Variable(len(self.root))
@@ -127,10 +128,10 @@ class Conic:
         return self._minimise(cp.sum_squares(y), [self.b[self.moves] + self.a[self.moves] @ y <= 0.0])
 
 
-def judge(problem: Problem, found: ConstrainedStep) -> tuple[str, dict[str, float]]:
-    """Expected case (empty if the solver cannot tell) and errors."""
+def judge(problem: Problem, step: ConstrainedStep) -> tuple[str, dict[str, float]]:
+    """Return the expected case (empty if the solver cannot tell) and the errors."""
     conic = Conic(problem)
-    x = found.step.numpy()
+    x = step.step.numpy()
     y = conic.root.T @ x / conic.radius
     excess = conic.b + conic.a @ y
     errors = {"kl": max(float(y @ y) - 1.0, 0.0)}
@@ -153,17 +154,43 @@ def judge(problem: Problem, found: ConstrainedStep) -> tuple[str, dict[str, floa
     return "degenerate" if abs(best - wide) < SAME else "active", errors
 
 
-def time_at(parameters: int, m: int, repeats: int = 50) -> float:
-    """Median milliseconds of one step with an active constraint."""
+def box(step: StepExpressions) -> list[cp.Constraint]:
+    """A convex set for the timings."""
+    return [cp.norm_inf(step.coordinates) <= 0.5]
+
+
+def time_at(parameters: int, m: int, repeats: int = 50, **settings: Any) -> dict[str, float]:
+    """Return the milliseconds of one step with an active constraint and of one backward product.
+
+    ``first`` is the first call, which compiles the programs of a conic backend; the others are medians.
+    """
     rng = torch.Generator().manual_seed(0)
     g, a = torch.randn(parameters, generator=rng), torch.randn(m, parameters, generator=rng)
     b = torch.full((m,), 0.05) * a.norm(dim=1)
-    times = []
-    for _ in range(repeats):
+    steps, products = [], []
+    for _ in range(repeats + 1):
         start = time.perf_counter()
-        constrained_step(g, a, b, kl_bound=0.01)
-        times.append(time.perf_counter() - start)
-    return float(np.median(times) * 1e3)
+        step = constrained_step(g, a, b, kl_bound=0.01, **settings)
+        middle = time.perf_counter()
+        step.vjp(g)
+        steps.append(1e3 * (middle - start))
+        products.append(1e3 * (time.perf_counter() - middle))
+    times = {"first": steps[0], "step": np.median(steps[1:]), "backward": np.median(products[1:])}
+    return {name: round(float(value), 2) for name, value in times.items()}
+
+
+def timings() -> dict[str, dict[str, float]]:
+    """Time both backends at 10,000 parameters, and the conic one with a convex set as well."""
+    backends: dict[str, dict[str, Any]] = {
+        "exact": {},
+        "cvxpylayers": {"backend": "cvxpylayers"},
+        "cvxpylayers with a set": {"backend": "cvxpylayers", "extra_constraints": box},
+    }
+    return {
+        f"{name}, {m} constraint{'s' * (m > 1)}": time_at(10_000, m, **settings)
+        for name, settings in backends.items()
+        for m in (1, 2, 3)
+    }
 
 
 def main() -> None:
@@ -180,20 +207,20 @@ def main() -> None:
     for index in range(args.problems):
         problem = draw(rng)
         inverse = torch.tensor(np.linalg.inv(problem.metric))
-        found = constrained_step(
+        step = constrained_step(
             torch.tensor(problem.g),
             torch.tensor(problem.a),
             torch.tensor(problem.b),
             kl_bound=problem.kl_bound,
             inverse_metric=inverse.mv,
         )
-        cases[f"{len(problem.b)} {found.case}"] += 1
-        expected, errors = judge(problem, found)
+        cases[f"{len(problem.b)} {step.case}"] += 1
+        expected, errors = judge(problem, step)
         unclear += not expected
         for name, error in errors.items():
             worst[name] = max(worst[name], error)
-        if expected not in ("", found.case) or not max(errors.values()) <= TOLERANCE:
-            misses.append(f"{index} ({problem.kind}): {found.case}, expected {expected or '?'}, {errors}")
+        if expected not in ("", step.case) or not max(errors.values()) <= TOLERANCE:
+            misses.append(f"{index} ({problem.kind}): {step.case}, expected {expected or '?'}, {errors}")
     result = {
         "problems": args.problems,
         "seed": args.seed,
@@ -201,7 +228,7 @@ def main() -> None:
         "worst_error": {name: float(f"{value:.2e}") for name, value in worst.items()},
         "case_unclear_to_the_solver": unclear,
         "misses": misses,
-        "milliseconds_at_10000_parameters": {m: round(time_at(10_000, m), 3) for m in (1, 3)},
+        "milliseconds_at_10000_parameters": timings(),
     }
     print(json.dumps(result, indent=2))
     if args.out:

@@ -1,17 +1,17 @@
-"""E-step benchmark: status, guarantees and time of ``solve_dual``. Exits with 1 on a miss.
+"""Measure status, guarantees and time of ``solve_dual``; exit with 1 on a miss.
 
     python benchmarks/estep.py [--problems 1000] [--seed 0] [--out result.json]
 
 Three parts:
 
-1. random problems whose optimum is known because they are built from it: choose weights of the
-   optimal form, ``softmax((Q_r - lambda . Q_c) / eta)``, and set the KL bound and the thresholds to
-   what these weights have. The optimality conditions of a convex problem are sufficient, so status
-   and optimal value are known without any solver;
-2. small problems against a conic solver (cvxpy with Clarabel), which also decides their status;
-3. time of one solve on 256 x 16 float32 inputs, single thread.
+1. Random problems are built from their optimum: weights of the optimal form,
+   ``softmax((Q_r - lambda . Q_c) / eta)``, are chosen, and the KL bound and the thresholds are set to
+   the values that these weights have. The optimality conditions of a convex problem are sufficient, so
+   status and optimal value are known without any solver.
+2. Small problems are compared with a conic solver (cvxpy with Clarabel), which also decides their status.
+3. One solve is timed on 256 x 16 float32 inputs, single thread.
 
-Nothing here calls the solver's own helpers. "std" is the root-mean-square around the state means,
+The benchmark does not call the solver's own helpers. "std" is the root-mean-square around the state means,
 which is never larger than the standard deviation over all entries.
 """
 
@@ -340,8 +340,7 @@ def run_conic(count: int, seed: int) -> tuple[dict[str, object], bool]:
         if case.status == "unclear":
             continue
         done += 1
-        # The conic solver gets the well-scaled problem, the solver under test the same one in
-        # other units.
+        # The conic solver gets the well-scaled problem, and the solver under test gets it in other units.
         units, prices = 10.0 ** rng.uniform(-3, 3), 10.0 ** rng.uniform(-3, 3, num_costs)
         scaled = replace(
             case,
@@ -355,10 +354,10 @@ def run_conic(count: int, seed: int) -> tuple[dict[str, object], bool]:
         weights = solution.weights.numpy()
         if case.status == "infeasible":
             cost = mean_under(weights, q_cost)
-            found = float(np.max((cost - threshold) / q_cost.std((1, 2))))
+            reached = float(np.max((cost - threshold) / q_cost.std((1, 2))))
         else:
-            found = float(mean_under(weights, q_reward)) / spread(q_reward)
-        worst = max(worst, abs(found - value))
+            reached = float(mean_under(weights, q_reward)) / spread(q_reward)
+        worst = max(worst, abs(reached - value))
     print(f"\n{count} small problems against Clarabel: {dict(sorted(seen.items()))}")
     print(f"  wrong status {wrong}, largest difference of the optimal value {worst:.1e} std")
     # The conic solver's own tolerance is 1e-8 on its scaled problem; 1e-5 leaves it room.

@@ -1,25 +1,25 @@
-"""Time and memory of one meta-iteration's gradients. Exits with 1 if a bar is missed.
+"""Measure time and memory of one meta-iteration's gradients; exit with 1 if a bar is missed.
 
     python benchmarks/meta_gradient.py [--rounds 5] [--sample 16] [--json result.json]
 
-Three tasks, K = 3 inner steps, 3,000 steps per batch, a tanh policy (24, 12) with a state-independent log
-standard deviation: 40 observations and 2 actions make exactly 1,312 parameters. Data is drawn from the
-policy; advantages are random numbers with a mean of zero, standing in for what critics would say, and limits
-are placed so that constraints bind. Timed is all that is neither data nor critics: inner gradients,
-constrained steps and their line searches, the cotangents after the adaptation, the reverse sweep, the outer
-step, and its acceptance (KL and one re-adaptation of every task). One thread, float32, wall-clock time;
-Fisher: conjugate gradient, 15 iterations, damping 0.1.
+The meta-iteration has three tasks, K = 3 inner steps, 3,000 steps per batch, and a tanh policy (24, 12) with
+a log standard deviation that is the same in all states: 40 observations and 2 actions make exactly 1,312
+parameters. Data is drawn from the policy; advantages are random numbers with a mean of zero in place of a
+critic's, and limits are placed so that constraints bind. The clock covers all that is neither data nor
+critics: inner gradients, constrained steps and their line searches, the cotangents after the adaptation, the
+reverse sweep, the outer step, and its acceptance (KL and one new adaptation of every task). Times are
+wall-clock, one thread, float32; the Fisher metric takes conjugate gradient with 15 iterations, damping 0.1.
 
 The peer is the same Euclidean step through cvxpylayers (all parameters, diffcp, SCS) and one backward pass
 per parameter: the whole Jacobian ``d phi^{k+1} / d phi^k`` of every inner step, and nothing else of a
-meta-iteration. Only a sample of its rows, in one of the nine steps, is timed in every round; the rest is
-extrapolated. ``adjoints`` counts the solver's backward passes alone, ``with the network`` also those
-through the gradients of the surrogates, without which it is no Jacobian. Both are divided by the total of
-all our work, Euclidean, and by our reverse sweep alone; the bar is for the Jacobian against the total. With
-a Fisher metric there is no peer: its program would hold a P x P matrix.
+meta-iteration. Every round times a sample of its rows in one of the nine steps, from which the total is
+extrapolated. ``adjoints`` counts the solver's backward passes alone; ``with the network`` also counts those
+through the gradients of the surrogates, which the Jacobian needs. Both are divided by the total of all our
+work, Euclidean, and by our reverse sweep alone; the bar is for the Jacobian against the total. With a Fisher
+metric there is no peer, because its program would hold a P x P matrix.
 
-Memory is the growth of the process's peak (Linux) over one adaptation and sweep on 300 rows, in a process of
-its own per size, beside what a P x P matrix would take.
+Memory is the growth of the process's peak (Linux) over one adaptation and sweep on 300 rows, in one process
+per size, beside the size of a P x P matrix.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Policy(nn.Module):
 
 
 class Batch:
-    """Data drawn at ``phi``: surrogates, KL, Fisher matrix."""
+    """Data drawn at ``phi``, with its surrogates and KL divergence."""
 
     def __init__(self, policy: Policy, phi: Tensor, rows: int) -> None:
         self.policy, self.like = policy, dict(policy.named_parameters())
@@ -123,34 +123,36 @@ def inverse(batches: list[Batch], phi: Tensor, metric: str) -> InverseMetric | N
 
 
 def surplus_for(g: Tensor, a: Tensor, apply: InverseMetric | None) -> Tensor:
-    """A limit that binds: half way between the free step's effect and the most that can be had."""
+    """Return a surplus that binds, half way between the free step's effect and the largest one."""
     u, v = (x if apply is None else apply(x) for x in (g, a))
     radius = math.sqrt(2 * KL_BOUND)
     return 0.5 * radius * (g @ v / (g @ u).sqrt() + (a @ v).sqrt())[None]
 
 
 def adapt(task: list[Batch], theta: Tensor, surplus: list[Tensor], metric: str) -> list[InnerStep]:
-    """K inner steps with line searches. The KL is measured, the bound of the search is generous: a
-    Euclidean ball of the Fisher's radius is shorter or longer than the KL bound."""
+    """Take K inner steps with line searches.
+
+    The search has a wide KL bound, because a Euclidean ball of the same radius may be larger than the bound.
+    """
     phi, steps = theta, []
     for batch, b in zip(task, surplus, strict=True):
         moving = None if metric == "euclidean" else fisher([batch])
         step = inner_step(phi, batch.loss, b, kl_bound=KL_BOUND, metric=moving)
         trial = phi.clone()
-        found = line_search(
+        search = line_search(
             [trial],
             step.step.step,
             functools.partial(batch.surrogates, trial),
             kl_bound=0.1,
             cost_slack=(max(-float(b), 0.0),),
         )
-        steps.append(dataclasses.replace(step, fraction=found.fraction))
+        steps.append(dataclasses.replace(step, fraction=search.fraction))
         phi = steps[-1].adapted
     return steps
 
 
 def draw(policy: Policy, rows: int, metric: str) -> tuple[list[list[Batch]], list[list[Tensor]], list[Batch]]:
-    """The data of a meta-iteration: per task K batches, their limits, and one batch after the adaptation."""
+    """Draw a meta-iteration's data: per task K batches, their limits, one batch after the adaptation."""
     theta = flatten(policy.parameters()).detach()
     tasks, limits, after = [], [], []
     for _ in range(TASKS):
@@ -171,7 +173,7 @@ def draw(policy: Policy, rows: int, metric: str) -> tuple[list[list[Batch]], lis
 def meta_iteration(
     theta: Tensor, tasks: list[list[Batch]], limits: list[list[Tensor]], after: list[Batch], metric: str
 ) -> tuple[dict[str, float], Counter[str]]:
-    """Seconds per stage, and the cases of the inner steps."""
+    """Return the seconds per stage and the cases of the inner steps."""
     clock, seconds = time.perf_counter(), {}
 
     def stage(name: str) -> None:
@@ -186,9 +188,9 @@ def meta_iteration(
         g, a, _ = surrogate_gradients(batch.loss, steps[-1].adapted)
         cotangents.append(torch.cat([g[None], a]))
     stage("cotangents")
-    found = [meta_gradient(y, steps) for y, steps in zip(cotangents, adapted, strict=True)]
+    sweeps = [meta_gradient(y, steps) for y, steps in zip(cotangents, adapted, strict=True)]
     stage("reverse sweep")
-    mean = torch.stack([x.gradients for x in found]).mean(dim=0)
+    mean = torch.stack([x.gradients for x in sweeps]).mean(dim=0)
     support = [task[0] for task in tasks]
     outer = constrained_step(
         mean[0],
@@ -204,7 +206,7 @@ def meta_iteration(
     finals = [float(b.loss(replay(new, s))[0]) for b, s in zip(after, adapted, strict=True)]
     assert math.isfinite(distance + sum(finals))
     stage("acceptance")
-    return seconds, sum((x.cases for x in found), Counter())
+    return seconds, sum((x.cases for x in sweeps), Counter())
 
 
 class Peer:
@@ -218,7 +220,7 @@ class Peer:
         self.batch = Batch(policy, self.phi, rows)
         g, a, _ = surrogate_gradients(self.batch.loss, self.phi)
         self.b = surplus_for(g, a[0], None)
-        # The step relative to the trust region's radius, for gradients of unit length.
+        # x is the step relative to the trust region's radius, for gradients of unit length.
         x = cp.Variable(len(self.phi))
         objective, row, offset = cp.Parameter(len(self.phi)), cp.Parameter(len(self.phi)), cp.Parameter(1)
         limits = [row @ x + offset <= 0.0, cp.norm(x) <= 1.0]
@@ -234,7 +236,7 @@ class Peer:
         return radius * x
 
     def __call__(self, sample: int) -> dict[str, float]:
-        """Seconds for all inner steps of a meta-iteration, from a sample of rows of one."""
+        """Return the seconds for all inner steps of a meta-iteration, from a sample of rows of one."""
         leaf = self.phi.clone().requires_grad_()
         g, a, costs = surrogate_gradients(self.batch.loss, leaf, create_graph=True)
         leaves = [x.detach().double().requires_grad_() for x in (g, a[0], self.b)]
@@ -277,7 +279,7 @@ def timing(rounds: int, sample: int) -> dict[str, Any]:
             runs[metric].append(seconds)
         runs["cvxpylayers"].append(peer(sample))
         if turn == 0:
-            # Warm-up: compiles the conic program, and lets the allocator keep what it will reuse.
+            # The first round is a warm-up of the conic program and of the memory allocator.
             for values in runs.values():
                 values.clear()
     medians = {
@@ -304,7 +306,7 @@ def timing(rounds: int, sample: int) -> dict[str, Any]:
 
 
 def peak_growth(widths: tuple[int, int], metric: str) -> dict[str, float]:
-    """Bytes by which the peak grows over one task's adaptation and sweep."""
+    """Return the megabytes by which the peak grows over one task's adaptation and sweep."""
     policy = Policy(widths)
     theta = flatten(policy.parameters()).detach()
     warm = Batch(policy, theta, 8)
@@ -341,7 +343,7 @@ def memory() -> dict[str, Any]:
 
 
 def report(result: dict[str, Any]) -> list[str]:
-    """Prints the tables; returns what was missed."""
+    """Print the tables and return the bars that were missed."""
     missed = []
     timed = result["timing"]
     print(f"{timed['parameters']} parameters, medians of {timed['rounds']} alternating rounds, seconds")

@@ -21,12 +21,12 @@ class CGResult:
     """Answer of :func:`conjugate_gradient`.
 
     :ivar solution: ``[P]``, always finite.
-    :ivar residual: ``|A x - y| / |y|`` of the solution, from the recursion (in float32 it parts from the
-        true one near 1e-6); 0 for ``y = 0``.
-    :ivar iterations: products with the matrix.
-    :ivar status: ``"converged"``: the residual is below the tolerance; ``"max_iterations"``;
-        ``"indefinite"``: a direction p with ``p.Ap <= 0`` came up; ``"non_finite"``: NaN or infinity did.
-        In the last two cases the solution is that of the iteration before.
+    :ivar residual: ``|A x - y| / |y|`` of the solution, from the recursion (in float32 it differs from the
+        true residual below about 1e-6); 0 for ``y = 0``.
+    :ivar iterations: number of products with the matrix.
+    :ivar status: ``"converged"``: the residual is below the tolerance; ``"max_iterations"``: it is not, after
+        all iterations; ``"indefinite"``: a direction p with ``p.Ap <= 0`` came up; ``"non_finite"``: NaN or
+        infinity came up. In the last two cases the solution is that of the iteration before.
     """
 
     solution: Tensor
@@ -41,9 +41,9 @@ def conjugate_gradient(
     """Solve ``A x = y`` for a symmetric positive definite A that is known by its products.
 
     :param matvec: ``p [P] -> A p [P]``.
-    :param y: ``[P]``; not changed.
-    :param max_iterations: at most this many products.
-    :param tolerance: on ``|A x - y| / |y|``.
+    :param y: ``[P]``.
+    :param max_iterations: the largest number of products.
+    :param tolerance: the residual ``|A x - y| / |y|`` at which to stop.
     :raises ValueError: for a negative tolerance or fewer than one iteration.
     """
     if max_iterations < 1:
@@ -81,12 +81,12 @@ def conjugate_gradient(
 
 
 def flatten(tensors: Iterable[Tensor]) -> Tensor:
-    """Concatenates tensors of any shape into ``[P]``."""
+    """Concatenate tensors of any shape into ``[P]``."""
     return torch.cat([x.reshape(-1) for x in tensors])
 
 
 def unflatten(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``[P]`` as views with the names, order and shapes of ``like``, for ``torch.func.functional_call``.
+    """Split ``[P]`` into views with the names and shapes of ``like``, for ``torch.func.functional_call``.
 
     :raises ValueError: for another number of entries.
     """
@@ -104,7 +104,7 @@ def flat_gradient(
     retain_graph: bool | None = None,
     create_graph: bool = False,
 ) -> Tensor:
-    """Gradient of a scalar as one vector ``[P]``; zero for parameters that it does not depend on."""
+    """Return the gradient of a scalar as ``[P]``, zero for parameters that the scalar does not depend on."""
     parts = torch.autograd.grad(
         value,
         parameters,
@@ -117,14 +117,14 @@ def flat_gradient(
 
 
 class FisherVectorProduct:
-    """``v -> H v + damping v``: H is the KL divergence's Hessian at the old policy, its Fisher matrix.
+    """Products ``v -> H v + damping v`` with the Fisher matrix H: the KL's Hessian at the old policy.
 
-    The graph of the KL's gradient is built once, here; a product is one backward pass through it. The graph
-    lives as long as the object does, and belongs to the parameters as they are now.
+    The constructor builds the graph of the KL's gradient once, and a product is one backward pass through it.
+    The graph lives as long as the object does; it keeps the parameters' values at construction.
 
     :param kl: 0-dim mean KL divergence between the old policy (detached) and the current one, which must
         be equal: elsewhere the Hessian of the KL is not the Fisher matrix and may be indefinite.
-    :param parameters: what H is about.
+    :param parameters: the parameters that H differentiates in.
     :param damping: added to the diagonal, ``>= 0``.
     :raises ValueError: for a negative damping or a KL that is no scalar or depends on none of the parameters.
     """
@@ -143,21 +143,21 @@ class FisherVectorProduct:
 
     @torch.enable_grad()
     def __call__(self, vector: Tensor) -> Tensor:
-        """``H v + damping v`` ``[P]`` for ``v [P]``, without gradient."""
+        """Return ``H v + damping v`` ``[P]`` for ``v [P]``, without gradient."""
         along = self._gradient @ vector.detach()
         return flat_gradient(along, self.parameters, retain_graph=True) + self.damping * vector.detach()
 
 
 class InverseMetric:
-    """``z [P] -> H^-1 z [P]``, for the constrained step and its derivative.
+    """Products ``z [P] -> H^-1 z [P]`` by conjugate gradient, for the constrained step and its derivative.
 
-    Stopped early, conjugate gradient is neither linear nor symmetric, and a derivative that uses it is as
-    exact as its residual is small. It keeps ``matvec`` alive, and with a ``FisherVectorProduct`` its graph.
+    Conjugate gradient that is stopped early is neither linear nor symmetric, so a derivative that uses it is
+    only as exact as its residual is small. The object keeps ``matvec`` alive, with its graph.
 
     :param matvec: ``z -> H z``, symmetric positive definite and fixed.
-    :param max_iterations: products with H per call at most.
-    :param tolerance: on ``|H x - z| / |z|``.
-    :ivar worst_residual: largest one of all calls so far.
+    :param max_iterations: the largest number of products with H per call.
+    :param tolerance: the residual ``|H x - z| / |z|`` at which to stop.
+    :ivar worst_residual: the largest residual of all calls so far.
     """
 
     def __init__(
@@ -167,8 +167,8 @@ class InverseMetric:
         self.worst_residual = 0.0
 
     def __call__(self, z: Tensor) -> Tensor:
-        found = conjugate_gradient(
+        result = conjugate_gradient(
             self.matvec, z, max_iterations=self.max_iterations, tolerance=self.tolerance
         )
-        self.worst_residual = max(self.worst_residual, found.residual)
-        return found.solution
+        self.worst_residual = max(self.worst_residual, result.residual)
+        return result.solution

@@ -19,18 +19,18 @@ LOG_2PI = math.log(2.0 * math.pi)
 
 
 def log_density(mean: Tensor, std: Tensor, act: Tensor) -> Tensor:
-    """Log density ``[B]`` of one action ``[B, A]`` per state, as drawn, before any clipping."""
+    """Return the log density ``[B]`` of one action ``[B, A]`` per state, as drawn, before any clipping."""
     white = (act - mean) / std
     return -(0.5 * white.square() + std.log() + 0.5 * LOG_2PI).sum(-1)
 
 
 def entropy(std: Tensor) -> Tensor:
-    """Differential entropy in nats, ``[B]``."""
+    """Return the differential entropy in nats, ``[B]``."""
     return (std.log() + 0.5 * (1.0 + LOG_2PI)).sum(-1)
 
 
 def kl_divergence(mean: Tensor, std: Tensor, other_mean: Tensor, other_std: Tensor) -> Tensor:
-    r"""Divergence :math:`KL(p \| q)` in nats, ``[B]``, of p (mean, std) from q (the other).
+    r"""Return the divergence :math:`KL(p \| q)` in nats, ``[B]``, of p (mean, std) from q (the other).
 
     This is the trust region of the on-policy algorithms; :func:`decoupled_kl` is that of CVPO.
 
@@ -43,10 +43,10 @@ def kl_divergence(mean: Tensor, std: Tensor, other_mean: Tensor, other_std: Tens
 
 
 def decoupled_kl(mean_old: Tensor, scale_old: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The two parts of :math:`KL(old \| new)` in nats, each with the other part fixed.
+    r"""Return the two parts of :math:`KL(old \| new)` in nats, each with the other part fixed.
 
-    This is the trust region of CVPO's M-step (arXiv 1812.02256, section 4.2.1); the second part is averaged
-    with the new mean at the old one, so the parts do not add up to :func:`kl_divergence`.
+    This is the trust region of CVPO's M-step (arXiv 1812.02256, section 4.2.1). The first part moves the mean
+    alone and the second part the covariance alone, so they do not add up to :func:`kl_divergence`.
 
     .. math::
         KL_\mu &= \tfrac12 (\mu - \mu_{old})^T \Sigma_{old}^{-1} (\mu - \mu_{old}) \\
@@ -55,7 +55,7 @@ def decoupled_kl(mean_old: Tensor, scale_old: Tensor, mean: Tensor, scale: Tenso
     :return: ``(kl_mean, kl_scale)``, each averaged over the batch (0-dim).
     """
     if is_full_covariance(mean, scale):
-        # Triangular solves, never an inverse.
+        # Triangular solves are more exact than an inverse.
         difference = (mean - mean_old).unsqueeze(-1)
         white = torch.linalg.solve_triangular(scale_old, difference, upper=False).squeeze(-1)
         ratio = torch.linalg.solve_triangular(scale, scale_old, upper=False)
@@ -70,12 +70,12 @@ def decoupled_kl(mean_old: Tensor, scale_old: Tensor, mean: Tensor, scale: Tenso
 
 
 def is_full_covariance(mean: Tensor, scale: Tensor) -> bool:
-    """Whether ``scale`` is a Cholesky factor rather than standard deviations."""
+    """Say whether ``scale`` is a Cholesky factor rather than standard deviations."""
     return scale.dim() == mean.dim() + 1
 
 
 def log_det_scale(mean: Tensor, scale: Tensor) -> Tensor:
-    """``log det L``, i.e. half the log determinant of the covariance, ``[B]``."""
+    """Return ``log det L``, half the log determinant of the covariance, ``[B]``."""
     if is_full_covariance(mean, scale):
         scale = scale.diagonal(dim1=-2, dim2=-1)
     return scale.log().sum(-1)
@@ -95,7 +95,7 @@ def sample_actions(
 
 
 def squash(mean: Tensor, std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Actions :math:`a = \tanh(u)`, :math:`u = \mu + \sigma \epsilon`, and their log density.
+    r"""Return actions :math:`a = \tanh(u)`, :math:`u = \mu + \sigma \epsilon`, with their log density.
 
     .. math:: \log \pi(a) = \sum_i \log N(u_i; \mu_i, \sigma_i) - 2 (\log 2 - u_i - softplus(-2 u_i))
 

@@ -4,19 +4,19 @@ Letters: ``P`` parameters, ``m`` constraints, ``K`` inner steps, ``n`` cotangent
 
     phi^{k+1} = phi^k + alpha_k x(g(phi^k), a(phi^k), b(phi^k))
 
-with the constrained step x, its accepted fraction ``alpha_k`` (a constant; 0 for a rejected step), and g and
-a the gradients of surrogates on data that stays what it is. For a cotangent ``p_K`` of ``phi^K``::
+with the constrained step x, its accepted fraction ``alpha_k`` (a constant; 0 for a rejected step), and the
+gradients g and a of surrogates on fixed data. For a cotangent ``p_K`` of ``phi^K``::
 
     p_k = p_{k+1} + alpha_k grad_phi [ g_bar . g(phi^k) + a_bar . a(phi^k) + b_bar b(phi^k) ]
 
-where ``g_bar, a_bar, b_bar`` are what the step's closed-form product answers to ``y = p_{k+1}``: per step
-and cotangent one product with ``H^-1`` and one Hessian-vector product, and nothing that is ``P x P``. Where a
+where ``g_bar, a_bar, b_bar`` are the step's vector-Jacobian product with ``y = p_{k+1}``. Each step and
+cotangent takes one product with ``H^-1`` and one Hessian-vector product, and nothing is ``P x P``. Where a
 step was rejected ``p_k = p_{k+1}``.
 
 A metric that moves with phi, as a Fisher matrix does, adds ``sum_j u_j . H(phi) w_j`` to the bracket, with
-the pairs ``(u_j, w_j)`` of the step's derivative in H. That is no detail. Surrogate gradients lie in the
-range of the Fisher matrix *at the same phi*; what a frozen ``H^-1`` of another phi finds outside of its own
-range, it multiplies by one over the damping.
+the pairs ``(u_j, w_j)`` of the step's derivative in H. Its size matters: surrogate gradients lie in the range
+of the Fisher matrix *at the same phi*, and a fixed ``H^-1`` of another phi multiplies the part outside of its
+own range by one over the damping. Both backends of the step give these pairs.
 
 Sources: Cho and Sun, "Constrained Meta-RL for Adaptable Safety Guarantee with Differentiable Convex
 Programming", AAAI 2024 (arXiv 2312.10230), for the meta-gradient through the steps; Finn et al., ICML 2017
@@ -51,10 +51,10 @@ class MovingMetric(Protocol):
     """H as a function of the parameters ``phi [P]``."""
 
     def inverse(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
-        """``z [P] -> H(phi)^-1 z [P]``, without gradient."""
+        """Return ``z [P] -> H(phi)^-1 z [P]``, without gradient."""
 
     def form(self, phi: Tensor, u: Tensor, w: Tensor) -> Tensor:
-        """``u . H(phi) w`` ``[]`` for ``u, w [P]``, to be differentiated in phi; up to a constant."""
+        """Return ``u . H(phi) w`` ``[]`` for ``u, w [P]``, differentiable in phi; up to a constant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class InnerStep:
     :ivar kl_bound: delta, in nats.
     :ivar inverse_metric: ``H^-1`` at ``phi^k``; ``None`` is the identity.
     :ivar metric: H where it moves with the parameters; ``None`` for one that does not.
-    :ivar backend: of ``constrained_step``, as ``extra_constraints``.
+    :ivar backend: of ``constrained_step``, as is ``extra_constraints``.
     :ivar fraction: ``alpha_k`` in [0, 1] that the line search accepted; ``dataclasses.replace`` sets it.
     """
 
@@ -94,7 +94,7 @@ class InnerStep:
         return self.parameters + self.fraction * self.step.step.detach()
 
     def solve_at(self, phi: Tensor, g: Tensor, a: Tensor, surplus: Tensor) -> Tensor:
-        """The constrained step ``[P]`` at other parameters ``[P]``, with the metric of those parameters."""
+        """Return the constrained step ``[P]`` at other parameters ``[P]``, in the metric of these."""
         return constrained_step(
             g,
             a,
@@ -113,8 +113,8 @@ class MetaGradient:
     :ivar gradients: ``[n, P]`` at ``theta = phi^0``, in the order of the cotangents.
     :ivar cosine: ``[n]`` between first-order and exact gradient; NaN unless the mode is ``"exact"``, and
         where one of them is zero.
-    :ivar cases: of the accepted steps, by name, and ``"rejected"``.
-    :ivar corners: of the accepted steps, by name: their derivatives lack a singular part.
+    :ivar cases: how many accepted steps had which case, and how many were ``"rejected"``.
+    :ivar corners: how many accepted steps lie in which corner, where derivatives lack their singular part.
     """
 
     gradients: Tensor
@@ -134,16 +134,16 @@ def inner_step(
     backend: Backend = "exact",
     extra_constraints: ExtraConstraints | None = None,
 ) -> InnerStep:
-    """Solve one inner step; nothing is changed. The line search is the caller's.
+    """Solve one inner step; the line search is the caller's.
 
     :param parameters: ``phi^k`` ``[P]``.
     :param loss: see :class:`InnerStep`.
     :param surplus: b ``[m]``, in the unit of the cost surrogates: ``(J_c - limit) / T``.
     :param kl_bound: delta, in nats.
     :param inverse_metric: a constant ``H^-1``; ``None`` is the identity.
-    :param metric: in its place, one that moves with the parameters.
-    :param backend: of ``constrained_step``, as ``extra_constraints``. The derivative of either backend is
-        exact, with a metric that moves as well.
+    :param metric: in its place, H as a function of the parameters.
+    :param backend: of ``constrained_step``, as is ``extra_constraints``. The derivative of either backend is
+        exact, for a metric that moves as well.
     :raises ValueError: for two metrics, and for what ``constrained_step`` refuses.
     :raises NonFiniteError: for surrogates whose gradients are not finite.
     """
@@ -186,16 +186,16 @@ def meta_gradient(
     """Carry cotangents of ``phi^K`` back to ``theta = phi^0``.
 
     - ``"exact"``: the recursion above.
-    - ``"first_order"``: the cotangents themselves, every Jacobian taken for the identity.
-    - ``"reptile"``: ``theta - phi^K`` for the first cotangent, which is the reward's, whatever its value;
-      first-order for the constraints.
-
-    b is a Monte Carlo number. ``"score"`` gives it the gradient of the cost surrogate, which is the policy
-    gradient of ``b = (J_c - limit) / T``; ``"detach"`` gives it none.
+    - ``"first_order"``: the cotangents themselves; every Jacobian is replaced by the identity.
+    - ``"reptile"``: ``theta - phi^K`` in place of the first cotangent, which is the reward's; first-order for
+      the constraints.
 
     :param cotangents: ``[n, P]``; the first is the gradient of the *negative* reward surrogate on the data
-        after the adaptation, at ``phi^K``, the others those of the cost surrogates.
-    :param steps: in the order in which they were taken; not empty.
+        after the adaptation, at ``phi^K``, the others are those of the cost surrogates.
+    :param steps: the steps of one adaptation, in their order; not empty.
+    :param mode: see above.
+    :param limit_gradient: gradient of b, which is a Monte Carlo estimate. ``"score"`` takes that of the cost
+        surrogate, which is the policy gradient of ``b = (J_c - limit) / T``; ``"detach"`` takes zero.
     :raises ValueError: for names, shapes and fractions that are not allowed.
     :raises NonFiniteError: if a cotangent or a result has NaN or infinite entries.
     """
@@ -219,7 +219,7 @@ def meta_gradient(
 
 
 def _pulled_back(step: InnerStep, cotangents: Tensor, limit_gradient: LimitGradient) -> Tensor:
-    """``(dx/dphi)^T y`` for each cotangent y, ``[n, P]``."""
+    """Return ``(dx/dphi)^T y`` for each cotangent y, ``[n, P]``."""
     phi = step.parameters.detach().requires_grad_()
     values = surrogate_gradients(step.loss, phi, create_graph=True)
     rows = []
@@ -227,7 +227,7 @@ def _pulled_back(step: InnerStep, cotangents: Tensor, limit_gradient: LimitGradi
         bars, moved = step.step.vjp.with_metric(y)
         if limit_gradient == "detach":
             bars = (*bars[:2], torch.zeros_like(bars[2]))
-        # What is linear in phi has a gradient without graph, and nothing to add.
+        # A gradient that does not depend on phi (that of a linear surrogate) has nothing to add.
         pairs = [(v, bar.to(v)) for v, bar in zip(values, bars, strict=True) if v.requires_grad]
         if step.metric is not None:
             with torch.enable_grad():
@@ -245,11 +245,11 @@ def _pulled_back(step: InnerStep, cotangents: Tensor, limit_gradient: LimitGradi
 def replay(theta: Tensor, steps: Sequence[InnerStep], *, limit_gradient: LimitGradient = "score") -> Tensor:
     """Take the same steps from other meta-parameters: ``phi^K`` ``[P]``, on the stored data.
 
-    Fractions stay, and so do metrics that do not move; with ``"score"`` the limits move with the cost
+    Fractions stay, and so does a metric that does not move; with ``"score"`` the surplus moves with the cost
     surrogates, ``b(phi) = b_k + c(phi) - c(phi^k)``. :func:`meta_gradient` is this function's derivative.
 
     :param theta: ``[P]``.
-    :param steps: of one adaptation.
+    :param steps: the steps of one adaptation.
     """
     phi = theta.detach()
     for step in steps:

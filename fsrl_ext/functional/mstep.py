@@ -27,7 +27,7 @@ from fsrl_ext.functional.gaussian import LOG_2PI, decoupled_kl, is_full_covarian
 
 
 class WeightedMoments(NamedTuple):
-    """Moments of the weighted samples around the old mean: all that the M-step's likelihood needs of them."""
+    """Moments of the weighted samples around the old mean, all that the M-step's likelihood needs of them."""
 
     first: Tensor
     """``[B, A]`` weighted mean of the differences."""
@@ -38,7 +38,7 @@ class WeightedMoments(NamedTuple):
 def weighted_moments(
     weights: Tensor, actions: Tensor, mean_old: Tensor, scale_old: Tensor
 ) -> WeightedMoments:
-    """Moments of actions ``[B, N, A]`` under weights ``[B, N]`` whose rows sum to one."""
+    """Compute the moments of actions ``[B, N, A]`` under weights ``[B, N]`` whose rows sum to one."""
     difference = actions - mean_old.unsqueeze(-2)
     row = weights.unsqueeze(-2)
     first = (row @ difference).squeeze(-2)
@@ -69,7 +69,7 @@ def mstep_loss(
     kl_bound: Tensor,
     multipliers: Tensor,
 ) -> MStepLoss:
-    """The M-step's loss (see above) with its gradients.
+    """Compute the M-step's loss (see above) with its gradients.
 
     The likelihood is written through the samples' moments, so the cost of an M-step iteration does not depend
     on the number of samples. Diagonal gradients are in closed form, those of a Cholesky factor come from
@@ -120,7 +120,7 @@ def _full_mstep_loss(
 
 
 def _mahalanobis_trace(scale: Tensor, second: Tensor) -> Tensor:
-    """``tr (L L^T)^-1 M`` ``[B]`` for a symmetric M ``[B, A, A]``."""
+    """Return ``tr (L L^T)^-1 M`` ``[B]`` for a symmetric M ``[B, A, A]``."""
     half = torch.linalg.solve_triangular(scale, second, upper=False)
     whole = torch.linalg.solve_triangular(scale, half.mT, upper=False)
     return whole.diagonal(dim1=-2, dim2=-1).sum(-1)

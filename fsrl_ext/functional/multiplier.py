@@ -1,7 +1,8 @@
-r"""Lagrange multipliers of cost constraints: how they move, and what they do to a loss.
+r"""Lagrange multipliers of cost constraints: their updates, and their place in a loss.
 
-Pure functions, state in, state out. Costs and limits share one unit, which is the caller's: undiscounted
-episode costs against ``cost_limit``, or a critic's estimate against ``returns.cost_threshold``.
+Every update is a pure function from state to state. Costs and limits share one unit, which the caller
+chooses: undiscounted episode costs with ``cost_limit``, or a critic's estimate with
+``returns.cost_threshold``.
 
 Dimension letter: ``C`` costs.
 """
@@ -16,7 +17,7 @@ from torch import Tensor
 
 
 class MultiplierState(NamedTuple):
-    """What the next update starts from, one entry per cost."""
+    """The state that the next update starts from, with one entry per cost."""
 
     multipliers: Tensor
     """``[C]``, within ``[0, multiplier_max]``."""
@@ -25,13 +26,13 @@ class MultiplierState(NamedTuple):
     cost: Tensor
     """``[C]`` PID: the smoothed cost of the last update."""
     updates: Tensor
-    """0-dim: updates so far."""
+    """0-dim: number of updates so far."""
 
 
 def initial_multipliers(num_costs: int, value: float = 0.0, *, integral_gain: float = 0.0) -> MultiplierState:
-    """A state before any update, with all multipliers at ``value``.
+    """Return a state before any update, with all multipliers at ``value``.
 
-    :param integral_gain: of a PID controller, whose integral then holds the value.
+    :param integral_gain: gain of a PID controller's integral, which then starts at the value.
     """
     return MultiplierState(
         torch.full((num_costs,), float(value)),
@@ -44,10 +45,10 @@ def initial_multipliers(num_costs: int, value: float = 0.0, *, integral_gain: fl
 def dual_ascent(
     state: MultiplierState, cost: Tensor, limit: Tensor, *, lr: float, multiplier_max: float
 ) -> MultiplierState:
-    r"""Gradient ascent: :math:`\lambda \leftarrow clip(\lambda + lr (J_c - d), 0, \lambda_{max})`.
+    r"""Take a step of dual ascent: :math:`\lambda \leftarrow clip(\lambda + lr (J_c - d), 0, \lambda_{max})`.
 
     :param cost: ``[C]`` measured or estimated.
-    :param limit: ``[C]``; ``inf`` releases a cost: its multiplier is zero.
+    :param limit: ``[C]``; ``inf`` switches a constraint off and sets its multiplier to zero.
     :param lr: rate, per unit of cost.
     """
     multipliers = (state.multipliers + lr * (cost - limit)).clamp(0.0, multiplier_max)
@@ -64,7 +65,7 @@ def pid_control(
     multiplier_max: float,
     surplus_max: float = math.inf,
 ) -> MultiplierState:
-    r"""A PID controller (Stooke, Achiam, Abbeel 2020, arXiv 2007.03964, algorithm 2).
+    r"""Take a step of a PID controller (Stooke, Achiam, Abbeel 2020, arXiv 2007.03964, algorithm 2).
 
     With the smoothed cost :math:`\bar J_k = s \bar J_{k-1} + (1 - s) J_k` and the surplus :math:`J_k - d`,
 
@@ -73,19 +74,19 @@ def pid_control(
         \lambda_k &= clip(K_P (\bar J_k - d) + K_I I_k + K_D (\bar J_k - \bar J_{k-1})_+,
             \; 0,\; \lambda_{max})
 
-    The derivative acts on rising cost only, and on cost, not on surplus: a limit that is changed gives no
-    kick. The integral stops where it alone would reach the cap, so it does not wind up; and it takes no
-    surplus above :math:`e_{max}` in, because what an untrained policy's cost adds it can only give back by
-    the limit per update.
+    The derivative acts on rising cost only, and on cost instead of surplus, so a changed limit does not move
+    it. The integral is bounded by the value at which it alone reaches the multiplier's cap. One update adds
+    at most :math:`e_{max}` to the integral, which falls by at most the limit per update and would otherwise
+    keep the cost of an untrained policy for long.
 
     :param cost: ``[C]`` measured or estimated.
-    :param limit: ``[C]``; ``inf`` releases a cost: its multiplier and its integral are zero.
+    :param limit: ``[C]``; ``inf`` switches a constraint off and sets its multiplier and integral to zero.
     :param gains: :math:`K_P, K_I, K_D`, per unit of cost.
     :param smoothing: s in ``[0, 1)``.
     :param surplus_max: :math:`e_{max}` in units of cost.
     """
     proportional, integral, derivative = gains
-    # The first cost has no predecessor: it is taken as it is and as no rise.
+    # The first cost has no predecessor: it is its own smoothed value and counts as no rise.
     weight = torch.where(state.updates > 0, 1.0 - smoothing, 1.0).to(cost.dtype)
     smoothed = state.cost.lerp(cost, weight)
     rise = torch.where(state.updates > 0, (smoothed - state.cost).clamp(min=0.0), 0.0)
@@ -99,14 +100,14 @@ def pid_control(
 
 
 def augmented_multipliers(multipliers: Tensor, cost: Tensor, limit: Tensor, *, penalty: float) -> Tensor:
-    r"""The multipliers ``[C]`` whose plain Lagrangian has the gradient of the augmented one.
+    r"""Return the multipliers ``[C]`` whose plain Lagrangian has the gradient of the augmented one.
 
     .. math::
         \nabla \frac{(\lambda + c\,(J_c - d))_+^2 - \lambda^2}{2 c} = (\lambda + c\,(J_c - d))_+ \nabla J_c
 
-    The augmented Lagrangian of CAL (Wu et al., ICLR 2024, arXiv 2401.14758).
+    Source: the augmented Lagrangian of CAL (Wu et al., ICLR 2024, arXiv 2401.14758).
 
-    :param penalty: c, per unit of cost; 0 gives the multipliers back where the limit is finite.
+    :param penalty: c, per unit of cost; 0 returns the multipliers themselves where the limit is finite.
     """
     surplus = cost - limit
     shifted = multipliers + penalty * surplus if penalty > 0 else multipliers
@@ -114,11 +115,11 @@ def augmented_multipliers(multipliers: Tensor, cost: Tensor, limit: Tensor, *, p
 
 
 def lagrangian_loss(loss: Tensor, cost: Tensor, multipliers: Tensor, *, rescale: bool) -> Tensor:
-    r"""Loss and costs in one number: :math:`L + \sum_m \lambda_m J_m`, over :math:`1 + \sum_m \lambda_m`.
+    r"""Add the priced costs to a loss: :math:`L + \sum_m \lambda_m J_m`, over :math:`1 + \sum_m \lambda_m`.
 
     The division keeps the size of the gradient when multipliers are large (arXiv 2007.03964).
 
-    :param loss: 0-dim: what is minimised without a constraint.
+    :param loss: 0-dim loss without a constraint.
     :param cost: ``[C]``, in the unit that the multipliers price.
     :param multipliers: ``[C]``, without gradient.
     :param rescale: whether to divide.
@@ -128,8 +129,9 @@ def lagrangian_loss(loss: Tensor, cost: Tensor, multipliers: Tensor, *, rescale:
 
 
 def lagrangian_advantage(advantages: Tensor, multipliers: Tensor, *, rescale: bool) -> Tensor:
-    r"""Advantages ``[T]`` of the Lagrangian: :math:`A_r - \sum_m \lambda_m A_m`, over :math:`1 + \sum_m
-    \lambda_m`.
+    r"""Return the Lagrangian's advantages ``[T]``: :math:`A_r - \sum_m \lambda_m A_m`.
+
+    With ``rescale`` they are divided by :math:`1 + \sum_m \lambda_m`, as in :func:`lagrangian_loss`.
 
     :param advantages: ``[T, 1 + C]`` of reward and costs, in the unit that the multipliers price.
     :param multipliers: ``[C]``.

@@ -18,10 +18,10 @@ ThresholdUnit = Literal["paper", "stationary"]
 
 
 def as_cost_limits(cost_limit: float | Sequence[float] | np.ndarray | Tensor) -> tuple[float, ...]:
-    """Checks a cost limit and returns it as a tuple with one number per cost.
+    """Check a cost limit and return it as a tuple with one number per cost.
 
-    :param cost_limit: undiscounted cost of one episode that is allowed, one number or one per cost.
-        ``inf`` means that a cost is watched but not constrained.
+    :param cost_limit: undiscounted cost that one episode may have, one number or one per cost. ``inf`` means
+        that a cost is measured but not constrained.
     :raises ValueError: if it is empty, negative or NaN.
     """
     limits = tuple(float(x) for x in np.atleast_1d(np.asarray(cost_limit, dtype=np.float64)))
@@ -34,7 +34,7 @@ def as_cost_limits(cost_limit: float | Sequence[float] | np.ndarray | Tensor) ->
 def cost_threshold(
     cost_limit: float, *, max_episode_steps: int, gamma: float, unit: ThresholdUnit = "paper"
 ) -> float:
-    r"""Turns the limit on an episode's cost into the unit of a discounted cost critic.
+    r"""Turn the limit on an episode's cost into the unit of a discounted cost critic.
 
     With :math:`T` steps an episode and a cost spread evenly over them,
 
@@ -44,7 +44,7 @@ def cost_threshold(
     - ``"stationary"``: :math:`d = \frac{L}{T (1 - \gamma)}`, the level of a critic that bootstraps at
       time limits. It is looser by :math:`1 / (1 - \gamma^T)`.
 
-    Both take it that episodes last T steps.
+    Both assume that episodes last T steps.
 
     :param cost_limit: undiscounted cost of one episode, ``>= 0``; ``inf`` stays ``inf``.
     :param max_episode_steps: T, the environment's time limit in steps.
@@ -71,11 +71,11 @@ def cost_threshold(
 
 
 def decayed_cost_limit(start: float, end: float, step: float, decay_steps: float) -> float:
-    r"""A limit that tightens from ``start`` to ``end``.
+    r"""Return a limit that tightens from ``start`` to ``end``, by the schedule of the CVPO authors' code.
 
     .. math:: end + (start - end) e^{-5 \, step / decay\_steps}
 
-    The schedule of the CVPO authors' code: less than 1% of the way is left after ``decay_steps``.
+    After ``decay_steps`` less than 1% of the difference is left.
 
     :raises ValueError: if ``decay_steps`` is not positive or a limit is negative or NaN.
     """
@@ -90,17 +90,17 @@ def decayed_cost_limit(start: float, end: float, step: float, decay_steps: float
 def nstep_targets(
     signals: Tensor, alive: Tensor, terminated: Tensor, bootstrap: Tensor, gamma: float
 ) -> Tensor:
-    r"""n-step targets for reward and all costs in one pass.
+    r"""Compute n-step targets for reward and all costs in one pass.
 
     .. math:: y = \sum_{k<m} \gamma^k x_k + \gamma^m (1 - \text{terminated}) V(s_m)
 
-    where :math:`m` is the number of steps of the window that belong to the episode, so a window that
-    meets the end of an episode (or of the data) is simply shorter.
+    where :math:`m` is the number of steps of the window that belong to the episode: a window that meets the
+    end of an episode (or of the data) is shorter.
 
     :param signals: ``[K, B, S]`` reward and costs along the window.
     :param alive: ``[K, B]`` bool, whether step k still belongs to the window; ``alive[0]`` is true.
-    :param terminated: ``[B]`` bool, whether the window's last step ended in a terminal state. A time
-        limit is not one: it bootstraps.
+    :param terminated: ``[B]`` bool, whether the window's last step ended in a terminal state. A time limit
+        does not count as one, so it bootstraps.
     :param bootstrap: ``[B, S]`` values of the state after the window's last step.
     :param gamma: discount factor.
     :return: ``[B, S]``.
@@ -133,27 +133,27 @@ def generalised_advantages(
     gamma: float | Sequence[float],
     gae_lambda: float | Sequence[float],
 ) -> Advantages:
-    r"""Advantages and value targets of every step.
+    r"""Compute advantages and value targets of every step, by GAE (Schulman et al., arXiv 1506.02438).
 
     .. math::
         \delta_t &= x_t + \gamma (1 - \text{terminated}_t) V(s'_t) - V(s_t) \\
         A_t &= \delta_t + \gamma \lambda (1 - \text{ends}_t) A_{t+1}
 
-    :math:`s'_t` is the state that the step really led to: at a time limit and where an epoch cuts an
-    episode, the final observation of the episode so far and not the first one of the next. So both
-    bootstrap, and only a terminal state does not.
+    :math:`s'_t` is the state that the step led to. At a time limit, and where an epoch cuts an episode, it is
+    the last observation of the episode so far and not the first one of the next episode. Both cases
+    bootstrap; only a terminal state does not.
 
     The recursion is solved by doubling, in about log2(T) passes over all steps: a loop of T tensor operations
     is some hundred times slower for one long row.
 
     :param signals: ``[T, ..., S]`` reward and costs.
     :param values: ``[T, ..., S]`` values of the state before each step.
-    :param next_values: ``[T, ..., S]`` values of the state after each step. Where it is terminal they are
-        not read and may be anything, NaN included.
+    :param next_values: ``[T, ..., S]`` values of the state after each step. The values of a terminal state
+        are not read and may be anything, NaN included.
     :param terminated: ``[T, ...]`` bool, whether the step led to a terminal state.
-    :param ends: ``[T, ...]`` bool, whether the next row is not the continuation of this one: terminal state,
-        time limit, or an epoch's cut. The last row always counts as one; a terminal state does too.
-    :param gamma: discount factor in [0, 1], one or one per signal; likewise ``gae_lambda``.
+    :param ends: ``[T, ...]`` bool, whether the next row does not continue this one, because of a terminal
+        state, a time limit or an epoch's cut. The last row and a terminal state count as ends in any case.
+    :param gamma: discount factor in [0, 1], one for all signals or one per signal; likewise ``gae_lambda``.
     :raises ValueError: for shapes that do not match and numbers outside [0, 1].
     """
     for name, other in (("values", values), ("next_values", next_values)):
@@ -169,7 +169,7 @@ def generalised_advantages(
     ahead = torch.where(terminated[..., None], zero, discount * next_values)
     total = signals + ahead - values
     weight = torch.where((terminated | ends)[..., None], zero, decay).expand_as(total).clone()
-    # After the pass with shift k, total_t is the sum of 2k terms and weight_t what the next one gets.
+    # After the pass with shift k, total_t is the sum of 2k terms and weight_t the factor of the next one.
     shift = 1
     while shift < len(total):
         total[:-shift] = total[:-shift] + weight[:-shift] * total[shift:]
@@ -179,9 +179,10 @@ def generalised_advantages(
 
 
 def _per_signal(name: str, value: float | Sequence[float], signals: Tensor) -> Tensor:
-    found = torch.as_tensor(value, dtype=signals.dtype, device=signals.device)
-    if found.dim() > 0 and found.shape != signals.shape[-1:]:
-        raise ValueError(f"{name} must be one number or {signals.shape[-1]}, got {list(found.shape)}")
-    if not bool(((found >= 0.0) & (found <= 1.0)).all()):
+    """Check a factor and return it as one number or ``[S]``, in the dtype of the signals."""
+    factor = torch.as_tensor(value, dtype=signals.dtype, device=signals.device)
+    if factor.dim() > 0 and factor.shape != signals.shape[-1:]:
+        raise ValueError(f"{name} must be one number or {signals.shape[-1]}, got {list(factor.shape)}")
+    if not bool(((factor >= 0.0) & (factor <= 1.0)).all()):
         raise ValueError(f"{name} must be in [0, 1], got {value}")
-    return found
+    return factor

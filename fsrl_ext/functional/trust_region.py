@@ -1,4 +1,4 @@
-"""What decides about a step inside a trust region: surrogates and the line search.
+"""The line search inside a trust region, and the surrogates that it compares.
 
 Letters: ``P`` parameters, ``m`` constraints.
 
@@ -23,7 +23,7 @@ SurrogateLoss = Callable[[Tensor], tuple[Tensor, Tensor]]
 def surrogate_gradients(
     loss: SurrogateLoss, parameters: Tensor, *, create_graph: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """g ``[P]``, a ``[m, P]`` and the cost surrogates ``[m]`` at the parameters ``[P]``.
+    """Return g ``[P]``, a ``[m, P]`` and the cost surrogates ``[m]`` at the parameters ``[P]``.
 
     With ``create_graph`` all three can be differentiated, in the given parameters.
 
@@ -45,9 +45,9 @@ def surrogate_gradients(
 
 @dataclass(frozen=True, kw_only=True)
 class Surrogates:
-    """What decides about a step, on the data of the update at the current parameters.
+    """The numbers that a step is judged by, on the data of the update at the current parameters.
 
-    :ivar reward: mean of ratio times reward advantage; to be raised.
+    :ivar reward: mean of ratio times reward advantage, to be raised.
     :ivar costs: mean of ratio times cost advantage, one number per constraint.
     :ivar kl: mean KL divergence between the old policy and the current one, in nats.
     """
@@ -57,6 +57,7 @@ class Surrogates:
     kl: float
 
     def is_finite(self) -> bool:
+        """Whether no value is NaN or infinite."""
         return all(math.isfinite(x) for x in (self.reward, *self.costs, self.kl))
 
 
@@ -70,8 +71,9 @@ class LineSearchResult:
     :ivar fraction: part of the step that was taken; 0 if none was, and the parameters are then the old
         ones, bit for bit.
     :ivar before: surrogates at the old parameters.
-    :ivar after: surrogates at the parameters as they are now.
-    :ivar rejections: why each longer step was refused, longest first.
+    :ivar after: surrogates at the parameters that the search leaves.
+    :ivar rejections: why each longer step was refused, longest first; one ``"non_finite"`` if no step was
+        tried.
     """
 
     fraction: float
@@ -92,21 +94,21 @@ def line_search(
     max_backtracks: int = 20,
     shrink: float = 0.8,
 ) -> LineSearchResult:
-    """Take the longest of ``step, shrink step, shrink^2 step, ..`` that keeps what the model promised.
+    """Take the longest of ``step, shrink step, shrink^2 step, ..`` that meets the bounds in fact.
 
-    Accepted is the first step with ``kl <= kl_bound``, with every cost surrogate risen by at most its slack,
-    and with a higher reward surrogate. If there is none, if the step or a value at the old parameters is not
-    finite, or if ``evaluate`` raises, the old parameters stay, bit for bit.
+    The search accepts the first step with ``kl <= kl_bound``, with every cost surrogate risen by at most its
+    slack, and with a higher reward surrogate. If there is none, if the step or a value at the old parameters
+    is not finite, or if ``evaluate`` raises, the old parameters stay, bit for bit.
 
     :param parameters: changed in place.
     :param step: ``[P]``, in the order of the parameters.
-    :param evaluate: surrogates at the current parameters; called without gradient, once at the old ones and
-        once per trial.
+    :param evaluate: returns the surrogates at the current parameters; called without gradient, once at the
+        old parameters and once per trial.
     :param kl_bound: delta, in nats.
-    :param cost_slack: by how much each cost surrogate may rise: ``max(-b_i, 0)``, or ``inf`` to ignore it.
-    :param improve_reward: false during recovery, when reward may fall.
-    :param max_backtracks: trials after the full step.
-    :param shrink: in (0, 1).
+    :param cost_slack: by how much each cost surrogate may rise: ``max(-b_i, 0)``, or ``inf`` for no limit.
+    :param improve_reward: whether the reward surrogate must rise; it need not in a recovery.
+    :param max_backtracks: number of trials after the full step.
+    :param shrink: factor between one trial and the next, in (0, 1).
     :raises ValueError: for settings outside these ranges and lengths that do not match.
     """
     parameters, slack = list(parameters), tuple(float(x) for x in cost_slack)

@@ -1,4 +1,4 @@
-"""The constrained step: closed form, optimality certificates, a conic solver, limits and invariances.
+"""The exact constrained step against optimality certificates, a conic solver, and cases by hand.
 
 ``constrained_step`` gets products with ``H^-1``; the tests know ``H``.
 """
@@ -25,7 +25,7 @@ def solve(g, a, b, metric=None, kl_bound=0.5, dtype=torch.float64):
 
 
 def draw(rng):
-    """Random problem: 1 to 3 constraints, condition up to 1e4, angles down to 1e-9, zero gradients."""
+    """Draw a problem: 1 to 3 constraints, condition up to 1e4, angles down to 1e-9, zero gradients."""
     size, m = int(rng.integers(2, 9)), int(rng.integers(1, 4))
     rotation = np.linalg.qr(rng.standard_normal((size, size)))[0]
     metric = rotation * 10.0 ** rng.uniform(-2, 2, size) @ rotation.T
@@ -53,9 +53,9 @@ def draw(rng):
 
 
 class White:
-    """A problem and its answer in ``y = L^T x / sqrt(2 delta)``: unit ball, unit rows, unit objective."""
+    """A problem and its answer in ``y = L^T x / sqrt(2 delta)``, with unit ball, rows and objective."""
 
-    def __init__(self, g, a, b, metric, kl_bound, found):
+    def __init__(self, g, a, b, metric, kl_bound, answer):
         self.root, self.radius = np.linalg.cholesky(metric), math.sqrt(2 * kl_bound)
         white = np.linalg.solve(self.root, np.vstack([a, g]).T).T
         size = np.linalg.norm(white, axis=1)
@@ -64,58 +64,58 @@ class White:
         self.moves = self.size > 0
         self.b = b / np.where(self.moves, self.size * self.radius, 1.0)
         self.blocked = bool((~self.moves & (b > 0)).any())
-        self.x = self.root.T @ found.step.numpy() / self.radius
+        self.x = self.root.T @ answer.step.numpy() / self.radius
         self.excess = (self.b + self.a @ self.x)[self.moves]
 
-    def gap_of_best(self, found):
-        """Primal minus dual value, ``g.y - (nu.b - |g + a^T nu|)``: zero proves that both are optimal."""
-        nu = found.multipliers.numpy() * self.size / self.slope
+    def gap_of_best(self, answer):
+        """Return primal minus dual value, ``g.y - (nu.b - |g + a^T nu|)``; zero proves both optimal."""
+        nu = answer.multipliers.numpy() * self.size / self.slope
         return float(self.g @ self.x - (nu @ self.b - np.linalg.norm(self.g + nu @ self.a)))
 
-    def gap_of_least_violation(self, found):
-        nu = found.multipliers.numpy() * self.size
+    def gap_of_least_violation(self, answer):
+        nu = answer.multipliers.numpy() * self.size
         nu /= nu.sum()
         return float(self.excess.max() - (nu @ self.b - np.linalg.norm(nu @ self.a)))
 
 
 def test_certificates_on_a_thousand_problems():
-    """Duality needs no solver: feasible, and a multiplier whose bound the step attains."""
+    """A feasible step that attains the bound of its multipliers is optimal; that takes no solver."""
     rng = np.random.default_rng(0)
     cases = Counter()
     for _ in range(1000):
         problem = draw(rng)
-        found = solve(*problem[:4], kl_bound=problem[4])
-        white = White(*problem, found)
-        cases[found.case] += 1
+        answer = solve(*problem[:4], kl_bound=problem[4])
+        white = White(*problem, answer)
+        cases[answer.case] += 1
         assert np.linalg.norm(white.x) <= 1 + 1e-9
-        assert found.predicted_kl == pytest.approx(problem[4] * float(white.x @ white.x), rel=1e-9)
-        exact = problem[2] + problem[1] @ found.step.numpy()
+        assert answer.predicted_kl == pytest.approx(problem[4] * float(white.x @ white.x), rel=1e-9)
+        exact = problem[2] + problem[1] @ answer.step.numpy()
         scale = 1e-10 * (np.abs(exact) + white.size * white.radius)
-        assert (np.abs(found.predicted_constraint.numpy() - exact) <= scale).all()
-        value = float(problem[0] @ found.step.numpy())
-        assert found.predicted_objective == pytest.approx(value, abs=1e-10 * white.slope * white.radius)
-        assert (found.multipliers >= 0).all()
-        if found.case == "recovery":
-            assert white.gap_of_least_violation(found) < 1e-9
+        assert (np.abs(answer.predicted_constraint.numpy() - exact) <= scale).all()
+        value = float(problem[0] @ answer.step.numpy())
+        assert answer.predicted_objective == pytest.approx(value, abs=1e-10 * white.slope * white.radius)
+        assert (answer.multipliers >= 0).all()
+        if answer.case == "recovery":
+            assert white.gap_of_least_violation(answer) < 1e-9
             assert white.excess.max() > -1e-12
             continue
         if white.blocked:
-            assert found.case == "degenerate"
+            assert answer.case == "degenerate"
             continue
         assert white.excess.max(initial=0.0) < 1e-9
         if white.slope > 0:
-            gap = white.gap_of_best(found)
+            gap = white.gap_of_best(answer)
             assert gap < 1e-9
             assert gap < 1e-6 * abs(float(white.g @ white.x)) + 1e-12
-        tight = found.multiplier_kl > 0
-        assert tight == (found.case in ("active", "inactive"))
+        tight = answer.multiplier_kl > 0
+        assert tight == (answer.case in ("active", "inactive"))
         if tight:
-            residual = white.g * white.slope + found.multipliers.numpy() * white.size @ white.a
-            residual += found.multiplier_kl * white.radius * white.x
-            scale = white.slope + float(found.multipliers.numpy() @ white.size)
+            residual = white.g * white.slope + answer.multipliers.numpy() * white.size @ white.a
+            residual += answer.multiplier_kl * white.radius * white.x
+            scale = white.slope + float(answer.multipliers.numpy() @ white.size)
             assert np.linalg.norm(residual) < 1e-8 * scale
-        if found.case != "active":
-            assert found.case == "degenerate" or not found.multipliers.any()
+        if answer.case != "active":
+            assert answer.case == "degenerate" or not answer.multipliers.any()
     assert min(cases[case] for case in ("inactive", "active", "recovery", "degenerate")) > 50
 
 
@@ -127,21 +127,21 @@ def minimise(objective, constraints):
 
 @pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
 def test_against_a_conic_solver():
-    """The full comparison is benchmarks/constrained_step.py."""
+    """Case and value are those of Clarabel; benchmarks/constrained_step.py compares more problems."""
     rng = np.random.default_rng(1)
     cases = Counter()
     for _ in range(100):
         problem = draw(rng)
-        found = solve(*problem[:4], kl_bound=problem[4])
-        white = White(*problem, found)
+        answer = solve(*problem[:4], kl_bound=problem[4])
+        white = White(*problem, answer)
         if white.blocked or white.slope == 0 or not white.moves.any():
             continue
         y = cp.Variable(len(white.x))
         ball = cp.norm(y) <= 1
         level = white.b[white.moves] + white.a[white.moves] @ y
         least = minimise(cp.max(level), [ball])
-        assert (found.case == "recovery") == (least > 0)
-        cases[found.case] += 1
+        assert (answer.case == "recovery") == (least > 0)
+        cases[answer.case] += 1
         if least > 0:
             assert white.excess.max() == pytest.approx(least, abs=1e-7)
         else:
@@ -150,7 +150,7 @@ def test_against_a_conic_solver():
     assert len(cases) == 4
 
 
-# One constraint by hand, H = I, delta = 1/2: the trust region is the unit disc.
+# With H = I and delta = 1/2 the trust region is the unit disc; this is the one constraint.
 A = [[1.0, 0.0]]
 
 
@@ -175,11 +175,11 @@ A = [[1.0, 0.0]]
     ],
 )
 def test_cases_by_hand(g, b, case, step, multiplier_kl, multiplier):
-    found = solve(g, A, [b])
-    assert found.case == case
-    np.testing.assert_allclose(found.step.numpy(), step, atol=1e-12)
-    assert found.multiplier_kl == pytest.approx(multiplier_kl, abs=1e-12)
-    assert float(found.multipliers) == pytest.approx(multiplier, abs=1e-12)
+    answer = solve(g, A, [b])
+    assert answer.case == case
+    np.testing.assert_allclose(answer.step.numpy(), step, atol=1e-12)
+    assert answer.multiplier_kl == pytest.approx(multiplier_kl, abs=1e-12)
+    assert float(answer.multipliers) == pytest.approx(multiplier, abs=1e-12)
 
 
 def test_the_published_formula_for_one_constraint():
@@ -201,35 +201,35 @@ def test_the_published_formula_for_one_constraint():
         else:
             case, lam = "active", math.sqrt(big_a / big_b)
             x, nu = -(b / s) * v - (u - r / s * v) / lam, (lam * b - r) / s
-        found = solve(g, a, [b], metric, delta)
+        answer = solve(g, a, [b], metric, delta)
         cases[case] += 1
-        assert found.case == case
-        np.testing.assert_allclose(found.step.numpy(), x, rtol=1e-7, atol=1e-9 * np.abs(x).max())
-        assert found.multiplier_kl == pytest.approx(lam, rel=1e-7)
-        assert float(found.multipliers) == pytest.approx(nu, rel=1e-6, abs=1e-12 * lam)
+        assert answer.case == case
+        np.testing.assert_allclose(answer.step.numpy(), x, rtol=1e-7, atol=1e-9 * np.abs(x).max())
+        assert answer.multiplier_kl == pytest.approx(lam, rel=1e-7)
+        assert float(answer.multipliers) == pytest.approx(nu, rel=1e-6, abs=1e-12 * lam)
     assert len(cases) == 3
 
 
 def test_no_gradient_and_exceeded_is_said():
-    found = solve([1.0, 1.0], [[0.0, 0.0]], [0.5])
-    assert (found.case, found.step.tolist()) == ("degenerate", [0.0, 0.0])
-    assert float(found.predicted_constraint) == 0.5
-    # The others are still brought back.
-    found = solve([1.0, 1.0], [[0.0, 0.0], [2.0, 0.0]], [0.5, 0.5])
-    assert found.case == "degenerate"
-    np.testing.assert_allclose(found.step, [-0.25, 0.0], atol=1e-15)
+    answer = solve([1.0, 1.0], [[0.0, 0.0]], [0.5])
+    assert (answer.case, answer.step.tolist()) == ("degenerate", [0.0, 0.0])
+    assert float(answer.predicted_constraint) == 0.5
+    # The other constraint is still brought back to its limit.
+    answer = solve([1.0, 1.0], [[0.0, 0.0], [2.0, 0.0]], [0.5, 0.5])
+    assert answer.case == "degenerate"
+    np.testing.assert_allclose(answer.step, [-0.25, 0.0], atol=1e-15)
 
 
 def test_contradicting_constraints_split_the_difference():
-    found = solve([0.0, 1.0], [[1.0, 0.0], [-1.0, 0.0]], [0.5, 0.25])
-    assert found.case == "recovery"
-    np.testing.assert_allclose(found.step, [-0.125, 0.0], atol=1e-15)
-    assert found.multiplier_kl == 0.0
-    np.testing.assert_allclose(found.multipliers, [0.5, 0.5])
+    answer = solve([0.0, 1.0], [[1.0, 0.0], [-1.0, 0.0]], [0.5, 0.25])
+    assert answer.case == "recovery"
+    np.testing.assert_allclose(answer.step, [-0.125, 0.0], atol=1e-15)
+    assert answer.multiplier_kl == 0.0
+    np.testing.assert_allclose(answer.multipliers, [0.5, 0.5])
 
 
 def test_recovery_is_in_units_of_each_constraint():
-    """Scaling one constraint and its surplus changes nothing."""
+    """Scaling one constraint together with its surplus changes nothing."""
     rng = np.random.default_rng(3)
     for _ in range(50):
         g, a = rng.standard_normal(5), rng.standard_normal((2, 5))
@@ -256,12 +256,12 @@ def test_invariances():
             solve(g, np.vstack([a, a[:1]]), np.append(b, b[0]), metric, delta),
             solve(g, np.vstack([a, g]), np.append(b, -np.inf), metric, delta),
         ]
-        for found in same:
-            assert found.case == base.case
-            value = float(g @ found.step.numpy())
+        for answer in same:
+            assert answer.case == base.case
+            value = float(g @ answer.step.numpy())
             if base.case != "recovery":
                 assert value == pytest.approx(base.predicted_objective, rel=1e-6, abs=1e-12 * size)
-                assert float((found.step - base.step).abs().max()) < 1e-5 * size
+                assert float((answer.step - base.step).abs().max()) < 1e-5 * size
         np.testing.assert_allclose(same[2].multipliers, base.multipliers[order], rtol=1e-5, atol=1e-9)
 
 
@@ -271,50 +271,50 @@ def test_slack_constraints_are_no_constraints():
     free = solve(g, np.zeros((0, 6)), [])
     np.testing.assert_allclose(free.step, -g / np.linalg.norm(g), atol=1e-15)
     for b in ([-1e9] * 3, [-math.inf] * 3):
-        found = solve(g, a, b)
-        assert found.case == "inactive"
-        np.testing.assert_allclose(found.step, free.step, atol=1e-15)
+        answer = solve(g, a, b)
+        assert answer.case == "inactive"
+        np.testing.assert_allclose(answer.step, free.step, atol=1e-15)
 
 
 def test_on_the_edge_of_infeasible_every_number_is_finite():
-    """``b^2 = 2 delta s`` to the last bit, and one unit of rounding on either side."""
+    """The surplus meets ``b^2 = 2 delta s`` to the last bit, or misses it by one rounding on either side."""
     for b in (math.nextafter(1.0, 0.0), 1.0, math.nextafter(1.0, 2.0)):
-        found = solve([-3.0, 4.0], A, [b])
-        np.testing.assert_allclose(found.step, [-1.0, 0.0], atol=1e-7)
-        assert math.isfinite(found.multiplier_kl)
-        assert torch.isfinite(found.multipliers).all()
+        answer = solve([-3.0, 4.0], A, [b])
+        np.testing.assert_allclose(answer.step, [-1.0, 0.0], atol=1e-7)
+        assert math.isfinite(answer.multiplier_kl)
+        assert torch.isfinite(answer.multipliers).all()
 
 
 def test_many_constraints():
-    """Ten constraints, all of which bind at the optimum by construction."""
+    """Ten constraints bind at the optimum by construction."""
     rng = np.random.default_rng(6)
     for _ in range(5):
         a = np.linalg.qr(rng.standard_normal((20, 20)))[0][:10]
         a = a + 0.05 * rng.standard_normal(a.shape)
         x, nu, lam = rng.standard_normal(20), rng.uniform(0.5, 2.0, 10), 3.0
         x /= np.linalg.norm(x)
-        found = solve(-lam * x - nu @ a, a, -a @ x)
-        assert found.case == "active"
-        np.testing.assert_allclose(found.step, x, atol=1e-9)
-        np.testing.assert_allclose(found.multipliers, nu, rtol=1e-8)
-        assert found.multiplier_kl == pytest.approx(lam, rel=1e-8)
+        answer = solve(-lam * x - nu @ a, a, -a @ x)
+        assert answer.case == "active"
+        np.testing.assert_allclose(answer.step, x, atol=1e-9)
+        np.testing.assert_allclose(answer.multipliers, nu, rtol=1e-8)
+        assert answer.multiplier_kl == pytest.approx(lam, rel=1e-8)
 
 
 def test_float32_at_ten_thousand_parameters():
     rng = np.random.default_rng(7)
     g, a = rng.standard_normal(10_000) * 1e-3, rng.standard_normal((2, 10_000)) * 10
-    found = solve(g, a, [0.5, -0.1], kl_bound=0.01, dtype=torch.float32)
-    assert found.step.dtype == torch.float32
-    assert found.case == "active"
-    assert 0.5 * float(found.step.double().square().sum()) <= 0.01 * (1 + 1e-6)
-    assert float(a[0] @ found.step.double().numpy()) + 0.5 <= 1e-5
+    answer = solve(g, a, [0.5, -0.1], kl_bound=0.01, dtype=torch.float32)
+    assert answer.step.dtype == torch.float32
+    assert answer.case == "active"
+    assert 0.5 * float(answer.step.double().square().sum()) <= 0.01 * (1 + 1e-6)
+    assert float(a[0] @ answer.step.double().numpy()) + 0.5 <= 1e-5
 
 
 def test_parallel_up_to_float32_rounding_is_parallel():
     a = np.random.default_rng(8).standard_normal((1, 1000))
-    found = solve(-np.float32(1 / 3) * np.float32(a[0]), a, [0.5], dtype=torch.float32)
-    assert found.case == "degenerate"
-    np.testing.assert_allclose(found.step, -0.5 * a[0] / (a @ a.T).item(), rtol=1e-5, atol=1e-9)
+    answer = solve(-np.float32(1 / 3) * np.float32(a[0]), a, [0.5], dtype=torch.float32)
+    assert answer.case == "degenerate"
+    np.testing.assert_allclose(answer.step, -0.5 * a[0] / (a @ a.T).item(), rtol=1e-5, atol=1e-9)
 
 
 def test_the_metric_is_applied_once_per_gradient_and_inputs_stay():

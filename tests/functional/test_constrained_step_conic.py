@@ -1,12 +1,14 @@
-"""The constrained step through cvxpylayers: the closed form, all parameters, extra convex sets."""
+"""The constrained step through cvxpylayers agrees with the closed form and with cvxpy in all parameters."""
 
 from __future__ import annotations
 
 import functools
 import math
+import runpy
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import cvxpy as cp
 import numpy as np
@@ -18,6 +20,7 @@ from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.constrained_step.conic import program as programs
 
+ROOT = Path(__file__).parents[2]
 conic_step = functools.partial(constrained_step, backend="cvxpylayers")
 
 
@@ -26,7 +29,7 @@ def tensor(values):
 
 
 def draw(rng, m=None):
-    """A problem with a dense metric: ``H^-1`` for the step, ``R`` with ``H = R R^T`` for all parameters."""
+    """Draw a problem with a dense metric: ``H^-1`` for the step, and R with ``H = R R^T``."""
     size, m = int(rng.integers(3, 7)), m or int(rng.integers(1, 4))
     root = torch.tensor(rng.standard_normal((size, size)))
     inverse = root @ root.T + 0.1 * torch.eye(size, dtype=torch.float64)
@@ -45,9 +48,9 @@ def error_of_multipliers(step, expected):
     return max(error, abs(step.multiplier_kl - expected.multiplier_kl)) / scale
 
 
-def error_of_cotangents(found, expected, y):
+def error_of_cotangents(value, expected, y):
     sizes = [(want.norm() + 1e-3 * y.norm()) for want in expected]
-    return max(float((x - z).norm() / s) for x, z, s in zip(found, expected, sizes, strict=True))
+    return max(float((x - z).norm() / s) for x, z, s in zip(value, expected, sizes, strict=True))
 
 
 def relative(value, expected):
@@ -55,7 +58,7 @@ def relative(value, expected):
 
 
 def test_both_backends_agree_in_every_case():
-    """Case, step, multipliers, predictions, inner products, and the derivative, in H as well."""
+    """Case, step, multipliers, predictions, inner products and derivatives (in H too) are the same."""
     rng = np.random.default_rng(0)
     cases = Counter()
     for _ in range(40):
@@ -109,7 +112,7 @@ def test_both_backends_agree_with_the_programs_in_all_parameters():
 
 
 def test_many_parameters_in_float32():
-    """P = 300, gradients with zeros, and a metric that takes float32 alone; no program is P x P."""
+    """Both backends agree at P = 300 with zeros in the gradients and a metric that takes float32 alone."""
     rng = torch.Generator().manual_seed(0)
     g, a = torch.randn(300, generator=rng), torch.randn(1, 300, generator=rng)
     g[:50], a[:, 30:80] = 0.0, 0.0
@@ -170,6 +173,31 @@ def test_degenerate_problems():
             torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
+def test_a_flat_objective_between_several_constraints():
+    """The objective falls along one constraint's gradient; the others limit the shortest best step."""
+    rng = np.random.default_rng(3)
+    corners, held = Counter(), Counter()
+    for _ in range(40):
+        (_, a, b), kl_bound, inverse, _ = draw(rng, m=3)
+        y = torch.tensor(rng.standard_normal(a.shape[1]))
+        settings = {"kl_bound": kl_bound, "inverse_metric": inverse.mv}
+        exact, conic = (solve(-0.5 * a[0], a, b, **settings) for solve in (constrained_step, conic_step))
+        assert conic.case == exact.case
+        torch.testing.assert_close(conic.step, exact.step, rtol=1e-6, atol=1e-7)
+        corners[conic.corner] += 1
+        if conic.corner == "parallel":
+            # Where g does not drop out, its derivative is not known, and the corner says so.
+            assert exact.case in ("active", "inactive")
+            assert exact.corner is None
+            assert not any(x.any() for x in conic.vjp(y))
+            continue
+        assert conic.corner == exact.corner
+        assert error_of_cotangents(conic.vjp(y), exact.vjp(y), y) < 1e-5
+        held[exact.case, int((exact.predicted_constraint.abs() < 1e-9).sum())] += 1
+    assert corners["parallel"] >= 3
+    assert min(held["degenerate", 1], held["degenerate", 2]) >= 3
+
+
 def test_two_constraints_that_are_one():
     """Which of them holds the step, and so the derivative, is an arbitrary choice."""
     problem = tensor([-2.0, 1.0]), tensor([[1.0, 0.0], [2.0, 0.0]]), tensor([0.25, 0.5])
@@ -179,6 +207,8 @@ def test_two_constraints_that_are_one():
     pull = float(problem[1][:, 0] @ step.multipliers)
     assert pull == pytest.approx(float(problem[1][:, 0] @ expected.multipliers), rel=1e-6)
     assert all(torch.isfinite(bar).all() for bar in step.vjp(tensor([1.0, 2.0])))
+    third = [torch.cat([x, torch.zeros_like(x[..., :1])], dim=-1) for x in problem[:2]]
+    assert conic_step(*third, problem[2], kl_bound=0.5).corner == "parallel"
 
 
 @pytest.mark.parametrize("kind", ["edge", "flat"])
@@ -220,7 +250,7 @@ def apart(step):
 
 @pytest.mark.parametrize("sets", [slow_cost, box, half_of_the_gain, apart])
 def test_extra_sets_against_a_solution_in_all_parameters(sets):
-    """The same set, written by hand on x: the reduced optimum is that over all of R^P."""
+    """The reduced optimum is that over all of R^P, with the same set written by hand on x."""
     rng = np.random.default_rng(3)
     cases = Counter()
     for _ in range(12):
@@ -326,11 +356,29 @@ def test_refusals(monkeypatch):
         conic_step(g, a, b, kl_bound=0.5, inverse_metric=lambda z: z / 0.0)
     with pytest.raises(NonFiniteError, match="must be finite"):
         conic_step(g * math.nan, a, b, kl_bound=0.5)
-    # A solver that is told to stop early does not get away with it.
+    # An inaccurate answer of the solver is refused.
     problem, kl_bound, inverse, _ = draw(np.random.default_rng(7), m=3)
     monkeypatch.setattr(programs, "SCS_TOLERANCE", 9e-4)
     with pytest.raises(ArithmeticError, match="misses optimality"):
         conic_step(*problem, kl_bound=kl_bound, inverse_metric=inverse.mv)
+
+
+def test_the_example_prints_both_answers(capsys):
+    runpy.run_path(str(ROOT / "examples" / "mlp" / "cpo_convex_sets.py"), run_name="__main__")
+    plain, held = capsys.readouterr().out.splitlines()
+    assert plain.startswith("cost limits alone: case active")
+    assert "-20% and +71%" in plain
+    assert "-20% and +10%" in held
+
+
+def test_the_snippet_of_the_docs_page_runs(capsys):
+    snippet = (ROOT / "docs" / "convex_sets.md").read_text().split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(snippet, names)
+    a, answer = names["a"], names["answer"]
+    largest = (0.02 * answer.gram.diagonal()).sqrt()
+    assert float(a[1] @ answer.step) == pytest.approx(0.1 * float(largest[1]), rel=1e-4)
+    assert capsys.readouterr().out.startswith("active")
 
 
 def test_the_solver_is_loaded_when_it_is_needed():

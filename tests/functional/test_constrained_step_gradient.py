@@ -1,4 +1,4 @@
-"""The step's vector-Jacobian product: finite differences in every case, a formula by hand, the corners."""
+"""The step's vector-Jacobian product against finite differences and a formula by hand, and its corners."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def test_against_finite_differences(metric):
     cases = Counter()
     for _ in range(100):
         *problem, settings = draw(rng, metric)
-        found = constrained_step(*problem, **settings)
+        answer = constrained_step(*problem, **settings)
         # Contradicting constraints have no derivative.
-        if found.multiplier_kl == 0.0:
+        if answer.multiplier_kl == 0.0:
             continue
-        cases[found.case, min(len(problem[2]), 2)] += 1
+        cases[answer.case, min(len(problem[2]), 2)] += 1
         check(problem, settings)
     assert min(cases[c, m] for c in ("active", "inactive", "recovery") for m in (1, 2)) >= 3
 
@@ -69,23 +69,23 @@ def test_without_an_objective_or_with_a_blocked_constraint(metric):
         moved += bool(constrained_step(none, a, b, **settings).step.any())
         check([none, a, b], settings, varied=(1, 2))
         blocked = [g, torch.cat([a, none[None]]), torch.cat([b, b.new_ones(1)])]
-        found = constrained_step(*blocked, **settings)
-        assert found.case == "degenerate"
-        assert found.corner in (None, "contradiction")
+        answer = constrained_step(*blocked, **settings)
+        assert answer.case == "degenerate"
+        assert answer.corner in (None, "contradiction")
         check(blocked, settings, varied=(0, 2))
     assert moved > 5
 
 
 def test_what_the_metric_does_against_finite_differences():
-    """Central differences along symmetric changes of H, in every case; the other cotangents stay."""
+    """The pairs agree with central differences along symmetric changes of H, in every case."""
     rng = np.random.default_rng(2)
     cases = Counter()
     for _ in range(150):
         g, a, b, settings = draw(rng)
-        found = constrained_step(g, a, b, **settings)
-        if found.corner is not None:
+        answer = constrained_step(g, a, b, **settings)
+        if answer.corner is not None:
             continue
-        cases[found.case, min(len(b), 2)] += 1
+        cases[answer.case, min(len(b), 2)] += 1
         size = len(g)
         metric = torch.linalg.inv(
             torch.stack([settings["inverse_metric"](e) for e in torch.eye(size).double()])
@@ -98,22 +98,22 @@ def test_what_the_metric_does_against_finite_differences():
             return constrained_step(*problem, kl_bound=kl_bound, inverse_metric=inverse.mv).step
 
         expected = y @ (moved(1e-6) - moved(-1e-6)) / 2e-6
-        bars, pairs = found.vjp.with_metric(y)
-        answer = sum(u @ change @ w for u, w in pairs)
-        assert float(answer) == pytest.approx(float(expected), rel=1e-5, abs=1e-6)
-        assert all(torch.equal(x, z) for x, z in zip(bars, found.vjp(y), strict=True))
+        bars, pairs = answer.vjp.with_metric(y)
+        moves = sum(u @ change @ w for u, w in pairs)
+        assert float(moves) == pytest.approx(float(expected), rel=1e-5, abs=1e-6)
+        assert all(torch.equal(x, z) for x, z in zip(bars, answer.vjp(y), strict=True))
     assert min(cases[c, m] for c in ("active", "inactive", "recovery") for m in (1, 2)) >= 3
 
 
 def test_the_formula_for_one_active_constraint():
-    """The closed form of the step, differentiated by hand."""
+    """The product is that of the step's closed form, differentiated by hand."""
     rng = np.random.default_rng(2)
     count = 0
     for _ in range(60):
         g, a, b, settings = draw(rng)
         leaves = [x.clone().requires_grad_() for x in (g, a[:1], b[:1])]
-        found = constrained_step(*leaves, **settings)
-        if found.case != "active":
+        answer = constrained_step(*leaves, **settings)
+        if answer.case != "active":
             continue
         count += 1
         y = torch.tensor(rng.standard_normal(len(g)))
@@ -124,8 +124,8 @@ def test_the_formula_for_one_active_constraint():
         c, al, om = math.sqrt(big_b / big_a), float(v @ y), float(w @ y)
         g_bar = -c * (yt - al / s * v - om / big_a * w)
         b_bar = -(al - b * om / (c * big_a)) / s
-        a_bar = float(found.multipliers) * g_bar + b_bar * found.step.detach()
-        found.step.backward(y)
+        a_bar = float(answer.multipliers) * g_bar + b_bar * answer.step.detach()
+        answer.step.backward(y)
         for leaf, expected in zip(leaves, (g_bar, a_bar, g.new_tensor(b_bar)), strict=True):
             torch.testing.assert_close(leaf.grad.squeeze(), expected, rtol=1e-8, atol=1e-8)
     assert count > 10
@@ -133,9 +133,9 @@ def test_the_formula_for_one_active_constraint():
 
 def gradients(g, a, b, **settings):
     leaves = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (g, a, b)]
-    found = constrained_step(*leaves, kl_bound=0.5, **settings)
-    found.step.backward(torch.tensor([1.0, 2.0], dtype=torch.float64))
-    return found, [leaf.grad for leaf in leaves]
+    answer = constrained_step(*leaves, kl_bound=0.5, **settings)
+    answer.step.backward(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    return answer, [leaf.grad for leaf in leaves]
 
 
 @pytest.mark.parametrize("b", [math.nextafter(1.0, 0.0), 1.0, math.nextafter(1.0, 2.0), 1 - 1e-9])
@@ -145,19 +145,19 @@ def test_finite_on_the_edge_of_infeasible(b):
 
 
 def test_the_singular_part_is_left_out():
-    found, grads = gradients([-2.0, 0.0], [[1.0, 0.0]], [0.25])
-    assert found.case == "degenerate"
+    answer, grads = gradients([-2.0, 0.0], [[1.0, 0.0]], [0.25])
+    assert answer.case == "degenerate"
     # x = -(b/s) a with s = |a|^2: only b and a move it.
     assert grads[0].tolist() == [0.0, 0.0]
     np.testing.assert_allclose(grads[1], [[0.25, -0.5]], atol=1e-12)
     np.testing.assert_allclose(grads[2], [-1.0], atol=1e-12)
-    found, grads = gradients([0.0, 1.0], [[1.0, 0.0], [-1.0, 0.0]], [0.5, 0.25])
-    assert found.case == "recovery"
+    answer, grads = gradients([0.0, 1.0], [[1.0, 0.0], [-1.0, 0.0]], [0.5, 0.25])
+    assert answer.case == "recovery"
     assert not any(x.any() for x in grads)
 
 
 def near(sine, kind):
-    """One constraint whose ``c`` (edge) or ``sqrt(A / q)`` (flat) has this size."""
+    """Return a problem of one constraint at this distance from an edge or from a flat objective."""
     if kind == "flat":
         return [-math.sqrt(1 - sine**2), sine], [[1.0, 0.0]], [0.5]
     return [-3.0, 4.0], [[1.0, 0.0]], [math.sqrt(1 - sine**2)]
@@ -165,12 +165,12 @@ def near(sine, kind):
 
 @pytest.mark.parametrize(("kind", "grown"), [("edge", 2), ("flat", 0)])
 def test_near_a_corner_only_the_singular_part_is_left_out(kind, grown):
-    """Approaching a corner one derivative grows like its inverse, until the guard stops it."""
+    """Near a corner one derivative grows like the inverse distance, until the tolerance stops it."""
     sizes = []
     for sine in (1e-2, 1e-3, 1e-5, 1e-7):
-        found, grads = gradients(*near(sine, kind))
-        assert found.case == "active"
-        assert found.corner == (kind if sine < 1e-4 else None)
+        answer, grads = gradients(*near(sine, kind))
+        assert answer.case == "active"
+        assert answer.corner == (kind if sine < 1e-4 else None)
         sizes.append(float(grads[grown].abs().max()))
         assert all(x.abs().max() < 10.0 for k, x in enumerate(grads) if k not in (1, grown))
     assert sizes[1] == pytest.approx(10 * sizes[0], rel=0.05)
@@ -178,12 +178,12 @@ def test_near_a_corner_only_the_singular_part_is_left_out(kind, grown):
     off, unguarded = gradients(*near(1e-5, kind), corner_tolerance=0.0)
     assert off.corner is None
     assert float(unguarded[grown].abs().max()) == pytest.approx(1e3 * sizes[0], rel=0.05)
-    # The step itself does not depend on the guard.
+    # The step itself does not depend on the tolerance.
     assert off.step.tolist() == gradients(*near(1e-5, kind))[0].step.tolist()
 
 
 def test_near_a_flat_objective_the_limit_still_moves_the_step():
-    """x = (-b, -sqrt(2 delta - b^2)): its derivative by b, at any angle between g and a."""
+    """The derivative in b of x = (-b, -sqrt(2 delta - b^2)) is the same at any angle between g and a."""
     for sine in (1e-2, 1e-6):
         _, grads = gradients(*near(sine, "flat"))
         assert float(grads[2]) == pytest.approx(-1.0 + 2.0 * 0.5 / math.sqrt(0.75), abs=1e-9)
@@ -191,8 +191,8 @@ def test_near_a_flat_objective_the_limit_still_moves_the_step():
 
 def test_near_a_contradiction_there_is_no_derivative():
     for sine, corner in ((1e-2, None), (1e-6, "contradiction")):
-        found, grads = gradients([0.0, 1.0], [[1.0, sine], [-1.0, sine]], [0.5, 0.5])
-        assert (found.case, found.corner) == ("recovery", corner)
+        answer, grads = gradients([0.0, 1.0], [[1.0, sine], [-1.0, sine]], [0.5, 0.5])
+        assert (answer.case, answer.corner) == ("recovery", corner)
         assert bool(grads[1].any()) == (corner is None)
 
 
@@ -208,19 +208,19 @@ def test_corners_of_the_plain_cases():
 def test_the_product_needs_no_graph_and_can_be_repeated():
     rng = np.random.default_rng(3)
     g, a, b, settings = draw(rng)
-    found = constrained_step(g, a, b, **settings)
-    assert not found.step.requires_grad
+    answer = constrained_step(g, a, b, **settings)
+    assert not answer.step.requires_grad
     leaves = [x.clone().requires_grad_() for x in (g, a, b)]
     graph = constrained_step(*leaves, **settings).step
     for _ in range(2):
         y = torch.tensor(rng.standard_normal(len(g)))
         expected = torch.autograd.grad(graph, leaves, y, retain_graph=True)
-        assert all(torch.equal(x, z) for x, z in zip(found.vjp(y), expected, strict=True))
+        assert all(torch.equal(x, z) for x, z in zip(answer.vjp(y), expected, strict=True))
 
 
 @pytest.mark.parametrize("k", [1e-3, 7.0, 1e4])
 def test_scale_of_the_gradients(k):
-    """x(k g, a, b) = x(g, k a, k b) = x(g, a, b); normalising a without b is another problem."""
+    """x(k g, a, b) = x(g, k a, k b) = x(g, a, b), but normalising a without b changes the step."""
     rng = np.random.default_rng(4)
     changed = 0
     for _ in range(30):

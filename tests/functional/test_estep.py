@@ -59,7 +59,7 @@ def assert_optimal(
     kl_bound: float,
     threshold: torch.Tensor,
 ) -> None:
-    """The trust region, the costs and the duality gap: a certificate without a second solver."""
+    """Check the trust region, the costs and the duality gap, a certificate without a second solver."""
     weights = solution.weights.double()
     torch.testing.assert_close(weights.sum(-1), torch.ones(len(weights), dtype=torch.float64))
     assert float(weights.min()) >= 0.0
@@ -80,7 +80,7 @@ def assert_optimal(
 
 
 def least_cost_by_root(q_cost: torch.Tensor, kl_bound: float) -> tuple[float, torch.Tensor]:
-    """The least ``E_q[Q_c]`` in the KL ball, from scipy's root finder."""
+    """Return the least ``E_q[Q_c]`` in the KL ball and its weights, from SciPy's root finder."""
 
     def weights(nu: float) -> torch.Tensor:
         return torch.softmax(-nu * q_cost, dim=-1)
@@ -133,7 +133,7 @@ def test_kl_to_uniform() -> None:
 def built(
     seed: int, temperature: float, multipliers: tuple[float, ...], slack: float = 0.3
 ) -> tuple[torch.Tensor, torch.Tensor, float, torch.Tensor, torch.Tensor]:
-    """A problem whose optimum has this temperature and these multipliers, by its KKT conditions."""
+    """Return a problem whose optimum has this temperature and these multipliers, by its KKT conditions."""
     q_reward, q_cost = draw(seed, num_costs=len(multipliers))
     weights = boltzmann_weights(q_reward, q_cost, temperature, thresholds(*multipliers))
     kl_bound = float(kl_to_uniform(weights))
@@ -270,7 +270,7 @@ def test_flat_reward(noise: float) -> None:
     assert solution.kl == pytest.approx(0.0, abs=1e-15)
     torch.testing.assert_close(solution.weights, uniform)
 
-    # Above the threshold: the q closest to uniform that meets it, softmax(-nu Q_c).
+    # Above the threshold the answer is the q closest to uniform that meets it, softmax(-nu Q_c).
     tilted = torch.softmax(-0.2 * q_cost[0], dim=-1)
     threshold = expected(tilted, q_cost)
     solution = solve_dual(q_reward, q_cost, kl_bound=0.1, cost_threshold=threshold)
@@ -297,7 +297,7 @@ def test_flat_cost_is_plain_mpo_or_infeasible() -> None:
 
 
 def test_a_threshold_equal_to_a_flat_cost_is_met() -> None:
-    """0.1 in float32 is larger than 0.1: that is rounding, not a violation."""
+    """0.1 in float32 is larger than 0.1, which is rounding and no violation."""
     q_reward = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     solution = solve_dual(q_reward, torch.full((1, 4, 5), 0.1), kl_bound=0.1, cost_threshold=thresholds(0.1))
     assert solution.status == "slack"
@@ -367,7 +367,7 @@ def test_slack_constraint_is_plain_mpo() -> None:
 
 @pytest.mark.parametrize("kl_bound", [1e-8, 1e-6, 1e-4, 1.0, 1.7, 100.0])
 def test_small_and_large_trust_regions(kl_bound: float) -> None:
-    """From near-uniform weights to a temperature near zero; N = 6, so log N = 1.79."""
+    """The answer is optimal from near-uniform weights to a temperature near zero (log N = 1.79)."""
     q_reward, q_cost = draw(15)
     threshold = q_cost.mean((1, 2)) - 0.1 * min(math.sqrt(kl_bound), 1.0)
     solution = solve_dual(q_reward, q_cost, kl_bound=kl_bound, cost_threshold=threshold)
@@ -454,7 +454,7 @@ def test_duplicate_costs_share_the_multiplier() -> None:
 def conic_optimum(
     q_reward: np.ndarray, q_cost: np.ndarray, kl_bound: float, threshold: np.ndarray
 ) -> tuple[float, float | None]:
-    """Least largest violation, and the best reward if that is not positive."""
+    """Return the least largest violation, and the best reward if that is not positive."""
     cp = pytest.importorskip("cvxpy")
     num_states, num_actions = q_reward.shape
     q = cp.Variable(q_reward.shape, nonneg=True)
@@ -482,7 +482,7 @@ def test_several_costs_match_a_conic_solver(seed: int) -> None:
     q_reward = rng.standard_normal((4, 5))
     q_cost = rng.standard_normal((num_costs, 4, 5)) + 0.5 * q_reward
     q_cost += rng.standard_normal((num_costs, 4, 1))
-    # A third of the seeds each: mostly slack, mostly active, infeasible.
+    # A third of the seeds each is mostly slack, mostly active, infeasible.
     level = (0.1, -0.2, -0.9)[seed % 3]
     threshold = q_cost.mean((1, 2)) + level * rng.uniform(0.5, 1.0, num_costs)
     violation, reward = conic_optimum(q_reward, q_cost, 0.15, threshold)
@@ -496,8 +496,8 @@ def test_several_costs_match_a_conic_solver(seed: int) -> None:
     assert (solution.status == "infeasible") == (reward is None)
     cost = expected(solution.weights, torch.from_numpy(q_cost)).numpy()
     if reward is None:
-        found = np.max((cost - threshold) / q_cost.std((1, 2)))
-        assert found == pytest.approx(violation, abs=2e-6)
+        largest = np.max((cost - threshold) / q_cost.std((1, 2)))
+        assert largest == pytest.approx(violation, abs=2e-6)
     else:
         assert float(expected(solution.weights, torch.from_numpy(q_reward))) == pytest.approx(
             reward, abs=2e-6
@@ -506,7 +506,7 @@ def test_several_costs_match_a_conic_solver(seed: int) -> None:
 
 
 def test_conflicting_costs_balance() -> None:
-    """Costs Q and -Q that both want less than they can get: the least violation is shared."""
+    """Costs Q and -Q whose thresholds are both too low share the least violation."""
     q_reward, q_cost = draw(20)
     both = torch.cat([q_cost, -q_cost])
     mean = float(q_cost.mean())
@@ -521,7 +521,7 @@ def test_conflicting_costs_balance() -> None:
 
 
 def odd_problem(seed: int) -> tuple[torch.Tensor, torch.Tensor, float, torch.Tensor]:
-    """Ties, rare indicators, heavy tails, costs that copy or oppose the reward, any KL bound."""
+    """Draw ties, rare indicators, heavy tails, costs that copy or oppose the reward, any KL bound."""
     rng = np.random.default_rng(seed)
     shape = (int(rng.integers(1, 7)), int(rng.integers(2, 7)))
 
@@ -572,7 +572,7 @@ def test_odd_problems_are_certified(block: int) -> None:
 
 
 def test_the_safe_path_alone_gives_the_same_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ordinary problems end in Newton's method; what catches the rest must agree with it."""
+    """Ordinary problems end in Newton's method; the fallback must give the same answers."""
     problems = [
         built(21, 1.3, (0.8,))[:4],
         built(22, 0.5, (0.7, 0.0, 2.0))[:4],
@@ -597,7 +597,7 @@ def test_the_safe_path_alone_gives_the_same_answers(monkeypatch: pytest.MonkeyPa
 def test_the_cost_that_is_worst_at_first_need_not_be_the_one_that_stays_worst(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first cost is easy to lower, the others hardly depend on the action."""
+    """The first cost is easy to lower, and the others hardly depend on the action."""
     q_reward, q_cost = draw(24, num_costs=3)
     between = torch.linspace(-2.0, 2.0, 8, dtype=torch.float64)[:, None]
     q_cost[1:] = 0.1 * q_cost[0] + 0.05 * q_cost[1:] + between
@@ -693,7 +693,7 @@ def test_multiplier_max_on_an_infeasible_problem() -> None:
     assert capped.status == "infeasible"
     assert capped.kl == pytest.approx(0.1, rel=1e-8)
     assert float(capped.multipliers[0]) == pytest.approx(3.0)
-    # Exact penalty: its value at the primal equals the dual's.
+    # The penalty is exact: its value at the primal equals the dual's.
     reward = expected(capped.weights, q_reward)
     penalty = 3.0 * (capped.expected_cost - threshold).clamp(min=0.0).sum()
     bound = dual_value(
@@ -718,7 +718,7 @@ def test_multiplier_max_on_an_infeasible_problem() -> None:
 
 @pytest.mark.parametrize("shift", [0.0, 5.0, -5.0])
 def test_inputs_are_not_changed(shift: float) -> None:
-    """Slack, active and infeasible alike; the published code subtracts in place from an alias."""
+    """Slack, active and infeasible problems leave them; the published code subtracts from an alias."""
     q_reward, q_cost, kl_bound, threshold, _ = built(32, 1.3, (0.8, 0.4))
     threshold = threshold + shift
     copies = q_reward.clone(), q_cost.clone(), threshold.clone()

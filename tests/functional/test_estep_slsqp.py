@@ -1,4 +1,4 @@
-"""The paper-compatible solver: near the exact one where SLSQP gets there, and honest where it does not."""
+"""The paper-compatible solver is near the exact one where SLSQP converges, and says where it does not."""
 
 import pytest
 import torch
@@ -21,11 +21,11 @@ def test_near_the_exact_dual(threshold, costs):
         q_reward, q_cost, d = problem(seed, threshold, costs)
         settings = {"kl_bound": 0.1, "cost_threshold": d}
         exact = solve_dual(q_reward, q_cost, **settings)
-        found = solve_dual_slsqp(q_reward, q_cost, **settings)
-        assert found.status == exact.status
+        solution = solve_dual_slsqp(q_reward, q_cost, **settings)
+        assert solution.status == exact.status
         values = [
             float(dual_value(q_reward.double(), q_cost.double(), s.temperature, s.multipliers, **settings))
-            for s in (exact, found)
+            for s in (exact, solution)
         ]
         assert values[0] <= values[1] + 1e-9  # nothing is below the minimum
         assert values[1] <= values[0] + 0.02
@@ -33,29 +33,29 @@ def test_near_the_exact_dual(threshold, costs):
 
 def test_weights_belong_to_the_duals_and_kl_is_theirs():
     q_reward, q_cost, d = problem(0, 0.48)
-    found = solve_dual_slsqp(q_reward, q_cost, kl_bound=0.1, cost_threshold=d)
-    z = (q_reward - found.multipliers[0] * q_cost[0]) / found.temperature
-    torch.testing.assert_close(found.weights, torch.softmax(z, -1).float())
-    expected = (found.weights * q_cost[0]).sum(-1).mean().double()
-    torch.testing.assert_close(found.expected_cost[0], expected, rtol=1e-5, atol=0)
+    solution = solve_dual_slsqp(q_reward, q_cost, kl_bound=0.1, cost_threshold=d)
+    z = (q_reward - solution.multipliers[0] * q_cost[0]) / solution.temperature
+    torch.testing.assert_close(solution.weights, torch.softmax(z, -1).float())
+    expected = (solution.weights * q_cost[0]).sum(-1).mean().double()
+    torch.testing.assert_close(solution.expected_cost[0], expected, rtol=1e-5, atol=0)
 
 
 def test_infeasible_batches_break_the_trust_region_and_say_so():
-    """The fault that the exact solver does not have."""
+    """The exact solver keeps the trust region on the same batch."""
     q_reward, q_cost, d = problem(0, 0.05)
     settings = {"kl_bound": 0.1, "cost_threshold": d}
-    found = solve_dual_slsqp(q_reward, q_cost, **settings)
-    assert found.status == "infeasible"
-    assert found.kl > 0.11
+    solution = solve_dual_slsqp(q_reward, q_cost, **settings)
+    assert solution.status == "infeasible"
+    assert solution.kl > 0.11
     assert solve_dual(q_reward, q_cost, **settings).kl <= 0.1 * (1 + 1e-6)
 
 
 def test_no_limit_is_no_constraint():
     q_reward, q_cost, d = problem(0, float("inf"))
-    found = solve_dual_slsqp(q_reward, q_cost, kl_bound=0.1, cost_threshold=d)
-    assert found.status == "slack"
-    assert torch.isfinite(found.weights).all()
-    assert float(found.multipliers) <= 1.0
+    solution = solve_dual_slsqp(q_reward, q_cost, kl_bound=0.1, cost_threshold=d)
+    assert solution.status == "slack"
+    assert torch.isfinite(solution.weights).all()
+    assert float(solution.multipliers) <= 1.0
 
 
 def test_a_warm_start_is_used():

@@ -1,4 +1,4 @@
-"""Advantages against a plain loop, and where bootstrapping happens and where it must not."""
+"""Advantages agree with a plain loop, bootstrap at time limits and cuts, and stop at terminal states."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fsrl_ext.functional.returns import generalised_advantages
 
 
 def plain_loop(signals, values, next_values, terminated, ends, gamma, gae_lambda):
-    """One environment, one signal, one step at a time."""
+    """Compute the advantages for one environment, one signal and one step at a time."""
     steps, envs, count = signals.shape
     advantages = torch.zeros_like(signals)
     for e in range(envs):
@@ -40,12 +40,12 @@ def test_against_a_plain_loop(steps):
     gamma, gae_lambda = (0.99, 0.97, 1.0), (0.95, 0.5, 1.0)
     data, terminated, ends = draw(steps, 3, 3, seed=steps)
     expected = plain_loop(*data, terminated, ends, gamma, gae_lambda)
-    found = generalised_advantages(
+    result = generalised_advantages(
         *data, terminated=terminated, ends=ends, gamma=gamma, gae_lambda=gae_lambda
     )
-    torch.testing.assert_close(found.advantages, expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(found.returns, expected + data[1], rtol=1e-12, atol=1e-12)
-    # A buffer without an axis of environments.
+    torch.testing.assert_close(result.advantages, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(result.returns, expected + data[1], rtol=1e-12, atol=1e-12)
+    # A buffer may have no axis of environments.
     one = generalised_advantages(
         *(x[:, 1] for x in data),
         terminated=terminated[:, 1],
@@ -57,7 +57,7 @@ def test_against_a_plain_loop(steps):
 
 
 def constant(steps, value, next_value, **flags):
-    """Reward 1 at every step and the values given."""
+    """Compute advantages for reward 1 at every step and the given values."""
     ones = torch.ones(steps, 1, dtype=torch.float64)
     none = torch.zeros(steps, dtype=torch.bool)
     return generalised_advantages(
@@ -66,11 +66,11 @@ def constant(steps, value, next_value, **flags):
 
 
 def test_the_true_value_of_endless_ones_has_no_advantage():
-    """1 / (1 - gamma), through time limits and the cut after the last row."""
+    """The value 1 / (1 - gamma) holds through time limits and the cut after the last row."""
     limit = torch.tensor([False, True, False, False])
     for gae_lambda in (0.0, 0.9, 1.0):
-        found = constant(4, 100.0, 100.0, ends=limit, gamma=0.99, gae_lambda=gae_lambda)
-        torch.testing.assert_close(found.advantages, torch.zeros(4, 1, dtype=torch.float64))
+        result = constant(4, 100.0, 100.0, ends=limit, gamma=0.99, gae_lambda=gae_lambda)
+        torch.testing.assert_close(result.advantages, torch.zeros(4, 1, dtype=torch.float64))
 
 
 def test_only_a_terminal_state_is_worth_nothing():
@@ -78,7 +78,7 @@ def test_only_a_terminal_state_is_worth_nothing():
     dead = constant(3, 0.0, 10.0, terminated=last, gamma=0.5, gae_lambda=1.0)
     cut = constant(3, 0.0, 10.0, ends=last, gamma=0.5, gae_lambda=1.0)
     unmarked = constant(3, 0.0, 10.0, gamma=0.5, gae_lambda=1.0)
-    # delta of the inner steps is 1 + 5 - 0.
+    # The delta of the inner steps is 1 + 5 - 0.
     assert dead.returns.flatten().tolist() == [6 + 3 + 0.25, 6 + 0.5, 1.0]
     assert cut.returns.flatten().tolist() == [6 + 3 + 1.5, 6 + 3, 6.0]
     assert torch.equal(cut.returns, unmarked.returns)
@@ -111,11 +111,11 @@ def test_long_rows_in_float32_and_inputs_stay():
     data, _, ends = draw(5000, 1, 2, seed=2, dtype=torch.float32)
     copies = [x.clone() for x in data]
     none = torch.zeros_like(ends)
-    # A number that float32 holds exactly: only the arithmetic differs.
+    # float32 holds this lambda exactly, so only the arithmetic differs.
     settings = {"terminated": none, "ends": none, "gamma": 1.0, "gae_lambda": 1 - 2.0**-10}
-    found = generalised_advantages(*data, **settings).advantages
+    result = generalised_advantages(*data, **settings).advantages
     exact = generalised_advantages(*(x.double() for x in data), **settings).advantages
-    assert float((found - exact).abs().max()) < 1e-5 * float(exact.abs().max())
+    assert float((result - exact).abs().max()) < 1e-5 * float(exact.abs().max())
     assert all(torch.equal(x, y) for x, y in zip(data, copies, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Diagonal and squashed Gaussians against ``torch.distributions`` and a numerical integral."""
+"""Diagonal and squashed Gaussians agree with ``torch.distributions`` and a numerical integral."""
 
 import torch
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
@@ -37,7 +37,7 @@ def test_squashed_density_agrees_with_torch():
     reference = TransformedDistribution(Independent(Normal(mean, std), 1), TanhTransform(cache_size=1))
     raw = mean + std * noise
     torch.testing.assert_close(act, raw.tanh())
-    # Through torch's cache: an atanh of the rounded action would lose digits.
+    # torch's cache keeps raw: an atanh of the rounded action would lose digits.
     transformed = reference.transforms[0](raw)
     torch.testing.assert_close(log_prob, reference.log_prob(transformed))
 

@@ -1,7 +1,7 @@
-"""The meta-gradient of a small Gaussian policy: finite differences, unrolled autograd, its variants.
+"""The meta-gradient of a small Gaussian policy against finite differences and unrolled autograd.
 
-The unrolled references do not use the library's step: they write the closed form down once more, in plain
-tensors, and leave the derivative to autograd or to central differences.
+The unrolled references do not use the library's step: they write the closed form in plain tensors and take
+its derivative by autograd or by central differences.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from fsrl_ext.functional.meta_gradient import inner_step, meta_gradient, replay,
 from fsrl_ext.functional.trust_region import Surrogates, line_search
 
 KL_BOUND, ROWS, OBS, ACT = 0.01, 64, 3, 2
-# A rejected step is between an active one and the rest; the limits make the cases what they are.
+# A rejected step is among them; the limits make the cases what they are.
 SURPLUS = (-1.0, "active", "active", 1.0)
 FRACTIONS = (0.8, 0.64, 0.0, 1.0)
 CASES = ["inactive", "active", "active", "recovery"]
 
 
 class Policy(nn.Module):
-    """tanh body, state-independent log standard deviation."""
+    """A policy with a tanh body and a log standard deviation that is the same in all states."""
 
     def __init__(self):
         super().__init__()
@@ -48,7 +48,7 @@ class Policy(nn.Module):
 
 
 class Task:
-    """Surrogates on data drawn at ``phi_old``; the data does not move afterwards."""
+    """Surrogates on data drawn at ``phi_old`` and fixed afterwards."""
 
     def __init__(self, policy, phi_old, seed):
         self.policy, self.names = policy, dict(policy.named_parameters())
@@ -79,9 +79,9 @@ class Task:
 
 
 def adapt(metric="euclidean", backend="exact"):
-    """K = 4 steps; the surplus of each is placed so that its case comes out as planned.
+    """Take K = 4 steps, each with a surplus that makes its case the planned one.
 
-    The steps get products with ``H^-1`` by conjugate gradient, the references the inverse itself.
+    The steps get products with ``H^-1`` by conjugate gradient, and the references get the inverse itself.
     """
     torch.manual_seed(0)
     policy = Policy().double()
@@ -99,7 +99,7 @@ def adapt(metric="euclidean", backend="exact"):
         u, v = dense @ g, dense @ a[0]
         q, r, s = float(g @ u), float(g @ v), float(a[0] @ v)
         if surplus == "active":
-            # Between what the free step does to the constraint and the edge of what can be met.
+            # This lies between the free step's change of the constraint and the largest one.
             free = r * math.sqrt(2 * KL_BOUND / q)
             surplus = 0.5 * free + 0.5 * math.sqrt(2 * KL_BOUND * s)
         else:
@@ -114,7 +114,7 @@ def adapt(metric="euclidean", backend="exact"):
 
 
 def written_out(theta, steps, inverses, limit_gradient):
-    """The adaptation in plain tensors."""
+    """Adapt in plain tensors."""
     phi = theta
     for step, inverse in zip(steps, inverses, strict=True):
         if step.fraction == 0.0:
@@ -141,8 +141,8 @@ def written_out(theta, steps, inverses, limit_gradient):
     return phi
 
 
-def relative(found, expected):
-    return float((found - expected).norm() / expected.norm())
+def relative(result, expected):
+    return float((result - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("limit_gradient", ["score", "detach"])
@@ -151,10 +151,10 @@ def test_against_finite_differences_and_unrolled_autograd(metric, limit_gradient
     policy, theta, steps, inverses, after, cotangents = adapt(metric)
     before = [p.clone() for p in policy.parameters()]
     assert [x.step.case for x in steps] == CASES
-    found = meta_gradient(cotangents, steps, limit_gradient=limit_gradient)
-    assert found.cases == {"inactive": 1, "active": 1, "rejected": 1, "recovery": 1}
-    assert not found.corners
-    assert found.gradients.shape == (2, len(theta))
+    result = meta_gradient(cotangents, steps, limit_gradient=limit_gradient)
+    assert result.cases == {"inactive": 1, "active": 1, "rejected": 1, "recovery": 1}
+    assert not result.corners
+    assert result.gradients.shape == (2, len(theta))
 
     def outcome(value):
         f, c = after.loss(written_out(value, steps, inverses, limit_gradient))
@@ -163,16 +163,16 @@ def test_against_finite_differences_and_unrolled_autograd(metric, limit_gradient
     leaf = theta.clone().requires_grad_()
     unrolled = torch.autograd.functional.jacobian(outcome, leaf)
     for k in range(2):
-        assert relative(found.gradients[k], unrolled[k]) < 1e-9
-    differences = torch.zeros_like(found.gradients)
+        assert relative(result.gradients[k], unrolled[k]) < 1e-9
+    differences = torch.zeros_like(result.gradients)
     for j in range(len(theta)):
         shift = torch.zeros_like(theta)
         shift[j] = 1e-4
-        # Fourth order: the error of the second is as large as the tolerance.
+        # The fourth order is needed: the error of the second is as large as the tolerance.
         near, far = (outcome(theta + h * shift) - outcome(theta - h * shift) for h in (1, 2))
         differences[:, j] = (8 * near - far) / (12 * 1e-4)
     for k in range(2):
-        assert relative(found.gradients[k], differences[k]) < 1e-6
+        assert relative(result.gradients[k], differences[k]) < 1e-6
     assert all(torch.equal(p, q) for p, q in zip(policy.parameters(), before, strict=True))
 
 
@@ -194,14 +194,14 @@ def test_the_same_through_cvxpylayers(metric):
     *_, conic, _, _, _ = adapt(metric, backend="cvxpylayers")
     for step, other in zip(steps, conic, strict=True):
         assert relative(other.step.step, step.step.step) < 1e-6
-    exact, found = meta_gradient(cotangents, steps), meta_gradient(cotangents, conic)
-    assert found.cases == exact.cases
+    exact, result = meta_gradient(cotangents, steps), meta_gradient(cotangents, conic)
+    assert result.cases == exact.cases
     for k in range(2):
-        assert relative(found.gradients[k], exact.gradients[k]) < 1e-6
+        assert relative(result.gradients[k], exact.gradients[k]) < 1e-6
 
 
 class Moving:
-    """``H(phi) = I + W phi phi^T W``, dense and curved."""
+    """A dense metric that moves: ``H(phi) = I + W phi phi^T W^T``."""
 
     def __init__(self, size):
         self.root = torch.randn(size, size, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -216,7 +216,7 @@ class Moving:
 
 
 def both(task_loss):
-    """A second constraint beside the task's own."""
+    """Add a second constraint to the task's own."""
 
     def loss(x):
         f, c = task_loss(x)
@@ -233,7 +233,7 @@ def little_along_the_costs(step):
     ("backend", "extra"), [("exact", None), ("cvxpylayers", None), ("cvxpylayers", little_along_the_costs)]
 )
 def test_a_metric_that_moves(backend, extra):
-    """Two constraints, either backend, with and without an extra convex set: against central differences."""
+    """The gradient is exact for two constraints, either backend, with and without an extra convex set."""
     _, theta, steps, _, after, _ = adapt()
     phi, taken, metric = theta, [], Moving(len(theta))
     settings = {"kl_bound": KL_BOUND, "metric": metric, "backend": backend, "extra_constraints": extra}
@@ -258,7 +258,7 @@ def test_a_metric_that_moves(backend, extra):
 
 @pytest.mark.parametrize("limit_gradient", ["score", "detach"])
 def test_two_constraints(limit_gradient):
-    """Along random directions, against central differences of the replayed adaptation."""
+    """The gradient agrees with central differences of the replayed adaptation along random directions."""
     _, theta, steps, _, after, _ = adapt()
 
     phi, taken = theta, []
@@ -269,7 +269,7 @@ def test_two_constraints(limit_gradient):
     assert sum(len(x.step.multipliers.nonzero()) for x in taken) >= 4
     loss = both(after.loss)
     cotangents = torch.cat([x.reshape(-1, len(phi)) for x in surrogate_gradients(loss, phi)[:2]])
-    found = meta_gradient(cotangents, taken, limit_gradient=limit_gradient).gradients
+    result = meta_gradient(cotangents, taken, limit_gradient=limit_gradient).gradients
 
     def outcome(value):
         f, c = loss(replay(value, taken, limit_gradient=limit_gradient))
@@ -279,7 +279,7 @@ def test_two_constraints(limit_gradient):
     for _ in range(5):
         along = torch.randn(len(theta), generator=rng, dtype=torch.float64)
         near, far = (outcome(theta + h * along) - outcome(theta - h * along) for h in (1e-5, 2e-5))
-        torch.testing.assert_close(found @ along, (8 * near - far) / 12e-5, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(result @ along, (8 * near - far) / 12e-5, rtol=1e-6, atol=1e-7)
 
 
 def test_variants():
@@ -298,7 +298,7 @@ def test_variants():
     assert not torch.equal(
         meta_gradient(cotangents, steps, limit_gradient="detach").gradients, exact.gradients
     )
-    # Nothing was accepted: theta is phi^K.
+    # Where nothing was accepted, theta is phi^K.
     rejected = [dataclasses.replace(x, fraction=0.0) for x in steps]
     still = meta_gradient(cotangents, rejected)
     assert torch.equal(still.gradients, cotangents)
@@ -308,7 +308,7 @@ def test_variants():
 
 
 def test_the_outer_step_uses_them():
-    """Tasks' mean gradients make a constrained step on theta that does what it says, to first order."""
+    """A constrained step on theta changes the adapted policy's surrogates as predicted, to first order."""
     _, theta, steps, _, after, cotangents = adapt()
     gradients = meta_gradient(cotangents, steps).gradients
     (g, a), radius = gradients, math.sqrt(2e-10)
@@ -317,7 +317,7 @@ def test_the_outer_step_uses_them():
     assert outer.case == "active"
     f, c = after.loss(steps[-1].adapted)
     f_new, c_new = after.loss(replay(theta + outer.step, steps))
-    # It is a promise about the adapted policy, not about theta.
+    # The prediction is about the adapted policy, not about theta.
     assert float(c_new - c) == pytest.approx(float(-surplus), rel=1e-3)
     assert float(f_new - f) == pytest.approx(outer.predicted_objective, rel=1e-3)
 
@@ -332,16 +332,16 @@ def test_a_line_search_sets_the_fraction_and_leaves_theta():
         f, c = task.loss(phi)
         return Surrogates(reward=-float(f), costs=(float(c[0]),), kl=float(task.kl(phi)))
 
-    found = line_search([phi], step.step.step, evaluate, kl_bound=1e-4, cost_slack=(math.inf,))
-    assert 0.0 < found.fraction < 1.0
-    taken = dataclasses.replace(step, fraction=found.fraction)
+    result = line_search([phi], step.step.step, evaluate, kl_bound=1e-4, cost_slack=(math.inf,))
+    assert 0.0 < result.fraction < 1.0
+    taken = dataclasses.replace(step, fraction=result.fraction)
     torch.testing.assert_close(taken.adapted, phi, rtol=0.0, atol=1e-15)
     assert torch.equal(theta, kept)
     assert torch.equal(flatten(policy.parameters()).detach(), kept)
 
 
 def test_scale_of_surrogates():
-    """x(k g, a, b) = x(g, k a, k b) = x(g, a, b): units of reward and cost do not reach the meta-gradient."""
+    """The meta-gradient does not depend on the units of reward and cost."""
     _, theta, steps, _, _, cotangents = adapt()
     plain = meta_gradient(cotangents, steps)
     for reward, cost in ((1e3, 1.0), (1.0, 1e-3)):
@@ -356,8 +356,8 @@ def test_scale_of_surrogates():
             scaled.append(dataclasses.replace(new, fraction=step.fraction))
             phi = scaled[-1].adapted
         torch.testing.assert_close(phi, steps[-1].adapted, rtol=1e-10, atol=1e-12)
-        found = meta_gradient(cotangents, scaled)
-        torch.testing.assert_close(found.gradients, plain.gradients, rtol=1e-8, atol=1e-10)
+        result = meta_gradient(cotangents, scaled)
+        torch.testing.assert_close(result.gradients, plain.gradients, rtol=1e-8, atol=1e-10)
 
 
 def test_corners_are_counted():
@@ -369,10 +369,10 @@ def test_corners_are_counted():
 
     step = inner_step(phi, loss, torch.tensor([0.05], dtype=torch.float64), kl_bound=KL_BOUND)
     assert step.step.case == "degenerate"
-    found = meta_gradient(torch.eye(2, dtype=torch.float64), [step])
-    assert found.corners == {"flat": 1}
-    # x = -b a with b(phi) = 0.05 + a.phi: the first parameter is not its own any more.
-    torch.testing.assert_close(found.gradients, torch.diag(torch.tensor([0.0, 1.0], dtype=torch.float64)))
+    result = meta_gradient(torch.eye(2, dtype=torch.float64), [step])
+    assert result.corners == {"flat": 1}
+    # With x = -b a and b(phi) = 0.05 + a.phi the adapted first parameter does not depend on the old one.
+    torch.testing.assert_close(result.gradients, torch.diag(torch.tensor([0.0, 1.0], dtype=torch.float64)))
     detached = meta_gradient(torch.eye(2, dtype=torch.float64), [step], limit_gradient="detach")
     torch.testing.assert_close(detached.gradients, torch.eye(2, dtype=torch.float64))
 
@@ -381,7 +381,7 @@ def test_one_product_and_one_hessian_vector_product_per_step_and_cotangent(monke
     _, _, steps, _, _, cotangents = adapt("fisher")
     products, sweeps = [], []
     for number, step in enumerate(steps):
-        # Products without autograd: those of a Fisher matrix would be counted below.
+        # These products take no autograd, so the count below is that of the sweep alone.
         matrix = torch.stack([step.inverse_metric.matvec(e) for e in torch.eye(len(cotangents[0])).double()])
 
         def product(z, number=number, matrix=matrix):
@@ -399,7 +399,7 @@ def test_one_product_and_one_hessian_vector_product_per_step_and_cotangent(monke
     meta_gradient(cotangents, steps)
     # In one iteration, conjugate gradient takes one product with H.
     assert products == [3, 3, 1, 1, 0, 0]
-    # Three steps: gradients of reward and cost with graph, then one product per cotangent.
+    # Each of three steps takes gradients of reward and cost with graph, then one product per cotangent.
     assert sweeps == [True, True, False, False] * 3
 
 

@@ -1,4 +1,4 @@
-"""The M-step's pieces against torch.distributions and against fits with a known answer."""
+"""The M-step's parts agree with torch.distributions and with fits whose answer is known."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def distribution(mean, scale):
 
 
 def weighted_log_likelihood(weights, actions, mean_old, scale_old, mean, scale):
-    """``mean_i sum_j q_ij [log N(a_ij; mu, Sigma_old) + log N(a_ij; mu_old, Sigma)]``, sample by sample."""
+    """Compute ``mean_i sum_j q_ij [log N(a_ij; mu, Sigma_old) + log N(a_ij; mu_old, Sigma)]`` by samples."""
     samples = actions.transpose(0, 1)
     log_prob = distribution(mean, scale_old).log_prob(samples)
     log_prob = log_prob + distribution(mean_old, scale).log_prob(samples)
@@ -35,7 +35,7 @@ def weighted_log_likelihood(weights, actions, mean_old, scale_old, mean, scale):
 
 
 def unconstrained(weights, actions, mean_old, scale_old, mean, scale):
-    """The M-step's loss with both multipliers at zero."""
+    """Compute the M-step's loss with both multipliers at zero."""
     moments, none = weighted_moments(weights, actions, mean_old, scale_old), torch.zeros(2).double()
     settings = {"kl": none, "kl_bound": none, "multipliers": none}
     return mstep_loss(moments, mean_old, scale_old, mean, scale, **settings)
@@ -43,7 +43,7 @@ def unconstrained(weights, actions, mean_old, scale_old, mean, scale):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_decoupled_kl_is_the_kl_with_the_other_part_fixed(full):
-    """KL(old || new) with only the mean, or only the covariance, taken from the new policy."""
+    """Each part is KL(old || new) with only the mean, or only the covariance, of the new policy."""
     old, new = gaussian(1, full), gaussian(2, full)
     kl_mean, kl_scale = decoupled_kl(*old, *new)
     reference = distribution(*old)
@@ -74,7 +74,7 @@ def test_samples_have_the_gaussians_moments(full):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_maximum_of_the_weighted_likelihood_is_the_weighted_fit(full):
-    """Optimum known in closed form: weighted mean, and weighted second moment about the *old* mean."""
+    """The optimum is the weighted mean and the weighted second moment about the *old* mean."""
     mean_old, scale_old = gaussian(6, full)
     generator = torch.Generator().manual_seed(1)
     actions = sample_actions(mean_old, scale_old, 64, generator)
@@ -95,7 +95,7 @@ def test_maximum_of_the_weighted_likelihood_is_the_weighted_fit(full):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_mean_and_covariance_get_their_own_gradients(full):
-    """The decoupling: the mean's gradient ignores the new covariance and the other way round."""
+    """The mean's gradient does not depend on the new covariance, nor the other way round."""
     mean_old, scale_old = gaussian(7, full)
     mean, scale = gaussian(8, full)
     actions = sample_actions(mean_old, scale_old, N, torch.Generator().manual_seed(2))
@@ -146,7 +146,7 @@ def test_mstep_loss_and_gradients_are_those_of_the_likelihood_and_the_penalties(
     expected = -likelihood + multipliers @ (kl - bounds)
     gradients = torch.autograd.grad(expected, (mean, scale))
     with torch.no_grad():
-        found = mstep_loss(
+        step = mstep_loss(
             weighted_moments(weights, actions, mean_old, scale_old),
             mean_old,
             scale_old,
@@ -156,9 +156,9 @@ def test_mstep_loss_and_gradients_are_those_of_the_likelihood_and_the_penalties(
             kl_bound=bounds,
             multipliers=multipliers,
         )
-    torch.testing.assert_close(found.loss, expected.detach())
-    torch.testing.assert_close(found.grad_mean, gradients[0])
-    # Above a Cholesky factor's diagonal there is nothing: the actor puts zeros there.
+    torch.testing.assert_close(step.loss, expected.detach())
+    torch.testing.assert_close(step.grad_mean, gradients[0])
+    # Entries above a Cholesky factor's diagonal are zeros of the actor and have no gradient.
     torch.testing.assert_close(
-        found.grad_scale.tril() if full else found.grad_scale, gradients[1].tril() if full else gradients[1]
+        step.grad_scale.tril() if full else step.grad_scale, gradients[1].tril() if full else gradients[1]
     )

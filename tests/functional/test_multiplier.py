@@ -1,4 +1,4 @@
-"""Multipliers against hand-made numbers, finite differences, and a problem whose price is known."""
+"""Multipliers agree with numbers by hand, finite differences, and a problem with a known multiplier."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_ascent_moves_by_the_surplus_and_stays_within_its_bounds():
 
 
 def test_pid_by_hand():
-    """P on the surplus, I from zero upwards, D on rises alone; the first cost is no rise."""
+    """P acts on the surplus, I from zero upwards, D on rises alone; the first cost is no rise."""
     state = initial_multipliers(1)
     expected = [
         (14.0, 0.5 * 4 + 0.1 * 4),
@@ -44,7 +44,7 @@ def test_pid_by_hand():
 
 
 def test_pid_does_not_wind_up():
-    """However long the cost was far too high, the multiplier falls as soon as the cost does."""
+    """The multiplier falls as soon as the cost does, however long the cost was far too high."""
     state = initial_multipliers(1)
     for _ in range(1000):
         state = pid_control(state, vector(100.0), vector(10.0), **PID)
@@ -95,7 +95,7 @@ def test_nothing_is_changed_in_place():
 
 
 def test_augmented_multipliers_are_the_gradient_of_the_augmented_lagrangian():
-    """Against finite differences, on both sides of the kink."""
+    """They agree with finite differences on both sides of the kink."""
     multipliers, limit, penalty = torch.tensor([0.3, 0.3, 2.0]).double(), torch.ones(3).double(), 4.0
     cost = torch.tensor([0.5, 1.2, 0.9]).double()
 
@@ -123,7 +123,7 @@ def test_rescaled_loss():
 @pytest.mark.parametrize("method", ["ascent", "pid"])
 @pytest.mark.parametrize("penalty", [0.0, 2.0])
 def test_primal_dual_finds_the_price(method, penalty):
-    """min (x - 3)^2 subject to x <= 1: the optimum is 1 and its price 4."""
+    """The optimum of min (x - 3)^2 subject to x <= 1 is 1, and its multiplier is 4."""
     x, limit, state = torch.tensor([0.0], requires_grad=True), vector(1.0), initial_multipliers(1)
     for _ in range(2000):
         prices = augmented_multipliers(state.multipliers, x.detach(), limit, penalty=penalty)

@@ -1,4 +1,4 @@
-"""Thresholds and n-step targets against sums written out."""
+"""Thresholds and n-step targets agree with sums written out."""
 
 import math
 
@@ -77,7 +77,7 @@ def test_nstep_targets_against_a_loop():
 
 
 def test_nstep_targets_have_the_value_of_an_endless_constant_signal():
-    """The fixed point of the targets is x / (1 - gamma) whatever the number of steps."""
+    """The fixed point of the targets is x / (1 - gamma) for any number of steps."""
     gamma = 0.95
     for steps in (1, 2, 5):
         x = torch.full((steps, 1, 1), 2.0, dtype=torch.float64)

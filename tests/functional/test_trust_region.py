@@ -1,4 +1,4 @@
-"""Conjugate gradient, Fisher-vector products and the line search that fails without a trace."""
+"""Conjugate gradient and Fisher-vector products are exact; a failed line search changes nothing."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def generator():
 def test_cg_solves_and_its_residual_is_the_true_one(generator):
     for size in (1, 5, 30):
         matrix, y = spd(size, generator), torch.randn(size, generator=generator, dtype=torch.float64)
-        found = conjugate_gradient(matrix.mv, y, max_iterations=10 * size, tolerance=1e-10)
-        assert found.status == "converged"
-        torch.testing.assert_close(found.solution, torch.linalg.solve(matrix, y), rtol=1e-7, atol=1e-9)
-        true = float((matrix @ found.solution - y).norm() / y.norm())
-        assert found.residual == pytest.approx(true, abs=1e-13)
+        result = conjugate_gradient(matrix.mv, y, max_iterations=10 * size, tolerance=1e-10)
+        assert result.status == "converged"
+        torch.testing.assert_close(result.solution, torch.linalg.solve(matrix, y), rtol=1e-7, atol=1e-9)
+        true = float((matrix @ result.solution - y).norm() / y.norm())
+        assert result.residual == pytest.approx(true, abs=1e-13)
 
 
 def test_cg_stopped_early_says_how_far_it_came(generator):
     matrix, y = spd(30, generator, 1e4), torch.randn(30, generator=generator, dtype=torch.float64)
-    found = conjugate_gradient(matrix.mv, y, max_iterations=8)
-    assert (found.status, found.iterations) == ("max_iterations", 8)
-    true = float((matrix @ found.solution - y).norm() / y.norm())
-    assert found.residual == pytest.approx(true, rel=1e-9)
-    assert found.residual > 1e-3
+    result = conjugate_gradient(matrix.mv, y, max_iterations=8)
+    assert (result.status, result.iterations) == ("max_iterations", 8)
+    true = float((matrix @ result.solution - y).norm() / y.norm())
+    assert result.residual == pytest.approx(true, rel=1e-9)
+    assert result.residual > 1e-3
 
 
 def test_cg_degenerate_inputs(generator):
@@ -60,7 +60,7 @@ def test_cg_degenerate_inputs(generator):
 
 
 class Gaussian(nn.Module):
-    """A small policy: mean from a network, standard deviation without state."""
+    """A small policy with a mean from a network and a standard deviation that is the same in all states."""
 
     def __init__(self):
         super().__init__()
@@ -91,7 +91,7 @@ def mean_kl(policy, obs):
 
 
 def test_fisher_is_that_of_a_gaussian_and_takes_one_forward_pass(policy, generator):
-    """F = mean over states of J_mu^T Sigma^-1 J_mu, and 2 for each log standard deviation."""
+    """F is the mean over states of J_mu^T Sigma^-1 J_mu, and 2 for each log standard deviation."""
     obs = torch.randn(7, 3, generator=generator, dtype=torch.float64)
     parameters = list(policy.parameters())
     product = FisherVectorProduct(mean_kl(policy, obs), parameters, damping=0.25)
@@ -128,7 +128,7 @@ def bits(parameters):
 
 @pytest.fixture
 def parameters():
-    """Values that arithmetic would not bring back: minus zero, a NaN, the smallest number, one third."""
+    """Parameters with values that arithmetic does not restore: minus zero, NaN, the smallest number, 1/3."""
     odd = torch.tensor([-0.0, math.nan, 1e-45, 1 / 3, 3e38])
     return [nn.Parameter(odd), nn.Parameter(torch.randn(3, 2).T), nn.Parameter(torch.tensor(0.1))]
 
@@ -157,8 +157,8 @@ def test_failed_search_leaves_every_bit(parameters, trial, reason):
             return GOOD
         return Surrogates(**{"reward": 1.0, "costs": (0.0,), "kl": 0.001, **trial})
 
-    found = line_search(parameters, STEP, evaluate, kl_bound=0.01, cost_slack=[0.2], max_backtracks=4)
-    assert (found.fraction, found.after, found.rejections) == (0.0, GOOD, (reason,) * 5)
+    result = line_search(parameters, STEP, evaluate, kl_bound=0.01, cost_slack=[0.2], max_backtracks=4)
+    assert (result.fraction, result.after, result.rejections) == (0.0, GOOD, (reason,) * 5)
     assert len(calls) == 6
     assert not torch.equal(calls[1][0], old[0])  # it did try
     assert all(torch.equal(x, y) for x, y in zip(bits(parameters), old, strict=True))
@@ -167,11 +167,11 @@ def test_failed_search_leaves_every_bit(parameters, trial, reason):
 def test_nothing_is_tried_from_or_with_values_that_are_not_finite(parameters):
     old = bits(parameters)
     broken = Surrogates(reward=math.nan, costs=(), kl=0.0)
-    found = line_search(parameters, STEP, lambda: broken, kl_bound=0.01)
-    assert found.rejections == ("non_finite",)
+    result = line_search(parameters, STEP, lambda: broken, kl_bound=0.01)
+    assert result.rejections == ("non_finite",)
     better = iter(Surrogates(reward=float(k), costs=(), kl=0.0) for k in range(3))
-    found = line_search(parameters, STEP * math.nan, lambda: next(better), kl_bound=0.01)
-    assert (found.fraction, found.rejections) == (0.0, ("non_finite",))
+    result = line_search(parameters, STEP * math.nan, lambda: next(better), kl_bound=0.01)
+    assert (result.fraction, result.rejections) == (0.0, ("non_finite",))
     assert all(torch.equal(x, y) for x, y in zip(bits(parameters), old, strict=True))
 
 
@@ -183,7 +183,7 @@ def test_an_error_on_the_way_leaves_every_bit(parameters):
 
 
 def test_the_longest_acceptable_step_is_taken():
-    """KL = x^2 / 2: the bound 0.04 allows |x| <= 0.28."""
+    """With KL = x^2 / 2 the bound 0.04 allows |x| <= 0.28."""
     weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
 
     def evaluate():
@@ -192,17 +192,17 @@ def test_the_longest_acceptable_step_is_taken():
         return Surrogates(reward=x, costs=(x,), kl=x * x / 2)
 
     step = torch.ones(1, dtype=torch.float64)
-    found = line_search([weight], step, evaluate, kl_bound=0.04, cost_slack=[0.15], shrink=0.5)
-    assert found.fraction == 0.125
+    result = line_search([weight], step, evaluate, kl_bound=0.04, cost_slack=[0.15], shrink=0.5)
+    assert result.fraction == 0.125
     assert float(weight.detach()) == 0.125
-    assert found.rejections == ("kl", "kl", "cost")
-    assert found.after == Surrogates(reward=0.125, costs=(0.125,), kl=0.125**2 / 2)
+    assert result.rejections == ("kl", "kl", "cost")
+    assert result.after == Surrogates(reward=0.125, costs=(0.125,), kl=0.125**2 / 2)
     # Reward may fall in a recovery, and only then.
     for improve, fraction in ((True, 0.0), (False, 1.0)):
-        found = line_search(
+        result = line_search(
             [weight], -step / 10, evaluate, kl_bound=0.04, cost_slack=[0.0], improve_reward=improve
         )
-        assert found.fraction == fraction
+        assert result.fraction == fraction
 
 
 def test_line_search_refusals():
@@ -219,7 +219,7 @@ def test_line_search_refusals():
 
 
 def test_together_they_make_one_update_of_cpo(policy, generator):
-    """Linear surrogates: the step from conjugate gradient is the one with the explicit Fisher matrix."""
+    """The step from conjugate gradient is that of the explicit Fisher matrix, and the search accepts it."""
     obs = torch.randn(50, 3, generator=generator, dtype=torch.float64)
     parameters = list(policy.parameters())
     product = FisherVectorProduct(mean_kl(policy, obs), parameters, damping=0.1)
@@ -255,14 +255,14 @@ def test_together_they_make_one_update_of_cpo(policy, generator):
     def solve(z):
         return conjugate_gradient(product, z, max_iterations=60, tolerance=1e-12).solution
 
-    found = constrained_step(g, a, b, kl_bound=0.01, inverse_metric=solve)
+    step = constrained_step(g, a, b, kl_bound=0.01, inverse_metric=solve)
     exact = constrained_step(g, a, b, kl_bound=0.01, inverse_metric=lambda z: torch.linalg.solve(matrix, z))
-    torch.testing.assert_close(found.step, exact.step, rtol=1e-6, atol=1e-9)
-    assert found.case == "active"
-    assert float(found.step @ matrix @ found.step) / 2 == pytest.approx(0.01, rel=1e-8)
+    torch.testing.assert_close(step.step, exact.step, rtol=1e-6, atol=1e-9)
+    assert step.case == "active"
+    assert float(step.step @ matrix @ step.step) / 2 == pytest.approx(0.01, rel=1e-8)
     result = line_search(
         parameters,
-        found.step,
+        step.step,
         lambda: surrogates(False),
         kl_bound=0.01,
         cost_slack=(-b).clamp(min=0).tolist(),

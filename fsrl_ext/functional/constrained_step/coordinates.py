@@ -1,4 +1,7 @@
-"""H-orthonormal coordinates for the span of a few gradients, from products with ``H^-1`` only."""
+"""H-orthonormal coordinates for the span of a few gradients, from products with ``H^-1`` only.
+
+Letters: ``P`` parameters, ``m`` constraints, ``n <= m + 1`` coordinates.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +32,16 @@ class Basis:
 
 
 def reduce(g: Tensor, a: Tensor, inverse_metric: Callable[[Tensor], Tensor] | None) -> Basis:
-    """Gram-Schmidt on ``a_1 .. a_m, g`` in the metric ``H^-1``.
+    """Return the basis that Gram-Schmidt makes of ``a_1 .. a_m, g`` in the metric ``H^-1``.
 
-    ``H^-1`` is applied to what the earlier directions leave of each gradient. The cancellation then
+    ``H^-1`` is applied to the part of each gradient that the earlier directions leave. The cancellation then
     happens in the gradients, which are exact, and not in ``g . H^-1 g - ...``: two gradients at an angle
     of 1e-8 keep the length of their difference to eight digits instead of none.
 
     :param g: ``[P]``, ``a`` ``[m, P]``, finite.
+    :param inverse_metric: ``z [P] -> H^-1 z [P]``; ``None`` is the identity.
     :raises ValueError: if ``H^-1`` is found not to be positive definite.
-    :raises NonFiniteError: if it gives NaN or infinity.
+    :raises NonFiniteError: if ``inverse_metric`` returns NaN or infinity.
     """
     gradients = torch.cat([a, g[None]]).double()
     tolerance = torch.finfo(g.dtype).eps ** (2.0 / 3.0)

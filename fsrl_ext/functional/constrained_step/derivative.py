@@ -6,19 +6,20 @@ linearisation is symmetric, so the cotangent y of x meets the same system::
     lambda H p + sum_S mu_i a_i + kappa H x = y,    a_i . p = 0,    H x . p = 0
     g_bar = -p,    b_bar_i = -mu_i,    a_bar_i = -nu_i p - mu_i x
 
-A step that does not use the trust region up is the shortest one with its constraints: ``lambda = 1``, no
-kappa, and no g. In a recovery ``sqrt(s_i)`` depends on ``a_i`` as well, which adds a term.
+A step that does not use the trust region up is the shortest one that meets its constraints: ``lambda = 1``,
+and kappa and g drop out. In a recovery ``sqrt(s_i)`` depends on ``a_i`` as well, which adds a term.
 
-H stands in two of the step's equations, so its cotangent is a sum of bilinear forms::
+H stands in two of the step's equations, so the cotangent of H is a sum of bilinear forms::
 
     y . dx = -(lambda p + kappa x / 2) . dH x      (and in a recovery - sum_i w_i v_i . dH v_i)
 
-The system is singular in three corners; near one, what would grow without bound is set to zero:
+The system is singular in three corners; near one, the terms that would grow without bound are set to zero:
 
-- flat (``A -> 0``): what the constraints leave of g turns by any amount. ``p = 0``; mu and kappa stay.
-- edge (``c -> 0``, the feasible set shrinks to a point): x lies in the span of the binding gradients and
-  slips sideways like a square root. No kappa; with one constraint that is ``b_bar = -(v . y) / s``.
-- contradiction (a recovery whose constraints pull against each other): everything is zero.
+- flat (``A -> 0``): the part of g that the constraints leave has no certain direction. ``p = 0``; mu and
+  kappa stay.
+- edge (``B -> 0``, the feasible set shrinks to a point): x lies in the span of the binding gradients and
+  moves sideways like a square root. ``kappa = 0``; with one constraint that gives ``b_bar = -(v . y) / s``.
+- contradiction (a recovery whose constraints pull against each other): every cotangent is zero.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ from fsrl_ext.functional.constrained_step.coordinates import Basis
 from fsrl_ext.functional.constrained_step.problem import Corner, Cotangents
 from fsrl_ext.functional.constrained_step.solver import Array
 
-# Directions that only rounding tells apart carry no derivative: it does not exist there.
+# Singular values below this are rounding: the derivative along their directions does not exist.
 _RANK = 1e-10
-# The solver calls an objective flat below a tenth of this.
+# The solver calls an objective flat below a tenth of this sine.
 _FLAT = 1e-9
 
 
 @dataclass(frozen=True)
 class Solution:
-    """A step in coordinates, and what holds there.
+    """A step in coordinates, with its multipliers and its binding constraints.
 
     :ivar x: ``[n]``; ``multiplier_kl`` and ``multipliers`` ``[m]`` as in ``ConstrainedStep``.
     :ivar binding: constraints that hold with equality, or share the largest violation.
@@ -58,8 +59,9 @@ class Solution:
 
 @dataclass(frozen=True)
 class StepGradient:
-    """``y [P] -> (g_bar [P], a_bar [m, P], b_bar [m])``, float64.
+    """The closed form's vector-Jacobian product: ``y [P] -> (g_bar [P], a_bar [m, P], b_bar [m])``, float64.
 
+    :ivar surplus: b ``[m]``.
     :ivar corner_tolerance: sine of the angle below which two directions count as one.
     """
 
@@ -70,7 +72,7 @@ class StepGradient:
     corner_tolerance: float
 
     def corner(self) -> Corner | None:
-        """The corner that the solution lies in or near."""
+        """Name the corner that the solution lies in or near."""
         solution, (rows, size) = self.solution, self._binding_rows()
         if solution.least_violation:
             pull = float(solution.multipliers[list(solution.binding)] @ size)
@@ -80,7 +82,7 @@ class StepGradient:
             return "contradiction" if opposed else None
         if self._apart(self.basis.objective, rows) <= max(self.corner_tolerance, _FLAT):
             return "flat"
-        # Past a blocked constraint (no multiplier) the step is the shortest one, in the span anyway.
+        # A shortest step (without a multiplier of the KL bound) lies in the span of the rows anyway.
         on_edge = solution.multiplier_kl > 0.0 and self._apart(solution.x, rows) <= self.corner_tolerance
         return "edge" if on_edge else None
 
@@ -88,9 +90,10 @@ class StepGradient:
         return self.with_metric(y)[0]
 
     def with_metric(self, y: Tensor) -> tuple[Cotangents, list[tuple[Tensor, Tensor]]]:
-        """The same, and what a change dH of the metric does: ``y . dx = sum u . dH w`` over pairs ``(u, w)``.
+        """Return the cotangents and the pairs ``(u, w)`` of a change dH: ``y . dx = sum u . dH w``.
 
-        ``[P]`` each, float64. H is that of ``inverse_metric``; singular parts are left out in corners.
+        The vectors are ``[P]``, float64. H is that of ``inverse_metric``; in corners the singular parts are
+        left out.
         """
         solution, directions, corner = self.solution, self.basis.directions, self.corner()
         image = y if self.inverse_metric is None else self.inverse_metric(y).detach()
@@ -135,14 +138,14 @@ class StepGradient:
         return (g_bar, a_bar, b_bar), pairs
 
     def _binding_rows(self) -> tuple[Array, Array]:
-        """Unit rows ``[k, n]`` of the binding constraints, and their sizes ``[k]``."""
+        """Return unit rows ``[k, n]`` of the k binding constraints, and their sizes ``[k]``."""
         rows = self.basis.constraints[list(self.solution.binding)]
         size = np.linalg.norm(rows, axis=1)
         return rows / size[:, None], size
 
     @staticmethod
     def _apart(vector: Array, rows: Array) -> float:
-        """Sine of the angle between a vector and the span of the rows; 0 for a zero vector."""
+        """Return the sine of the angle between a vector and the span of the rows; 0 for a zero vector."""
         length = float(np.linalg.norm(vector))
         if length == 0.0:
             return 0.0

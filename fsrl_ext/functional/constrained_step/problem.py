@@ -16,7 +16,7 @@ from torch import Tensor
 from fsrl_ext.errors import NonFiniteError
 
 Case = Literal["inactive", "active", "recovery", "degenerate"]
-Corner = Literal["edge", "flat", "contradiction"]
+Corner = Literal["edge", "flat", "contradiction", "parallel"]
 
 # Cotangents of g [P], a [m, P] and b [m].
 Cotangents = tuple[Tensor, Tensor, Tensor]
@@ -74,7 +74,8 @@ class ConstrainedStep:
     :ivar corner: names where the derivative does not exist, or is so large that it says nothing; its singular
         part is then left out. ``"edge"``: the constraints leave next to nothing of the trust region;
         ``"flat"``: they leave next to nothing of the objective; ``"contradiction"``: a recovery between
-        constraints that pull against each other. ``None`` elsewhere.
+        constraints that pull against each other; ``"parallel"``, of the backend ``"cvxpylayers"`` alone: one
+        of the gradients is a combination of others, to a sine of 1e-6. ``None`` elsewhere.
     :ivar vjp: the step's vector-Jacobian product. ``vjp(y)`` is as good as ``step.backward(y)``, may be
         called any number of times and needs no graph; it keeps about ``2 (m + 1)`` vectors ``[P]`` and
         ``inverse_metric`` alive.

@@ -3,10 +3,10 @@
 Letters: ``m`` constraints, ``n <= m + 1`` coordinates. Rows ``[m, n]`` have unit length, a constraint is
 ``offset_i + row_i . x <= 0`` and the trust region is ``|x| <= 1``, so every quantity is dimensionless.
 
-Each problem is of LP type: its optimum is fixed by a few binding constraints, and a constraint that the
-optimum for some of the constraints violates binds once it is added. The search adds the worst constraint
-and tries it with every subset of those that were binding, each by a closed formula; one constraint needs
-one formula.
+Each problem is of LP type: its optimum is fixed by a few binding constraints, and a constraint that is
+violated by the optimum over some other constraints binds once it is added. The search adds the worst
+constraint and tries it with every subset of the constraints that were binding, each by a closed formula; one
+constraint needs one formula.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Array = npt.NDArray[np.float64]
 FEASIBILITY = 1e-13
 # Singular values of the binding rows below this are rounding.
 _RANK = 1e-12
-# What the binding rows leave of a unit gradient counts as zero below this length.
+# The part of a unit gradient that the binding rows leave counts as zero below this length.
 _FLAT = 1e-10
-# An answer this far from its optimality conditions is none: the constraints contradict each other.
+# An answer further from its optimality conditions is refused: the constraints contradict each other.
 _ACCEPTABLE = 1e-8
 
 
 @dataclass(frozen=True)
 class Point:
-    """A candidate and its multipliers: ``gradient + ball * x + rows^T multipliers = 0``.
+    """A candidate with its multipliers: ``gradient + ball * x + rows^T multipliers = 0``.
 
     :ivar x: ``[n]``.
     :ivar binding: constraints that hold with equality.
@@ -58,24 +58,24 @@ class _Factors:
         self.u, self.values, self.v = u[:, :rank], values[:rank], v[:rank]
 
     def shortest(self, right: Array) -> Array:
-        """Shortest x with ``rows x = right``, in the least-squares sense."""
-        found: Array = self.v.T @ ((self.u.T @ right) / self.values)
-        return found
+        """Return the shortest x with ``rows x = right``, in the least-squares sense."""
+        x: Array = self.v.T @ ((self.u.T @ right) / self.values)
+        return x
 
     def combination(self, vector: Array) -> Array:
-        """Shortest nu with ``rows^T nu = vector``, in the least-squares sense."""
-        found: Array = self.u @ ((self.v @ vector) / self.values)
-        return found
+        """Return the shortest nu with ``rows^T nu = vector``, in the least-squares sense."""
+        nu: Array = self.u @ ((self.v @ vector) / self.values)
+        return nu
 
     def remainder(self, vector: Array) -> Array:
-        """The part of ``vector`` orthogonal to every row; projected twice against rounding."""
+        """Return the part of ``vector`` orthogonal to every row; projected twice against rounding."""
         for _ in range(2):
             vector = vector - self.v.T @ (self.v @ vector)
         return vector
 
 
 def shortest_feasible(rows: Array, offsets: Array) -> Point | None:
-    """Shortest x that meets all constraints; ``None`` if none does inside the unit ball."""
+    """Return the shortest x that meets all constraints; ``None`` if none inside the unit ball does."""
 
     def candidate(binding: tuple[int, ...]) -> Point | None:
         factors = _Factors(rows[list(binding)])
@@ -89,9 +89,10 @@ def shortest_feasible(rows: Array, offsets: Array) -> Point | None:
 
 
 def best_feasible(gradient: Array, rows: Array, offsets: Array) -> Point | None:
-    """Minimiser of ``gradient . x`` under all constraints in the unit ball; some point must meet them.
+    """Minimise ``gradient . x`` under all constraints in the unit ball; some point must meet them.
 
-    Where the binding constraints leave nothing of the gradient, the shortest optimum, with ``ball = 0``.
+    Where the binding constraints leave nothing of the gradient, the answer is the shortest optimum, with
+    ``ball = 0``. ``None`` if rounding leaves no acceptable answer.
 
     :param gradient: ``[n]``, unit length.
     """
@@ -104,17 +105,17 @@ def best_feasible(gradient: Array, rows: Array, offsets: Array) -> Point | None:
 
 
 def least_violation(rows: Array, offsets: Array) -> Point | None:
-    """Shortest minimiser of ``max_i (offset_i + row_i . x)`` in the unit ball.
+    """Minimise ``max_i (offset_i + row_i . x)`` in the unit ball; the answer is the shortest minimiser.
 
     The multipliers sum to 1 and the gradient is zero; ``level`` is the value. ``ball`` is 0 where the rows
     contradict each other inside the ball. ``None`` if rounding leaves no acceptable answer.
     """
-    # Only differences matter, and nobody catches up on more than the ball's diameter.
+    # Only differences matter, and inside the ball a constraint gains at most 2 on another.
     highest = float(offsets.max())
     offsets = np.maximum(offsets - highest, -4.0)
 
     def candidate(binding: tuple[int, ...]) -> Point | None:
-        # The least of the first constraint where the others equal it.
+        # Minimise the first constraint where the others equal it.
         first, others = binding[0], list(binding[1:])
         rises, lead = rows[others] - rows[first], offsets[others] - offsets[first]
         unit = np.maximum(np.linalg.norm(rises, axis=1), np.finfo(np.float64).tiny)
@@ -126,12 +127,12 @@ def least_violation(rows: Array, offsets: Array) -> Point | None:
         return replace(face, multipliers=multipliers, level=float(offsets[first] + rows[first] @ face.x))
 
     start = candidate((int(np.argmax(offsets)),))
-    found = None if start is None else _search(rows, offsets, candidate, start)
-    return None if found is None else replace(found, level=found.level + highest)
+    point = None if start is None else _search(rows, offsets, candidate, start)
+    return None if point is None else replace(point, level=point.level + highest)
 
 
 def _on_face(gradient: Array, rows: Array, offsets: Array, binding: tuple[int, ...]) -> Point | None:
-    """Minimiser of ``gradient . x`` in the ball where ``offsets + rows x = 0``; ``None`` if it is empty."""
+    """Minimise ``gradient . x`` in the ball where ``offsets + rows x = 0``; ``None`` if that is empty."""
     factors = _Factors(rows)
     x = factors.shortest(-offsets)
     room = 1.0 - float(x @ x)
@@ -148,7 +149,7 @@ def _on_face(gradient: Array, rows: Array, offsets: Array, binding: tuple[int, .
 def _search(
     rows: Array, offsets: Array, candidate: Callable[[tuple[int, ...]], Point | None], start: Point
 ) -> Point | None:
-    """Optimum over all constraints, from that over none (or one) of them; ``None`` if there is none."""
+    """Go from the optimum over none (or one) of the constraints to that over all; ``None`` without one."""
     point, seen = start, {frozenset(start.binding)}
     while len(rows):
         excess = rows @ point.x + offsets - point.level
@@ -164,7 +165,7 @@ def _search(
         trials = [trial for subset in subsets if (trial := candidate(subset)) is not None]
         scored = [(_defect(trial, rows[held], offsets[held]), k) for k, trial in enumerate(trials)]
         defect, best = min(scored, default=(math.inf, 0))
-        # A set of constraints comes back only where rounding decides whether they are met.
+        # A set of constraints comes up twice only where rounding decides whether they are met.
         if worst in point.binding or (scored and frozenset(trials[best].binding) in seen):
             return point if excess[worst] <= _ACCEPTABLE else None
         if defect > _ACCEPTABLE:
@@ -175,7 +176,7 @@ def _search(
 
 
 def _defect(point: Point, rows: Array, offsets: Array) -> float:
-    """How far a candidate is from being optimal for these constraints."""
+    """Measure how far a candidate is from being optimal for these constraints."""
     violation = float((rows @ point.x + offsets).max()) - point.level
     length = float(np.linalg.norm(point.x)) - 1.0
     negative = -float(point.multipliers.min()) / (1.0 + float(np.abs(point.multipliers).max()))

@@ -58,8 +58,9 @@ def constrained_step(
     :param corner_tolerance: in [0, 1): sine of the angle, in the metric, below which two directions count
         as parallel in the derivative. What is left grows like its inverse. The step does not depend on it.
     :param backend: ``"exact"`` is the closed form. ``"cvxpylayers"`` hands the same problem, reduced to
-        ``m + 1`` variables, to a conic solver: it takes extra convex sets, is right to about 1e-8 and takes
-        some milliseconds instead of a fraction of one. Near a corner its whole derivative is zero.
+        ``m + 1`` variables, to a conic solver: it takes extra convex sets, is right to about 1e-8 (less
+        for gradients within 1e-4 of parallel) and takes some milliseconds instead of a fraction of one. Near
+        a corner its whole derivative is zero.
     :param extra_constraints: further convex sets for ``"cvxpylayers"``: a function from the
         :class:`~fsrl_ext.functional.constrained_step.StepExpressions` to a list of cvxpy constraints on them,
         convex and DPP, such as ``lambda step: [cvxpy.norm_inf(step.coordinates) <= 0.5]``. The sets hold

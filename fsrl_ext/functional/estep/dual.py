@@ -41,12 +41,12 @@ class EStepSolution:
     ``status`` is the first of these that is true:
 
     - ``"infeasible"``: no q inside the KL ball meets every finite cost threshold (to 1e-9 of the
-      cost's spread). The weights are those of least violation, see there.
+      cost's spread). The weights are those of least violation, as ``solve_dual`` defines it.
     - ``"flat"``: Q_r is constant inside each state (up to rounding of its dtype), so every feasible
       q is optimal. The weights are the feasible ones closest to uniform.
     - ``"saturated"``: the optimum does not use up the KL budget (``kl < kl_bound``, temperature at
       its floor): the greedy q, or the greedy mix that meets the costs, lies inside the KL ball.
-      Always so with one action per state.
+      With one action per state a feasible problem always has this status.
     - ``"active"``: ``kl = kl_bound`` and some cost constraint binds (positive multiplier).
     - ``"slack"``: ``kl = kl_bound`` and no cost constraint matters: plain MPO.
 
@@ -71,28 +71,25 @@ class EStepSolution:
 
 
 def _lagrangian(q_reward: Tensor, q_cost: Tensor, multipliers: Tensor) -> Tensor:
-    """``z = Q_r - sum_m lambda_m Q_c^m``.
-
-    :param q_reward: ``[B, N]``.
-    :param q_cost: ``[C, B, N]``.
-    :param multipliers: ``[C]``.
-    :return: ``[B, N]``, a new tensor; no input is changed.
-    """
+    """Return ``z = Q_r - sum_m lambda_m Q_c^m`` ``[B, N]`` as a new tensor."""
     return q_reward - torch.tensordot(multipliers.to(q_cost.dtype), q_cost, dims=1)
 
 
 def boltzmann_weights(
     q_reward: Tensor, q_cost: Tensor, temperature: Tensor | float, multipliers: Tensor
 ) -> Tensor:
-    """``w_ij = exp(z_ij / eta) / sum_k exp(z_ik / eta)`` (Liu et al. 2022, eq. 8).
+    """Return ``w_ij = exp(z_ij / eta) / sum_k exp(z_ik / eta)`` (Liu et al. 2022, eq. 8).
 
+    :param q_reward: ``[B, N]``, ``q_cost`` ``[C, B, N]``.
+    :param temperature: eta.
+    :param multipliers: lambda ``[C]``.
     :return: ``[B, N]``; the maximiser of the Lagrangian at ``(eta, lambda)``.
     """
     return torch.softmax(_lagrangian(q_reward, q_cost, multipliers) / temperature, dim=-1)
 
 
 def kl_to_uniform(weights: Tensor) -> Tensor:
-    """``mean_i KL(w_i || u) = mean_i sum_j w_ij log(N w_ij)`` in nats, of weights ``[B, N]``."""
+    """Return ``mean_i KL(w_i || u) = mean_i sum_j w_ij log(N w_ij)`` in nats, of weights ``[B, N]``."""
     return torch.special.xlogy(weights, weights * weights.shape[-1]).sum(-1).mean()
 
 
@@ -105,9 +102,9 @@ def dual_value(
     kl_bound: float,
     cost_threshold: Tensor,
 ) -> Tensor:
-    """``g = eta eps + lambda . d + eta mean_i log mean_j exp(z_ij / eta)`` (Liu et al. 2022).
+    """Return ``g = eta eps + lambda . d + eta mean_i log mean_j exp(z_ij / eta)`` (Liu et al. 2022).
 
-    For any ``eta > 0`` and ``lambda >= 0`` it bounds the reward of every feasible q from above.
+    For any ``eta > 0`` and ``lambda >= 0`` the dual bounds the reward of every feasible q from above.
 
     :param q_reward: ``[B, N]``, ``q_cost`` ``[C, B, N]``.
     :param multipliers: ``[C]``, like ``cost_threshold``. An infinite threshold needs a zero
@@ -130,10 +127,7 @@ def dual_gradient(
     kl_bound: float,
     cost_threshold: Tensor,
 ) -> Tensor:
-    """``(dg/deta, dg/dlambda) = (eps - mean_i KL(w_i || u), d - mean_i E_w[Q_c])``.
-
-    :return: ``[1 + C]``.
-    """
+    """Return ``(dg/deta, dg/dlambda) = (eps - mean_i KL(w_i || u), d - mean_i E_w[Q_c])`` ``[1 + C]``."""
     w = boltzmann_weights(q_reward, q_cost, temperature, multipliers)
     by_temperature = (kl_bound - kl_to_uniform(w)).reshape(1)
     by_multipliers = cost_threshold.to(w.dtype) - (w * q_cost).sum(-1).mean(-1)
@@ -153,14 +147,16 @@ def optimality_residual(
     cost_std: Array,
     multiplier_max: float | None,
 ) -> float:
-    """Largest violation of the optimality conditions that weights of Boltzmann form can have.
+    """Return the largest violation of the optimality conditions that weights of Boltzmann form can have.
 
-    Only finite thresholds and costs that vary inside a state come in. The equations
-    are in :func:`fsrl_ext.functional.estep.kkt_residual`.
+    The costs are those with a finite threshold that vary inside a state. The equations are those of
+    :func:`kkt_residual`.
 
     :param cost_surplus: ``mean_i E_w[Q_c^m] - d_m`` ``[C]``.
-    :param reward_spread, cost_spread: root-mean-square of Q inside a state; 0 for a flat Q_r.
+    :param reward_spread: root-mean-square of Q_r around its state means, 0 for a flat Q_r; likewise
+        ``cost_spread`` ``[C]``.
     :param cost_std: std(Q_c^m) over all entries ``[C]``.
+    :param multiplier_max: cap of the multipliers; a cost at the cap may exceed its threshold.
     """
     residual = max(kl / kl_bound - 1.0, 0.0)
     if infeasible and multiplier_max is None:
@@ -186,24 +182,24 @@ def kkt_residual(
     kl_bound: float,
     cost_threshold: Tensor,
 ) -> float:
-    """How far ``solution`` is from optimal, from its weights, temperature and multipliers alone.
+    """Measure how far a solution is from optimal, by its weights, temperature and multipliers alone.
 
-    The largest of, dimensionless, with ``s_r`` and ``s_m`` the root-mean-square of Q_r and Q_c^m
-    around their state means::
+    The residual is dimensionless, the largest of four, with ``s_r`` and ``s_m`` the root-mean-square of Q_r
+    and Q_c^m around their state means::
 
         feasible KL          (KL(w) - eps)_+ / eps
         feasible costs       (E_w[Q_c^m] - d_m)_+ / s_m
         complementarity      (eta |eps - KL(w)| + sum_m lambda_m |E_w[Q_c^m] - d_m|) / s_r
         stationarity         max_ij |w_ij - softmax_j(z_ij / eta)|
 
-    (Boyd and Vandenberghe, "Convex Optimization", 2004, sec. 5.5.3). For an infeasible problem
-    the same conditions of the least-violation problem: Q_r drops out of ``z``, the costs need not
-    be met but those with a multiplier share the largest violation
-    ``v = max_m (E_w[Q_c^m] - d_m) / std(Q_c^m)``, and complementarity is
-    ``eta |eps - KL|`` and ``sum_m lambda_m std_m (v - v_m)``. For a flat Q_r, complementarity is left
-    out: every feasible q is optimal.
+    (Boyd and Vandenberghe, "Convex Optimization", 2004, sec. 5.5.3). For an infeasible problem they are the
+    conditions of the least-violation problem: Q_r drops out of ``z``, the costs need not be met but those
+    with a multiplier share the largest violation ``v = max_m (E_w[Q_c^m] - d_m) / std(Q_c^m)``, and
+    complementarity is ``eta |eps - KL|`` and ``sum_m lambda_m std_m (v - v_m)``. For a flat Q_r,
+    complementarity is left out, because every feasible q is optimal.
 
     :return: 0 at an exact optimum.
+    :raises ValueError: for inputs that ``solve_dual`` refuses.
     """
     check_inputs(q_reward, q_cost, kl_bound=kl_bound, cost_threshold=cost_threshold)
     data = scale(q_reward, q_cost, cost_threshold)

@@ -1,7 +1,7 @@
-"""What solves an E-step when Newton's method does not: minimisers that always end, in a box.
+"""The minimisers for an E-step that Newton's method does not solve: projected Newton in a box.
 
-Letters and coordinates are those of :mod:`fsrl_ext.functional.estep.problem`. General minimisers spend most
-of a millisecond on bookkeeping; here a step costs one evaluation.
+Letters and coordinates are those of :mod:`fsrl_ext.functional.estep.problem`. SciPy's general minimisers
+spend most of a millisecond on bookkeeping; here a step costs little more than one evaluation.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ _NU_MAX = 1e9
 
 
 def least_kl(problem: Problem, levels: Array) -> tuple[Moments, float]:
-    """Minimise ``h(nu) = log_partition - nu . levels`` over ``nu >= 0``, reward left out.
+    """Minimise ``h(nu) = log_partition - nu . levels`` over ``nu >= 0``, without the reward.
 
-    ``-h`` is the least KL divergence of any q that meets the costs, and every ``nu`` bounds it
-    from below: the search ends early once the bound is above twice the KL bound.
+    At the minimum ``-h`` is the least KL divergence of any q that meets the costs, and elsewhere it is a
+    lower bound of it: the search ends early once that is above twice the KL bound.
+
+    :return: the moments at the last nu, and h.
     """
     count = problem.num_features - 1
     latest: list[Moments] = []
@@ -53,8 +55,10 @@ def least_kl(problem: Problem, levels: Array) -> tuple[Moments, float]:
 def minimise_dual(problem: Problem, cap: Array) -> Answer:
     """Minimise ``g(eta, lambda)`` over ``eta >= 1/beta_max`` and ``0 <= lambda <= cap``.
 
-    The floor on ``eta`` comes down by factors of ten, each start extrapolated from the last two:
-    close to a linear program (KL budget not used up) ``lambda`` only moves with ``eta``.
+    The floor on ``eta`` comes down by factors of ten, and each start is extrapolated from the last two
+    minima: close to a linear program (KL budget not used up) ``lambda`` only moves with ``eta``.
+
+    :param cap: ``[K]`` largest multipliers in scaled units; entry 0 is unused.
     """
     bound, levels = problem.kl_bound, problem.levels[1:]
     count = problem.num_features - 1
@@ -79,7 +83,7 @@ def minimise_dual(problem: Problem, cap: Array) -> Answer:
     y = np.concatenate([[10.0 * lower[0]], np.minimum(0.1, 0.5 * cap[1:])])
     earlier: Array | None = None
     while True:
-        # Rounding of lambda moves the weights by 1e-16 / eta: no gradient is better than that.
+        # Rounding of lambda moves the weights by 1e-16 / eta, so no gradient is more exact than that.
         tolerance = max(1e-11, 1e-15 / lower[0])
         y, _ = minimise_in_box(objective, y, lower, upper, tolerance=tolerance)
         if y[0] > lower[0] * (1.0 + 1e-9) or lower[0] <= floor:
@@ -108,7 +112,7 @@ def minimise_dual(problem: Problem, cap: Array) -> Answer:
 
 
 def inside_ball(problem: Problem, moments: Moments) -> Moments:
-    """``moments``, or those of a smaller multiple of theta where it left the KL ball."""
+    """Return ``moments``, or those of a smaller multiple of theta where theta leaves the KL ball."""
     if moments.kl <= problem.kl_bound * (1.0 + KL_TOLERANCE):
         return problem.evaluate(moments.theta)
     return solve_on_ray(problem, moments.theta, 1.0, 1.0)[0]
@@ -128,7 +132,7 @@ def minimise_in_box(
 
     :param objective: ``x -> (value, gradient, Hessian)``.
     :param tolerance: on the gradient of the variables that are free to move.
-    :param stop: ends the search as soon as it is true of a value.
+    :param stop: ends the search as soon as it is true of a value of the objective.
     :return: minimiser and value.
     """
     x = np.clip(start, lower, upper)
@@ -138,20 +142,20 @@ def minimise_in_box(
         if stop(value) or not free.any() or np.abs(grad[free]).max() <= tolerance:
             break
         for step in _directions(grad, hess, free):
-            # Ten-fold at most, in all variables alike: the model says little further away.
+            # No variable grows by more than ten-fold: further away the quadratic model is not reliable.
             reach = (10.0 * np.abs(x) + 1.0) / np.maximum(np.abs(step), 1e-300)
             step *= min(1.0, float(reach.min()))
-            found = _backtrack(objective, x, step, value, grad, lower, upper)
-            if found is not None:
+            accepted = _backtrack(objective, x, step, value, grad, lower, upper)
+            if accepted is not None:
                 break
-        if found is None:
+        if accepted is None:
             break
-        x, value, grad, hess = found
+        x, value, grad, hess = accepted
     return x, value
 
 
 def _directions(grad: Array, hess: Array, free: npt.NDArray[np.bool_]) -> Iterator[Array]:
-    """Newton's step in the free variables, then scaled gradients for when it does not descend."""
+    """Yield Newton's step in the free variables, then scaled gradients in case it does not descend."""
     index = np.flatnonzero(free)
     block = hess[np.ix_(index, index)]
     diagonal = np.maximum(np.diag(block), 0.0)
@@ -177,12 +181,12 @@ def _backtrack(
     lower: Array,
     upper: Array,
 ) -> tuple[Array, float, Array, Array] | None:
-    """First of ``x + step, x + step / 2, ..`` (in the box) that decreases the function enough."""
+    """Return the first of ``x + step, x + step / 2, ..`` (in the box) that decreases the function enough."""
     noise = 1e-15 * (1.0 + abs(value))
     length = 1.0
     for _ in range(50):
         new = np.clip(x + length * step, lower, upper)
-        # The temperature comes down by a factor of ten at most: see minimise_dual.
+        # The temperature, the variable with a positive floor, falls by a factor of ten at most.
         new = np.where((lower > 0.0) & (new < 0.1 * x), np.maximum(0.1 * x, lower), new)
         decrease = float(grad @ (new - x))
         if decrease >= 0.0:
@@ -190,7 +194,7 @@ def _backtrack(
         trial = objective(new)
         if trial[0] <= value + 1e-4 * decrease - noise:
             return new, *trial
-        # Below rounding the values say nothing; the gradients still do.
+        # Differences of values below rounding decide nothing; the gradients still do.
         if abs(trial[0] - value) <= noise and _norm(new, trial[1], lower, upper) < 0.5 * _norm(
             x, grad, lower, upper
         ):
@@ -202,4 +206,5 @@ def _backtrack(
 
 
 def _norm(x: Array, grad: Array, lower: Array, upper: Array) -> float:
+    """Return the largest entry of the projected gradient."""
     return float(np.abs(x - np.clip(x - grad, lower, upper)).max())

@@ -1,8 +1,8 @@
-"""Fast answers to the E-step: a guess, then Newton on the optimality conditions.
+"""Fast answers to the E-step: a guess, then Newton's method on the optimality conditions.
 
-Letters and coordinates are those of :mod:`fsrl_ext.functional.estep.problem`. Every function
-returns an answer only if it satisfies the optimality conditions of the convex problem, so a guess
-decides how long a solve takes and never what it returns.
+Letters and coordinates are those of :mod:`fsrl_ext.functional.estep.problem`. Every function returns an
+answer only if it satisfies the optimality conditions of the convex problem, so the guess decides how long a
+solve takes and not what it returns.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from fsrl_ext.functional.estep.problem import Array, Moments, Problem
 
-# Residuals at which an answer is taken: KL relative to its bound, costs and dual in scaled units.
+# An answer is accepted at these residuals: KL relative to its bound, costs and dual in scaled units.
 KL_TOLERANCE = 1e-9
 COST_TOLERANCE = 1e-9
 GAP_TOLERANCE = 1e-8
@@ -22,9 +22,12 @@ GAP_TOLERANCE = 1e-8
 
 @dataclass(frozen=True)
 class Answer:
-    """Moments at the optimum, the case, and the costs that bind there.
+    """An optimum of a problem.
 
-    ``kl_is_slack``: the KL budget is not used up, the temperature sits at its floor.
+    :ivar moments: moments at the optimum.
+    :ivar feasible: whether some q in the KL ball meets the costs.
+    :ivar binding: features of the costs that bind.
+    :ivar kl_is_slack: whether the KL budget is not used up, with the temperature at its floor.
     """
 
     moments: Moments
@@ -34,10 +37,12 @@ class Answer:
 
 
 def solve_on_ray(problem: Problem, direction: Array, start: float, limit: float) -> tuple[Moments, bool]:
-    """Scale ``s <= limit`` with ``KL(s direction) = kl_bound``; ``(moments, limit reached)``.
+    """Find the scale ``s <= limit`` with ``KL(s direction) = kl_bound``.
 
-    KL grows with ``s``, so Newton in (log s, log KL), where a Gaussian is a straight line, with a
-    bracket around the root always ends.
+    KL grows with s, and Newton's method in (log s, log KL), where a Gaussian is a straight line, always ends
+    with a bracket around the root.
+
+    :return: the moments there, and whether the limit was reached.
     """
     low, high = 0.0, math.inf
     scale = min(start, limit)
@@ -75,11 +80,15 @@ def solve_on_ray(problem: Problem, direction: Array, start: float, limit: float)
 
 
 def gaussian_beta(problem: Problem) -> float:
+    """Return the inverse temperature that uses the KL budget up if Q_r is Gaussian in each state."""
     return math.sqrt(2.0 * problem.kl_bound / float(problem.moments_at_uniform()[0, 0]))
 
 
 def guess(problem: Problem) -> tuple[bool, Array, list[int]]:
-    """``(feasible, theta, active costs)`` when ``KL = theta' H theta / 2``, ``grad = H theta``."""
+    """Solve the problem for Gaussian features, where ``KL = theta' H theta / 2`` and ``grad = H theta``.
+
+    :return: whether it is feasible, theta, and the features of the costs that bind.
+    """
     hess, levels = problem.moments_at_uniform(), problem.levels
     budget = 2.0 * problem.kl_bound
     theta = np.zeros(problem.num_features)
@@ -112,7 +121,7 @@ def guess(problem: Problem) -> tuple[bool, Array, list[int]]:
 
 
 def reward_only(problem: Problem, beta: float) -> Answer | None:
-    """Plain MPO; ``None`` if it violates a cost."""
+    """Solve plain MPO, from a guess of beta; ``None`` if the answer violates a cost."""
     direction = np.zeros(problem.num_features)
     direction[0] = 1.0
     moments, at_limit = solve_on_ray(problem, direction, beta, problem.beta_max)
@@ -122,7 +131,7 @@ def reward_only(problem: Problem, beta: float) -> Answer | None:
 
 
 def newton_with_set_changes(problem: Problem, theta: Array, active: list[int]) -> Answer | None:
-    """Newton on one active set after another, until one is optimal."""
+    """Run Newton's method on one active set after another, until one is optimal."""
     direction = np.zeros(problem.num_features)
     direction[0] = 1.0
     seen = set()
@@ -153,14 +162,14 @@ def newton(
     fixed_beta: bool = False,
     max_steps: int = 25,
 ) -> tuple[Answer | None, list[int]]:
-    """Newton on ``KL = kl_bound`` and ``grad = levels`` of the active costs.
+    """Run Newton's method on ``KL = kl_bound`` and ``grad = levels`` of the active costs.
 
-    ``theta = beta direction + nu``, so that a direction with entries beside the first holds
-    multipliers at a cap. The gradient of the KL divergence is ``hess @ theta``: subtracting the
-    cost rows from the KL row leaves the symmetric system ``hess step = rhs``. With ``fixed_beta``
-    the KL row is left out and ``KL <= kl_bound`` suffices.
+    The unknowns are beta and nu in ``theta = beta direction + nu``; a direction with entries beside the first
+    holds multipliers at a cap. The gradient of the KL divergence is ``hess @ theta``, so subtracting the cost
+    rows from the KL row leaves the symmetric system ``hess step = rhs``. With ``fixed_beta`` the KL row is
+    left out and ``KL <= kl_bound`` suffices.
 
-    :return: the answer, or ``None`` without convergence; and active costs whose nu went to zero.
+    :return: the answer, or ``None`` without convergence; and the active costs whose nu went to zero.
     """
     bound, levels = problem.kl_bound, problem.levels[active]
     basis = np.zeros((problem.num_features, 1 + len(active)))
@@ -184,7 +193,7 @@ def newton(
             and abs(missed) <= GAP_TOLERANCE * beta
         ):
             return Answer(moments, True, tuple(active), fixed_beta), []
-        # sqrt(KL) is close to linear in theta, KL is not.
+        # sqrt(KL) is close to linear in theta, and KL is not.
         root_kl = math.sqrt(kl)
         rhs[0] = (2.0 * root_kl * (root - root_kl) - missed) / beta
         hess = basis.T @ moments.hess @ basis
@@ -209,7 +218,7 @@ def newton(
 
 
 def least_cost(problem: Problem) -> Answer | None:
-    """With one cost: the q of least cost in the KL ball; ``None`` if it meets the threshold."""
+    """Find the q of least cost in the KL ball, for one cost; ``None`` if it meets the threshold."""
     direction = np.array([0.0, 1.0])
     start = math.sqrt(2.0 * problem.kl_bound / float(problem.moments_at_uniform()[1, 1]))
     moments, at_limit = solve_on_ray(problem, direction, start, problem.beta_max)
@@ -219,10 +228,10 @@ def least_cost(problem: Problem) -> Answer | None:
 
 
 def least_violation_newton(problem: Problem) -> Answer | None:
-    """Newton on ``KL = kl_bound`` and equal violations of the costs that have a multiplier.
+    """Run Newton's method on ``KL = kl_bound`` and equal violations of the costs that have a multiplier.
 
-    Unknowns are ``nu`` and the violation ``tau`` in units of std(Q_c): ``grad + tau unit = level``.
-    ``None`` if it does not converge, or if the largest violation is not positive.
+    The unknowns are nu and the violation tau in units of std(Q_c): ``grad + tau unit = level``. ``None`` if
+    the method does not converge, or if the largest violation is not positive.
     """
     bound, hess = problem.kl_bound, problem.moments_at_uniform()
     active = list(range(1, problem.num_features))

@@ -22,14 +22,14 @@ Array = npt.NDArray[np.float64]
 
 # A spread of this many roundings of the input's dtype inside every state is noise.
 _NOISE_ROUNDINGS = 4.0
-# exp() of anything below this is finite and its sum over actions too: no need to subtract maxima.
+# Below this exponent exp() and its sum over actions are finite without subtracting the maxima.
 _SAFE_EXPONENT = 300.0
 
 
 def check_inputs(q_reward: Tensor, q_cost: Tensor, *, kl_bound: float, cost_threshold: Tensor) -> None:
-    """Shapes and values that :func:`fsrl_ext.functional.estep.solve_dual` can work with.
+    """Check shapes and values; arguments as in :func:`fsrl_ext.functional.estep.solve_dual`.
 
-    :raises ValueError: naming the argument, what it is and what is allowed.
+    :raises ValueError: if the solver cannot work with one of them.
     """
     if q_reward.ndim != 2 or not q_reward.numel() or not q_reward.is_floating_point():
         raise ValueError(
@@ -54,7 +54,7 @@ def check_inputs(q_reward: Tensor, q_cost: Tensor, *, kl_bound: float, cost_thre
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """A view of (or copy from) ``tensor`` on the CPU; half precision becomes float32."""
+    """Return a view of ``tensor`` (or a copy of it on the CPU); half precision becomes float32."""
     tensor = tensor.detach()
     if tensor.dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
@@ -63,9 +63,9 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scaled:
-    """Centred and scaled Q values, with the costs that a choice of weights can change first.
+    """Centred and scaled Q values of the reward and of the costs that the weights can change.
 
-    :ivar features: ``[1 + len(kept), N, B]``, see :mod:`fsrl_ext.functional.estep.problem`.
+    :ivar features: ``[1 + len(kept), N, B]``, see above.
     :ivar largest: largest absolute value of each feature.
     :ivar levels, unit: constraint levels and std(Q_c) of the features; entry 0 is unused.
     :ivar kept: indices of the costs with a finite threshold that vary inside some state.
@@ -91,7 +91,7 @@ class Scaled:
 
 
 def scale(q_reward: Tensor, q_cost: Tensor, cost_threshold: Tensor) -> Scaled:
-    """Centre in each state, divide by the root-mean-square, drop costs that cannot matter.
+    """Centre Q values in each state, divide by the root-mean-square, drop costs that cannot matter.
 
     :raises ValueError: if a Q value is not finite.
     """
@@ -164,7 +164,7 @@ def _not_finite(q_reward: Tensor, q_cost: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Moments:
-    """What one pass over the samples tells about ``theta``.
+    """The moments of the features under the weights of ``theta``, from one pass over the samples.
 
     ``grad[k] = mean_i E_w[f_k]`` is the gradient and ``hess[k, l] = mean_i Cov_w(f_k, f_l)`` the
     Hessian of ``log_partition = mean_i log mean_j exp(theta . f_ij)``; the KL divergence to the
@@ -195,8 +195,8 @@ class Problem:
         self.levels = levels
         self.violation_unit = violation_unit
         self.kl_bound = kl_bound
-        # Beyond this inverse temperature the KL budget that is left is worth less than 1e-7 of
-        # the reward's unit, so nothing can be gained from a colder softmax.
+        # Beyond this inverse temperature the rest of the KL budget is worth less than 1e-7 of the
+        # reward's unit, so a colder softmax gains nothing.
         self.beta_max = 1e7 * max(1.0, kl_bound)
         self.largest = largest
         self.num_steps = 0
@@ -206,7 +206,7 @@ class Problem:
         self._weighted = np.empty_like(self.features)
 
     def evaluate(self, theta: Array) -> Moments:
-        """All moments at ``theta`` ``[K]``; leaves the weights for :meth:`weights`."""
+        """Return all moments at ``theta`` ``[K]``; the weights stay readable by :meth:`weights`."""
         self.num_steps += 1
         logits, weights, weighted = self._logits, self._weights, self._weighted
         num_states = self.num_states
@@ -226,15 +226,15 @@ class Problem:
         hess = np.dot(weighted.reshape(self.num_features, -1), self.flat_features.T)
         hess -= np.dot(state_means, state_means.T)
         hess /= num_states
-        # From shifted logits, not theta . grad - log_partition: that cancels at large theta.
+        # The KL comes from shifted logits: theta . grad - log_partition would cancel at large theta.
         kl = float(np.dot(weights.reshape(-1), logits.reshape(-1))) / num_states - log_norm
         return Moments(theta, log_norm + shift, grad, hess, max(kl, 0.0))
 
     def weights(self) -> Array:
-        """Weights ``[N, B]`` of the latest :meth:`evaluate`, a view that the next overwrites."""
+        """Return the weights ``[N, B]`` of the latest :meth:`evaluate`, a view that the next overwrites."""
         return self._weights
 
     def moments_at_uniform(self) -> Array:
-        """``hess`` ``[K, K]`` at theta = 0, where every weight is 1/N."""
+        """Return ``hess`` ``[K, K]`` at theta = 0, where every weight is 1/N."""
         f = self.flat_features
         return np.dot(f, f.T) / (self.num_states * self.num_actions)

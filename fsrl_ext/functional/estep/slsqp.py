@@ -1,7 +1,7 @@
-"""The E-step as the authors of CVPO solve it: SciPy's SLSQP on the dual, loosely.
+"""The E-step as the authors of CVPO solve it: SciPy's SLSQP on the dual, with a loose tolerance.
 
-It is here to reproduce their results. Bounds, tolerance, number of iterations and warm start are those of
-their released code (Liu et al. 2022); neither the KL bound nor the cost constraint is met exactly, and a
+This solver reproduces their results. Bounds, tolerance, number of iterations and warm start are those of the
+authors' released code (Liu et al. 2022); neither the KL bound nor the cost constraint is met exactly, and a
 problem without a feasible q drives the multipliers to their bound.
 :func:`fsrl_ext.functional.estep.solve_dual` is exact, and faster.
 
@@ -41,18 +41,18 @@ def solve_dual_slsqp(
     cost_threshold: Tensor,
     start: Sequence[float] | None = None,
 ) -> EStepSolution:
-    """Approximate minimum of the dual over ``(eta, lambda)``, both in [1e-6, 1e5], in float64.
+    """Minimise the dual approximately over ``(eta, lambda)``, both in [1e-6, 1e5], in float64.
 
     :param q_reward: ``[B, N]``.
     :param q_cost: ``[C, B, N]``.
     :param kl_bound: eps > 0, in nats.
     :param cost_threshold: d ``[C]``; a cost without a finite threshold is left out of the constraints.
     :param start: temperature and multipliers, ``1 + C`` numbers, such as those of the solution before (as in
-        the released code); all ones if not given.
-    :return: as :func:`solve_dual`, with ``kl`` and ``expected_cost`` of the weights as they are. The status
-        is ``"infeasible"`` when a cost stays more than 1% of its standard deviation above its threshold,
-        ``"active"`` when a multiplier has left its lower bound, ``"slack"`` otherwise.
-    :raises ValueError: for inputs that :func:`solve_dual` refuses.
+        the released code); all ones if ``None``.
+    :return: the solution, with ``kl`` and ``expected_cost`` of its weights. The status is ``"infeasible"``
+        when a cost stays more than 1% of its standard deviation above its threshold, ``"active"`` when a
+        multiplier has left its lower bound, ``"slack"`` otherwise.
+    :raises ValueError: for inputs that ``solve_dual`` refuses.
     """
     reward, cost = q_reward.detach().double().cpu(), q_cost.detach().double().cpu()
     threshold = cost_threshold.detach().double().cpu()
@@ -68,7 +68,7 @@ def solve_dual_slsqp(
         return float(value), slope.numpy()
 
     first = np.ones(1 + len(cost)) if start is None else np.array(start)
-    found = minimize(
+    minimum = minimize(
         objective,
         np.clip(first, *BOUNDS),
         jac=True,
@@ -77,7 +77,7 @@ def solve_dual_slsqp(
         tol=TOLERANCE,
         options={"maxiter": ITERATIONS},
     )
-    x = np.clip(np.nan_to_num(found.x, nan=BOUNDS[1]), *BOUNDS)
+    x = np.clip(np.nan_to_num(minimum.x, nan=BOUNDS[1]), *BOUNDS)
     multipliers = torch.tensor(x[1:])
     weights = boltzmann_weights(reward, cost, float(x[0]), multipliers)
     expected_cost = (weights * q_cost.detach().double().cpu()).sum(-1).mean(-1)
@@ -96,7 +96,7 @@ def solve_dual_slsqp(
         expected_cost=expected_cost.to(device),
         status=status,
         kkt_residual=0.0,
-        num_steps=int(found.nfev),
+        num_steps=int(minimum.nfev),
     )
     residual = kkt_residual(q_reward, q_cost, solution, kl_bound=kl_bound, cost_threshold=cost_threshold)
     return replace(solution, kkt_residual=residual)

@@ -46,7 +46,7 @@ def solve_dual(
     feasible q exists, ``expected_cost <= cost_threshold`` to 1e-8 of the cost's spread and the
     duality gap ``dual_value - E_q[Q_r]`` is below 1e-6 of the spread of Q_r. ``kl`` and
     ``expected_cost`` are those of the float64 weights; rounding the returned weights to float32
-    moves the former by less than 1e-7 and the latter by less than 1e-7 max|Q_c|.
+    moves ``kl`` by less than 1e-7 and ``expected_cost`` by less than 1e-7 max|Q_c|.
 
     When no feasible q exists, the weights minimise the largest violation
     ``max_m (E_q[Q_c^m] - d_m) / std(Q_c^m)``, with the standard deviation over all B x N entries;
@@ -57,9 +57,9 @@ def solve_dual(
 
     The temperature has a floor, 1e-7 of the spread of Q_r (over ``max(1, kl_bound)``): where the
     optimum does not use up the KL budget the weights are those of the floor, uniform over exact
-    ties. For a flat Q_r it is 1e-15 of the size of Q_r.
+    ties. For a flat Q_r the floor is 1e-15 of the size of Q_r.
 
-    Tensors on an accelerator are solved on the CPU, with one copy there and one back.
+    Tensors on an accelerator are copied to the CPU, solved there, and the answer is copied back.
 
     :param q_reward: Q_r ``[B, N]``, floating point, finite.
     :param q_cost: Q_c ``[C, B, N]``; ``C = 0`` is plain MPO.
@@ -89,7 +89,7 @@ def solve_dual(
 
 
 def _optimum(problem: Problem) -> Answer:
-    """Optimum of ``problem``: Newton on the guessed case first, then what cannot fail."""
+    """Solve ``problem``: by Newton's method on the guessed case, otherwise by what cannot fail."""
     feasible, theta, active = guess(problem)
     if not feasible:
         one_cost = problem.num_features == 2
@@ -100,9 +100,9 @@ def _optimum(problem: Problem) -> Answer:
 
 
 def _feasible_optimum(problem: Problem, theta: Array, active: list[int]) -> Answer | None:
-    """Optimum of ``problem``, ``None`` if no q in the KL ball meets the costs.
+    """Solve ``problem``; ``None`` if no q in the KL ball meets the costs.
 
-    :param theta, active: a guess of the optimum and of the costs that bind there.
+    :param theta: a guess of the optimum, and ``active`` of the costs that bind there.
     """
     answer = reward_only(problem, float(theta[0])) if not active else None
     answer = answer or newton_with_set_changes(problem, theta, active)
@@ -119,7 +119,7 @@ def _feasible_optimum(problem: Problem, theta: Array, active: list[int]) -> Answ
 
 
 def _flat_optimum(problem: Problem) -> Answer:
-    """The weights closest to uniform that meet the costs, for a reward that is constant."""
+    """Find the weights closest to uniform that meet the costs, for a reward that is constant."""
     if np.all(problem.levels[1:] <= 0.0):
         return Answer(problem.evaluate(np.zeros(problem.num_features)), True)
     for levels in (problem.levels, problem.levels - COST_TOLERANCE):
@@ -130,10 +130,10 @@ def _flat_optimum(problem: Problem) -> Answer:
 
 
 def _least_violation(problem: Problem) -> Answer:
-    """Minimise the largest violation inside the KL ball, one cost after another as the largest.
+    """Minimise the largest violation inside the KL ball, trying one cost after another as the largest.
 
-    With ``v_m`` the violations, ``min max_m v_m`` has some largest cost j: it minimises ``v_j``
-    subject to ``v_m - v_j <= 0``, an E-step with reward ``-v_j``. The right j is the one whose
+    With the violations ``v_m``, the solution of ``min max_m v_m`` has some largest cost j: it minimises
+    ``v_j`` subject to ``v_m - v_j <= 0``, an E-step with reward ``-v_j``. The right j is the one whose
     multipliers, which sum to one over all costs, are all nonnegative.
     """
     if problem.num_features == 2 and (only := least_cost(problem)) is not None:
@@ -178,6 +178,7 @@ def _least_violation(problem: Problem) -> Answer:
 
 
 def _status(problem: Problem, data: Scaled, answer: Answer) -> Status:
+    """Name the first status that is true."""
     if not answer.feasible or data.unmeetable:
         return "infeasible"
     if problem.num_actions == 1:
@@ -197,7 +198,7 @@ def _report(
     q_cost: Tensor,
     multiplier_max: float | None,
 ) -> EStepSolution:
-    """Back to the units of the inputs."""
+    """Write an answer in the units of the inputs."""
     moments, spread = answer.moments, data.reward_spread
     beta, nu = float(moments.theta[0]), moments.theta[1:] / data.cost_spread
     if beta > 0.0:

@@ -1,4 +1,4 @@
-"""The constrained step through a conic solver and cvxpylayers, for convex sets of one's own.
+"""The constrained step through a conic solver and cvxpylayers, with extra convex sets.
 
 Read :mod:`coordinates` (the problem in the unit ball), :mod:`program` (the conic programs), :mod:`solve`
 (which program a problem needs) and :mod:`step` (the answer and its derivative), in this order.

@@ -21,7 +21,7 @@ from fsrl_ext.errors import NonFiniteError
 # Squared sine of the angle below which a gradient counts as a combination of those before it: the products
 # Z H^-1 Z^T do not resolve less than about 1e-16 in float64.
 _PARALLEL = 1e-12
-# A constraint this far inside (in units of its largest effect in the trust region) never binds.
+# A constraint that is met by this much (in units of its largest change in the trust region) never binds.
 _NEVER = -2.0
 
 
@@ -29,7 +29,7 @@ class ReducedProblem:
     """A problem in the unit ball: minimise ``objective . z`` where ``rows z + offsets <= 0``.
 
     Everything is float64. ``rows``, ``offsets``, ``objective`` and :meth:`weights` are on the CPU and carry
-    gradient in ``gram`` and ``surplus``; the gradients and their images stay where ``g`` is.
+    gradient in ``gram`` and ``surplus``; the gradients and their images are on the device of ``g``.
 
     :ivar gradients: ``[n, P]``: ``a_1 .. a_m, g``, each divided by its largest entry ``unit [n]``.
     :ivar images: ``H^-1`` times the gradients ``[n, P]``.
@@ -41,8 +41,11 @@ class ReducedProblem:
     :ivar sizes: ``sqrt(a_i . H^-1 a_i)`` ``[m]``, a constant.
     :ivar slope: ``sqrt(g . H^-1 g)``, a constant.
     :ivar radius: ``sqrt(2 delta)``.
+    :ivar dependent: ``[n]`` bool: whether a gradient is not zero, is a combination of those before it and
+        could be turned out of their span. Such a gradient has no coordinate of its own, so the derivative in
+        it would not be complete.
     :raises ValueError: if ``H^-1`` is found not to be positive definite.
-    :raises NonFiniteError: if it gives NaN or infinity.
+    :raises NonFiniteError: if ``inverse_metric`` returns NaN or infinity.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class ReducedProblem:
             self._pose(unit)
 
     def _pose(self, unit: Tensor) -> None:
-        """Write rows, offsets and objective; a gradient that depends on others has a coordinate of no use."""
+        """Set rows, offsets and objective; the coordinate of a dependent gradient has no effect."""
         gram, radius, n = self.gram, self.radius, len(self.gram)
         self._kept = _independent(gram.detach(), max(_PARALLEL, torch.finfo(self._dtype).eps ** (4.0 / 3.0)))
         self._factor = torch.linalg.cholesky(gram[self._kept][:, self._kept])
@@ -88,23 +91,27 @@ class ReducedProblem:
         self.rows, self.objective = rows[:-1], rows[-1]
         self.offsets = torch.where(on, offsets, still).clamp(min=_NEVER)
         self.sizes, self.slope = fixed[:-1], float(fixed[-1])
+        self.dependent = unit > 0.0
+        self.dependent[self._kept] = False
+        if len(self._kept) == self.gradients.shape[1]:
+            self.dependent[:] = False
 
     def image(self, z: Tensor) -> Tensor:
-        """``H^-1 z [P]``, float64; the metric is asked in the caller's dtype."""
+        """Return ``H^-1 z [P]`` in float64; ``inverse_metric`` gets z in the dtype of ``g``."""
         image = z if self._inverse_metric is None else self._inverse_metric(z.to(self._dtype)).detach()
         if not torch.isfinite(image).all():
             raise NonFiniteError("inverse_metric returned NaN or infinity")
         return image.double()
 
     def weights(self, z: Tensor) -> Tensor:
-        """c ``[n]`` of the step ``x = sum_i c_i images_i`` at ``z [n]``, with gradient."""
+        """Return c ``[n]`` of the step ``x = sum_i c_i images_i`` at ``z [n]``, with gradient."""
         right = self.radius * z[self._kept, None]
         weights = torch.linalg.solve_triangular(self._factor.T, right, upper=True).squeeze(1)
         return z.new_zeros(len(z)).index_copy(0, self._kept, weights)
 
 
 def _independent(gram: Tensor, parallel: float) -> Tensor:
-    """Indices of the gradients that are no combination of those before them."""
+    """Return the indices of the gradients that are no combination of those before them."""
     kept: list[int] = []
     for k in range(len(gram)):
         rest = gram[k, k]

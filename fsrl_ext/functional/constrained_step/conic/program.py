@@ -6,10 +6,10 @@ Letters: ``m`` constraints, ``n`` coordinates. With ``|z| <= 1``, the rows and t
 - ``"least"``: minimise the largest ``rows_i . z + offsets_i``, the slack problem;
 - ``"shortest"``: minimise ``|z|`` where ``rows z + offsets <= 0``.
 
-Programs are compiled once per kind, size and sets. cvxpy and cvxpylayers are imported when the first one is.
-The solver is named (diffcp with SCS) and so is its tolerance: left alone, cvxpylayers takes ECOS where it is
-installed, with an accuracy that is not enough for derivatives. The solvers' warnings of a missed tolerance
-are silenced, because every answer is held against the optimality conditions afterwards.
+Programs are compiled once per kind, size and function of sets. cvxpy and cvxpylayers are imported when the
+first program is compiled. The solver (diffcp with SCS) and its tolerance are set here: by default cvxpylayers
+takes ECOS where that is installed, whose accuracy is not enough for derivatives. The solvers' warnings of a
+missed tolerance are silenced, because every answer is checked against the optimality conditions afterwards.
 
 Source: Agrawal et al., "Differentiable Convex Optimization Layers", NeurIPS 2019 (arXiv 1910.12430).
 """
@@ -39,7 +39,7 @@ _SCS_ITERATIONS = 20_000
 
 @dataclass(frozen=True)
 class StepExpressions:
-    """What extra convex sets are made of: cvxpy expressions, all affine and without units.
+    """The cvxpy expressions that extra convex sets are made of, all affine and without units.
 
     ``radius = sqrt(2 delta)`` is that of the trust region.
 
@@ -70,7 +70,7 @@ class Answer:
 
 
 class Program:
-    """One compiled program; ``m`` is at least 1."""
+    """One compiled program of ``m >= 1`` rows and ``n`` coordinates."""
 
     def __init__(self, kind: Kind, m: int, n: int, extra_constraints: ExtraConstraints | None) -> None:
         import cvxpy as cp
@@ -93,7 +93,7 @@ class Program:
         parameters = (self.rows, self.offsets, self.objective)
         self.used = [p.id in used for p in parameters]
         with warnings.catch_warnings():
-            # About the sparse tensors that cvxpylayers makes of a compiled program.
+            # The warning is about the sparse tensors that cvxpylayers makes of a compiled program.
             warnings.filterwarnings("ignore", message="Sparse invariant checks")
             self.layer = CvxpyLayer(
                 self.problem,

@@ -16,11 +16,11 @@ from fsrl_ext.functional.constrained_step.conic.coordinates import ReducedProble
 from fsrl_ext.functional.constrained_step.conic.program import Answer, ExtraConstraints, Kind, program
 from fsrl_ext.functional.constrained_step.problem import Case, Corner
 
-# A slack above this leaves at most a point of the trust region: recovery.
+# A slack above this leaves at most a point of the trust region, which makes it a recovery.
 _FEASIBLE = -1e-9
 # Multipliers, lengths and angles below this are the solver's rounding.
 _ROUNDING = 1e-6
-# How far an answer may be from its optimality conditions.
+# An answer may be this far from its optimality conditions.
 _ACCEPTABLE = 1e-6
 
 Posed = tuple[Tensor, Tensor, Tensor]
@@ -57,7 +57,7 @@ def solve_reduced(at: ReducedProblem, extra: ExtraConstraints | None, corner_tol
     with torch.enable_grad():
         posed, _ = _posed(kind, at)
         if edge:
-            # The trust region is next to empty: an interior-point method, and no derivative.
+            # The feasible set is next to empty, which an interior-point method solves; no derivative exists.
             plain = _plain(kind, at, extra)
             if plain is None:
                 raise ArithmeticError("rounding decides whether the problem is feasible")
@@ -68,13 +68,19 @@ def solve_reduced(at: ReducedProblem, extra: ExtraConstraints | None, corner_tol
         step = _judge(kind, at, posed, (z, limits, ball), extra, corner_tolerance)
     if blocked:
         step = replace(step, case="degenerate", corner=None if kind == "shortest" else step.corner)
-    return replace(step, corner="edge", differentiable=False) if edge else step
+    if edge:
+        return replace(step, corner="edge", differentiable=False)
+    # A least violation and a shortest step do not depend on g, unless an extra set does.
+    used = at.dependent if kind == "best" or extra is not None else at.dependent[:-1]
+    if step.corner is None and bool(used.any()):
+        return replace(step, corner="parallel", differentiable=False)
+    return step
 
 
 def _choose(
     at: ReducedProblem, extra: ExtraConstraints | None, blocked: bool, corner_tolerance: float
 ) -> tuple[Kind | None, bool]:
-    """Name the program (``None`` for a step of zero), and whether its trust region is next to empty.
+    """Name the program (``None`` for a step of zero), and say whether its feasible set is next to empty.
 
     Where a slack of ``-c^2 / 2`` is the best, about c of the trust region's radius is left.
     """
@@ -98,8 +104,8 @@ def _choose(
 def _posed(kind: Kind, at: ReducedProblem) -> tuple[Posed, float]:
     """Return rows, offsets and objective for a program, and by how much the offsets were shifted.
 
-    Rows that do not move never bind. Only differences of offsets matter to a least violation, and no
-    constraint catches up on more than the ball's diameter. Without constraints there is one that never binds.
+    A row of zeros never binds. Only differences of offsets matter to a least violation, and inside the ball a
+    constraint gains at most 2 on another. A problem without constraints gets one that never binds.
     """
     rows, offsets, shift = at.rows, torch.where(at.sizes > 0.0, at.offsets, -2.0), 0.0
     if len(offsets) == 0:
@@ -112,7 +118,7 @@ def _posed(kind: Kind, at: ReducedProblem) -> tuple[Posed, float]:
 
 
 def _plain(kind: Kind, at: ReducedProblem, extra: ExtraConstraints | None) -> Answer | None:
-    """Answer without gradient, its value shifted back; ``None`` if nothing is feasible."""
+    """Solve without gradient, the value shifted back; ``None`` if nothing is feasible."""
     posed, shift = _posed(kind, at)
     answer = program(kind, *posed[0].shape, extra).plain(*posed)
     return None if answer is None else replace(answer, value=answer.value + shift)
@@ -146,7 +152,7 @@ def _judge(
     corner_tolerance: float,
 ) -> ReducedStep:
     """Name the case and the corner, guard the derivative, and put the multipliers into the caller's units."""
-    (rows, offsets, objective), (z, limits, ball) = posed, answer
+    (rows, _, objective), (z, limits, ball) = posed, answer
     binding, fixed = limits > _ROUNDING, z.detach()
     moves = at.sizes > 0.0
     multipliers = torch.where(moves, limits[: len(moves)] / torch.where(moves, at.sizes, 1.0), 0.0)
@@ -165,7 +171,7 @@ def _judge(
         changed = bool(binding.any()) or float((fixed + objective.detach()).norm()) > _ROUNDING
         return step if changed else replace(step, case="inactive")
     if ball <= _ROUNDING:
-        z = -torch.linalg.pinv(rows[binding]) @ offsets[binding]
+        z = _shortest_of_best(posed, fixed)
         return replace(step, z=z, case="degenerate", multiplier_kl=0.0, corner="flat")
     if not binding.any():
         return replace(step, case="inactive")
@@ -175,13 +181,24 @@ def _judge(
 
 
 def _apart(vector: Tensor, rows: Tensor) -> float:
-    """Sine of the angle between a vector and the span of the rows."""
+    """Return the sine of the angle between a vector and the span of the rows."""
     rest = vector - rows.T @ torch.linalg.lstsq(rows.T, vector[:, None], driver="gelsd").solution.squeeze(1)
     return float(rest.norm() / vector.norm())
 
 
+def _shortest_of_best(posed: Posed, z: Tensor) -> Tensor:
+    """Return the shortest z with the objective of the given one, a function of the rows that hold it."""
+    rows, offsets, objective = (x.detach() for x in posed)
+    value = float(objective @ z)
+    allowed = torch.cat([rows, objective[None]]), torch.cat([offsets, offsets.new_tensor([-value - 1e-9])])
+    shortest = program("shortest", *allowed[0].shape, None).plain(*allowed, objective)
+    z = z if shortest is None else shortest.z
+    held = (rows @ z + offsets).abs() <= _ROUNDING
+    return -torch.linalg.pinv(posed[0][held], rtol=1e-9) @ posed[1][held]
+
+
 def _shortest_of_least(posed: Posed, z: Tensor) -> Tensor:
-    """The shortest z with the largest violation that the given one has."""
+    """Return the shortest z whose largest violation is that of the given one."""
     rows, offsets, objective = (x.detach() for x in posed)
     level = float((rows @ z + offsets).max())
     shortest = program("shortest", *rows.shape, None).plain(rows, offsets - level - 1e-9, objective)

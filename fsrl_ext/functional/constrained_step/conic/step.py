@@ -1,7 +1,7 @@
 """The constrained step by a conic solver, in ``m + 1`` variables: the backend ``"cvxpylayers"``.
 
-Letters: ``P`` parameters, ``m`` constraints. What an extra convex set says depends on x only through
-``a_i . x``, ``g . x`` and ``x^T H x``, so the optimum of the reduced problem is that over all P parameters. A
+Letters: ``P`` parameters, ``m`` constraints. An extra convex set depends on x only through ``a_i . x``,
+``g . x`` and ``x^T H x``, so the optimum of the reduced problem is the optimum over all P parameters. A
 linear limit on the parameters themselves (``r . x + h <= 0``) is one more row of ``a`` and ``b``.
 
 Sources: Achiam et al., ICML 2017 (arXiv 1705.10528), equation 11; Cho and Sun, AAAI 2024 (arXiv 2312.10230),
@@ -36,8 +36,8 @@ def conic_step(
     """Solve a problem that was checked; arguments and errors as in ``constrained_step``.
 
     With extra sets, flat corners and contradictions are not looked for. Near a corner the whole derivative is
-    zero, save that a step that is flat to rounding keeps that of a shortest one. With a tolerance of 0 the
-    solver's derivative is handed out wherever it exists; near a corner it is not to be trusted.
+    zero, save that a step that is flat to rounding keeps the derivative of a shortest step. With a corner
+    tolerance of 0 the solver's derivative is returned wherever it exists; near a corner it is not accurate.
 
     :raises ArithmeticError: if the solver misses the optimality conditions by more than 1e-6.
     :raises diffcp.SolverError: if the solver does not answer.
@@ -64,12 +64,12 @@ def conic_step(
 
 @dataclass(frozen=True)
 class ConicGradient:
-    """``y [P] -> (g_bar [P], a_bar [m, P], b_bar [m])``, float64, through the solver's adjoint.
+    """The conic step's vector-Jacobian product, through the solver's adjoint.
 
-    With ``x = sum_i c_i H^-1 z_i`` and c a function of the Gram matrix G and of b, the cotangents of the
-    gradients are ``z_bar_i = c_i H^-1 y + sum_j (G_bar + G_bar^T)_ij H^-1 z_j``.
+    With the gradients ``r_i`` (``a_1 .. a_m`` and g) the step is ``x = sum_i c_i H^-1 r_i``, and c is a
+    function of the Gram matrix G and of b. So ``r_bar_i = c_i H^-1 y + sum_j (G_bar + G_bar^T)_ij H^-1 r_j``.
 
-    :ivar z: the solver's answer, and ``weights`` c, with gradient.
+    :ivar z: the solver's answer ``[m + 1]``, and ``weights`` c ``[m + 1]``, with gradient.
     :ivar step: x ``[P]``, float64.
     :ivar differentiable: whether there is a derivative; otherwise all cotangents are zero.
     """
@@ -90,7 +90,7 @@ class ConicGradient:
             return (zeros[-1], zeros[:-1], zeros.new_zeros(len(images) - 1)), []
         image = reduced.image(y.detach())
         along = (images @ y.detach().double()).cpu()
-        # diffcp drops cotangents below 1e-8: it gets one of unit length.
+        # diffcp takes cotangents below 1e-8 for zero, so its cotangent gets unit length.
         (z_bar,) = torch.autograd.grad(self.weights, self.z, along, retain_graph=True)
         length = float(z_bar.norm()) or 1.0
         leaves = (reduced.gram, reduced.surplus)
