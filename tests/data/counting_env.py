@@ -55,7 +55,7 @@ def length(index: int, episode: int) -> int:
 
 
 def truth(index: int, episode: int, num_costs: int, discount: float) -> dict[str, Any]:
-    """Sums over one episode, by a bare loop over a fresh environment."""
+    """Add up one episode by a bare loop over a fresh environment."""
     env = CountingEnv(index, num_costs, first_episode=episode)
     env.reset()
     sums = {"return": 0.0, "cost": np.zeros(num_costs), "len": 0}
@@ -73,7 +73,7 @@ def truth(index: int, episode: int, num_costs: int, discount: float) -> dict[str
 
 
 class RandomPolicy(BasePolicy):
-    """Uniform actions from its own generator; learns nothing."""
+    """Draws uniform actions from a generator of its own, and learns nothing."""
 
     def __init__(self, seed: int = 0, **entries: Any) -> None:
         super().__init__(action_space=CountingEnv.action_space)
@@ -89,7 +89,7 @@ class RandomPolicy(BasePolicy):
 
 
 class Finished:
-    """An on-step hook that notes which episodes ended, as ``(env, episode)`` in their order."""
+    """An on-step hook that notes the episodes ``(env, episode)`` in the order in which they end."""
 
     def __init__(self) -> None:
         self.episodes: list[tuple[int, int]] = []
@@ -104,12 +104,13 @@ class Finished:
 
 
 def check_stats(stats: Any, finished: list[tuple[int, int]], discount: float) -> None:
-    """The reported episodes are exactly those that ended, with their true sums."""
+    """Check that the reported episodes are exactly those that ended, with their true sums."""
     num_costs = stats.costs.shape[1]
     expected = [truth(e, k, num_costs, discount) for e, k in finished]
     assert stats.n_collected_episodes == len(finished)
     assert stats.lens.tolist() == [entry["len"] for entry in expected]
-    assert stats.returns.tolist() == [entry["return"] for entry in expected]  # bit for bit
+    # Returns and costs are equal bit for bit: both sides add in the same order.
+    assert stats.returns.tolist() == [entry["return"] for entry in expected]
     assert stats.costs.tolist() == [entry["cost"].tolist() for entry in expected]
     for name, value in (
         ("discounted_return", stats.discounted_returns),
@@ -128,9 +129,9 @@ def check_stats(stats: Any, finished: list[tuple[int, int]], discount: float) ->
 
 
 def check_links(buffer: ReplayBuffer, abandoned: set[tuple[int, int]]) -> None:
-    """`next` and `prev` follow the episodes, and only those that ended are marked as done.
+    """Check that `next` and `prev` follow the episodes, and that only those that ended are marked as done.
 
-    :param abandoned: episodes ``(env, episode)`` cut off by a reset of the environments.
+    :param abandoned: episodes ``(env, episode)`` that a reset of the environments cut off.
     """
     indices = buffer.sample_indices(0)
     following, previous = buffer.next(indices), buffer.prev(indices)

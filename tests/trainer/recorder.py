@@ -1,10 +1,10 @@
-"""A logger that keeps what a trainer logs."""
+"""A logger for tests."""
 
 from tianshou.utils import BaseLogger
 
 
 class Recorder(BaseLogger):
-    """Keeps what the trainer logs."""
+    """Keeps the rows that the trainer logs: scope, step and data."""
 
     def __init__(self):
         super().__init__(0, 0, 0, 0)
