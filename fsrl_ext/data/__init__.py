@@ -1,4 +1,4 @@
-"""Buffers, collector and statistics for experience with costs."""
+"""Buffers, collectors and statistics for experience with costs."""
 
 from fsrl_ext.data.ahead import AheadCollector
 from fsrl_ext.data.buffer import CostReplayBuffer

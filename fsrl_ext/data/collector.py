@@ -36,37 +36,39 @@ from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
 class CostCollector(Collector[CostCollectStats]):
     """Tianshou's ``Collector`` for environments that report ``info["cost"]`` at every step.
 
-    The cost of every transition goes to ``buffer.cost [S, C]``; ``info`` is not stored. Episode
-    returns, lengths and costs are counted from what the environments do, not read back from the
-    buffer, so they stay right when an on-policy trainer clears it in the middle of an episode.
-    Resetting the environments closes the open episodes in the buffer: no n-step return reaches
-    from one episode into the next. Every collect that succeeds is published in ``buffer.episodes``, an
-    :class:`~fsrl_ext.data.episodes.EpisodeLog`. No gradients are recorded while collecting.
+    The cost of every transition goes to ``buffer.cost [S, C]``; ``info`` is not stored. Episode returns,
+    lengths and costs are counted from what the environments do, not read back from the buffer, so they stay
+    right when an on-policy trainer empties it in the middle of an episode. Every collect that succeeds is
+    published in ``buffer.episodes``, an :class:`~fsrl_ext.data.episodes.EpisodeLog`. A reset of the
+    environments closes the open episodes in the buffer, so no n-step return reaches from one episode into the
+    next. No gradients are recorded while collecting.
 
     :param policy: any Tianshou policy.
-    :param env: an environment or a vectorised (not asynchronous) one.
-    :param buffer: a :class:`CostReplayBuffer` (one environment) or
-        :class:`CostVectorReplayBuffer`; default: a new one.
+    :param env: an environment or a vectorised (not asynchronous) one, ``N`` environments in all.
+    :param buffer: a :class:`CostReplayBuffer` (one environment) or :class:`CostVectorReplayBuffer`; default:
+        a new one.
     :param exploration_noise: see Tianshou.
     :param on_episode_done_hook: see Tianshou. The hook sees what the buffer holds of the episode.
-    :param on_step_hook: see Tianshou; it sees ``rollout_batch.cost [R, C]``. What it writes to
-        ``rew`` and ``cost`` is stored and counted.
+    :param on_step_hook: see Tianshou. The hook sees ``rollout_batch.cost [R, C]``; what it writes to ``rew``
+        and ``cost`` is stored and counted.
     :param raise_on_nan_in_buffer: see Tianshou. What enters the buffer is checked in any case.
     :param collect_stats_class: a subclass of :class:`CostCollectStats`.
     :param num_costs: number of costs ``C`` of the default buffer (1 if not given).
     :param discount: if given, statistics have discounted episode returns and costs, too.
-    :param pass_info: show the environments' infos to the policy and to hooks. Off by default:
+    :param pass_info: show the environments' infos to the policy and to hooks. It is off by default, because
         converting them takes longer than everything else in a collector step.
-    :param fast: write steps straight into the buffer's arrays where nothing needs Tianshou's way: no hooks,
-        no infos, no rendering, no recurrent state, plain arrays. The results are the same, bit for bit.
-    :param replayable: remember what the environments went through since they were last seeded, for
-        :meth:`state_dict`.
-    :raises TypeError: ``buffer`` has no place for costs, or ``collect_stats_class`` none.
-    :raises ValueError: asynchronous environments; ``num_costs`` contradicts the buffer.
+    :param fast: use the loop of :mod:`fsrl_ext.data.fast_collect` where nothing needs Tianshou's own: there
+        are no hooks, no infos, no rendering and no recurrent state, and the buffer holds plain arrays. The
+        results are the same, bit for bit.
+    :param replayable: remember what the environments went through since they were last seeded, which
+        :meth:`state_dict` needs.
+    :raises TypeError: ``buffer`` has no place for costs, or ``collect_stats_class`` has none.
+    :raises ValueError: the environments are asynchronous, ``discount`` is not in [0, 1], or ``num_costs``
+        contradicts the buffer.
 
-    Collecting raises ``ValueError`` naming the environment whose cost is missing or has the wrong
-    number of entries, and :class:`NonFiniteStepError` for NaN and infinity; the step is not stored, and
-    the environments must be reset before collecting on.
+    Collecting raises ``ValueError`` if a cost is missing or has the wrong number of entries, naming the
+    environment, and :class:`NonFiniteStepError` for NaN and infinity. The step is then not stored, and the
+    environments must be reset before collecting on.
     """
 
     env: CostVectorEnv
@@ -158,10 +160,10 @@ class CostCollector(Collector[CostCollectStats]):
         self._episodes.step(self.env.ids, rew, np.asarray(rollout_batch.cost, dtype=float), done)
 
     def reset_env(self, gym_reset_kwargs: dict[str, Any] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Reset all environments; episodes that were open end here, in the buffer, too.
+        """Reset all environments, and close the open episodes in the buffer.
 
-        :param gym_reset_kwargs: passed to every environment alike, so ``{"seed": 0}`` gives all of
-            them the same seed; ``collector.env.seed(0)`` gives environment ``i`` the seed ``i``.
+        :param gym_reset_kwargs: passed to every environment; ``"seed"`` may be a sequence with one seed for
+            each.
         :return: initial observations ``[N, ...]`` and infos ``[N]`` (None without ``pass_info``).
         :raises NonFiniteStepError: an initial observation holds NaN or infinity.
         """
@@ -176,9 +178,10 @@ class CostCollector(Collector[CostCollectStats]):
         self.env.steps = 0
 
     def renew_seeds(self, seeds: Sequence[int]) -> None:
-        """Seeds ``[N]`` for each environment's next reset: a replayable collector forgets what was before.
+        """Seed each environment at its next reset, so a replayable collector forgets what was before.
 
-        :raises ValueError: not as many seeds as environments; the collector is not replayable.
+        :param seeds: ``[N]``.
+        :raises ValueError: there is not one seed per environment, or the collector is not replayable.
         """
         self._history().renew(seeds)
 
@@ -209,9 +212,11 @@ class CostCollector(Collector[CostCollectStats]):
         """
         if "buffer" in state:
             self._vector_buffer().load_state_dict(state["buffer"])
-        history, self.env.history = self._history(), None
-        obs = replay(self.env, state["history"])
-        self.env.history = history
+        history, self.env.history = self._history(), None  # Replaying is not part of the history.
+        try:
+            obs = replay(self.env, state["history"])
+        finally:
+            self.env.history = history
         history.load_state_dict(state["history"])
         for space, saved in zip(self.action_spaces, state["spaces"], strict=True):
             space.np_random.bit_generator.state = saved
@@ -250,7 +255,7 @@ class CostCollector(Collector[CostCollectStats]):
         gym_reset_kwargs: dict[str, Any] | None = None,
     ) -> CostCollectStats:
         start = time.perf_counter()
-        self._episodes.pop_finished()  # of a collect that failed
+        self._episodes.pop_finished()  # A collect that failed may have left some.
         try:
             with torch.no_grad():
                 stats = None

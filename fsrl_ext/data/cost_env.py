@@ -1,8 +1,8 @@
-"""A wrapper of a vectorised environment that takes ``info["cost"]`` out of every step.
+"""A wrapper of a vectorised environment that reads ``info["cost"]`` of every step.
 
-Tianshou turns the infos of a step into one ``Batch``, which costs more time than many policies and
-fills a key that one environment does not report with 0. A missing cost would read as "safe", so the
-costs are taken from the dictionaries, before that.
+Tianshou turns the infos of a step into one ``Batch``. That takes longer than many policies, and it fills a
+key that one environment does not report with 0, so a missing cost would read as "safe". The wrapper reads the
+costs from the dictionaries, before Tianshou sees them.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,11 @@ from fsrl_ext.data.history import EnvHistory
 
 
 class CostVectorEnv(VectorEnvWrapper):
-    """Reads the costs of each step; ``R`` environments that step, ``C`` costs.
+    """Reads the costs of each step; ``R`` environments step, each with ``C`` costs.
 
-    After a step ``ids [R]`` and ``cost [R, C]`` (float64) hold the environments that stepped and
-    their costs.
+    After a step, ``ids [R]`` holds the environments that stepped and ``cost [R, C]`` (float64) their costs.
 
-    :param venv: the environments; each reports ``info["cost"]`` at each step, a number or ``C``
-        numbers.
+    :param venv: the environments; each reports ``info["cost"]`` at each step, a number or ``C`` numbers.
     :param num_costs: number of costs ``C``.
     :param pass_info: hand the infos on; otherwise they are replaced by None.
     """
@@ -34,15 +32,16 @@ class CostVectorEnv(VectorEnvWrapper):
         self.num_costs = num_costs
         self.pass_info = pass_info
         self._in_process = type(venv) is DummyVectorEnv
-        self.steps = 0  # of all environments together, since the last reset of the counters
+        self.steps = 0
+        """Steps of all environments together, since the last reset of the collector's counters."""
         self.ids = np.array([], dtype=int)
         self.cost = np.zeros((0, num_costs))
         self.history: EnvHistory | None = None
-        """If given, notes what every environment went through."""
+        """If given, it notes the seeds, actions and resets of every environment."""
         self._workers = venv.workers if self._in_process else []
 
     def __getattr__(self, key: str) -> Any:
-        # what a wrapped environment offers beyond BaseVectorEnv, for example `get_obs_rms`
+        # A wrapped environment may offer more than BaseVectorEnv has, for example `get_obs_rms`.
         if key == "venv":
             raise AttributeError(key)
         return getattr(self.venv, key)
@@ -52,9 +51,10 @@ class CostVectorEnv(VectorEnvWrapper):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Reset some environments (default: all).
 
-        :param kwargs: passed to each environment; ``seed`` may be a sequence, one for each.
+        :param kwargs: passed to each environment; ``seed`` may be a sequence with one seed for each.
+        :return: initial observations ``[R, ...]`` and infos ``[R]`` (None without ``pass_info``).
         :raises NonFiniteStepError: an initial observation holds NaN or infinity.
-        :raises ValueError: not as many seeds as environments.
+        :raises ValueError: there is not one seed per environment.
         """
         ids = np.arange(len(self)) if env_id is None else np.atleast_1d(np.asarray(env_id))
         if self.history is not None:
@@ -63,7 +63,7 @@ class CostVectorEnv(VectorEnvWrapper):
         if seeds is None or np.ndim(seeds) == 0:
             obs, infos = self.venv.reset(env_id, **kwargs)
         else:
-            # Tianshou hands the same arguments to every environment.
+            # Tianshou hands the same arguments to every environment, so each is reset on its own.
             if len(seeds) != len(ids):
                 raise ValueError(f"seed must have {len(ids)} entries, got {len(seeds)}")
             each = [
@@ -98,7 +98,10 @@ class CostVectorEnv(VectorEnvWrapper):
         return obs, rew, terminated, truncated, self._outgoing(infos)
 
     def _step_in_process(self, action: Any, ids: np.ndarray) -> tuple[np.ndarray, ...]:
-        """What ``DummyVectorEnv.step`` does, without messages to workers that are no processes."""
+        """Do what ``DummyVectorEnv.step`` does, without messages to workers that are no processes.
+
+        ``benchmarks/throughput.py collect`` measures it, as part of both of our collectors.
+        """
         workers = self._workers
         results = [workers[i].env.step(a) for i, a in zip(ids.tolist(), action, strict=True)]
         obs, rew, terminated, truncated, infos = zip(*results, strict=True)
@@ -114,7 +117,7 @@ class CostVectorEnv(VectorEnvWrapper):
 
 
 def _stack(rows: Sequence[Any]) -> np.ndarray:
-    """One array of all observations; of objects where their shapes differ."""
+    """Make one array of all observations, an array of objects where their shapes differ."""
     try:
         stacked = np.array(rows)
     except ValueError:
@@ -123,10 +126,10 @@ def _stack(rows: Sequence[Any]) -> np.ndarray:
 
 
 def read_costs(infos: np.ndarray, ids: np.ndarray, num_costs: int) -> np.ndarray:
-    """The costs ``[R, C]`` (float64) in the info dictionaries ``[R]`` of the environments ``ids``.
+    """Return the costs ``[R, C]`` (float64) in the info dictionaries ``[R]`` of the environments ``ids``.
 
-    :raises ValueError: a cost is missing, is not numeric, or does not have ``C`` entries; the
-        message names the environment.
+    :raises ValueError: a cost is missing, is not numeric, or does not have ``C`` entries; the message names
+        the environment.
     """
     try:
         costs = np.array([info["cost"] for info in infos], dtype=np.float64)
@@ -138,7 +141,7 @@ def read_costs(infos: np.ndarray, ids: np.ndarray, num_costs: int) -> np.ndarray
         return costs
     for info, env_id in zip(infos, ids, strict=True):
         _check_cost(info, int(env_id), num_costs)
-    # each is right by itself: numbers and arrays of one entry side by side
+    # Each is right by itself: there are numbers and arrays of one entry side by side.
     return np.array([np.reshape(info["cost"], num_costs) for info in infos], dtype=np.float64)
 
 

@@ -1,7 +1,7 @@
 """The one door to the private counters of Tianshou's replay buffers.
 
-Tianshou has no public way to say where a buffer's next transition goes. Whatever needs one, writing rows
-quickly, restoring a saved buffer, closing episodes, reads and writes the counters here.
+Tianshou has no public way to say where a buffer's next transition goes. Writing rows quickly, restoring a
+saved buffer and closing episodes need one, and they read and write the counters here.
 
 Dimension: ``N`` sub-buffers, 1 for a buffer without sub-buffers.
 """
@@ -17,7 +17,7 @@ from tianshou.data import ReplayBuffer, ReplayBufferManager
 
 @dataclass(kw_only=True)
 class BufferCounters:
-    """Where each sub-buffer stands. Places count from the sub-buffer's own first place."""
+    """The counters of each sub-buffer. Places are counted from the sub-buffer's own first place."""
 
     insertion: np.ndarray
     """``[N]`` place of the next transition."""
@@ -28,13 +28,13 @@ class BufferCounters:
     episode_return: np.ndarray
     """``[N]`` (float64) return so far of the episode that is under way."""
     episode_len: np.ndarray
-    """``[N]`` number of its steps so far."""
+    """``[N]`` number of steps of that episode so far."""
     episode_start: np.ndarray
-    """``[N]`` place of its first transition."""
+    """``[N]`` place of the first transition of that episode."""
 
     @classmethod
     def of(cls, buffer: ReplayBuffer) -> Self:
-        """A copy of a buffer's counters."""
+        """Copy the counters of a buffer."""
         parts = _parts(buffer)
         return cls(
             insertion=np.array([part._insertion_idx for part in parts]),
@@ -65,12 +65,12 @@ class BufferCounters:
 
 
 def sampling_state(buffer: ReplayBuffer) -> list[dict[str, Any]]:
-    """Where the random number generators of a buffer and of its sub-buffers are."""
+    """Return the states of the random number generators of a buffer and of its sub-buffers."""
     return [part._random_state.get_state(legacy=False) for part in _with_parts(buffer)]
 
 
 def load_sampling_state(buffer: ReplayBuffer, states: list[dict[str, Any]]) -> None:
-    """Put the generators where :func:`sampling_state` found them."""
+    """Take over what :func:`sampling_state` returned for a buffer with as many sub-buffers."""
     for part, state in zip(_with_parts(buffer), states, strict=True):
         part._random_state.set_state(state)
 

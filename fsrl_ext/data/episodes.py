@@ -1,4 +1,8 @@
-"""Episodes: the sums of those that are under way, and the log of those that have finished.
+"""The sums of the episodes that are under way, and the log of those that have finished.
+
+A collector adds up every step in an :class:`EpisodeTracker` of its own, and publishes the episodes that
+finished in the :class:`EpisodeLog` of its buffer. This is the one place where episode costs are counted;
+policies and trainers read them.
 
 Dimensions: ``N`` environments, ``R`` of them that stepped, ``E`` finished episodes, ``C`` costs.
 """
@@ -14,7 +18,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedEpisodes:
-    """Sums over the episodes that ended, in the order of their ends."""
+    """Sums over the episodes that finished, in the order in which they did."""
 
     returns: np.ndarray
     """``[E]`` sum of rewards."""
@@ -98,20 +102,21 @@ class EpisodeLog:
 
 
 class EpisodeTracker:
-    """Counts what the environments do, so it is right whatever happens to the buffer.
+    """Adds up rewards, costs and steps of the episodes that are under way, one per environment.
 
-    The buffer forgets the beginning of an open episode when an on-policy trainer clears it, and of
-    a long one when it wraps around.
+    The tracker sees what the environments do, so its sums are right whatever happens to the buffer. The
+    buffer itself loses the beginning of an open episode when an on-policy trainer empties it, and that of a
+    long episode when it wraps around.
 
     :param num_envs: number of environments ``N``.
     :param num_costs: number of costs ``C``.
-    :param discount: factor per step of the discounted sums; None for 1.
+    :param discount: factor per step of the discounted sums; None stands for 1.
     """
 
     def __init__(self, num_envs: int, num_costs: int, discount: float | None = None) -> None:
         self.num_costs = num_costs
         self.discount = 1.0 if discount is None else discount
-        # columns: reward, costs
+        # The columns are the reward and the costs.
         self._sums = np.zeros((num_envs, 1 + num_costs))
         self._discounted = np.zeros((num_envs, 1 + num_costs))
         self._weight = np.ones((num_envs, 1))
@@ -119,7 +124,7 @@ class EpisodeTracker:
         self._finished: list[tuple[int, np.ndarray, np.ndarray]] = []
 
     def reset(self) -> None:
-        """Forget the open episodes of all environments: they were reset."""
+        """Forget the open episodes of all environments, which were reset."""
         self._start(np.arange(len(self._lens)))
 
     def step(self, ids: np.ndarray, rew: np.ndarray, cost: np.ndarray, done: np.ndarray) -> None:
@@ -127,7 +132,7 @@ class EpisodeTracker:
 
         :param rew: ``[R]``.
         :param cost: ``[R, C]``.
-        :param done: ``[R]`` bool, the episode ended with this step.
+        :param done: ``[R]`` (bool) whether the episode ended with this step.
         """
         signals = np.concatenate([rew[:, None], cost], axis=1)
         self._lens[ids] += 1
@@ -144,7 +149,7 @@ class EpisodeTracker:
             self._start(ended)
 
     def pop_finished(self) -> FinishedEpisodes:
-        """The episodes that ended since the last call."""
+        """Return the episodes that finished since the last call, and forget them."""
         finished, self._finished = self._finished, []
         shape = (len(finished), 1 + self.num_costs)
         sums = np.array([entry[1] for entry in finished]).reshape(shape)

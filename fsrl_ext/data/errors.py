@@ -1,4 +1,4 @@
-"""The error for NaN and infinity in experience, and the check that raises it."""
+"""The error that NaN and infinity in experience raise, and the check that raises it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from fsrl_ext.errors import NonFiniteError
 
 
 class NonFiniteStepError(NonFiniteError):
-    """An environment or a policy produced NaN or infinity; nothing of that step was stored.
+    """An environment or a policy produced NaN or infinity, and nothing of that step was stored.
 
-    After this error the environments are in an unknown state: call ``collector.reset_env()`` (it
-    also closes the open episodes in the buffer) before collecting again.
+    After this error the environments are in an unknown state. Call ``collector.reset_env()``, which also
+    closes the open episodes in the buffer, before collecting again.
 
     :param field: ``"obs"``, ``"obs_next"``, ``"act"``, ``"rew"`` or ``"cost"``.
     :param env_id: index of the environment (= of the sub-buffer), None if unknown.
@@ -32,11 +32,11 @@ class NonFiniteStepError(NonFiniteError):
 
 
 def nonfinite_row(value: Any) -> int | None:
-    """Index along the first axis of the first row with NaN or infinity, None if all are finite.
+    """Return the index of the first row with NaN or infinity along the first axis, None if all are finite.
 
     :param value: array ``[B, ...]``, tensor, or a (nested) Batch, dict or object array of those.
     """
-    # arrays first: isinstance of a Batch is slow, and this runs several times per step
+    # Arrays are tested for first: isinstance of a Batch is slow, and this runs several times per step.
     if not isinstance(value, np.ndarray):
         if isinstance(value, torch.Tensor):
             value = value.detach().cpu().numpy()
@@ -44,7 +44,7 @@ def nonfinite_row(value: Any) -> int | None:
             rows = [row for row in map(nonfinite_row, value.values()) if row is not None]
             return min(rows, default=None)
     array = np.asanyarray(value)
-    if array.dtype == object:  # observations of different shapes, or dictionaries
+    if array.dtype == object:  # of observations with different shapes, or of dictionaries
         entries = enumerate(np.atleast_1d(array))
         return next((i for i, item in entries if _is_bad(item)), None)
     if array.dtype.kind not in "fc" or np.isfinite(array).all():

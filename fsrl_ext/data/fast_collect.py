@@ -39,7 +39,7 @@ class Actions(NamedTuple):
 
 
 class FastCollect(NamedTuple):
-    """What :meth:`FastCollector.collect` did, besides what it wrote into the buffer and the tracker."""
+    """The result of :meth:`FastCollector.collect`, besides what is in the buffer and in the tracker."""
 
     obs: np.ndarray
     """``[R, O]`` observations that the next step starts from."""
@@ -51,9 +51,14 @@ class FastCollect(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class FastCollector:
-    """The loop's participants.
+    """Runs the loop for one collector.
 
+    :param policy: acts; must not need a hook, an info or a recurrent state.
+    :param env: the environments.
+    :param buffer: receives the transitions; one that :meth:`RowWriter.can_write` accepts.
+    :param tracker: adds up the episodes.
     :param spaces: one action space per environment, for random actions.
+    :param exploration_noise: see Tianshou.
     """
 
     policy: BasePolicy
@@ -96,7 +101,7 @@ class FastCollector:
                 if not done.any():
                     continue
                 episodes += int(done.sum())
-                obs = obs.copy()  # the environments' own array
+                obs = obs.copy()  # The array belongs to the environments.
                 obs[done] = self.env.reset(ids[done], **reset_kwargs)[0]
                 if n_episode:
                     stays = _still_needed(done, n_episode - episodes)
@@ -106,7 +111,10 @@ class FastCollector:
     def _step(
         self, writer: RowWriter, ids: np.ndarray, obs: np.ndarray, actions: Actions
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Step, check, count and store; returns the next observations ``[R, O]`` and who is done ``[R]``."""
+        """Step, check, count and store.
+
+        :return: the next observations ``[R, O]``, and which episodes ended ``[R]``.
+        """
         obs_next, rew, terminated, truncated, _ = self.env.step(actions.mapped, ids)
         rew, cost = np.asarray(rew, dtype=float), self.env.cost
         check_one_reward(rew)
@@ -132,7 +140,7 @@ class FastCollector:
         return Actions(to_numpy(self.policy.map_action_inverse(mapped.copy())), mapped, None)
 
     def _policy_actions(self, obs: np.ndarray) -> Actions | None:
-        """The policy's actions; None if it has a recurrent state or entries to store."""
+        """Ask the policy for actions; None if it has a recurrent state or entries to store."""
         seen = raw_batch(obs=obs, info=Batch())
         answer = self.policy(seen, None)
         entries = answer.get("policy")
@@ -146,10 +154,10 @@ class FastCollector:
 
 
 def map_actions(policy: BasePolicy, raw: np.ndarray) -> np.ndarray:
-    """What ``policy.map_action`` makes of actions ``[R, A]``.
+    """Do what ``policy.map_action`` does with actions ``[R, A]``.
 
-    For clipped and scaled actions these are the same operations without its look-ups and checks, which
-    ``benchmarks/throughput.py collect`` measures as part of the fast collector.
+    Clipped and scaled actions go through the same operations here, without the look-ups and checks.
+    ``benchmarks/throughput.py collect`` measures it, as part of the fast collector.
     """
     box = policy.action_space
     if (
@@ -170,7 +178,7 @@ def check_one_reward(rew: np.ndarray) -> None:
 
 
 def _still_needed(done: np.ndarray, episodes_left: int) -> np.ndarray:
-    """Which environments ``[R]`` go on: as many as episodes are left; the first that are done leave."""
+    """Tell which environments ``[R]`` go on: as many as episodes are left; the first that are done leave."""
     stays = np.ones(len(done), dtype=bool)
     surplus = len(done) - episodes_left
     if surplus > 0:

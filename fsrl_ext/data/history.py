@@ -1,9 +1,9 @@
-"""What brought environments to where they are, so that others can be brought there, too.
+"""The history of environments, by which others are brought to where they are.
 
-Simulators do not save themselves. But a seed and everything since repeats an environment that is
-deterministic.
+A simulator has no way to save its state. A deterministic environment however repeats itself, if it is given
+the same seed and then the same actions and resets.
 
-Dimensions: ``N`` environments, ``T`` steps of one of them, ``A`` action.
+Dimensions: ``N`` environments, ``R`` of them are reset or step, ``T`` steps of one of them, ``A`` action.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 class EnvHistory:
     """The last seed of each environment, and the actions and resets since.
 
-    It grows until an environment is seeded anew: :meth:`renew` asks for that.
+    The history of an environment grows until it is seeded anew, which :meth:`renew` asks for.
 
-    :param num_envs: N.
+    :param num_envs: number of environments ``N``.
     """
 
     def __init__(self, num_envs: int) -> None:
@@ -29,20 +29,28 @@ class EnvHistory:
         self._due: list[int | None] = [None] * num_envs
 
     def renew(self, seeds: Sequence[int]) -> None:
-        """Seeds ``[N]`` for each environment's next reset that has none of its own."""
+        """Seed each environment at its next reset, unless that reset has a seed of its own.
+
+        :param seeds: ``[N]``.
+        :raises ValueError: there is not one seed per environment.
+        """
         if len(seeds) != len(self._due):
             raise ValueError(f"seeds must have {len(self._due)} entries, got {len(seeds)}")
         self._due = [int(x) for x in seeds]
 
     def reset(self, ids: np.ndarray, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Notes a reset of environments ``ids [R]``; returns its arguments, with the seeds that are due."""
+        """Note a reset of the environments ``ids [R]``.
+
+        :param kwargs: the arguments of the reset.
+        :return: the arguments, with the seeds that :meth:`renew` asked for.
+        """
         seed = kwargs.get("seed")
         seeds: list[Any] = [seed] * len(ids) if seed is None or np.ndim(seed) == 0 else list(seed)
         for k, i in enumerate(ids.tolist()):
             if seeds[k] is None:
                 seeds[k] = self._due[i]
             self._due[i], given = None, seeds[k]
-            if kwargs.keys() - {"seed"}:  # options are not kept
+            if kwargs.keys() - {"seed"}:  # Options are not kept, so this reset could not be repeated.
                 self._start(i, None)
             elif given is None:
                 self._resets[i].append(len(self._actions[i]))
@@ -51,12 +59,12 @@ class EnvHistory:
         return {**kwargs, "seed": seeds} if any(x is not None for x in seeds) else dict(kwargs)
 
     def step(self, ids: np.ndarray, actions: Any) -> None:
-        """Notes the actions ``[R, ...]`` that the environments ``ids [R]`` got."""
+        """Note the actions ``[R, A]`` that the environments ``ids [R]`` got."""
         for i, action in zip(ids.tolist(), np.array(actions), strict=True):
             self._actions[i].append(action)
 
     def state_dict(self) -> dict[str, Any]:
-        """The history as plain lists and arrays ``[T, A]``."""
+        """Return the history as plain lists, and the actions as arrays ``[T, A]``."""
         return {
             "seeds": list(self._seeds),
             "actions": [np.array(x) for x in self._actions],
@@ -65,7 +73,7 @@ class EnvHistory:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`; says nothing to the environments, see :func:`replay`."""
+        """Take over what :meth:`state_dict` returned. The environments themselves need :func:`replay`."""
         self._seeds, self._due = list(state["seeds"]), list(state["due"])
         self._actions = [list(x) for x in state["actions"]]
         self._resets = [list(x) for x in state["resets"]]
@@ -75,11 +83,11 @@ class EnvHistory:
 
 
 def replay(env: Any, state: Mapping[str, Any]) -> np.ndarray | None:
-    """Takes environments through a saved history.
+    """Take environments through a saved history.
 
-    :param env: a :class:`~fsrl_ext.data.cost_env.CostVectorEnv` of N environments.
-    :param state: of an :class:`EnvHistory`.
-    :return: where that led, observations ``[N, ...]``; None if an environment was never seeded.
+    :param env: a :class:`~fsrl_ext.data.cost_env.CostVectorEnv` of ``N`` environments.
+    :param state: what :meth:`EnvHistory.state_dict` returned.
+    :return: the observations ``[N, ...]`` that the history led to; None if an environment was never seeded.
     """
     seeds, actions = state["seeds"], state["actions"]
     if any(seed is None for seed in seeds):

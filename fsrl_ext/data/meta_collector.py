@@ -1,4 +1,4 @@
-"""Collects the data of one task after the other, each in environments and a buffer of its own."""
+"""Collecting the data of one task after the other, each with environments and a buffer of its own."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ Task = TypeVar("Task")
 
 
 class MetaCollector(Generic[Task]):
-    """A :class:`CostCollector` for each task while it is worked on.
+    """Makes a :class:`CostCollector` for each task and closes it when the task is done.
 
     Only one task is open at a time; its environments may be processes of their own.
 
     :param policy: any Tianshou policy.
-    :param make_envs: ``task -> vectorised environment``, always with as many environments.
+    :param make_envs: ``task -> vectorised environment`` of ``num_envs`` environments.
     :param step_per_collect: steps of one collect, rounded up to whole vector steps.
-    :param num_envs: environments of each task.
-    :param num_costs: C.
+    :param num_envs: number of environments of each task.
+    :param num_costs: number of costs ``C``.
     :param discount: if given, statistics have discounted episode returns and costs, too.
-    :raises ValueError: for numbers below 1.
+    :raises ValueError: ``step_per_collect`` or ``num_envs`` is below 1.
     """
 
-    replayable = False  # no environment outlives its task
+    replayable = False
+    """No environment outlives its task, so there is no history to repeat."""
 
     def __init__(
         self,
@@ -57,19 +58,19 @@ class MetaCollector(Generic[Task]):
 
     @property
     def buffer(self) -> CostVectorReplayBuffer:
-        """The open task's newest collect.
+        """The buffer with the open task's newest collect.
 
-        :raises RuntimeError: if no task is open.
+        :raises RuntimeError: no task is open.
         """
         buffer = self._open().buffer
         assert isinstance(buffer, CostVectorReplayBuffer)
         return buffer
 
     def start(self, task: Task, seeds: Sequence[int]) -> None:
-        """Opens a task; the one before is closed.
+        """Open a task, and close the one before.
 
-        :param seeds: of the first episode of each environment.
-        :raises ValueError: if there is not one seed per environment.
+        :param seeds: ``[N]`` seeds of the first episode of each environment.
+        :raises ValueError: there is not one seed per environment.
         """
         if len(seeds) != self.env_num:
             raise ValueError(f"seeds must be {self.env_num}, one per environment, got {len(seeds)}")
@@ -80,11 +81,11 @@ class MetaCollector(Generic[Task]):
         self._collector.reset_env(gym_reset_kwargs={"seed": list(seeds)})
 
     def collect(self) -> CostCollectStats:
-        """Collects ``step_per_collect`` steps of the open task with the policy as it is now.
+        """Collect ``step_per_collect`` steps of the open task with the policy as it is now.
 
-        The buffer has them and nothing else. Episodes go on from collect to collect.
+        The buffer then holds these steps and nothing else. Episodes go on from collect to collect.
 
-        :raises RuntimeError: if no task is open.
+        :raises RuntimeError: no task is open.
         """
         collector = self._open()
         collector.reset_buffer(keep_statistics=True)
@@ -96,13 +97,16 @@ class MetaCollector(Generic[Task]):
         return stats
 
     def close(self) -> None:
-        """Closes the open task's environments, if there is one."""
+        """Close the environments of the open task, if there is one."""
         if self._collector is not None:
             self._collector.close()
             self._collector = None
 
     def reset(self, reset_buffer: bool = True) -> None:
-        """What a trainer calls at its start: no task is open then, and the counters are zero."""
+        """Close the open task and set the counters to zero, as a trainer asks for at its start.
+
+        :param reset_buffer: has no effect: the buffer goes with its task.
+        """
         self.close()
         self.reset_stat()
 
@@ -112,7 +116,7 @@ class MetaCollector(Generic[Task]):
         self.collect_time = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The counters: between two tasks there is nothing else.
+        """Return the counters, which are all that there is between two tasks.
 
         :raises RuntimeError: a task is open.
         """
@@ -121,7 +125,10 @@ class MetaCollector(Generic[Task]):
         return {"counters": [self.collect_step, self.collect_episode, self.collect_time]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> bool:
-        """The inverse of :meth:`state_dict`; True, for it is always exact."""
+        """Take over what :meth:`state_dict` returned.
+
+        :return: True: no environment has to be brought to where it was.
+        """
         self.close()
         self.collect_step, self.collect_episode, self.collect_time = state["counters"]
         return True

@@ -14,7 +14,7 @@ class GlobalRandomness:
     """The state of the global generators of Python, NumPy and torch, on all devices."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the generators are."""
+        """Return the states of the generators."""
         return {
             "python": random.getstate(),
             "numpy": np.random.get_state(legacy=False),  # noqa: NPY002 - Tianshou and simulators draw from it
@@ -23,9 +23,9 @@ class GlobalRandomness:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put the generators where they were.
+        """Take over what :meth:`state_dict` returned.
 
-        The generators of CUDA devices are left alone if there is another number of devices now.
+        The generators of CUDA devices stay as they are if there is another number of devices now.
         """
         random.setstate(state["python"])
         np.random.set_state(state["numpy"])  # noqa: NPY002 - Tianshou and simulators draw from it

@@ -1,4 +1,4 @@
-"""Writing many steps into a cost-aware buffer without going through Tianshou's ``Batch`` at each.
+"""Writing many steps into a cost-aware buffer without making one of Tianshou's batches of each.
 
 Dimensions: ``R`` sub-buffers that get a transition, ``C`` costs.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from fsrl_ext.data.buffer import CostBuffer
 from fsrl_ext.data.counters import BufferCounters
 
-# A transition's entries, besides its observations; a buffer that holds anything else is refused.
+# The entries of a transition that can be written; a buffer that holds others is refused.
 _KEYS = {"obs", "act", "rew", "terminated", "truncated", "done", "obs_next", "cost"}
 
 
@@ -40,7 +40,7 @@ class RowWriter:
 
     @staticmethod
     def can_write(buffer: CostBuffer) -> bool:
-        """Whether the buffer is one of plain arrays that are allocated already."""
+        """Tell whether the buffer consists of plain arrays that are allocated already."""
         return (
             buffer._save_obs_next
             and not buffer._save_only_last_obs

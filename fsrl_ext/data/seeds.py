@@ -9,15 +9,17 @@ import numpy as np
 
 
 def buffer_seeds(seed: int, num_buffers: int) -> list[int]:
-    """Seeds for the sampling of a vector buffer and, after it, of each of its ``num_buffers`` sub-buffers.
+    """Derive the seeds for the sampling of a vector buffer and, after it, of each of its sub-buffers.
 
-    Tianshou seeds all of them alike, which correlates what is drawn from them.
+    Tianshou seeds all of them alike, which correlates the draws from different sub-buffers.
+
+    :return: ``1 + num_buffers`` seeds.
     """
     return [int(x) for x in np.random.SeedSequence(seed).generate_state(num_buffers + 1)]
 
 
 def restart_seeds(collect_step: int, last_seeds: Sequence[int | None], num_envs: int) -> list[int]:
-    """Environment seeds for new episodes where a resumed collector could not repeat the old ones.
+    """Derive environment seeds for new episodes, where a resumed collector could not repeat the old ones.
 
     :param collect_step: environment steps that were collected before.
     :param last_seeds: the environments' last seeds, None for one that was never seeded.

@@ -2,10 +2,10 @@
 
 
 def ceil_div(total: int, part: int) -> int:
-    """The smallest number of parts of size ``part`` that together hold ``total``."""
+    """Return the smallest number of parts of size ``part`` that together hold ``total``."""
     return -(-total // part)
 
 
 def round_up(steps: int, multiple: int) -> int:
-    """The smallest multiple of ``multiple`` that is at least ``steps``."""
+    """Return the smallest multiple of ``multiple`` that is at least ``steps``."""
     return ceil_div(steps, multiple) * multiple

@@ -13,14 +13,14 @@ from fsrl_ext.data.episodes import FinishedEpisodes
 
 @dataclass(kw_only=True)
 class CostCollectStats(CollectStats):
-    """Tianshou's ``CollectStats`` and the episode costs; ``E`` finished episodes, ``C`` costs.
+    """Tianshou's ``CollectStats`` with episode costs; ``E`` finished episodes, ``C`` costs.
 
-    Tianshou's loggers write numbers and nested dictionaries of numbers, never arrays: the curves
-    are ``costs_stat/<i>/mean`` (``std``, ``max``, ``min``) of cost ``i``.
+    Tianshou's loggers write numbers and nested dictionaries of numbers, never arrays. The curves of cost
+    ``i`` are therefore ``costs_stat/<i>/mean``, ``std``, ``max`` and ``min``.
     """
 
     costs: np.ndarray = field(default_factory=lambda: np.zeros((0, 1)))
-    """``[E, C]`` undiscounted cost of every finished episode, in the order of ``returns``."""
+    """``[E, C]`` undiscounted costs of every finished episode, in the order of ``returns``."""
     costs_stat: dict[int, SequenceSummaryStats] | None = None
     """Mean, standard deviation, maximum and minimum per cost; None without a finished episode."""
     discounted_returns: np.ndarray | None = None
@@ -28,18 +28,18 @@ class CostCollectStats(CollectStats):
     discounted_costs: np.ndarray | None = None
     """``[E, C]`` discounted episode costs; None unless the collector has a ``discount``.
 
-    A sum ends with its episode, also when that was cut off by a time limit."""
+    A sum ends with its episode, also where a time limit cut the episode off."""
 
     @property
     def mean_costs(self) -> np.ndarray:
-        """``[C]`` mean episode costs, NaN without a finished episode."""
+        """``[C]`` mean episode costs; NaN without a finished episode."""
         if len(self.costs) == 0:
             return np.full(self.costs.shape[1], np.nan)
         return self.costs.mean(axis=0)
 
     @property
     def mean_cost(self) -> float:
-        """Mean episode cost of a single cost signal, NaN without a finished episode.
+        """Mean episode cost of a single cost signal; NaN without a finished episode.
 
         :raises ValueError: there are several costs.
         """
@@ -48,11 +48,14 @@ class CostCollectStats(CollectStats):
         return float(self.mean_costs[0])
 
     def num_above(self, limit: float | Sequence[float]) -> int:
-        """Number of the episodes in which any cost exceeds its limit, see :func:`any_cost_above`."""
+        """Count the episodes in which any cost exceeds its limit.
+
+        :param limit: see :func:`any_cost_above`.
+        """
         return int(any_cost_above(self.costs, limit).sum())
 
     def share_above(self, limit: float | Sequence[float]) -> float:
-        """Share of the episodes in which any cost exceeds its limit; NaN without an episode.
+        """Return the share of the episodes in which any cost exceeds its limit; NaN without an episode.
 
         :param limit: see :func:`any_cost_above`.
         """
@@ -60,7 +63,10 @@ class CostCollectStats(CollectStats):
         return float(above.mean()) if len(above) else float("nan")
 
     def set_episodes(self, episodes: FinishedEpisodes, *, discounted: bool = False) -> None:
-        """Take over the sums counted by the collector and refresh the summaries."""
+        """Take over the episodes that the collector counted, and refresh the summaries.
+
+        :param discounted: whether to report the discounted sums, too.
+        """
         self.n_collected_episodes = len(episodes.lens)
         self.returns, self.lens, self.costs = episodes.returns, episodes.lens, episodes.costs
         if discounted:
@@ -82,7 +88,7 @@ class CostCollectStats(CollectStats):
 
     @classmethod
     def joined(cls, parts: Sequence[Self], *, n_collected_steps: int) -> Self:
-        """The episodes of several collects, in the order of the collects, with fresh summaries.
+        """Put the episodes of several collects one after the other, with fresh summaries.
 
         :param parts: at least one.
         :param n_collected_steps: the number of steps that the result reports.

@@ -1,4 +1,4 @@
-"""What a cost-aware buffer stores of a transition: checked, and in its stored types.
+"""The checks and conversions of a transition on its way into a cost-aware buffer.
 
 Dimensions: ``R`` transitions, ``C`` costs.
 """
@@ -13,8 +13,7 @@ from tianshou.data.types import RolloutBatchProtocol
 from fsrl_ext.data.batches import raw_batch
 from fsrl_ext.data.errors import check_finite
 
-# Everything Tianshou stores except `info`: the collector reads the cost out of it, the rest only
-# costs time and memory.
+# Tianshou stores `info` as well. The collector reads the cost out of it; the rest only takes time and memory.
 STORED_KEYS = (
     "obs",
     "act",
@@ -31,11 +30,11 @@ STORED_KEYS = (
 def storable(
     batch: RolloutBatchProtocol, num_costs: int, buffer_ids: Sequence[int] | np.ndarray | None
 ) -> RolloutBatchProtocol:
-    """A new batch with what is stored, checked and in the stored types; the input is untouched.
+    """Make a new batch of the entries that are stored, checked and in the stored types.
 
-    :param batch: entries ``[R, ...]``; without the leading axis if ``buffer_ids`` is None.
+    :param batch: entries ``[R, ...]``, without the leading axis if ``buffer_ids`` is None; it is not changed.
     :param buffer_ids: ``[R]`` indices of the environments, for the messages.
-    :return: float32 ``cost [R, C]``, observations and actions; the reward keeps Tianshou's float64.
+    :return: ``cost [R, C]``, observations and actions as float32; the reward keeps Tianshou's float64.
     :raises ValueError: ``cost`` is missing or has the wrong shape.
     :raises NonFiniteStepError: a field holds NaN or infinity.
     """
@@ -71,7 +70,7 @@ def _cost_array(cost: Any, rows: tuple[int, ...], num_costs: int) -> np.ndarray:
 
 
 def _narrow(value: Any) -> Any:
-    """float64 to float32, also inside nested batches; everything else stays as it is."""
+    """Turn float64 into float32, also inside nested batches, and leave everything else as it is."""
     if isinstance(value, np.ndarray | np.generic):
         return value.astype(np.float32) if value.dtype == np.float64 else value
     if isinstance(value, Batch):

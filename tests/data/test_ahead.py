@@ -1,4 +1,4 @@
-"""Collecting in another process: the same data, one collect ahead, errors that arrive."""
+"""Collecting in another process gives the same data, one collect ahead, and its errors arrive here."""
 
 import functools
 import os
@@ -29,7 +29,7 @@ def ahead():
     made = []
 
     def make(policy=None, seed=5, replayable=False, **kwargs):
-        policy = policy or build()
+        policy = policy or build("cvpo")
         buffer = CostVectorReplayBuffer(300, N)
         make_envs = functools.partial(envs, **kwargs)
         made.append(AheadCollector(policy, make_envs, buffer, seed=seed, discount=0.9, replayable=replayable))
@@ -42,7 +42,7 @@ def ahead():
 
 
 def test_collects_what_a_collector_here_would(ahead):
-    policy = build()
+    policy = build("cvpo")
     other = ahead(policy)
     stats = [other.collect(n_step=30), other.collect(n_step=12), other.collect(n_step=60)]
     torch.manual_seed(5)
@@ -63,8 +63,8 @@ def test_collects_what_a_collector_here_would(ahead):
 
 
 def test_acts_with_the_parameters_of_the_start(ahead):
-    """What is begun before a change is collected by the policy before it; the next by the one after."""
-    policy = build()
+    """A collect that began before a change is the old policy's, and the next one is the new policy's."""
+    policy = build("cvpo")
     collector = ahead(policy)
     with torch.no_grad():
         policy.actor.head.bias[:1].fill_(20.0)
@@ -99,9 +99,9 @@ def test_errors_of_the_other_process_arrive(ahead):
     with pytest.raises(NonFiniteStepError, match="rew of environment 0 is not finite"):
         ahead(nan_at=3).collect(n_step=30)
     with pytest.raises(ValueError, match="make_envs must build 3 environments, built 2"):
-        AheadCollector(build(), functools.partial(envs, 2), CostVectorReplayBuffer(300, N), seed=0)
+        AheadCollector(build("cvpo"), functools.partial(envs, 2), CostVectorReplayBuffer(300, N), seed=0)
     with pytest.raises(TypeError, match="buffer must be a CostVectorReplayBuffer"):
-        AheadCollector(build(), envs, None, seed=0)
+        AheadCollector(build("cvpo"), envs, None, seed=0)
 
 
 def test_an_ended_process_is_an_error_not_a_hang(ahead):
@@ -113,7 +113,7 @@ def test_an_ended_process_is_an_error_not_a_hang(ahead):
 
 def test_trains_the_same_run_twice(ahead):
     def run():
-        policy = build()
+        policy = build("cvpo")
         trainer = CostOffpolicyTrainer(
             policy=policy,
             train_collector=ahead(policy),
@@ -143,5 +143,5 @@ def test_what_was_under_way_goes_with_episodes_that_cannot_be_repeated(ahead):
     assert not collector.load_state_dict(collector.state_dict())
     assert len(collector.buffer.unfinished_index()) == 0
     assert len(collector.buffer) == 30
-    # Ends where a new episode of seven steps does: nothing of the old ones is left.
+    # Every episode has seven steps, so nothing of the old ones is left.
     assert collector.collect(n_step=7 * N).lens.tolist() == [7] * N

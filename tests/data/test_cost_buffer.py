@@ -1,4 +1,4 @@
-"""The buffers: storage, refusals, files, memory."""
+"""The buffers store costs beside their transitions, refuse what is wrong, and survive files and copies."""
 
 import copy
 import pickle
@@ -12,7 +12,7 @@ from fsrl_ext.data import CostReplayBuffer, CostVectorReplayBuffer, NonFiniteSte
 
 
 def step(i, rows=2, num_costs=1, done=False, **changes):
-    """Transition ``i`` of ``rows`` environments."""
+    """Make transition ``i`` of ``rows`` environments."""
     ids = np.arange(rows)
     fields = {
         "obs": np.stack([ids, np.full(rows, i)], 1) + 0.1,
@@ -29,7 +29,7 @@ def step(i, rows=2, num_costs=1, done=False, **changes):
 
 
 def filled(kind, steps=23, num_costs=1, **kwargs):
-    """A buffer of 2 x 8 or 8 transitions after wrapping around, episodes of 3 steps."""
+    """Make a buffer of 2 x 8 or 8 transitions that has wrapped around, with episodes of 3 steps."""
     if kind is CostVectorReplayBuffer:
         buffer = CostVectorReplayBuffer(16, 2, num_costs, **kwargs)
     else:
@@ -145,7 +145,7 @@ def test_a_restored_buffer_goes_on_like_the_original(kind, through, steps, tmp_p
     buffer = filled(kind, steps=steps, num_costs=2)
     restored = through(buffer, tmp_path)
     assert restored.num_costs == 2
-    for i in range(steps, steps + 12):  # past the end of an episode and around once more
+    for i in range(steps, steps + 12):  # This goes past the end of an episode and around once more.
         for result, expected in zip(append(restored, i), append(buffer, i), strict=True):
             np.testing.assert_array_equal(result, expected)
         same(restored, buffer)
@@ -178,7 +178,7 @@ def test_a_file_of_another_class_is_refused(tmp_path):
 
 
 def test_a_million_transitions_take_little_more_than_their_arrays():
-    CostVectorReplayBuffer(4, 2)  # numba compiles here, outside of the measurement
+    CostVectorReplayBuffer(4, 2)  # Whatever is done once is done here, outside of the measurement.
     tracemalloc.start()
     buffer = CostVectorReplayBuffer(1_000_000, 4)
     buffer.add(step(0, 4, obs=np.zeros((4, 8)), obs_next=np.zeros((4, 8))), np.arange(4))
@@ -197,8 +197,8 @@ def test_the_seed_reaches_manager_and_sub_buffers():
     np.testing.assert_array_equal(draws[0], draws[1])
     assert not np.array_equal(draws[0], draws[2])
     which = [CostVectorReplayBuffer(400, 2, random_seed=seed)._random_state.rand() for seed in (1, 2)]
-    assert which[0] != which[1]  # the manager's own, which decides between the sub-buffers
-    # the draws of one sub-buffer say nothing about those of the other
+    assert which[0] != which[1]  # The manager's own generator decides between the sub-buffers.
+    # The draws of one sub-buffer say nothing about those of the other.
     buffer = filled(CostVectorReplayBuffer)
     first, second = (child.sample_indices(200) for child in buffer.buffers)
     assert np.mean(first == second) < 0.3
@@ -215,14 +215,14 @@ def test_frames_can_be_stacked_and_obs_next_left_out():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_closing_episodes(kind):
-    buffer = filled(kind, steps=5)  # 3 + 2 steps: the second episode is open
+    buffer = filled(kind, steps=5)  # The second episode is open after 3 + 2 steps.
     per = 8
     expected = [4] if kind is CostReplayBuffer else [4, 4 + per]
     np.testing.assert_array_equal(buffer.close_episodes(), expected)
     assert buffer.truncated[expected].all()
     assert buffer.done[expected].all()
-    assert len(buffer.close_episodes()) == 0  # nothing is open any more
-    _, returns, lens, starts = append(buffer, 5)  # i = 5 ends an episode, now of one step
+    assert len(buffer.close_episodes()) == 0  # Nothing is open any more.
+    _, returns, lens, starts = append(buffer, 5)  # Step 5 ends an episode, which now has one step.
     assert lens.tolist() == [1] * len(expected)
     assert starts.tolist() == [i + 1 for i in expected]
     np.testing.assert_array_equal(returns, [5.0, 5.5][: len(expected)])
@@ -241,9 +241,9 @@ def test_closing_before_every_environment_has_stepped():
 @pytest.mark.parametrize("source_kind", KINDS)
 @pytest.mark.parametrize("size", [5, 8, 40])
 def test_update_moves_costs_and_joins_no_episodes(source_kind, size):
-    source = filled(source_kind, steps=20, num_costs=2)  # 18 is the last end, 2 open steps
+    source = filled(source_kind, steps=20, num_costs=2)  # Two steps are open.
     target = CostReplayBuffer(size, 2)
-    append(target, 100)  # an open episode here, too
+    append(target, 100)  # An episode is open here, too.
     indices = target.update(source)
     assert len(indices) == len(source)
     assert len(target) == min(size, len(source) + 1)
@@ -254,7 +254,7 @@ def test_update_moves_costs_and_joins_no_episodes(source_kind, size):
             np.testing.assert_array_equal(target.obs[j], target.obs_next[i])
         env, number = np.floor(target.obs[i])
         np.testing.assert_allclose(target.cost[i], 0.1 * number + env + [0, 1], rtol=1e-6)
-    assert not source.done[source.last_index].any()  # the source stays as it was
+    assert not source.done[source.last_index].any()  # The source stays as it was.
 
 
 def test_update_needs_the_same_costs():
@@ -310,13 +310,14 @@ def test_slices_without_an_array_of_places(cls):
 def test_neighbours_are_tianshous():
     buffer, rng = CostVectorReplayBuffer(24, 3), np.random.default_rng(0)
     places = np.concatenate([np.arange(-24, 60), rng.integers(0, 24, 50)])
-    for i in range(40):  # from empty to wrapped around, sub-buffers filled to different heights
+    # The buffer goes from empty to wrapped around, with sub-buffers that are filled to different heights.
+    for i in range(40):
         ids = np.flatnonzero(rng.random(3) < 0.7)
         if len(ids):
             buffer.add(step(i, len(ids), terminated=rng.random(len(ids)) < 0.3), ids)
         for name in ("prev", "next"):
             expected = getattr(ReplayBufferManager, name)(buffer, places)
-            found = getattr(buffer, name)(places)
-            assert found.dtype == expected.dtype
-            np.testing.assert_array_equal(found, expected, err_msg=f"{name} after {i}")
+            neighbours = getattr(buffer, name)(places)
+            assert neighbours.dtype == expected.dtype
+            np.testing.assert_array_equal(neighbours, expected, err_msg=f"{name} after {i}")
             assert getattr(buffer, name)(7) == getattr(ReplayBufferManager, name)(buffer, 7)

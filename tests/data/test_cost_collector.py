@@ -1,4 +1,4 @@
-"""What the collector reports and stores is what the environments did."""
+"""The collector reports and stores what the environments did."""
 
 import warnings
 
@@ -26,7 +26,7 @@ def make_collector(n_envs=3, num_costs=1, venv=DummyVectorEnv, size=60, **kwargs
 
 
 def open_episodes(collector):
-    """The episodes under way, as the last observations tell them."""
+    """Return the episodes under way, which the last observations tell."""
     return {(int(e), int(k)) for e, k, *_ in collector._pre_collect_obs_RO}
 
 
@@ -44,7 +44,7 @@ def test_any_sequence_of_collections_reports_and_stores_the_truth(n_envs, num_co
         if what == "reset_env":
             collector.reset_env()
             abandoned |= before
-        elif what == "on-policy":  # what Tianshou's on-policy trainer does after each update
+        elif what == "on-policy":  # Tianshou's on-policy trainer does this after each update.
             collector.reset_buffer(keep_statistics=True)
         else:
             amount = int(rng.integers(1, 8))
@@ -53,13 +53,13 @@ def test_any_sequence_of_collections_reports_and_stores_the_truth(n_envs, num_co
             else:
                 stats = collector.collect(n_episode=amount)
                 assert stats.n_collected_episodes == amount
-                abandoned |= before  # with fewer episodes than environments, some stay open
+                abandoned |= before  # With fewer episodes than environments, some stay open.
             check_stats(stats, hook.pop(), DISCOUNT)
             total_steps += stats.n_collected_steps
             total_episodes += stats.n_collected_episodes
         if len(collector.buffer):
             check_links(collector.buffer, abandoned)
-    assert total_episodes > 20  # the sequence was not an empty one
+    assert total_episodes > 20  # The sequence was not an empty one.
     assert (collector.collect_step, collector.collect_episode) == (total_steps, total_episodes)
     assert collector.collect_time > 0
 
@@ -75,7 +75,7 @@ def test_environments_in_other_processes(venv):
 
 def test_open_episodes_end_as_truncated_when_the_environments_are_reset():
     collector, _ = make_collector(3)
-    collector.collect(n_step=3)  # one step of each, all episodes have at least two
+    collector.collect(n_step=3)  # Each environment takes one step, and all episodes have at least two.
     last = collector.buffer.last_index.copy()
     collector.reset(reset_buffer=False)
     assert collector.buffer.truncated[last].all()
@@ -89,7 +89,7 @@ def test_open_episodes_end_as_truncated_when_the_environments_are_reset():
 def test_n_step_returns_do_not_see_the_next_episode():
     collector, _ = make_collector(1)
     collector.collect(n_step=1)
-    collector.reset_env()  # rewards of episode 1 are about 11
+    collector.reset_env()  # The rewards of episode 1 are about 11.
     collector.collect(n_step=4)
     batch, indices = collector.buffer[np.array([0])], np.array([0])
     result = RandomPolicy.compute_nstep_return(
@@ -100,7 +100,7 @@ def test_n_step_returns_do_not_see_the_next_episode():
         gamma=0.5,
         n_step=4,
     )
-    # one step, then the value of its obs_next: the episode was cut off, it did not terminate
+    # The return is one reward and the value of its obs_next: the episode was cut off, it did not terminate.
     assert result.returns.item() == pytest.approx(1.0 + 0.5 * 100.0)
 
 
@@ -119,7 +119,7 @@ def test_an_episode_that_spans_many_collections_and_resets_of_the_buffer():
         lens.extend(stats.lens)
         collector.reset_buffer(keep_statistics=True)
         assert len(collector.buffer) == 0
-    assert lens == [length(0, 0), length(0, 1), length(0, 2)]  # 2 + 4 + 6 steps
+    assert lens == [length(0, 0), length(0, 1), length(0, 2)]  # These have 2 + 4 + 6 steps.
 
 
 def test_one_environment_without_a_vector():
@@ -202,7 +202,7 @@ def test_log_probabilities_of_the_policy_are_stored_without_gradients():
     env = DummyVectorEnv([lambda i=i: CountingEnv(i) for i in range(2)])
     collector = CostCollector(policy, env)
     collector.reset()
-    collector.collect(n_step=4, random=True)  # a first phase that has no such entry
+    collector.collect(n_step=4, random=True)  # The first steps have no such entry.
     collector.collect(n_step=6)
     batch = collector.buffer[:]
     log_prob = batch.policy.log_prob
@@ -213,7 +213,7 @@ def test_log_probabilities_of_the_policy_are_stored_without_gradients():
 
 
 class NoisyEnv(CountingEnv):
-    """Start, reward and cost depend on the seed and on the action."""
+    """As :class:`CountingEnv`, but start, reward and cost depend on the seed and on the action."""
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)

@@ -1,4 +1,4 @@
-"""What is wrong is refused by name, and the buffer stays clean."""
+"""Wrong costs, rewards, observations and arguments are refused by name, and the buffer stays clean."""
 
 import pickle
 
@@ -29,7 +29,7 @@ from fsrl_ext.data import (
 
 
 class BrokenEnv(CountingEnv):
-    """From its third step on, `breaks` is applied to what the environment returns."""
+    """As :class:`CountingEnv`, but `breaks` changes what it returns from its third step on."""
 
     def __init__(self, index, breaks, num_costs=1):
         super().__init__(index, num_costs)
@@ -44,7 +44,7 @@ class BrokenEnv(CountingEnv):
 
 
 def broken_collector(breaks, num_costs=1):
-    """Environment 1 of 3 breaks."""
+    """Make a collector of three environments, of which environment 1 breaks."""
     fns = [lambda i=i: CountingEnv(i, num_costs) for i in range(3)]
     fns[1] = lambda: BrokenEnv(1, breaks, num_costs)
     buffer = CostVectorReplayBuffer(90, 3, num_costs)
@@ -131,7 +131,7 @@ def test_non_finite_initial_observations_and_actions_are_named():
     collector.reset()
     with pytest.raises(NonFiniteStepError, match=r"^act of environment 0 .* after 0 collected steps"):
         collector.collect(n_step=1)
-    assert collector.env.venv.workers[0].env.t == 0  # the environment did not see the action
+    assert collector.env.venv.workers[0].env.t == 0  # The environment did not see the action.
 
 
 def test_a_failed_reset_must_be_repeated_before_collecting():
@@ -179,7 +179,7 @@ def test_dictionary_observations_are_checked_and_narrowed():
 
 
 def stock_buffers():
-    """One of each, with arguments that Tianshou accepts."""
+    """Make one buffer of each kind, with arguments that Tianshou accepts."""
     her = {"compute_reward_fn": lambda a, g: np.zeros(len(a)), "horizon": 5, "future_k": 1}
     yield ReplayBuffer(10)
     yield VectorReplayBuffer(10, 1)
@@ -213,7 +213,7 @@ def test_asynchronous_environments_and_collectors_are_refused():
     env = DummyVectorEnv([lambda i=i: CountingEnv(i) for i in range(2)], wait_num=1)
     with pytest.raises(ValueError, match="CostCollector needs synchronous environments"):
         CostCollector(RandomPolicy(), env)
-    # Tianshou's AsyncCollector works only with one number per action and with a policy entry
+    # Tianshou's AsyncCollector works only with one number per action and with a policy entry.
     policy = RandomPolicy()
     entry = Batch(entry=np.zeros(2))
     policy.forward = lambda batch, state=None: Batch(act=np.zeros(len(batch.obs)), policy=entry)

@@ -19,7 +19,7 @@ from fsrl_ext.data import CostCollector, CostCollectStats, CostVectorReplayBuffe
 def test_share_above_counts_episodes_with_any_cost_above_its_limit():
     stats = CostCollectStats(costs=np.array([[1.0, 9.0], [3.0, 2.0], [2.0, 2.0], [5.0, 9.0]]))
     assert stats.share_above(2.0) == 0.75
-    assert stats.share_above([2.0, 9.0]) == 0.5  # at the limit is not above
+    assert stats.share_above([2.0, 9.0]) == 0.5  # A cost at its limit is not above it.
     assert stats.share_above([5.0, 9.0]) == 0.0
     assert [stats.num_above(x) for x in (2.0, [2.0, 9.0], [5.0, 9.0])] == [3, 2, 0]
     assert stats.mean_costs.tolist() == [2.75, 5.5]
@@ -40,7 +40,7 @@ def test_without_an_episode_there_is_no_number():
 
 
 def collected(seed, discounted=True):
-    """Statistics of three to six episodes with two costs."""
+    """Make statistics of three to six episodes with two costs."""
     rng = np.random.default_rng(seed)
     count = int(rng.integers(3, 7))
     stats = CostCollectStats(
@@ -102,7 +102,7 @@ def train(trainer, tmp_path, num_costs=1, **kwargs):
     train_collector = CostCollector(policy, envs(3), buffer)
     test_collector = CostCollector(policy, envs(2), num_costs=num_costs)
     train_collector.reset()
-    train_collector.collect(n_step=6, random=True)  # leaves episodes open, as a warm-up does
+    train_collector.collect(n_step=6, random=True)  # This leaves episodes open, as a warm-up does.
     logger = TensorboardLogger(SummaryWriter(str(tmp_path)), train_interval=1)
     result = trainer(
         policy=policy,
@@ -133,8 +133,8 @@ def test_stock_off_policy_trainer(tmp_path, num_costs):
         for c in range(num_costs):
             for name in ("mean", "std", "min", "max"):
                 assert f"{scope}/costs_stat/{c}/{name}" in events.Tags()["scalars"]
-    # the trainer resets the test environments once at its start; each test resets them before,
-    # at the end of their episode, and after
+    # The trainer resets the test environments once at its start; each test resets them before, at the end of
+    # their episode, and after.
     for number, event in enumerate(events.Scalars("test/costs_stat/0/mean")):
         costs = [truth(e, 1 + 3 * number, num_costs, 1.0)["cost"][0] for e in range(2)]
         assert event.value == pytest.approx(np.mean(costs))

@@ -1,4 +1,4 @@
-"""The log of finished episodes on the buffer: every episode once with its full cost, and every collect."""
+"""The log on the buffer has every finished episode once, with its full cost, and counts every collect."""
 
 import copy
 import functools
@@ -45,7 +45,7 @@ def same(one, other):
 @pytest.mark.parametrize("num_costs", [1, 2])
 @pytest.mark.parametrize("fast", [True, False])
 def test_every_episode_and_every_cycle_whatever_the_buffer_holds(size, num_costs, fast):
-    hook = None if fast else Finished()  # hooks keep the collector from writing rows itself
+    hook = None if fast else Finished()  # Hooks need Tianshou's own loop.
     collector = collector_for(size, num_costs, on_step_hook=hook, fast=fast)
     log, costs, lens = collector.buffer.episodes, [], []
     for cycle in range(1, 13):
@@ -72,7 +72,7 @@ def test_an_episode_open_over_several_collects_counts_once_with_its_full_cost():
         log = collector.buffer.episodes
         assert log.cycle == cycle
         seen += zip(log.costs[:, 0].tolist(), log.lens.tolist(), strict=True)
-        collector.reset_buffer(keep_statistics=True)  # what on-policy trainers do after every update
+        collector.reset_buffer(keep_statistics=True)  # On-policy trainers do this.
         assert len(log.costs) == len(log.lens) == 0
         assert (log.cycle, log.count) == (cycle, len(seen))
     finished = [(e, k) for e in range(N) for k in range(12) if sum(length(e, j) for j in range(k + 1)) <= 12]
@@ -82,7 +82,7 @@ def test_an_episode_open_over_several_collects_counts_once_with_its_full_cost():
 def test_a_reset_of_the_environments_drops_what_was_open():
     collector = collector_for()
     log = collector.buffer.episodes
-    collector.collect(n_step=N)  # all episodes have at least two steps
+    collector.collect(n_step=N)  # All episodes have at least two steps.
     collector.reset_env(gym_reset_kwargs={"seed": [1, 2, 3]})
     assert (log.cycle, log.count) == (1, 0)
     collector.collect(n_step=N * 6)
@@ -121,7 +121,7 @@ def test_whole_episodes_and_single_buffers_are_published_too():
     for cycle in (1, 2):
         collector.collect(n_episode=5)
         assert (collector.buffer.episodes.cycle, collector.buffer.episodes.count) == (cycle, 5 * cycle)
-    # an unfinished episode is thrown away after n_episode, so the count of episodes goes on one further
+    # After each collect the environment is reset, which skips an episode: the one that had just begun.
     lens = [length(0, k) for k in (*range(5), *range(6, 11))]
     assert collector.buffer.episodes.lens.tolist() == lens
 
@@ -163,7 +163,7 @@ def test_a_meta_collector_publishes_in_the_buffer_of_its_task():
 
 
 def goes_on(first, second):
-    """Both collectors publish the same from here on."""
+    """Check that both collectors publish the same from here on."""
     for steps in (N * 7, N, N * 11):
         for each in (first, second):
             each.collect(n_step=steps)
@@ -220,7 +220,7 @@ def test_a_buffer_saved_without_a_log_gets_an_empty_one():
 
 
 class Listening(RandomPolicy):
-    """Notes, at every update, the log's cycle and how many episodes are new."""
+    """Notes at every update which cycle it is and how many episodes are new."""
 
     def __init__(self):
         super().__init__()
@@ -262,11 +262,11 @@ def test_since_tells_what_is_new():
     assert log.since(0)[0].tolist() == [[1.0], [2.0]]
     assert log.since(1)[1].tolist() == [6]
     assert log.since(2)[0].shape == (0, 1)
-    assert log.since(7)[0].tolist() == [[1.0], [2.0]]  # a count of another log
+    assert log.since(7)[0].tolist() == [[1.0], [2.0]]  # The count is of another log.
     log.clear()
     log.publish(np.array([[3.0]]), np.array([7]))
     assert log.since(2)[0].tolist() == [[3.0]]
-    assert log.since(0)[0].tolist() == [[3.0]]  # all that are kept
+    assert log.since(0)[0].tolist() == [[3.0]]  # The others are not kept.
     assert log.since(3)[0].shape == (0, 1)
 
 

@@ -1,4 +1,4 @@
-"""The collector's direct way into the buffer against Tianshou's: the same, bit for bit."""
+"""The loop on plain arrays does the same as Tianshou's own loop, bit for bit."""
 
 from copy import deepcopy
 from dataclasses import asdict
@@ -29,7 +29,7 @@ def env(i):
 
 def collector(fast, *, size=200, policy=None, **kwargs):
     envs = DummyVectorEnv([lambda i=i: env(i) for i in range(N)])
-    made = CostCollector(policy or build(), envs, CostVectorReplayBuffer(size, N), fast=fast, **kwargs)
+    made = CostCollector(policy or build("cvpo"), envs, CostVectorReplayBuffer(size, N), fast=fast, **kwargs)
     made.reset(gym_reset_kwargs={"seed": list(range(N))})
     return made
 
@@ -68,9 +68,9 @@ def clear(made):
     ("kwargs", "actions"),
     [
         ({}, [steps(40), steps(44), steps(100)]),
-        ({"size": 40}, [steps(20), steps(80), steps(20)]),  # the buffer wraps around
-        ({}, [steps(12), steps(20), clear, steps(24)]),  # on-policy: cleared in the middle of episodes
-        ({}, [episodes(4), episodes(11), steps(8)]),  # environments leave one after the other
+        ({"size": 40}, [steps(20), steps(80), steps(20)]),  # The buffer wraps around.
+        ({}, [steps(12), steps(20), clear, steps(24)]),  # The buffer is cleared in the middle of episodes.
+        ({}, [episodes(4), episodes(11), steps(8)]),  # Environments leave one after the other.
         ({"discount": 0.9}, [steps(40), steps(60)]),
         ({}, [steps(40, random=True), steps(60, random=True), steps(20)]),
         ({"exploration_noise": True}, [steps(20), steps(40)]),
@@ -101,7 +101,7 @@ def test_same_buffer_and_statistics_as_tianshous_way(kwargs, actions, monkeypatc
 
 
 def test_a_policy_with_a_state_goes_tianshous_way():
-    policy = build()
+    policy = build("cvpo")
     forward = type(policy).forward
 
     class Recurrent(type(policy)):
@@ -118,7 +118,7 @@ def test_a_policy_with_a_state_goes_tianshous_way():
 
 def test_an_error_in_the_environment_leaves_a_consistent_buffer():
     envs = DummyVectorEnv([lambda: gym.wrappers.TimeLimit(LineEnv(nan_at=30), 9)] * 2)
-    made = CostCollector(build(), envs, CostVectorReplayBuffer(100, 2))
+    made = CostCollector(build("cvpo"), envs, CostVectorReplayBuffer(100, 2))
     made.reset()
     made.collect(n_step=20)
     with pytest.raises(NonFiniteStepError, match="rew of environment 0 is not finite"):
@@ -133,7 +133,7 @@ def test_an_error_in_the_environment_leaves_a_consistent_buffer():
 
 
 def test_single_buffers_are_written_too():
-    made = CostCollector(build(), gym.wrappers.TimeLimit(LineEnv(), 9), CostReplayBuffer(50))
+    made = CostCollector(build("cvpo"), gym.wrappers.TimeLimit(LineEnv(), 9), CostReplayBuffer(50))
     made.reset()
     made.collect(n_step=10)
     made.collect(n_step=60)

@@ -1,4 +1,4 @@
-"""Collectors whose environments are brought back to where they were."""
+"""Environments are brought back to where they were, and collectors go on from there."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from fsrl_ext.data.history import EnvHistory, replay
 
 
 class NoisyEnv(CountingEnv):
-    """Observations ``[env, last seed, draw, t]``; the draw depends on seed and action."""
+    """Observes ``[env, last seed, draw, t]``; the draw depends on seed and action."""
 
     seed, draw = -1, 0.0
 
@@ -55,7 +55,7 @@ def test_replay_leads_where_the_history_led(kind):
     step([0, 1, 2])
     step([1])
     reset([1])
-    reset([1])  # twice at the same place
+    reset([1])  # The second reset comes at the same step.
     step([0, 1])
     env.history.renew([17, 18, 19])
     reset([2])
@@ -88,7 +88,7 @@ def test_environments_that_were_never_seeded_or_got_options_cannot_be_replayed()
 @pytest.mark.parametrize("steps", [9, 30, 90])
 @pytest.mark.parametrize("fast", [True, False])
 def test_collectors_go_on_from_a_saved_state(steps, fast):
-    """Before, at and after the buffer wraps around; with episodes under way."""
+    """Episodes are under way; the buffer is about to wrap around, does so, or has done so."""
     whole, other = collector(size=60, fast=fast), collector(size=60, fast=fast)
     whole.reset(gym_reset_kwargs={"seed": [1, 2, 3]})
     whole.collect(n_step=steps)

@@ -1,4 +1,4 @@
-"""One task after the other, each with environments and a buffer of its own."""
+"""The meta collector works on one task after the other, each with environments and a buffer of its own."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ class Watched(DummyVectorEnv):
 
 
 def collector_for(steps=12, envs=3, **kwargs):
-    """The task is the number of the first episode, which observations tell."""
+    """Make a collector whose task is the number of the first episode, which observations tell."""
 
     def make_envs(task):
         return Watched([lambda i=i: CountingEnv(i, first_episode=task) for i in range(envs)])

@@ -1,4 +1,4 @@
-"""n-step windows against a walk from transition to transition."""
+"""n-step windows are what a walk from transition to transition finds."""
 
 import functools
 
@@ -12,7 +12,7 @@ from fsrl_ext.data import CostCollector, CostReplayBuffer, CostVectorReplayBuffe
 
 
 def filled(size, steps, num_envs=3, num_costs=2):
-    """A buffer of 2- to 6-step episodes, one of each environment cut off by a reset."""
+    """Make a buffer of episodes of 2 to 6 steps; a reset cut off the first one of each environment."""
     if num_envs == 1:
         buffer = CostReplayBuffer(size, num_costs)
     else:
@@ -27,7 +27,7 @@ def filled(size, steps, num_envs=3, num_costs=2):
 
 
 def played(env, episode, t, num_costs):
-    """What the environment itself answers to step ``t`` of an episode."""
+    """Return what the environment itself answers to step ``t`` of an episode."""
     world = CountingEnv(env, num_costs, first_episode=episode)
     world.reset()
     world.t = t
@@ -72,7 +72,7 @@ def test_a_time_limit_does_not_terminate():
     window = buffer.nstep_window(ends, 3)
     assert not window.alive[1:].any()
     assert buffer.obs[ends, 1].tolist() == [0, 1, 2, 3, 4]
-    # Episode 0 was cut off by the reset of the environment, odd ones by the time limit.
+    # The reset of the environment cut off episode 0, and the time limit cut off the odd ones.
     assert window.terminated.tolist() == [False, False, True, False, True]
 
 

@@ -9,7 +9,7 @@ from fsrl_ext.data.randomness import GlobalRandomness
 
 
 def draws():
-    # NPY002: the global generator is what is tested
+    # The global generator is what is tested.
     numbers = [random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn()]  # noqa: NPY002
     return [*numbers, torch.rand(1).item(), torch.randn(1).item()]
 

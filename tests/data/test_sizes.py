@@ -1,4 +1,4 @@
-"""Whole numbers of steps."""
+"""Numbers of steps are rounded up to whole parts."""
 
 import pytest
 

@@ -68,7 +68,8 @@ def check_stats(stats: Any, finished: list[tuple[int, int]], discount: float) ->
     expected = [truth(e, k, num_costs, discount) for e, k in finished]
     assert stats.n_collected_episodes == len(finished)
     assert stats.lens.tolist() == [entry["len"] for entry in expected]
-    assert stats.returns.tolist() == [entry["return"] for entry in expected]  # bit for bit
+    # Returns and costs are equal bit for bit: both sides add in the same order.
+    assert stats.returns.tolist() == [entry["return"] for entry in expected]
     assert stats.costs.tolist() == [entry["cost"].tolist() for entry in expected]
     for name, value in (
         ("discounted_return", stats.discounted_returns),

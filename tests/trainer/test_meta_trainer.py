@@ -1,4 +1,4 @@
-"""Meta-training: the budget, whole meta-iterations, tasks and seeds, what is logged, interruptions."""
+"""Meta-training takes whole meta-iterations, logs the adaptations and survives interruptions."""
 
 import math
 
@@ -101,14 +101,14 @@ def test_what_is_logged():
 def test_several_costs_are_numbered():
     policy, recorder = build(num_costs=2, cost_limit=(5.0, math.inf)), Recorder()
     trainer_for(policy, num_costs=2, logger=recorder, max_epoch=1).run()
-    found = {k.removeprefix("update/"): v for k, v in recorder.rows[1][2].items()}
-    assert found["adaptation/cost_0_1"] == pytest.approx(found["adaptation/cost_0_0"] / 2)
+    logged = {k.removeprefix("update/"): v for k, v in recorder.rows[1][2].items()}
+    assert logged["adaptation/cost_0_1"] == pytest.approx(logged["adaptation/cost_0_0"] / 2)
 
 
 def test_collects_without_the_end_of_an_episode_are_trained_on():
     policy = build()
     trainer = trainer_for(policy, collect=ENVS * 4, max_epoch=1)
-    trainer.run()  # episodes last 10 steps, collects 4
+    trainer.run()  # Episodes last 10 steps of an environment, collects 4.
     assert trainer.env_step == 2 * 2 * 3 * ENVS * 4
     assert not torch.equal(theta(policy), theta(build()))
 
@@ -139,7 +139,7 @@ def test_an_interruption_leaves_the_meta_policy_acting_and_no_half_tasks():
 
     def interrupted(*args, **kwargs):
         calls.append(0)
-        if len(calls) == 8:  # in the last task of the second meta-iteration
+        if len(calls) == 8:  # This is the last task of the second meta-iteration.
             raise KeyboardInterrupt
         return learn(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Means over gradient steps."""
+"""Statistics are averaged over the gradient steps that reported them."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from fsrl_ext.trainer.metrics import MetricMean
 
 @dataclass(kw_only=True)
 class PlainStats(TrainingStats):
-    """Statistics of a policy of Tianshou's."""
+    """Statistics as one of Tianshou's own policies has them."""
 
     loss: float
 
@@ -21,7 +21,7 @@ def test_every_number_is_averaged_over_the_steps_that_reported_it():
     means = MetricMean()
     means.add(MetricStats.of({"loss": torch.tensor(1.0), "kl": torch.tensor(4.0)}, {"cost": 10.0}))
     means.add(MetricStats.of({"loss": torch.tensor(3.0), "kl": torch.tensor(8.0)}, {"cost": 20.0}))
-    means.add(MetricStats.of({"loss": torch.tensor(8.0)}))  # a step without an actor's part
+    means.add(MetricStats.of({"loss": torch.tensor(8.0)}))  # This step has no actor's part.
     means.add(PlainStats(loss=4.0))
     assert means.result() == {"loss": 4.0, "kl": 6.0, "cost": 15.0}
 

@@ -1,4 +1,4 @@
-"""The trainer's budget, curves, selection and determinism on a toy task, and the evaluation's seeds."""
+"""The off-policy trainer meets its budget, logs, selects and repeats itself; evaluation plays given seeds."""
 
 import gymnasium as gym
 import numpy as np
@@ -60,7 +60,7 @@ def test_budget_is_met_to_within_a_vector_step():
     logger = Recorder()
     trainer = trainer_for(policy_for(), logger=logger)
     trainer.run()
-    assert trainer.env_step == trainer.step_budget == 4 * 102  # whole vector steps of 3
+    assert trainer.env_step == trainer.step_budget == 4 * 102  # 102 is the next multiple of 3 environments.
     assert trainer._gradient_step == int(0.1 * 408)
     assert logger.steps("test") == [102, 204, 306, 408]
     assert logger.steps("update") == [45, 90, 102, 147, 192, 204, 249, 294, 306, 351, 396, 408]
@@ -69,7 +69,7 @@ def test_budget_is_met_to_within_a_vector_step():
 def test_warmup_acts_at_random_without_updates_and_counts():
     logger = Recorder()
     policy = policy_for()
-    with torch.no_grad():  # an actor that can only do one thing
+    with torch.no_grad():  # The actor always takes the largest action.
         policy.actor.head.bias[1:].fill_(-20.0)
         policy.actor.head.bias[:1].fill_(20.0)
     trainer = trainer_for(policy, logger=logger, warmup_steps=90)
@@ -151,7 +151,7 @@ def test_nan_from_the_environment_stops_with_the_step_named():
 
 
 def test_evaluation_plays_the_seeds_it_is_given():
-    """Each episode equals the one a bare loop plays from the same seed; groups do not matter."""
+    """Each episode equals the one that a bare loop plays from the same seed; groups do not matter."""
     policy = policy_for()
     seeds = [11, 12, 13, 14, 15, 16]
     three = evaluate_policy(collector(policy, 3), seeds, cost_limit=(5.0,))

@@ -1,4 +1,4 @@
-"""What the on-policy trainer adds: whole collects, an empty buffer after each, one update per collect."""
+"""The on-policy trainer makes one update per whole collect, and empties the buffer after each."""
 
 import gymnasium as gym
 import numpy as np
@@ -67,7 +67,7 @@ def test_one_update_per_collect_and_an_empty_buffer():
 
 def test_an_epoch_holds_whole_collects():
     policy = policy_for()
-    # 70 steps are no whole vector steps for four environments, and 100 no whole collects.
+    # 70 steps are not whole vector steps of four environments, and 100 steps are not whole collects.
     trainer = trainer_for(policy, collector_for(policy), step_per_collect=70, step_per_epoch=100)
     assert trainer.step_per_collect == 72
     assert trainer.step_per_epoch == 144

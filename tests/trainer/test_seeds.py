@@ -1,4 +1,4 @@
-"""The seed schemes: disjoint where they must be, and the same numbers for ever."""
+"""The seed schemes are disjoint where they must be, and their numbers never change."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_an_unknown_purpose_is_named():
 
 
 def test_published_results_keep_their_seeds():
-    """What results were made with; other numbers here would change every run."""
+    """Other numbers here would change every run."""
     assert list(seed_range("train", 2, run_seed=3)) == [3003000, 3003001]
     assert renewed_seeds(3003000, 4, 2) == [865572501, 409656310]
     assert meta_iteration_seeds(3, 7, 2) == [3437495880, 3261058259]

@@ -1,4 +1,4 @@
-"""Feasibility first, then return."""
+"""Selection is by feasibility first, then by return."""
 
 import math
 
