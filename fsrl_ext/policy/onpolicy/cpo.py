@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import gymnasium as gym
+import numpy as np
 import torch
 from tianshou.policy.base import TLearningRateScheduler
 from torch import nn
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.constrained_step import Backend, ExtraConstraints
+from fsrl_ext.policy.base import per_cost
 from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy.trust_region import TrustRegionConfig, trust_region_update
 
@@ -97,8 +99,9 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
         self.extra_constraints = extra_constraints
 
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
+        # Constrained step inside the trust region
         reward, costs = rollout.advantages[:, 0], rollout.advantages[:, 1:].T
-        return trust_region_update(
+        metrics, search = trust_region_update(
             self.actor,
             rollout,
             # The step does not depend on the scale of the reward. Costs keep the scale of the surplus.
@@ -110,3 +113,7 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
             backend=self.config.step_backend,
             extra_constraints=self.extra_constraints,
         )
+        # Cost of an episode that the surrogates, which are means over steps, expect of the updated policy
+        change = np.subtract(search.after.costs, search.before.costs)
+        expected = self.episode_cost + self.episode_length * change
+        return metrics | per_cost("constraint/expected_cost", expected.tolist())

@@ -52,10 +52,11 @@ class TRPOLagPolicy(OnpolicyPolicy[TRPOLagConfig]):
         # Multipliers, and the advantage of the Lagrangian
         advantage, metrics = follow_episodes(self, self.multipliers, rollout, rescale=self.config.rescale)
         # Step inside the trust region
-        return metrics | trust_region_update(
+        step_metrics, _ = trust_region_update(
             self.actor,
             rollout,
             advantage=advantage,
             config=self.config,
             entropy_weight=self.config.entropy_weight,
         )
+        return metrics | step_metrics

@@ -83,7 +83,7 @@ def trust_region_update(
     entropy_weight: float,
     backend: Backend = "exact",
     extra_constraints: ExtraConstraints | None = None,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], LineSearchResult]:
     """Moves the actor along the constrained step, by the longest part that the line search accepts.
 
     The step is the exact optimum for the gradients of the surrogates and for the damped Fisher matrix, whose
@@ -103,7 +103,7 @@ def trust_region_update(
     :param entropy_weight: weight of the policy's mean entropy, in nats, beside the advantage.
     :param backend: solver of :func:`~fsrl_ext.functional.constrained_step.constrained_step`.
     :param extra_constraints: further convex sets for that function.
-    :return: numbers to log.
+    :return: numbers to log, and the result of the line search.
     :raises NonFiniteError: if a gradient is not finite; the actor has not changed then.
     """
     if cost_advantages is None or surplus is None:
@@ -131,7 +131,8 @@ def trust_region_update(
         return measured(-reward, costs, mean_kl(actor, [rollout]))
 
     search = search_along(parameters, step, evaluate, surplus, kl_bound=config.kl_bound, config=config)
-    return _metrics(step, search, surplus, config) | {"step/cg_residual": inverse.worst_residual}
+    metrics = _metrics(step, search, surplus, config) | {"step/cg_residual": inverse.worst_residual}
+    return metrics, search
 
 
 def surrogate_loss(
