@@ -1,4 +1,4 @@
-"""The library's own errors, and the checks of settings and numbers that every room shares."""
+"""The library's exceptions, and the checks of settings and losses that several packages share."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ if TYPE_CHECKING:
 
 
 class NonFiniteError(FloatingPointError):
-    """A NaN or infinity came from an environment, a network or a loss.
+    """An environment, a network or a loss gave NaN or infinity.
 
-    Raised *before* anything is stored or any parameter is changed, so what was there stays usable.
+    The error is raised before the value is stored and before it changes a parameter, so buffers, networks and
+    optimisers stay usable.
     """
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is damaged, foreign or does not fit what it is loaded into."""
+    """A checkpoint is damaged, is of another program, or does not fit the policy that loads it."""
 
 
 class RunFolderError(ValueError):
-    """A run folder is missing, incomplete or already taken."""
+    """A run folder is missing, is incomplete, or exists already."""
 
 
 def check_fields(
@@ -35,9 +36,17 @@ def check_fields(
     at_least_one: Sequence[str] = (),
     choices: Mapping[str, Sequence[Any]] | None = None,
 ) -> None:
-    """Checks a config's fields by name.
+    """Checks a config's fields, which each rule lists by name.
 
-    :raises ValueError: naming the field, its value and what is allowed.
+    :param config: the object whose attributes are checked.
+    :param positive: fields that must be > 0 and finite.
+    :param non_negative: fields that must be >= 0.
+    :param unit_interval: fields that must be in (0, 1].
+    :param below_one: fields that must be in [0, 1).
+    :param at_least_one: fields that must be whole numbers >= 1.
+    :param choices: the allowed values of each field that has a list of them.
+    :raises ValueError: for the first value that is not allowed; the message names the field, its value and
+        what is allowed.
     """
     rules: list[tuple[Sequence[str], str, Callable[[Any], bool]]] = [
         (positive, "> 0", lambda x: x > 0 and math.isfinite(x)),
@@ -58,13 +67,22 @@ def check_fields(
 
 
 def check_finite(loss: Tensor, name: str) -> None:
-    """:raises NonFiniteError: if a loss is NaN or infinite, before any optimiser uses it."""
-    if not math.isfinite(value := loss.item()):
-        raise NonFiniteError(f"{name} is {value}; the parameters were left as they were")
+    """Checks that a loss is finite, before any optimiser uses it.
+
+    :param loss: 0-dim; reading it waits for its device.
+    :param name: what the error calls the loss.
+    :raises NonFiniteError: if the loss is NaN or infinite.
+    """
+    check_all_finite(loss.reshape(1), [name])
 
 
 def check_all_finite(values: Tensor, names: Sequence[str]) -> None:
-    """:raises NonFiniteError: naming the first of the values ``[len(names)]`` that is NaN or infinite."""
+    """Checks that all values are finite, before any optimiser uses them.
+
+    :param values: ``[len(names)]``; reading them waits for their device, once.
+    :param names: what the error calls each value.
+    :raises NonFiniteError: for the first value that is NaN or infinite.
+    """
     for name, value in zip(names, values.tolist(), strict=True):
         if not math.isfinite(value):
-            raise NonFiniteError(f"{name} is {value}; the parameters were left as they were")
+            raise NonFiniteError(f"{name} is {value} but must be finite; the step was not taken")

@@ -1,4 +1,4 @@
-"""The contract of every policy with cost limits, and what its updates report.
+"""The base class of all policies with cost limits, the base of their settings, and the statistics of updates.
 
 Dimension letters: ``B`` batch, ``O`` observation, ``A`` action, ``C`` costs.
 """
@@ -28,9 +28,11 @@ from fsrl_ext.functional.returns import ThresholdUnit, as_cost_limits, cost_thre
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """Settings that every policy has.
+    """Settings of all policies.
 
-    :raises ValueError: for values that cannot be used, naming them.
+    The properties are settings that only some policies have: their configs turn the property into a field.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
     """
 
     gamma: float = 0.99
@@ -42,51 +44,63 @@ class PolicyConfig:
 
     @property
     def cost_margin(self) -> float:
-        """Share of the limit that is kept free; a setting of some policies."""
+        """Share of each cost limit that the policy keeps free, in [0, 1)."""
         return 0.0
 
     @property
     def threshold(self) -> ThresholdUnit:
-        """How a limit becomes a discounted threshold; a setting of policies with cost critics."""
+        """Formula that turns a cost limit into the threshold of discounted cost critics.
+
+        See :func:`~fsrl_ext.functional.returns.cost_threshold`.
+        """
         return "paper"
 
     @property
     def uses_threshold(self) -> bool:
-        """Whether the discounted threshold, which takes episodes to be full length, decides anything."""
+        """Whether learning depends on the discounted threshold, which assumes episodes of full length."""
         return False
 
 
 @dataclass(kw_only=True)
 class MetricStats(TrainingStats):
-    """Statistics of one update: named numbers that stay on their device until they are read.
+    """Statistics of one update: named numbers, which stay on their device until somebody reads them.
 
     Reading :attr:`metrics` waits for the device; :class:`~fsrl_ext.trainer.metrics.MetricMean` averages many
     statistics without waiting.
     """
 
     names: tuple[str, ...] = ()
+    """Names of ``values``, in their order."""
     values: Tensor = field(default_factory=lambda: torch.zeros(0))
     """``[len(names)]``, on the policy's device."""
     host_metrics: Mapping[str, float] = field(default_factory=dict)
+    """Further numbers by name, which are on the host already."""
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], numbers: Mapping[str, float] | None = None) -> Self:
-        """Makes statistics from 0-dim tensors of one device and dtype, and from plain numbers."""
+        """Makes statistics from tensors and plain numbers, each by name.
+
+        :param tensors: 0-dim, all of one device and dtype; their graphs are not kept.
+        :param numbers: numbers on the host.
+        """
         values = torch.stack([x.detach() for x in tensors.values()]) if tensors else torch.zeros(0)
         return cls(names=tuple(tensors), values=values, host_metrics=numbers or {})
 
     @property
     def metrics(self) -> dict[str, float]:
-        """All numbers by name."""
+        """All numbers by name, on the host."""
         return dict(zip(self.names, self.values.tolist(), strict=True)) | dict(self.host_metrics)
 
     def get_loss_stats_dict(self) -> dict[str, float]:
-        """Returns what Tianshou's trainers average and log."""
+        """Returns the numbers that Tianshou's trainers average and log."""
         return self.metrics
 
 
 def per_cost(name: str, values: Sequence[Any] | Tensor) -> dict[str, Any]:
-    """Names one entry per cost: the bare name for one cost, numbered names for several."""
+    """Returns one named entry per cost: ``name`` for one cost, ``name_0, name_1, ...`` for several.
+
+    :param values: ``[C]``.
+    """
     if len(values) == 1:
         return {name: values[0]}
     return {f"{name}_{i}": value for i, value in enumerate(values)}
@@ -96,34 +110,41 @@ TConfig = TypeVar("TConfig", bound=PolicyConfig)
 
 
 class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
-    """Base of all policies: spaces, settings, cost limits, copies of networks, acting, state.
+    """Base class of all policies: it owns spaces, settings, cost limits, copies of networks and saved state.
 
     Actions live in the normalised box ``[-1, 1]``; the environment gets them clipped and scaled.
 
     A subclass names the class of its settings, ``config_type``, and implements :meth:`_act`, ``process_fn``
-    and ``learn``. A constructor that ends in ``**settings`` takes every field of ``config_type`` by name.
+    and ``learn``. A constructor that ends in ``**settings`` accepts every field of ``config_type`` as a
+    keyword argument, and ``inspect.signature`` and ``help`` show these fields.
 
     :param action_space: a bounded ``Box``.
-    :param observation_space: kept for Tianshou.
-    :param lr_scheduler: called after every update.
-    :param cost_limit: undiscounted cost that an episode may have, one number or one per cost; ``inf`` for no
-        constraint. It can be set anew while training.
-    :param num_costs: C; ``None`` for as many as there are limits.
-    :param max_episode_steps: the environment's time limit.
-    :param config: settings, of ``config_type`` or of a class that it extends.
-    :param settings: single settings by name, which win over ``config``.
-    :raises ValueError: for unusable spaces, limits or settings.
-    :raises TypeError: for a config of another class and settings that do not exist.
+    :param observation_space: passed on to Tianshou's ``BasePolicy``; nothing here reads it.
+    :param lr_scheduler: Tianshou steps it after every update.
+    :param cost_limit: largest undiscounted cost of an episode, >= 0, one number or one per cost; ``inf`` for
+        no constraint. The attribute can be set while training.
+    :param num_costs: C; ``None`` for the number of limits.
+    :param max_episode_steps: the environment's time limit, in steps.
+    :param config: settings, of ``config_type`` or of a class that ``config_type`` extends; ``None`` for the
+        defaults.
+    :param settings: single settings by name, which replace those of ``config``.
+    :raises ValueError: for a space, limit or setting that the policy cannot use.
+    :raises TypeError: for a config of another class, or a setting that does not exist.
     """
 
     config_type: ClassVar[type[Any]]
+    """Class of the policy's settings."""
     other_config_types: ClassVar[tuple[type[Any], ...]] = ()
-    """Classes of settings that do as well as ``config_type`` and do not extend one another."""
+    """Further classes of settings that the policy accepts; ``config_type`` need not extend them."""
     config: TConfig
+    """All settings of the policy."""
+    cost_threshold: Tensor
+    """``[C]`` float64, on the host: the limits less the margin, in the unit of discounted cost critics."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if hasattr(cls, "config_type"):
+            # help() and inspect.signature() then show every setting in place of **settings.
             cls.__signature__ = _with_settings(cls)  # type: ignore[attr-defined]
 
     def __init__(
@@ -158,7 +179,10 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
 
     @classmethod
     def _completed(cls, config: PolicyConfig | None) -> Any:
-        """The config as the policy reads it; fields that a plain algorithm's config lacks get defaults."""
+        """Returns a config with all fields that the policy reads; fields that ``config`` lacks get defaults.
+
+        :raises TypeError: for a config of another class.
+        """
         if config is None:
             return cls.config_type()
         if isinstance(config, (cls.config_type, *cls.other_config_types)):
@@ -169,41 +193,59 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
 
     @staticmethod
     def _compile() -> None:
-        """Compiles nothing: the base class's estimators, which nothing here uses, take seconds to compile."""
+        """Compiles nothing, unlike Tianshou's method.
+
+        That method compiles estimators of returns for seconds, and no policy here calls them.
+        """
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Loads what ``state_dict`` returned; one without progress of learning, from 0.1.0, will do."""
+        """Loads what ``state_dict`` returned: parameters, buffers and the progress of learning.
+
+        A state dictionary of version 0.1.0, which has no progress of learning, loads as well; the progress of
+        the policy then stays as it is.
+
+        :raises RuntimeError: for missing, unexpected and misshapen entries, as in ``torch.nn.Module``.
+        """
         return super().load_state_dict({"_extra_state": {}, **state_dict}, strict=strict, assign=assign)
 
     def set_extra_state(self, state: Any) -> None:
-        """Goes on from what ``get_extra_state`` returned, or begins anew from an empty state."""
-        if isinstance(state, Mapping) and state:
+        """Restores what :meth:`get_extra_state` returned; an empty state changes nothing."""
+        if state:
             self._load_progress(state)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What learning goes on from besides parameters and buffers: numbers, text and lists of them."""
+        """Returns the progress of learning that is neither a parameter nor a buffer; ``state_dict`` holds it.
+
+        It consists of numbers, text, ``None`` and lists and dictionaries of these, so that
+        ``torch.load(..., weights_only=True)`` reads it.
+        """
         return {}
 
     def _load_progress(self, state: Mapping[str, Any]) -> None:
-        """Takes over what :meth:`get_extra_state` returned, if that is anything."""
+        """Restores a non-empty result of :meth:`get_extra_state`."""
 
     @property
     def device(self) -> torch.device:
-        """Where the networks live."""
+        """Device of the policy's networks and buffers."""
         return self._limits.device
 
     @property
     def cost_limit(self) -> tuple[float, ...]:
-        """The limit on each cost of an episode, undiscounted."""
+        """Largest undiscounted cost of an episode, ``[C]``; a new value has effect at the next update.
+
+        :raises ValueError: on setting a limit that is negative or NaN, or another number of limits than C.
+        """
         return self._cost_limit
 
     @cost_limit.setter
     def cost_limit(self, value: float | Sequence[float]) -> None:
         limits = as_cost_limits(value)
         if len(limits) != self.num_costs:
-            raise ValueError(f"cost_limit must have {self.num_costs} numbers, got {list(limits)}")
+            raise ValueError(
+                f"cost_limit must have one number per cost ({self.num_costs}), got {list(limits)}"
+            )
         self._cost_limit = limits
         self._limits.copy_(torch.tensor(limits))
         self.cost_threshold = self.discounted(limits) * (1.0 - self.config.cost_margin)
@@ -215,19 +257,23 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         return any(math.isfinite(x) for x in self._cost_limit)
 
     def per_constraint(self, name: str, values: Sequence[Any] | Tensor) -> dict[str, Any]:
-        """Names one entry per cost with a finite limit, numbered where there are several costs."""
+        """Returns one entry per cost that has a finite limit, named as :func:`per_cost` names it.
+
+        :param values: ``[C]``.
+        """
         entries = zip(per_cost(name, values).items(), self._cost_limit, strict=True)
         return {key: value for (key, value), limit in entries if math.isfinite(limit)}
 
     @property
     def cost_bound(self) -> Tensor:
-        """The limits less the margin, ``[C]``, undiscounted: what multipliers and steps aim at."""
+        """The limits less the margin, ``[C]``, undiscounted; multipliers and steps compare costs with it."""
         return (1.0 - self.config.cost_margin) * self._limits
 
     def discounted(self, episode_costs: Sequence[float]) -> Tensor:
-        """Undiscounted episode costs ``[C]`` in the unit of discounted cost critics, ``[C]`` float64.
+        """Converts undiscounted episode costs ``[C]`` to the unit of discounted cost critics.
 
-        :attr:`cost_threshold` is the limits in that unit, less the margin; it stays on the host.
+        :return: ``[C]`` float64, on the host.
+        :raises ValueError: for negative costs and NaN.
         """
         config = self.config
         values = [
@@ -239,16 +285,16 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         return torch.tensor(values, dtype=torch.float64)
 
     def _copy(self, source: nn.Module) -> Any:
-        """Copies a network, for targets and averages; the copy has no gradients and always evaluates."""
+        """Copies a network, for a target or an average; the copy has no gradients and stays in eval mode."""
         copy = deepcopy(source).requires_grad_(False).eval()
         self._copies.append(copy)
         return copy
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the networks to training mode; copies always evaluate.
+        """Sets the networks to training or evaluation mode; copies of networks stay in evaluation mode.
 
-        Nothing is done when the mode is as it was: Tianshou asks twice for each gradient step, and walking
-        through all modules would take a tenth of it (``benchmarks/gradient_step.py``).
+        The call returns at once if the mode stays the same: Tianshou sets it twice in each gradient step, and
+        a walk through all modules would take a tenth of that step (``benchmarks/gradient_step.py``).
         """
         if mode != self.training:
             super().train(mode)
@@ -257,28 +303,32 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         return self
 
     def forward(self, batch: ObsBatchProtocol, state: Any = None, **kwargs: Any) -> Batch:
-        """Actions ``[B, A]`` for ``batch.obs [B, O]``; a training step explores.
+        """Returns a batch with actions ``act [B, A]`` for ``batch.obs [B, O]``, and the actor's ``state``.
 
-        The noise is the policy's own: a collector's ``exploration_noise`` adds none.
+        The policy explores in training steps (``is_within_training_step``), with noise of its own: a
+        collector's ``exploration_noise`` adds none.
         """
         act, state = self._act(batch.obs, state, explore=self.is_within_training_step)
-        answer = Batch()
-        # Batch(act=...) would look into every entry first (benchmarks/throughput.py).
-        answer.__dict__.update(act=act, state=state)
-        return answer
+        result = Batch()
+        # Batch(act=...) would inspect and convert every entry first (benchmarks/throughput.py).
+        result.__dict__.update(act=act, state=state)
+        return result
 
     @abstractmethod
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
-        """Returns actions ``[B, A]`` and the actor's state."""
+        """Returns actions ``[B, A]`` for observations ``[B, O]``, and the actor's state.
+
+        :param explore: whether to add the exploration noise of training.
+        """
 
     @staticmethod
     def _executed(act: Tensor) -> Tensor:
-        """Returns actions as the environment executes them; the one place where critics get them clipped."""
+        """Clips actions as the environment does before it executes them; critics see clipped actions."""
         return act.clamp(-1.0, 1.0)
 
 
 def _with_settings(policy: type[Any]) -> inspect.Signature:
-    """The constructor's signature with every setting spelled out, for ``help`` and editors."""
+    """Returns the constructor's signature with one keyword argument per setting, for ``help`` and editors."""
     signature = inspect.signature(policy.__init__)
     named = [x for x in signature.parameters.values() if x.kind is not inspect.Parameter.VAR_KEYWORD]
     if len(named) < len(signature.parameters):
@@ -290,20 +340,21 @@ def _with_settings(policy: type[Any]) -> inspect.Signature:
 
 
 def check_action_space(action_space: gym.Space, policy: str) -> None:
-    """Refuses action spaces that cannot be scaled to ``[-1, 1]``.
+    """Checks that an action space can be scaled to ``[-1, 1]``.
 
-    :raises ValueError: naming the space.
+    :param policy: name of the policy, for the error.
+    :raises ValueError: for a space that is not continuous or not bounded.
     """
     if not isinstance(action_space, gym.spaces.Box):
-        raise ValueError(f"{policy} needs a continuous (Box) action space, got {action_space}")
+        raise ValueError(f"action_space must be continuous (a Box) for {policy}, got {action_space}")
     if not action_space.is_bounded():
-        raise ValueError(f"{policy} needs a bounded action space, got {action_space}")
+        raise ValueError(f"action_space must be bounded for {policy}, got {action_space}")
 
 
 def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """The values on a device, as a view where they are there already; the host does not wait.
+    """Moves values to a device, without waiting for it, and converts float64 to float32.
 
-    float64 becomes float32.
+    :return: a view of the values if they need neither a move nor a conversion.
     """
     tensor = torch.as_tensor(values)
     if tensor.dtype == torch.float64:
@@ -317,15 +368,18 @@ def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
 
 
 def clear_gradients(parameters: Sequence[Tensor]) -> None:
-    """Does what ``optimizer.zero_grad()`` does, without its hooks (``benchmarks/gradient_step.py``)."""
+    """Sets all gradients to ``None``, as ``Optimizer.zero_grad`` does, but without that method's hooks.
+
+    The hooks take time (``benchmarks/gradient_step.py``).
+    """
     for parameter in parameters:
         parameter.grad = None
 
 
 class PolyakAverage:
-    """Parameters of copies that follow those of their sources.
+    """Moves the parameters of copies towards those of their sources.
 
-    :param pairs: (copy, source), networks of the same shape.
+    :param pairs: pairs (copy, source) of networks with parameters of the same shapes.
     """
 
     def __init__(self, *pairs: tuple[nn.Module, nn.Module]) -> None:
@@ -335,11 +389,11 @@ class PolyakAverage:
             self.add(copy, source)
 
     def add(self, copy: nn.Module, source: nn.Module) -> None:
-        """Lets another copy follow its source."""
+        """Adds a pair of networks; later updates move this copy, too."""
         self._copies += list(copy.parameters())
         self._sources += list(source.parameters())
 
     @torch.no_grad()
     def update(self, tau: float) -> None:
-        """Moves the copies by ``tau`` in (0, 1] towards their sources."""
+        """Moves each parameter p of a copy to ``p + tau (q - p)``; q is the source's, tau in (0, 1]."""
         torch._foreach_lerp_(self._copies, self._sources, tau)

@@ -1,6 +1,7 @@
-"""One task of a meta-iteration: a step of its adaptation, the metric of the step, and the record of it all.
+"""The adaptation to one task of a meta-iteration: the record that it fills, the metric, and one inner step.
 
-Dimension letters: ``K`` inner steps, ``T`` steps, ``P`` parameters, ``C`` costs, ``m`` constraints.
+Dimension letters: ``K`` inner steps, ``T`` steps of a collect, ``O`` observation, ``A`` action, ``P``
+parameters, ``C`` costs, ``m`` constraints.
 """
 
 from __future__ import annotations
@@ -36,68 +37,72 @@ from fsrl_ext.policy.onpolicy.trust_region import (
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOutcome:
-    """What the adapted policy's own data say."""
+    """The result of a finished task, from the data that the adapted policy collected."""
 
     gradients: Tensor
-    """``[1 + m, P]`` at the meta-parameters: of the negative reward surrogate and the cost surrogates after
-    the adaptation."""
+    """``[1 + m, P]`` in the meta-parameters: of the adapted policy's negative reward surrogate and of its
+    cost surrogates."""
     surplus: Tensor
-    """``[m]`` after the adaptation."""
+    """``[m]``, by how much the adapted policy exceeds each constraint, per step and in units of cost."""
     loss: SurrogateLoss
-    """Surrogates of the data after the adaptation."""
+    """Surrogates of the adapted policy's data, as a function of the adapted parameters."""
     last: Rollout
-    """The adapted policy's data."""
+    """Data of the adapted policy."""
     episode_cost: np.ndarray
-    """``[C]`` mean cost of the adapted policy's episodes."""
+    """``[C]`` mean undiscounted cost of the adapted policy's episodes."""
     critic: list[Tensor]
     """Parameters of the critic that was fitted to the task."""
     cosine: float
-    """Between the first-order and the exact gradient of the reward; NaN where there is none."""
+    """Cosine of the angle between the first-order and the exact gradient of the reward; NaN if the exact one
+    was not computed."""
     cases: Counter[str]
-    """Cases of the accepted steps, and how many were rejected."""
+    """Number of accepted inner steps by case, and of rejected ones as ``"rejected"``."""
     corners: int
-    """Accepted steps whose derivative lacks a singular part."""
+    """Number of accepted inner steps whose derivative lacks a singular part."""
 
 
 @dataclass
 class TaskRecord:
-    """All that the meta-step needs of one task; it grows with the adaptation."""
+    """The record of one task, which the adaptation fills and the meta-step reads."""
 
     steps: list[InnerStep] = field(default_factory=list)
-    """The K steps of the adaptation, in order."""
+    """The inner steps so far, in order."""
     rollouts: list[Rollout] = field(default_factory=list)
-    """The data that each step learnt from."""
+    """The data of each inner step."""
     observations: list[Tensor] = field(default_factory=list)
-    """``[T, O]`` of every collect, not normalised."""
+    """``[T, O]`` observations of every collect, not normalised."""
     outcome: TaskOutcome | None = None
-    """``None`` until the task is finished."""
+    """The result of the task; ``None`` until the task is finished."""
 
     @property
     def finished(self) -> TaskOutcome:
-        """The outcome of a finished task."""
-        assert self.outcome is not None, "the task is not finished"
+        """The result of a task that is finished."""
+        assert self.outcome is not None, "finish_task comes before finished"
         return self.outcome
 
     @property
     def first(self) -> Rollout:
-        """The meta-policy's own data."""
+        """Data of the meta-policy itself, before any inner step."""
         return self.rollouts[0] if self.rollouts else self.finished.last
 
 
 class HasStates(Protocol):
-    """What the Fisher matrix needs of data, such as a :class:`~fsrl_ext.policy.onpolicy.base.Rollout`."""
+    """Data with states, such as a :class:`~fsrl_ext.policy.onpolicy.base.Rollout`."""
 
     @property
-    def obs(self) -> Tensor: ...
+    def obs(self) -> Tensor:
+        """``[T, O]`` normalised observations."""
 
 
 class MovingFisher:
-    """The damped Fisher matrix of an actor's policy on given states, as a function of flat parameters.
+    """The damped Fisher matrix H of a policy on given states, as a function of the flat parameters phi.
 
-    The actor's own parameters are not read.
+    It implements :class:`~fsrl_ext.functional.meta_gradient.MovingMetric`. The parameters phi replace the
+    actor's own, which it does not read.
 
+    :param actor: ``((mean, std), state) = actor(obs)``.
     :param rollouts: data with the states ``obs [T, O]``.
-    :param config: ``fisher_fraction`` of the states, ``cg_damping``, ``cg_iterations``.
+    :param config: its ``fisher_fraction`` of the states, ``cg_damping`` and ``cg_iterations`` are used.
     """
 
     def __init__(self, actor: nn.Module, rollouts: Sequence[HasStates], config: TrustRegionConfig) -> None:
@@ -105,20 +110,24 @@ class MovingFisher:
         self.states = thinned([rollout.obs for rollout in rollouts], config.fisher_fraction)
 
     def inverse(self, phi: Tensor) -> InverseMetric:
-        """Returns ``z [P] -> H(phi)^-1 z [P]`` by conjugate gradient."""
+        """Returns the product ``z [P] -> H(phi)^-1 z [P]`` by conjugate gradient, for ``phi [P]``."""
         return inverse_fisher(self.actor, self.states, phi, self.config)
 
     def form(self, phi: Tensor, u: Tensor, w: Tensor) -> Tensor:
-        """``u . F(phi) w`` ``[]`` of the undamped matrix, to be differentiated in phi.
+        """Computes ``u . F(phi) w``, 0-dim, with its graph in ``phi [P]``; F is H without damping.
 
-        The matrix is the mean over states of ``J' diag(1 / sigma^2, 2) J``, with J the Jacobian of the means
-        and of the logarithms of the standard deviations.
+        F is the mean over states of ``J' diag(1 / sigma^2, 2) J``, where J is the Jacobian of the means and
+        of the logarithms of the standard deviations.
+
+        :param u: ``[P]``, constant.
+        :param w: ``[P]``, constant.
         """
         with torch.enable_grad():
             phi = phi if phi.requires_grad else phi.detach().requires_grad_()
             mean, std = gaussian_at(self.actor, self.states, phi)
             outputs = torch.cat([mean, std.log()], dim=1)
-            # J u is what J' c, linear in c, has for a derivative along u: reverse mode alone, differentiable.
+            # J' c is linear in c, so J u is the gradient of u . J' c in c. This way needs reverse mode alone,
+            # which can be differentiated once more.
             c = torch.zeros_like(outputs, requires_grad=True)
             (pulled,) = torch.autograd.grad(outputs, phi, c, create_graph=True)
             (along_u,), (along_w,) = (
@@ -138,16 +147,23 @@ def adaptation_step(
     metric: MovingFisher | None,
     extra_constraints: ExtraConstraints | None = None,
 ) -> tuple[InnerStep, LineSearchResult]:
-    """Moves the actor by a constrained step, as far as the line search accepts.
+    """Moves the actor by one inner step: the longest part of a constrained step that the search accepts.
 
+    If the line search accepts nothing, the actor stays as it was, bit for bit.
+
+    :param actor: ``((mean, std), state) = actor(obs)``; changed in place.
+    :param rollout: data of the policy that the actor is now.
     :param loss: surrogates of the rollout, see
         :func:`~fsrl_ext.policy.onpolicy.trust_region.surrogate_loss`.
-    :param surplus: ``[m]`` by how much each constraint is exceeded per step.
-    :param metric: as a function of the parameters; ``None`` for the identity.
-    :param extra_constraints: of :func:`~fsrl_ext.functional.constrained_step.constrained_step`.
-    :return: the step with all that its derivative needs, and how it was taken.
+    :param surplus: ``[m]``, by how much each constraint is exceeded, per step and in units of cost.
+    :param config: size of the trust region, solver of the step, line search.
+    :param metric: the metric as a function of the parameters; ``None`` for the identity.
+    :param extra_constraints: further convex sets, see
+        :func:`~fsrl_ext.functional.constrained_step.constrained_step`.
+    :return: the step with all that its derivative needs, and the result of the line search.
     :raises NonFiniteError: if a gradient is not finite; the actor has not changed then.
     """
+    # The constrained step
     parameters = list(actor.parameters())
     step = inner_step(
         flatten(parameters),
@@ -159,6 +175,7 @@ def adaptation_step(
         extra_constraints=extra_constraints,
     )
 
+    # The line search
     def evaluate() -> Surrogates:
         reward, costs = loss(flatten(parameters))
         return measured(-reward, costs, mean_kl(actor, [rollout]))
@@ -170,7 +187,10 @@ def adaptation_step(
 def adaptation_metrics(
     step: InnerStep, search: LineSearchResult, episode_cost: np.ndarray
 ) -> dict[str, float]:
-    """Numbers to log of one step of an adaptation."""
+    """Returns numbers to log of one inner step.
+
+    :param episode_cost: ``[C]`` mean undiscounted cost of the episodes before the step.
+    """
     return {
         "adaptation/fraction": search.fraction,
         "adaptation/kl": search.after.kl,
@@ -184,7 +204,11 @@ def adaptation_metrics(
 def meta_step_metrics(
     step: ConstrainedStep, search: LineSearchResult, surplus: Tensor, outcomes: Sequence[TaskOutcome]
 ) -> dict[str, float]:
-    """Numbers to log of one step of the meta-policy; those that are not finite are left out."""
+    """Returns the finite numbers to log of one meta-step.
+
+    :param surplus: ``[m]`` of the constraints of the meta-step, per step and in units of cost.
+    :param outcomes: results of the tasks of the meta-iteration.
+    """
     cases = sum((x.cases for x in outcomes), Counter[str]())
     total = max(sum(cases.values()), 1)
     metrics = {

@@ -1,4 +1,4 @@
-"""Settings of Meta-CPO and of the meta-learners that it is compared with."""
+"""Settings of Meta-CPO, of MAML with TRPO's steps, and of MAML with Lagrange multipliers."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ OuterConstraint = Literal["mean", "each"]
 class MAMLConfig(TrustRegionConfig):
     """Settings of meta-learning without a constraint; ``docs/algorithms/meta_cpo.md``.
 
-    :raises ValueError: for values that cannot be used, naming them.
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
     """
 
     kl_bound: float = 0.01
-    """Mean KL divergence that a step of the adaptation may reach, in nats."""
+    """Largest mean KL divergence of the policies before and after an inner step, in nats, > 0."""
     num_tasks: int = 3
-    """Tasks of a meta-iteration."""
+    """Number of tasks in a meta-iteration, >= 1."""
     inner_steps: int = 3
-    """Steps of the adaptation to a task, each on data of its own; 0 learns one policy for all tasks."""
+    """Number of inner steps that adapt the policy to a task, each on new data, >= 0; with 0 one policy is
+    learnt for all tasks."""
     meta_gradient: Mode = "exact"
-    """Derivative of the adapted policy in the meta-parameters: exact, the identity (``first_order``), or the
-    difference that the adaptation made (``reptile``)."""
+    """Gradient in the meta-parameters: through all inner steps (``exact``), at the adapted parameters
+    (``first_order``), or for the reward the way back from the adapted parameters (``reptile``)."""
     metric: Metric = "fisher"
-    """Metric of inner and outer steps: the damped Fisher matrix, or the identity."""
+    """Metric of inner steps and meta-steps: the damped Fisher matrix (``fisher``), or the identity
+    (``euclidean``)."""
     outer_kl_bound: float = 0.03
-    """Mean KL divergence that the meta-policy may move in one meta-iteration, in nats."""
+    """Largest mean KL divergence of the meta-policies before and after a meta-step, in nats, > 0."""
     fisher_fraction: float = 0.2
-    """Share of the states that Fisher matrices are averaged over, evenly spaced, in (0, 1]."""
+    """Share of the states, evenly spaced, over which Fisher matrices are averaged, in (0, 1]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,33 +54,38 @@ class MAMLConfig(TrustRegionConfig):
 
     @property
     def limit_gradient(self) -> LimitGradient:
-        """Gradient of the measured surplus; a setting of Meta-CPO."""
+        """Gradient of the measured surplus in the policy's parameters; Meta-CPO has it as a setting."""
         return "score"
 
     @property
     def step_backend(self) -> Backend:
-        """How constrained steps are solved for; a setting of Meta-CPO."""
+        """Solver of inner steps and meta-steps; Meta-CPO has it as a setting."""
         return "exact"
 
     @property
     def outer_constraint(self) -> OuterConstraint:
-        """What the limits of the meta-step are about; a setting of Meta-CPO."""
+        """Cost that the limits of a meta-step apply to; Meta-CPO has it as a setting."""
         return "mean"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetaCPOConfig(MAMLConfig):
-    """Settings of :class:`~fsrl_ext.policy.MetaCPOPolicy`: limits bind in every constrained step."""
+    """Settings of :class:`~fsrl_ext.policy.MetaCPOPolicy`: cost limits constrain inner steps and meta-steps.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     limit_gradient: LimitGradient = "score"
-    """Gradient of the measured surplus in the policy's parameters: its policy gradient, or none."""
+    """Gradient of the measured cost surplus in the policy's parameters: its policy gradient (``score``), or
+    zero (``detach``)."""
     cost_margin: float = 0.0
-    """Share of the limit that inner steps and meta-steps keep free, in [0, 1)."""
+    """Share of the cost limit that inner steps and meta-steps keep free, in [0, 1)."""
     outer_constraint: OuterConstraint = "mean"
-    """Limits on the tasks' mean cost after the adaptation, or on each task's."""
+    """Cost after the adaptation that the limits of a meta-step apply to: the ``mean`` over the tasks, or that
+    of ``each`` task."""
     step_backend: Backend = "exact"
-    """How inner steps and meta-steps are solved for: in closed form, or by a conic solver, which takes extra
-    convex sets (``docs/convex_sets.md``)."""
+    """Solver of inner steps and meta-steps: a closed form (``exact``), or a conic solver (``cvxpylayers``),
+    which accepts further convex sets (``docs/convex_sets.md``)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,10 +102,13 @@ class MetaCPOConfig(MAMLConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MAMLLagConfig(MAMLConfig, OnpolicyMultiplierConfig):
-    """Settings of meta-learning with Lagrange multipliers, which price costs in every step."""
+    """Settings of meta-learning with Lagrange multipliers, which weight the costs in every step's objective.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     cost_margin: float = 0.0
-    """Share of the limit that the multipliers keep free, in [0, 1)."""
+    """Share of the cost limit that the multipliers keep free, in [0, 1)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

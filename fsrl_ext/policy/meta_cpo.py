@@ -1,7 +1,7 @@
-"""Meta-CPO (Cho and Sun, AAAI 2024, arXiv 2312.10230): a policy that adapts to new tasks within its limits.
+"""Meta-CPO (Cho and Sun, AAAI 2024, arXiv 2312.10230): a policy that adapts to new tasks within cost limits.
 
-Dimension letters: ``M`` tasks, ``K`` inner steps, ``T`` steps, ``P`` parameters, ``C`` costs, ``m``
-constraints, ``S = 1 + C`` signals (reward first).
+Dimension letters: ``K`` inner steps, ``T`` steps of a collect, ``P`` parameters, ``C`` costs, ``m``
+constraints.
 """
 
 from __future__ import annotations
@@ -45,23 +45,25 @@ from fsrl_ext.policy.onpolicy.trust_region import mean_kl, measured, search_alon
 class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
     """Meta-CPO as a Tianshou policy.
 
-    It acts with a copy of the meta-policy, and ``update`` on the data of a task is one constrained step of
-    that copy: any on-policy trainer adapts it, and the meta-parameters never change meanwhile.
-    :class:`~fsrl_ext.trainer.MetaTrainer` calls, for each task of a meta-iteration, :meth:`begin_task`,
-    ``update`` after each of K collects, and :meth:`finish_task` after one more; then :meth:`meta_step`.
+    The policy acts with a copy of the meta-policy. ``update`` on the data of a task moves that copy by one
+    inner step, so any on-policy trainer can adapt the policy; the meta-parameters stay as they are.
+    For each task of a meta-iteration, :class:`~fsrl_ext.trainer.MetaTrainer` calls :meth:`begin_task`,
+    ``update`` after each of K collects, and :meth:`finish_task` after one collect more. At the end of the
+    meta-iteration it calls :meth:`meta_step`.
 
-    The critic of a task starts from a shared one and is fitted to the task's data before it judges it.
+    The critic of a task starts from a critic that all tasks share. It is fitted to the data of each collect
+    before it estimates their advantages.
 
-    With a :class:`~fsrl_ext.policy.MAMLLagConfig`, Lagrange multipliers price costs in place of constraints;
-    with a :class:`~fsrl_ext.policy.MAMLConfig` and without a finite limit the policy is MAML with TRPO's
-    steps.
+    With a :class:`~fsrl_ext.policy.MAMLLagConfig`, Lagrange multipliers weight the costs in the objective and
+    no step has a constraint. With a :class:`~fsrl_ext.policy.MAMLConfig` and without a finite limit, the
+    policy is MAML with TRPO's steps.
 
-    :param extra_constraints: further convex sets for inner steps and meta-steps, with
-        ``step_backend="cvxpylayers"``; see
-        :func:`~fsrl_ext.functional.constrained_step.constrained_step`.
+    :param extra_constraints: further convex sets for inner steps and meta-steps, see
+        :func:`~fsrl_ext.functional.constrained_step.constrained_step`; they need
+        ``step_backend="cvxpylayers"``.
 
-    The other parameters are described in :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and
-    :class:`MetaCPOConfig`; ``critic_optim`` is about the critic given, which is the acting copy's.
+    :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and :class:`MetaCPOConfig` describe the other
+    parameters. ``actor`` and ``critic`` become the acting copies, and ``critic_optim`` moves ``critic``.
     """
 
     config_type = MetaCPOConfig
@@ -110,46 +112,52 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         if isinstance(self.config, MultiplierConfig):
             self.multipliers = Multipliers(self.num_costs, self.config)
         self.record: TaskRecord | None = None
-        """The task that is worked on, if it is recorded."""
+        """Record of the current task; ``None`` without ``begin_task(record=True)``."""
         self.finished: list[TaskRecord] = []
-        """The tasks that were finished since the last meta-step."""
+        """Records of the tasks that were finished since the last meta-step."""
 
     def begin_task(self, *, record: bool = False) -> None:
-        """Acts as the meta-policy again, with the shared critic.
+        """Resets the acting copies to the meta-policy and the shared critic.
 
-        :param record: keep what :meth:`meta_step` needs of the adaptation that follows.
+        :param record: whether to record the adaptation that follows, for :meth:`meta_step`.
         """
         self.actor.load_state_dict(self.meta_actor.state_dict())
         self.critic.load_state_dict(self.meta_critic.state_dict())
-        # Moments belong to the critic of the task before.
+        # The optimiser's moments belong to the critic of the last task.
         self.critic_optim.state.clear()
         self.record = TaskRecord() if record else None
 
     def forget_tasks(self) -> None:
-        """Drops what was recorded since the last :meth:`meta_step`, finished tasks and the open one."""
+        """Drops the records of the finished tasks and of the current one, and resets the acting copies."""
         self.finished = []
         self.begin_task()
 
     def _prepare_critic(self, data: Trajectories) -> None:
-        """Fits the critic to returns that bootstrap at cuts alone: the critic never saw this task."""
+        """Fits the critic to the data before it estimates advantages, because it may not know this task."""
         with torch.enable_grad():
+            # With lambda = 1 only the ends of the data bootstrap from the critic.
             returns = self._advantages(data, 1.0, 1.0).returns.detach()
-            self._fit_critic(data.obs, returns, batch_size=256, repeat=10)  # L-BFGS takes all data at once
+            self._fit_critic(data.obs, returns, batch_size=256, repeat=10)
 
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
-        """Takes one step of the adaptation, with the acting copy.
+        """Makes one inner step of the acting copy.
 
-        :raises NonFiniteError: if the data or a gradient is not finite.
+        :param batch: what :meth:`process_fn` returned, which has fitted the critic already.
+        :raises NonFiniteError: if the data or a gradient is not finite; the actor has not changed then.
         """
+        # Inner step on the data of the acting copy
         metrics = self._update_actor(self._rollout(batch), None, 1)
+        # Observations, for the statistics that the meta-step updates
         if self.record is not None:
             assert isinstance(batch.obs, Tensor)
             self.record.observations.append(batch.obs)
         return MetricStats.of({}, metrics)
 
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
+        # Surrogates, surplus and metric of the step
         loss, surplus = self._problem(rollout)
         metric = self._metric(self.actor, [rollout])
+        # Constrained step and line search
         step, search = adaptation_step(
             self.actor,
             rollout,
@@ -159,32 +167,38 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             metric=metric,
             extra_constraints=self.extra_constraints,
         )
+        # Record for the meta-gradient
         if self.record is not None:
             self.record.steps.append(step)
             self.record.rollouts.append(rollout)
         return adaptation_metrics(step, search, self.episode_cost)
 
     def _problem(self, rollout: Rollout) -> tuple[SurrogateLoss, Tensor]:
-        """Surrogates of a rollout, and by how much it exceeds each constraint per step, ``[m]``."""
+        """Returns the surrogates of a rollout, and its surplus over each constraint per step, ``[m]``.
+
+        With Lagrange multipliers m is 0, and the multipliers enter the reward surrogate.
+        """
         advantages = rollout.advantages - rollout.advantages.mean(0)
         deviation = advantages.std(0, correction=0) + 1e-8
         if self.multipliers is not None:
             standard, rescale = advantages / deviation, self.multipliers.config.rescale
             advantage = lagrangian_advantage(standard, self.multipliers.values, rescale=rescale)
-            none = advantage.new_zeros(0, len(advantage))
-            return surrogate_loss(self.actor, rollout, advantage, none), none[:, 0]
-        # The step does not feel the reward's scale; costs keep theirs, which is that of the surplus.
+            no_costs = advantage.new_zeros(0, len(advantage))
+            return surrogate_loss(self.actor, rollout, advantage, no_costs), no_costs[:, 0]
+        # The step does not depend on the scale of the reward. Costs keep the scale of the surplus.
         loss = surrogate_loss(self.actor, rollout, advantages[:, 0] / deviation[0], advantages[:, 1:].T)
         return loss, self._step_surplus()
 
     def _metric(self, actor: nn.Module, rollouts: list[Rollout]) -> MovingFisher | None:
-        """The metric of an actor on data; ``None`` for the identity."""
+        """Returns the metric of an actor on data; ``None`` for the identity."""
         return MovingFisher(actor, rollouts, self.config) if self.config.metric == "fisher" else None
 
     def finish_task(self, buffer: ReplayBuffer) -> None:
-        """Judges the adapted copy by its own data and carries the gradients back to the meta-parameters.
+        """Finishes the record of the current task: surrogates of the adapted copy, gradients in theta.
 
+        :param buffer: data that the adapted copy collected after the last update.
         :raises RuntimeError: without ``begin_task(record=True)`` and K updates before.
+        :raises NonFiniteError: if the data are not finite.
         """
         record = self.record
         if record is None or len(record.steps) != self.config.inner_steps:
@@ -196,16 +210,18 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         batch = self.process_fn(batch, buffer, indices)
         assert isinstance(batch.obs, Tensor)
         record.observations.append(batch.obs)
-        record.outcome = self._judged(self._rollout(batch), record)
+        record.outcome = self._task_outcome(self._rollout(batch), record)
         self.finished.append(record)
         self.begin_task()
 
-    def _judged(self, rollout: Rollout, record: TaskRecord) -> TaskOutcome:
-        """What a rollout of the adapted copy says about the meta-parameters."""
+    def _task_outcome(self, rollout: Rollout, record: TaskRecord) -> TaskOutcome:
+        """Returns the result of a task from a rollout of the adapted copy."""
+        # Gradients at the adapted parameters
         loss, surplus = self._problem(rollout)
         g, a, _ = surrogate_gradients(loss, flatten(self.actor.parameters()).detach())
         gradients, cosine, corners = torch.cat([g[None], a]), math.nan, 0
         cases: Counter[str] = Counter()
+        # Gradients carried back through the inner steps to the meta-parameters
         if record.steps:
             meta = meta_gradient(
                 gradients,
@@ -228,24 +244,27 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         )
 
     def meta_step(self) -> dict[str, float]:
-        """Takes one constrained step of the meta-policy on the tasks finished since the last one.
+        """Makes one constrained step of the meta-policy, on the tasks finished since the last meta-step.
 
-        The step is accepted if the meta-policy stays within its trust region on the data it collected itself
-        and if, adapted anew on the stored data, the surrogates of reward and costs keep what the step
-        promised. Otherwise the old meta-parameters stay, bit for bit. Then the observations' statistics move,
-        and the shared critic becomes the mean of the tasks' critics.
+        The line search accepts a step if the meta-policy stays within its trust region on the data that it
+        collected itself, and if the policies that are adapted again from the new meta-parameters, on the
+        stored data, raise the reward surrogate and keep the cost surrogates within the limits
+        (:func:`~fsrl_ext.policy.onpolicy.trust_region.search_along`). If it accepts nothing, the
+        meta-parameters stay as they were, bit for bit. In either case the observations' statistics, the
+        shared critic and the multipliers are updated.
 
         :return: numbers to log.
         :raises RuntimeError: if no task was finished.
+        :raises NonFiniteError: if a gradient is not finite; the meta-policy has not changed then.
         """
         if not self.finished:
-            raise RuntimeError("meta_step needs finish_task before")
+            raise RuntimeError("meta_step needs finish_task before it, got no finished task")
         records, self.finished = self.finished, []
         outcomes = [x.finished for x in records]
         config, parameters = self.config, list(self.meta_actor.parameters())
         each = config.outer_constraint == "each"
 
-        # Gradients and surplus of the tasks together, and the metric of the meta-policy
+        # Gradients and surplus over all tasks, and the metric of the meta-policy
         g = torch.stack([x.gradients[0] for x in outcomes]).mean(0)
         a = torch.stack([x.gradients[1:] for x in outcomes])
         b = torch.stack([x.surplus for x in outcomes])
@@ -254,7 +273,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         metric = self._metric(self.meta_actor, firsts)
         inverse = None if metric is None else metric.inverse(flatten(parameters))
 
-        # The constrained step, and the line search over adapting anew
+        # The constrained step
         step = constrained_step(
             g,
             a,
@@ -265,6 +284,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             extra_constraints=self.extra_constraints,
         )
 
+        # The line search, which adapts all policies again for every length of the step
         def evaluate() -> Surrogates:
             theta = flatten(parameters)
             values = [x.finished.loss(self._adapted(theta, x)) for x in records]
@@ -275,15 +295,18 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
 
         search = search_along(parameters, step, evaluate, b, kl_bound=config.outer_kl_bound, config=config)
 
-        # What all tasks share
-        metrics = meta_step_metrics(step, search, b, outcomes) | self._share_what_was_learnt(records)
+        # Statistics, shared critic and multipliers
+        metrics = meta_step_metrics(step, search, b, outcomes) | self._update_shared(records)
         metrics["meta/adapted_kl"] = self._adapted_kl(flatten(parameters).detach(), records)
         self.begin_task()
         return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
     @torch.no_grad()
     def _adapted_kl(self, theta: Tensor, records: list[TaskRecord]) -> float:
-        """Mean divergence of the policies that collected last from those adapted anew."""
+        """Returns the mean KL divergence of the adapted policies from those that are adapted again.
+
+        :param theta: ``[P]`` meta-parameters after the meta-step, from which policies are adapted again.
+        """
         like = {name: x.detach() for name, x in self.meta_actor.named_parameters()}
         divergences = []
         for record in records:
@@ -292,18 +315,21 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         return float(np.mean(divergences))
 
     def _adapted(self, theta: Tensor, record: TaskRecord) -> Tensor:
-        """``phi^K`` ``[P]`` from other meta-parameters, on the stored data."""
+        """Returns the parameters ``[P]`` adapted again from meta-parameters ``theta [P]``, on stored data."""
         return replay(theta, record.steps, limit_gradient=self.config.limit_gradient).detach()
 
     @torch.no_grad()
-    def _share_what_was_learnt(self, records: list[TaskRecord]) -> dict[str, float]:
-        """Lets statistics, shared critic and multipliers follow the tasks' data."""
+    def _update_shared(self, records: list[TaskRecord]) -> dict[str, float]:
+        """Updates what all tasks share from their data; returns numbers to log."""
         outcomes = [x.finished for x in records]
+        # Observation statistics
         if self.normaliser is not None:
             self.normaliser.update(torch.cat([obs for x in records for obs in x.observations]))
+        # Shared critic: the mean of the tasks' critics
         copies = zip(*(x.critic for x in outcomes), strict=True)
         for parameter, of_tasks in zip(self.meta_critic.parameters(), copies, strict=True):
             parameter.copy_(torch.stack(of_tasks).mean(0))
+        # Multipliers
         cost = np.mean([x.episode_cost for x in outcomes], axis=0)
         metrics = per_cost("constraint/episode_cost", cost.tolist())
         if self.multipliers is not None:

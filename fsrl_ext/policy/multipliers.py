@@ -1,4 +1,7 @@
-"""Lagrange multipliers of cost constraints: their settings, and their values, saved with the policy."""
+"""Lagrange multipliers of cost constraints: their settings, and a module that holds and moves their values.
+
+Dimension letter: ``C`` costs.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +21,26 @@ MultiplierMethod = Literal["pid", "ascent"]
 
 @dataclass(frozen=True, kw_only=True)
 class MultiplierConfig(PolicyConfig):
-    """How the multipliers of cost constraints move, and what they do to an actor's objective.
+    """Settings of Lagrange multipliers: how they move, and how they enter the actor's loss.
 
-    :raises ValueError: for values that cannot be used, naming them.
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
     """
 
     multiplier_method: MultiplierMethod = "pid"
-    """How the multipliers move: PID control, or gradient ascent on the dual."""
+    """How the multipliers move with the cost surplus: ``pid`` control, or gradient ``ascent`` on the dual."""
     multiplier_gains: tuple[float, ...] = (0.02, 0.01, 0.0)
-    """PID: proportional, integral and derivative gain, per unit of cost."""
+    """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per unit of cost."""
     multiplier_smoothing: float = 0.0
-    """PID: smoothing of the cost in the proportional and derivative parts, in [0, 1)."""
+    """PID: weight of the last smoothed cost in the next one, in [0, 1), for the proportional and derivative
+    parts; 0 takes each cost as it is."""
     multiplier_surplus_max: float = math.inf
-    """PID: largest surplus that one update adds to the integral, in units of cost."""
+    """PID: largest cost surplus that one update adds to the integral, > 0, in units of cost."""
     multiplier_lr: float = 0.01
-    """Ascent: rate, per unit of cost."""
+    """Ascent: change of a multiplier per update and unit of cost surplus, >= 0."""
     multiplier_init: float = 0.0
-    """Multipliers before the first update."""
+    """Value of each multiplier before the first update, in [0, multiplier_max]."""
     multiplier_max: float = 100.0
-    """Largest multiplier."""
+    """Largest value of a multiplier, > 0."""
     rescale: bool = True
     """Divide the actor's loss by one plus the sum of the multipliers."""
 
@@ -63,19 +67,24 @@ class MultiplierConfig(PolicyConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class OnpolicyMultiplierConfig(MultiplierConfig):
-    """The same with the gains of on-policy learning, where every update sees some whole episodes."""
+    """Settings of Lagrange multipliers, with defaults for on-policy learning.
+
+    Every on-policy update sees several whole episodes, so it can move the multipliers further.
+
+    :raises ValueError: as :class:`MultiplierConfig`.
+    """
 
     multiplier_gains: tuple[float, ...] = (0.05, 0.005, 0.05)
-    """PID: proportional, integral and derivative gain, per unit of cost."""
+    """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per unit of cost."""
     multiplier_surplus_max: float = 10.0
-    """PID: largest surplus that one update adds to the integral, in units of cost."""
+    """PID: largest cost surplus that one update adds to the integral, > 0, in units of cost."""
 
 
 class Multipliers(nn.Module):
-    """One multiplier per cost and the state of the controller that moves them, as buffers.
+    """Holds one multiplier per cost, and the state of the controller that moves them, as buffers.
 
     :param num_costs: C.
-    :param config: method, gains, cap and start.
+    :param config: method, gains or rate, first and largest value of the multipliers.
     """
 
     def __init__(self, num_costs: int, config: MultiplierConfig) -> None:
@@ -89,7 +98,7 @@ class Multipliers(nn.Module):
 
     @property
     def state(self) -> MultiplierState:
-        """What the next update starts from."""
+        """The state from which the next update starts."""
         return MultiplierState(*(self.get_buffer(name) for name in MultiplierState._fields))
 
     @property
@@ -99,7 +108,11 @@ class Multipliers(nn.Module):
 
     @torch.no_grad()
     def update(self, cost: Tensor, limit: Tensor) -> None:
-        """Moves the multipliers by one cost ``[C]`` against its limit ``[C]``, in the same unit."""
+        """Moves the multipliers by the surplus of ``cost [C]`` over ``limit [C]``, both in the same unit.
+
+        :func:`~fsrl_ext.functional.multiplier.dual_ascent` and
+        :func:`~fsrl_ext.functional.multiplier.pid_control` give the equations.
+        """
         config = self.config
         if config.multiplier_method == "ascent":
             state = dual_ascent(

@@ -1,4 +1,4 @@
-"""How networks are fitted: clipped gradients, one step of an optimiser, one fit by L-BFGS."""
+"""Optimisation of networks: clipping of gradients, one step of an optimiser, one fit by L-BFGS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from fsrl_ext.policy.base import clear_gradients
 
 @torch.no_grad()
 def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> None:
-    """Scales all gradients so that their joint norm is at most ``max_norm``; the host does not wait."""
+    """Scales the gradients so that their joint 2-norm is at most ``max_norm``.
+
+    The host does not wait for the device, unlike in ``torch.nn.utils.clip_grad_norm_``.
+    """
     gradients = [x.grad for x in parameters if x.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
@@ -27,9 +30,13 @@ def descend(
     name: str,
     max_norm: float = math.inf,
 ) -> None:
-    """One step of an optimiser down a loss, with the gradients' joint norm clipped.
+    """Takes one step of an optimiser down a loss, with the gradients' joint norm clipped.
 
-    :raises NonFiniteError: if the loss is not finite, before anything moves.
+    :param loss: 0-dim, with its graph.
+    :param parameters: the parameters that the optimiser moves.
+    :param name: what an error calls the loss.
+    :param max_norm: largest joint 2-norm of the gradients.
+    :raises NonFiniteError: if the loss is not finite; no parameter has changed then.
     """
     check_finite(loss, name)
     clear_gradients(parameters)
@@ -42,12 +49,16 @@ def descend(
 def fit_with_lbfgs(
     optim: torch.optim.LBFGS, loss: Callable[[], Tensor], parameters: Sequence[Tensor], name: str
 ) -> None:
-    """One call of L-BFGS, of up to ``max_iter`` iterations, on a loss that it has not seen before.
+    """Fits parameters by one call of L-BFGS, of up to the optimiser's ``max_iter`` iterations.
 
-    Its curvature belongs to the data and is forgotten: no other call starts from it, no checkpoint holds it.
+    The optimiser starts and ends without curvature: that of other data would mislead it, and checkpoints need
+    not hold it.
 
-    :raises NonFiniteError: if the loss is not finite at the start or became so; the parameters are then
-        those from before.
+    :param loss: computes the loss, 0-dim, at the current parameters.
+    :param parameters: the parameters that the optimiser moves.
+    :param name: what an error calls the loss.
+    :raises NonFiniteError: if the loss is not finite after the fit; the parameters are then those from before
+        the call.
     """
     before = [x.detach().clone() for x in parameters]
     optim.state.clear()
@@ -68,7 +79,7 @@ def fit_with_lbfgs(
 
 
 def to_host(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors on the CPU, in one copy; they share dtype and device."""
+    """Returns tensors of one dtype and device on the CPU, with the same shapes, by a single transfer."""
     if tensors[0].device.type == "cpu":
         return tensors
     flat = torch.cat([x.reshape(-1) for x in tensors]).cpu()

@@ -281,7 +281,7 @@ def test_a_limit_set_while_training_is_used_at_once():
     stats = train(policy, collector, cycles=1, updates=2)
     assert policy.multipliers.values.item() > 0
     assert stats.metrics["constraint/multiplier"] > 0
-    with pytest.raises(ValueError, match=r"cost_limit must have 1 numbers, got \[1.0, 2.0\]"):
+    with pytest.raises(ValueError, match=r"cost_limit must have one number per cost \(1\), got \[1.0, 2.0\]"):
         policy.cost_limit = (1.0, 2.0)
 
 
@@ -297,7 +297,7 @@ def test_a_limit_set_while_training_is_used_at_once():
         ("ddpg", {"multiplier_smoothing": 1.0}, r"multiplier_smoothing must be in \[0, 1\), got 1.0"),
         ("ddpg", {"multiplier_init": 200.0}, "multiplier_init must be at most multiplier_max=100.0, got 2"),
         ("ddpg", {"multiplier_source": "episode"}, "multiplier_source must be one of"),
-        ("ddpg", {"cost_limit": (1.0, 2.0)}, r"cost_limit must have 1 numbers, got \[1.0, 2.0\]"),
+        ("ddpg", {"cost_limit": (1.0, 2.0)}, r"cost_limit must have one number per cost \(1\), got"),
         ("td3", {"policy_delay": 0}, "policy_delay must be a whole number >= 1, got 0"),
     ],
 )  # fmt: skip

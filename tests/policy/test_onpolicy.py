@@ -237,7 +237,6 @@ def test_a_search_that_fails_leaves_the_actor_as_it_was(name):
     policy = build(name)
     actor = JumpyActor(2, 1, hidden_sizes=(8,))
     policy.actor = actor
-    policy._actor_parameters = list(actor.parameters())
     collector = collector_for(policy)
     collect(policy, collector)
     before = [x.detach().clone() for x in actor.parameters()]

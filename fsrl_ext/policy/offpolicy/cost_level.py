@@ -1,4 +1,7 @@
-"""The cost that critics expect of the old policy, over many batches."""
+"""Means, over many batches, of the cost that critics expect of the old policy.
+
+Dimension letter: ``C`` costs.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from torch import Tensor
 
 
 class CostLevel:
-    """Means over batches of the critics' expected cost ``[C]``: a running one, and one since the last start.
+    """Keeps a running mean over batches of the critics' expected cost ``[C]``, and a mean per old policy.
 
     Costs are rare, so the mean over the states of one batch says more about the batch than about the policy.
 
-    :param rate: of the running mean, in (0, 1]; 1 keeps the last batch's alone.
+    :param rate: weight of the newest batch in the running mean, in (0, 1]; with 1 it is that batch's mean.
     """
 
     def __init__(self, rate: float) -> None:
@@ -24,28 +27,28 @@ class CostLevel:
         self._count = 0
 
     def add(self, cost: Tensor) -> None:
-        """Takes in one batch's mean ``[C]``."""
+        """Adds the mean ``[C]`` of one batch to both means."""
         self._count += 1
         self._sum = cost.clone() if self._sum is None else self._sum + cost
         if self._running is None:
             self._running = cost.clone()
         else:
-            # Of few batches the plain mean: the first one does not linger.
+            # The first batches have equal weights, so that the very first one is forgotten as fast.
             self._running = self._running.lerp(cost, max(self.rate, 1.0 / self._count))
 
     @property
     def running(self) -> Tensor:
-        """``[C]``."""
-        assert self._running is not None, "no batch yet"
+        """The running mean ``[C]``; it needs a batch before."""
+        assert self._running is not None, "add comes before running"
         return self._running
 
     def state_dict(self) -> dict[str, Any]:
-        """The means as lists of numbers."""
+        """Returns both means as lists of numbers, and the number of batches since the last restart."""
         running, total = (None if x is None else x.tolist() for x in (self._running, self._sum))
         return {"running": running, "sum": total, "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what :meth:`state_dict` returned."""
+        """Restores what :meth:`state_dict` returned."""
         self._running, self._sum = (
             None if x is None else torch.tensor(x, dtype=torch.float64)
             for x in (state["running"], state["sum"])
@@ -53,7 +56,10 @@ class CostLevel:
         self._count = state["count"]
 
     def restart(self) -> Tensor | None:
-        """Begins anew for another old policy; returns the mean ``[C]`` since the last start, if any."""
+        """Returns the mean ``[C]`` since the last restart, or ``None`` without a batch, and starts it anew.
+
+        The running mean goes on.
+        """
         mean = None if self._sum is None else self._sum / self._count
         self._sum, self._count = None, 0
         return mean

@@ -1,4 +1,4 @@
-"""What off-policy policies share: settings of their critics, n-step targets, regression.
+"""The critics of off-policy policies (settings, n-step targets, losses), and a buffer's newest costs.
 
 Dimension letters: ``B`` batch, ``K`` steps of the n-step window, ``C`` costs, ``E`` members of an ensemble,
 ``M`` targets for each cost, ``S = 1 + C * M`` signals (reward first): M is 1, or E where every member of a
@@ -27,19 +27,20 @@ from fsrl_ext.policy.base import PolicyConfig, per_cost, to_device
 class OffpolicyConfig(PolicyConfig):
     """Settings of critics that learn from a replay buffer.
 
-    :raises ValueError: for values that cannot be used, naming them.
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
     """
 
     gamma: float = 0.97
     """Discount factor of reward and costs, in (0, 1)."""
     tau: float = 0.05
-    """Polyak rate of the target networks, in (0, 1]."""
+    """Share of the way to the newest networks that the target networks move per update, in (0, 1]."""
     estimation_step: int = 2
-    """Steps of the n-step targets."""
+    """Number n of steps in the n-step targets of the critics, >= 1."""
     cost_reduction: CostReduction = "mean"
-    """How an ensemble of cost critics becomes one estimate."""
+    """Estimate that an ensemble of cost critics gives: its ``mean``, its maximum (``max``), or its mean plus
+    ``ucb_scale`` standard deviations (``ucb``)."""
     ucb_scale: float = 1.0
-    """Standard deviations added by ``cost_reduction="ucb"``."""
+    """Standard deviations above the ensemble's mean with ``cost_reduction`` ``ucb``, >= 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,24 +53,26 @@ class OffpolicyConfig(PolicyConfig):
         )
 
     def reduce_cost(self, q: QValues) -> Tensor:
-        """One estimate for each cost from its ensemble, ``[C, ...]``."""
+        """Returns one estimate per cost, ``[C, ...]``, from the ensembles ``q.cost [C, E, ...]``."""
         return reduce_cost(q.cost, self.cost_reduction, self.ucb_scale)
 
 
 def to_tensors(batch: RolloutBatchProtocol, device: torch.device) -> None:
-    """Makes ``batch.obs [B, O]`` and ``batch.act [B, A]`` tensors on the device."""
+    """Replaces ``batch.obs [B, O]`` and ``batch.act [B, A]`` by tensors on the device."""
     assert isinstance(batch.obs, np.ndarray | Tensor), "flat observations"
     batch.obs = to_device(batch.obs, device)
     batch.act = to_device(batch.act, device)
 
 
 def nstep_returns(window: Any, bootstrap: Tensor, *, gamma: float) -> Tensor:
-    """n-step targets ``[B, S]`` of reward and all costs: one for each cost, or M with values of their own.
+    """Computes the n-step targets ``[B, S]`` of reward and costs, M for each cost.
 
-    A terminal state stops bootstrapping for reward and costs alike, a time limit does not.
+    A terminal state stops bootstrapping for reward and costs alike, a time limit does not;
+    :func:`~fsrl_ext.functional.returns.nstep_targets` gives the equation.
 
-    :param window: what the buffer's ``nstep_window`` returned.
-    :param bootstrap: ``[B, S]`` values of the states after the windows' last steps.
+    :param window: result of the buffer's ``nstep_window``, with ``signals [B, K, 1 + C]``.
+    :param bootstrap: ``[B, S]`` values of the states after the last steps of the windows.
+    :param gamma: discount factor.
     """
     signals = window.signals
     if signals.shape[-1] != bootstrap.shape[1]:
@@ -85,38 +88,42 @@ def nstep_returns(window: Any, bootstrap: Tensor, *, gamma: float) -> Tensor:
 
 
 class CollectCycles:
-    """Tells new collects from old ones, by the counts that a collector leaves on its buffer."""
+    """Tells new collects from old ones by the counts in ``buffer.episodes``, which collectors write.
+
+    A cycle is the time from one collect to the next; all updates of a cycle see the same data.
+    """
 
     def __init__(self) -> None:
         self._cycle: int | None = None
         self._count: int | None = None
 
     def arrived(self, buffer: Any) -> bool:
-        """Whether a collect was written into the buffer since the last call, which starts a cycle."""
+        """Says whether a cycle has begun: a collect was written into the buffer since the last call."""
         if buffer.episodes.cycle == self._cycle:
             return False
         self._cycle = buffer.episodes.cycle
         return True
 
     def episode_costs(self, buffer: Any) -> np.ndarray:
-        """Undiscounted costs ``[E, C]`` of the episodes that ended since the last call.
+        """Returns the undiscounted costs ``[n, C]`` of the n episodes that ended since the last call.
 
-        The first call returns none: those episodes may be from random actions or from another policy.
+        The first call returns no episode, because those in the buffer may be from random actions or from
+        another policy.
         """
         seen, self._count = self._count, buffer.episodes.count
         return buffer.episodes.since(self._count if seen is None else seen)[0]
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen so far."""
+        """Returns the counts of collects and episodes at the last calls."""
         return {"cycle": self._cycle, "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what :meth:`state_dict` returned."""
+        """Restores the counts that :meth:`state_dict` returned."""
         self._cycle, self._count = state["cycle"], state["count"]
 
 
 def recent_step_cost(buffer: ReplayBuffer, window: int) -> np.ndarray:
-    """Mean cost of a step ``[C]`` over the newest ``window`` stored steps of each environment."""
+    """Returns the mean cost per step ``[C]`` over the newest ``window`` stored steps of each environment."""
     parts = buffer.buffers if isinstance(buffer, ReplayBufferManager) else [buffer]
     recent = [
         start + (part.last_index[0] - np.arange(min(window, len(part)))) % part.maxsize
@@ -127,18 +134,19 @@ def recent_step_cost(buffer: ReplayBuffer, window: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CriticLosses:
-    """Squared errors of all critics."""
+    """Squared errors of all critics on one batch, with their graph."""
 
     total: Tensor
-    """0-dim: the sum over signals and members of the batch's mean squared error."""
+    """0-dim: the batch's mean squared error, summed over signals and members."""
     q: QValues
+    """Values that the critics gave the batch."""
     reward: Tensor
-    """0-dim: mean over the reward's members."""
+    """0-dim: mean squared error over the batch and the reward's members."""
     cost: Tensor
-    """0-dim: mean over costs and members."""
+    """0-dim: mean squared error over the batch, costs and their members."""
 
     def metrics(self) -> dict[str, Tensor]:
-        """Losses and mean critic values."""
+        """Returns the losses and mean critic values to log, 0-dim, without their graph."""
         q_cost = self.q.cost.detach().mean((1, 2))
         values = {
             "loss/critic_reward": self.reward.detach(),
@@ -149,7 +157,11 @@ class CriticLosses:
 
 
 def critic_losses(q: QValues, targets: Tensor) -> CriticLosses:
-    """Regresses every ensemble member on its signal's targets ``[B, S]``."""
+    """Computes the squared error of each ensemble member on the targets ``[B, S]`` of its signal.
+
+    :param q: ``reward [E, B]`` and ``cost [C, E, B]``.
+    :param targets: n-step targets of :func:`nstep_returns`, reward first.
+    """
     reward = (q.reward - targets[:, 0]).square().mean()
     cost = (q.cost - targets[:, 1:].T.unflatten(0, (len(q.cost), -1))).square().mean()
     total = reward * q.reward.shape[0] + cost * (q.cost.shape[0] * q.cost.shape[1])

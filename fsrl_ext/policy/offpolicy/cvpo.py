@@ -45,12 +45,12 @@ from fsrl_ext.policy.optimise import clip_gradients, to_host
 class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
     """CVPO as a Tianshou policy, for continuous actions and one or several costs.
 
-    An E-step finds, for the states of a batch, how to reweight actions of the old policy so that reward is
-    highest while the mean expected cost meets the threshold and the weights stay near uniform; it is solved
-    exactly at every gradient step. An M-step fits the Gaussian actor to those weights inside a trust region.
+    Every gradient step solves an E-step: it reweights actions that the old policy samples in the states of a
+    batch, so that the expected reward is highest while the expected cost meets the threshold and the weights
+    stay near uniform. An M-step then fits the Gaussian actor to the weighted actions inside a trust region.
 
-    The actor works in the normalised box ``[-1, 1]``; raw samples may lie outside, the environment and the
-    critics get them clipped, likelihoods are those of the raw sample.
+    The actor's mean lies in the normalised box ``[-1, 1]``. Sampled actions may lie outside: the environment
+    and the critics get them clipped, and likelihoods are those of the actions as sampled.
 
     :param actor: ``(mean, scale), state = actor(obs)``; :class:`~fsrl_ext.net.GaussianActor` or Tianshou's
         ``ActorProb``.
@@ -59,14 +59,16 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         :class:`~fsrl_ext.net.EnsembleCritic`.
     :param critic_optim: optimiser of the critic.
     :param action_space: a bounded ``Box``.
-    :param cost_limit: undiscounted cost that an episode may have, one number or one per cost; ``inf`` for no
-        constraint. It can be set anew while training.
-    :param max_episode_steps: the environment's time limit, for the threshold.
-    :param observation_space: kept for Tianshou.
-    :param lr_scheduler: called after every update.
-    :param config: all other settings.
-    :param settings: single settings by name, as in ``CVPOPolicy(..., gamma=0.99)``; they win over ``config``.
-    :raises ValueError: for unusable spaces, limits or settings.
+    :param cost_limit: largest undiscounted cost of an episode, >= 0, one number or one per cost; ``inf`` for
+        no constraint. The attribute can be set while training.
+    :param max_episode_steps: the environment's time limit in steps, for the threshold.
+    :param observation_space: passed on to Tianshou's ``BasePolicy``.
+    :param lr_scheduler: Tianshou steps it after every update.
+    :param config: all other settings; ``None`` for their defaults.
+    :param settings: single settings by name, as in ``CVPOPolicy(..., gamma=0.99)``, which replace those of
+        ``config``.
+    :raises ValueError: for a space, limit or setting that the policy cannot use.
+    :raises TypeError: for a config of another class, or a setting that does not exist.
     """
 
     config_type = CVPOConfig
@@ -103,7 +105,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self.old_actor = self._copy(actor)
         self.target_critic = self._copy(critic)
         self.average_actor = None if self.config.average_tau is None else self._copy(actor)
-        # So that no gradient step walks through the modules.
+        # A walk through the modules at every gradient step would take longer than reading these lists.
         self._actor_parameters = list(actor.parameters())
         self._critic_parameters = list(critic.parameters())
         self._target = PolyakAverage((self.target_critic, critic))
@@ -111,16 +113,19 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self._average = PolyakAverage()
         if self.average_actor is not None:
             self._average.add(self.average_actor, actor)
-        # kl_multipliers and cost_bias survive saving and loading.
         self.kl_multipliers: Tensor
+        """``[2]`` multipliers of the M-step's KL bounds, for mean and covariance."""
         self.kl_bounds: Tensor
+        """``[2]`` these bounds, in nats."""
         self.cost_bias: Tensor
+        """``[C]`` measured bias of the cost critics, in discounted units, which corrects the threshold."""
         self.register_buffer("kl_multipliers", torch.zeros(2))
         bounds = torch.tensor([self.config.kl_bound_mean, self.config.kl_bound_scale])
         self.register_buffer("kl_bounds", bounds, persistent=False)
         self.register_buffer("cost_bias", torch.zeros_like(self.cost_threshold))
-        # The host's own: the E-step is solved there.
         self.measured_cost = torch.zeros_like(self.cost_threshold)
+        """``[C]`` mean cost of the newest steps in the unit of the cost critics, on the host."""
+        # The E-step is solved on the host, which keeps a copy of the bias so that it need not wait for it.
         self._host_bias = torch.zeros_like(self.cost_threshold)
         low = self.config.estep_precision == "bfloat16"
         self._estep_precision = {"hidden_dtype": torch.bfloat16} if low else {}
@@ -129,10 +134,10 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self._acted_since_update = True
         self._slsqp_start: tuple[float, ...] | None = None
         self.episode_cost: np.ndarray | None = None
-        """``[C]`` mean cost of the episodes that ended in the newest collect that ended any."""
+        """``[C]`` mean undiscounted cost of the newest finished episodes; ``None`` before the first ones."""
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
-        """Actions may lie outside the box: likelihoods are those of the raw sample."""
+        """Returns actions ``[B, A]``, which may lie outside the box, and the actor's state."""
         actor = self.actor if explore or self.average_actor is None else self.average_actor
         (mean, scale), state = actor(obs, state=state)
         if explore and not self.updating:
@@ -145,19 +150,26 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
     def process_fn(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> RolloutBatchProtocol:
-        """Adds what the old policy says of the batch, and ``batch.returns [B, S]``: n-step targets.
+        """Prepares a batch for :meth:`learn`.
 
-        Targets are of reward and costs, with the old policy's actions and the target critics. ``batch.obs``
-        and ``batch.act`` become tensors; ``batch.old_mean`` and ``batch.old_scale`` are the old policy there.
+        Adds the n-step targets ``batch.returns [B, S]``, which bootstrap from the target critics' values of
+        the old policy's actions, and the old policy at ``batch.obs``: ``batch.old_mean [B, A]`` and
+        ``batch.old_scale [B, A]`` (or ``[B, A, A]``). ``batch.obs`` and ``batch.act`` become tensors.
+
+        The first call after a collect begins a cycle.
+
+        :param buffer: a buffer of :mod:`fsrl_ext.data`.
+        :param indices: ``[B]`` places of the batch in the buffer.
         """
-        # A cycle may also have been collected by a copy of this policy elsewhere.
+        # A cycle begins with new data, even if a copy of this policy collected them elsewhere, and after an
+        # action of this policy.
         if self._cycles.arrived(buffer) or self._acted_since_update:
             self._begin_cycle(buffer)
         to_tensors(batch, self.device)
         window = buffer.nstep_window(indices, self.config.estimation_step)
         next_obs = to_device(window.obs_next, self.device)
         assert isinstance(batch.obs, Tensor)
-        # One pass of the old actor for both sets of states.
+        # One pass of the old actor serves both sets of states.
         mean, scale = self.old_actor(torch.cat([batch.obs, next_obs]))[0]
         (batch.old_mean, next_mean), (batch.old_scale, next_scale) = mean.chunk(2), scale.chunk(2)
         next_act = sample_actions(next_mean, next_scale, 1).squeeze(1)
@@ -167,23 +179,26 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         return batch
 
     def _begin_cycle(self, buffer: ReplayBuffer) -> None:
-        """Measures what the newest data cost, and takes the actor as the new old policy."""
+        """Measures the costs of the newest data, corrects the threshold, and replaces the old policy."""
         self._acted_since_update = False
+        # Costs of the newest episodes, and of the newest steps in discounted units
         episode_costs = self._cycles.episode_costs(buffer)
         if len(episode_costs):
             self.episode_cost = episode_costs.mean(0)
         costs = self.max_episode_steps * recent_step_cost(buffer, self.max_episode_steps)
         self.measured_cost = self.discounted(costs.tolist())
+        # The bias of the critics' prediction for the policy that collected these steps
         predicted = self._cost_level.restart()
         if predicted is not None:
             bias = self.measured_cost - predicted
             self.cost_bias.lerp_(bias.to(self.cost_bias.device), self.config.cost_calibration)
         self._host_bias = self.cost_bias.cpu()
+        # The old policy of this cycle
         if self.config.old_policy == "frozen":
             self.old_actor.load_state_dict(self.actor.state_dict())
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What learning goes on from besides parameters and buffers, for ``state_dict``."""
+        """Returns the cycle that learning is in, measured costs, and where SLSQP starts."""
         cost = self.episode_cost
         return {
             "cycles": self._cycles.state_dict(),
@@ -205,23 +220,26 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self._slsqp_start = state["slsqp_start"]
 
     def _reduce(self, q: QValues) -> tuple[Tensor, Tensor]:
-        """One estimate per signal from the ensembles: ``[...]`` and ``[C, ...]``."""
+        """Returns one estimate per signal from the ensembles: reward ``[...]`` and costs ``[C, ...]``."""
         return reduce_reward(q.reward), self.config.reduce_cost(q)
 
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
-        """One gradient step of the critics, one exact E-step, one M-step.
+        """Takes one gradient step of the critics, solves one E-step and makes one M-step.
 
-        On an accelerator the host waits once: for the sampled actions' Q-values and the losses' finiteness.
+        On an accelerator the host waits once, for the Q-values of the sampled actions and for the sums that
+        show whether losses and actor are finite.
 
+        :param batch: what :meth:`process_fn` returned.
         :raises NonFiniteError: if a loss or the actor's output is not finite; no parameter has changed then.
+            With ``mstep_iterations > 1``, the loss of a later iteration can fail after the steps before.
         """
         obs, act, old_mean, old_scale = batch.obs, batch.act, batch.old_mean, batch.old_scale
         assert isinstance(obs, Tensor), "process_fn comes before learn"
         assert isinstance(act, Tensor), "process_fn comes before learn"
-        # Regression of the critics on the n-step targets
+        # Critic loss: regression on the n-step targets
         critic_loss = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
         mean, scale = self.actor(obs)[0]
-        # E-step: Q-values of the old policy's actions, then the weights that the constraint allows
+        # E-step: Q-values of the old policy's actions, and the best weights that the constraint allows
         actions = sample_actions(old_mean, old_scale, self.config.num_samples)
         with torch.no_grad():
             q = self.target_critic(obs, self._executed(actions), **self._estep_precision)
@@ -232,16 +250,17 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         threshold = self._estep_threshold(q_cost)
         solution = self._estep(q_reward, q_cost, threshold)
 
+        # Critic step; it waits until here because nothing may change if a check fails
         clear_gradients(self._critic_parameters)
         critic_loss.total.backward()
         self.critic_optim.step()
-        # M-step: the actor moves towards the weighted actions
+        # M-step: the actor is fitted to the weighted actions
         with torch.no_grad():
             weights = to_device(solution.weights, obs.device)
             moments = weighted_moments(weights, actions, old_mean, old_scale)
         metrics = self._mstep(obs, moments, old_mean, old_scale, mean, scale)
 
-        # Target critics, old policy, averaged actor
+        # Moving averages: target critics, old policy, acting average
         self._target.update(self.config.tau)
         if self.config.old_policy == "polyak":
             self._old.update(self.config.old_policy_tau)
@@ -250,14 +269,20 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         return MetricStats.of(metrics | critic_loss.metrics(), self._estep_metrics(solution, threshold))
 
     def _estep_threshold(self, q_cost: Tensor) -> Tensor:
-        """The threshold ``[C]`` for a batch with these Q-values ``[C, B, N]``, on the host."""
+        """Returns the threshold ``[C]`` for a batch with Q-values ``q_cost [C, B, N]``, on the host."""
         predicted = q_cost.mean((1, 2), dtype=torch.float64)
         self._cost_level.add(predicted)
-        # The constraint is about the mean over all states, not about those that this batch happens to hold.
+        # The constraint is on the mean over all states. This batch's states may be dearer or cheaper than
+        # that mean, so the threshold moves with them.
         return self.cost_threshold - self._host_bias + (predicted - self._cost_level.running)
 
     def _estep(self, q_reward: Tensor, q_cost: Tensor, threshold: Tensor) -> EStepSolution:
-        """Solves for the weights ``[B, N]`` that the constraint allows, with Q-values on the host."""
+        """Solves the E-step for the weights ``[B, N]`` of the sampled actions.
+
+        :param q_reward: ``[B, N]`` on the host.
+        :param q_cost: ``[C, B, N]`` on the host.
+        :param threshold: ``[C]`` in the unit of ``q_cost``.
+        """
         if self.config.solver == "slsqp":
             solution = solve_dual_slsqp(
                 q_reward,
@@ -285,14 +310,21 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         mean: Tensor,
         scale: Tensor,
     ) -> dict[str, Tensor]:
-        """Fits the actor to the weighted samples inside the two trust regions.
+        """Fits the actor to the weighted actions inside the trust regions of mean and covariance.
 
-        :param mean: of the actor at ``obs``, with its graph, for the first iteration; ``scale`` likewise.
+        :param obs: ``[B, O]``.
+        :param moments: moments of the weighted actions.
+        :param old_mean: ``[B, A]`` of the old policy at ``obs``.
+        :param old_scale: scale of the old policy at ``obs``.
+        :param mean: ``[B, A]`` of the actor at ``obs``, with its graph, for the first iteration.
+        :param scale: scale of the actor at ``obs``, likewise.
+        :return: 0-dim numbers to log.
         """
         config = self.config
         for iteration in range(config.mstep_iterations):
             if iteration:
                 mean, scale = self.actor(obs)[0]
+            # KL multipliers, loss, and the loss's gradient in mean and scale
             with torch.no_grad():
                 kl = torch.stack(decoupled_kl(old_mean, old_scale, mean, scale))
                 self.kl_multipliers = update_kl_multipliers(
@@ -312,6 +344,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
                     kl_bound=self.kl_bounds,
                     multipliers=self.kl_multipliers,
                 )
+            # Actor step
             if iteration:
                 check_finite(step.loss, "actor loss")
             clear_gradients(self._actor_parameters)
@@ -332,6 +365,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         }
 
     def _estep_metrics(self, solution: EStepSolution, threshold: Tensor) -> dict[str, float]:
+        """Returns numbers to log of an E-step with a threshold ``[C]``."""
         surplus = solution.expected_cost.cpu() - threshold
         metrics = {
             "estep/kl_relative": solution.kl / self.config.kl_bound,

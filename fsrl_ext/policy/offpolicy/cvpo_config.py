@@ -12,51 +12,59 @@ from fsrl_ext.policy.offpolicy.critics import OffpolicyConfig
 
 @dataclass(frozen=True, kw_only=True)
 class CVPOConfig(OffpolicyConfig):
-    """Settings of :class:`~fsrl_ext.policy.CVPOPolicy`; ``docs/algorithms/cvpo.md`` explains the defaults."""
+    """Settings of :class:`~fsrl_ext.policy.CVPOPolicy`; ``docs/algorithms/cvpo.md`` explains the defaults.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     kl_bound: float = 0.05
-    """E-step: bound on the mean KL divergence between the reweighted and the old policy, in nats."""
+    """E-step: bound on the mean KL divergence of the reweighted policy from the old one, in nats, > 0."""
     num_samples: int = 16
-    """E-step: actions sampled for each state."""
+    """E-step: number of actions sampled from the old policy in each state, >= 1."""
     threshold: ThresholdUnit = "paper"
-    """How the cost limit becomes a discounted threshold: see ``functional.returns.cost_threshold``."""
+    """E-step: how the cost limit becomes a threshold for discounted cost critics: the discounted cost of one
+    episode (``paper``), or the larger level of a critic that bootstraps at time limits (``stationary``)."""
     solver: Literal["exact", "slsqp"] = "exact"
-    """E-step: solved exactly, or loosely by SciPy as in the authors' code."""
+    """E-step: solver of the dual: an ``exact`` one, or SciPy's SLSQP with loose tolerances (``slsqp``), as in
+    the paper authors' code."""
     estep_precision: Literal["float32", "bfloat16"] = "float32"
-    """E-step: type of the products between the critics' hidden layers; ``bfloat16`` is faster where the
-    processor has it (``benchmarks/gradient_step.py``) and needs an ``EnsembleCritic``."""
+    """E-step: number type of the products between the critics' hidden layers. ``bfloat16`` is faster on
+    processors that support it (``benchmarks/gradient_step.py``) and needs an ``EnsembleCritic``."""
     cost_margin: float = 0.0
-    """E-step: share of the limit by which the threshold stays below it, in [0, 1). A policy whose *mean* cost
-    is at the limit exceeds it in about every other episode."""
+    """E-step: share of the cost limit that the threshold keeps free, in [0, 1). A policy whose *mean* cost is
+    at the limit exceeds the limit in about every other episode."""
     cost_level_rate: float = 0.1
-    """E-step: rate of the running mean of Q_c that the constraint is about, per gradient step, in (0, 1].
-    With 1 each batch's own states have to meet it (the paper)."""
+    """E-step: weight of the newest batch in the running mean of Q_c that has to meet the threshold, in
+    (0, 1]. With 1 the states of every single batch have to meet it (the paper)."""
     cost_calibration: float = 0.0
-    """E-step: how far, for each collect cycle, the threshold follows the measured bias of the cost critics; 0
-    trusts the critics (the paper), 1 the last episodes alone."""
+    """E-step: weight of the newest collect cycle in the measured bias of the cost critics that corrects the
+    threshold, in [0, 1]. 0 trusts the critics (the paper), 1 trusts the newest cycle's costs alone."""
     multiplier_max: float | None = None
-    """E-step: cap of the cost multipliers, for an elastic constraint; ``None`` for an exact one."""
+    """E-step: largest cost multiplier, >= 0, which makes the constraint elastic; ``None`` for a constraint
+    that holds exactly."""
     kl_bound_mean: float = 0.01
-    """M-step: bound on the KL divergence that the mean's change causes."""
+    """M-step: bound on the KL divergence that the change of the Gaussian mean causes, in nats, > 0."""
     kl_bound_scale: float = 1e-3
-    """M-step: bound on the KL divergence that the covariance's change causes."""
+    """M-step: bound on the KL divergence that the change of the covariance causes, in nats, > 0."""
     kl_multiplier_lr: float = 0.01
-    """M-step: ascent rate of the KL multipliers, per relative violation of their bound."""
+    """M-step: change of a KL multiplier per iteration and relative violation of its bound, >= 0."""
     kl_multiplier_max: float = 10.0
-    """M-step: largest KL multiplier."""
+    """M-step: largest value of a KL multiplier, >= 0."""
     mstep_iterations: int = 1
-    """M-step: optimiser steps for each E-step."""
+    """M-step: optimiser steps of the actor after each E-step, >= 1."""
     max_grad_norm: float = 40.0
-    """M-step: the actor's gradient is clipped to this norm."""
+    """M-step: largest norm of the actor's gradient, > 0; a longer gradient is scaled down to it."""
     old_policy: Literal["frozen", "polyak"] = "frozen"
-    """What actions are sampled from: a copy frozen for each collect cycle, or a moving average."""
+    """The policy that the E-step samples from: the actor as it was at the last collect (``frozen``), or a
+    moving average of the actor's parameters (``polyak``)."""
     old_policy_tau: float = 0.005
-    """Rate of the moving average, in (0, 1]; unused with a frozen copy."""
+    """Weight of the newest actor, per gradient step, in the moving average of ``old_policy`` ``polyak``, in
+    (0, 1]."""
     deterministic_eval: bool = True
-    """Act with the mean outside training steps."""
+    """Whether the policy acts with the Gaussian's mean outside training steps; false for sampled actions."""
     average_tau: float | None = None
-    """Act outside training steps with a moving average of the actor's parameters; its rate per gradient step,
-    in (0, 1]. ``None`` acts with the newest actor. Training is the same either way."""
+    """Weight of the newest actor, per gradient step, in a moving average of actors that acts outside training
+    steps, in (0, 1]. ``None`` acts with the newest actor. Training is the same either way."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,5 +93,5 @@ class CVPOConfig(OffpolicyConfig):
 
     @property
     def uses_threshold(self) -> bool:
-        """Whether the discounted threshold, which takes episodes to be full length, decides anything."""
+        """Whether learning depends on the discounted threshold, which assumes episodes of full length."""
         return True

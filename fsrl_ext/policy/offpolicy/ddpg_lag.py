@@ -20,10 +20,13 @@ from fsrl_ext.policy.offpolicy.lagrangian import (
 
 @dataclass(frozen=True, kw_only=True)
 class DDPGConfig(ActorCriticConfig):
-    """Settings of DDPG without a constraint."""
+    """Settings of DDPG without a constraint.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     exploration_std: float = 0.1
-    """Standard deviation of the exploration noise, in units of the normalised action box."""
+    """Standard deviation of the exploration noise, >= 0, for actions in [-1, 1]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,9 +41,10 @@ class DDPGLagConfig(DDPGConfig, LagrangianConfig):
 class DDPGLagPolicy(LagrangianPolicy[DDPGLagConfig]):
     """DDPG-Lagrangian as a Tianshou policy; plain DDPG without a finite limit.
 
-    The actor is ``action, state = actor(obs)`` in the normalised box: a
-    :class:`~fsrl_ext.net.DeterministicActor` or Tianshou's ``Actor``. All parameters are described in
-    :class:`~fsrl_ext.policy.offpolicy.lagrangian.LagrangianPolicy` and :class:`DDPGLagConfig`.
+    The actor is called as ``action, state = actor(obs)``, with actions in ``[-1, 1]``: a
+    :class:`~fsrl_ext.net.DeterministicActor` or Tianshou's ``Actor``.
+    :class:`~fsrl_ext.policy.offpolicy.lagrangian.LagrangianPolicy` and :class:`DDPGLagConfig` describe all
+    parameters.
     """
 
     config_type = DDPGLagConfig

@@ -1,6 +1,6 @@
-"""How deterministic policies act.
+"""Actions of deterministic policies, with and without exploration noise.
 
-Dimension letters: ``B`` batch, ``A`` action.
+Dimension letters: ``B`` batch, ``O`` observation, ``A`` action.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 
-def explore(act: Tensor, std: float) -> Tensor:
-    """Actions ``[B, A]`` with Gaussian noise, clipped to the box as the environment would."""
-    return (act + std * torch.randn_like(act)).clamp(-1.0, 1.0)
-
-
 def act_deterministically(actor: nn.Module, obs: Any, state: Any, *, std: float) -> tuple[Tensor, Any]:
-    """Actions ``[B, A]`` of ``(action, state) = actor(obs)``, with noise unless ``std`` is zero."""
+    """Returns actions ``[B, A]`` of ``actor`` for ``obs [B, O]``, and the actor's state.
+
+    :param actor: called as ``action, state = actor(obs, state=state)``, with actions in ``[-1, 1]``.
+    :param std: standard deviation of Gaussian noise on the actions, which are then clipped to ``[-1, 1]``; 0
+        for no noise.
+    """
     act, state = actor(obs, state=state)
-    return (explore(act, std) if std > 0 else act), state
+    if std > 0:
+        act = (act + std * torch.randn_like(act)).clamp(-1.0, 1.0)
+    return act, state

@@ -1,4 +1,4 @@
-"""What SAC-Lag, DDPG-Lag and TD3-Lag share: critics, targets, multipliers, one gradient step.
+"""The base of SAC-Lag, DDPG-Lag and TD3-Lag: settings, targets, multipliers and the gradient step.
 
 Dimension letters: ``B`` batch, ``O`` observation, ``A`` action, ``C`` costs, ``E`` members of a cost
 ensemble, ``S`` signals (reward first): ``1 + C``, or ``1 + C * E`` with ``cost_targets="own"``.
@@ -46,11 +46,14 @@ CostTargets = Literal["shared", "own"]
 
 @dataclass(frozen=True, kw_only=True)
 class ActorCriticConfig(OffpolicyConfig):
-    """Settings of SAC, DDPG and TD3 that have nothing to do with a constraint."""
+    """Settings of SAC, DDPG and TD3 that do not depend on a constraint.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     cost_targets: CostTargets = "shared"
-    """Members of a cost ensemble learn one target, that of their reduced estimate, or each its own: their
-    spread then tells how little is known."""
+    """Targets of the members of a cost ensemble: one ``shared`` target from the ensemble's estimate, or for
+    each member its ``own``, so that the spread of the members measures the uncertainty."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,17 +62,17 @@ class ActorCriticConfig(OffpolicyConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LagrangianConfig(ActorCriticConfig, MultiplierConfig):
-    """Critics, targets and multipliers of SAC-Lag, DDPG-Lag and TD3-Lag; ``docs/algorithms/lagrangian.md``.
+    """Settings of the constraint of SAC-Lag, DDPG-Lag and TD3-Lag; ``docs/algorithms/lagrangian.md``.
 
-    :raises ValueError: for values that cannot be used, naming them.
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
     """
 
     multiplier_source: MultiplierSource = "episodes"
-    """What the multipliers follow: the costs of the episodes that ended since the last collect cycle, once
-    per cycle, against the limit; or the critics' estimate for the policy's actions, at every actor step,
-    against the discounted threshold."""
+    """Cost that the multipliers compare with its limit: of the ``episodes`` that ended in the newest collect,
+    once per collect; or the ``critic``'s estimate, with the discounted threshold, at every actor step."""
     threshold: ThresholdUnit = "paper"
-    """How the cost limit becomes the critics' threshold: see ``functional.returns.cost_threshold``."""
+    """How the cost limit becomes a threshold for discounted cost critics: the discounted cost of one episode
+    (``paper``), or the larger level of a critic that bootstraps at time limits (``stationary``)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,7 +86,7 @@ class LagrangianConfig(ActorCriticConfig, MultiplierConfig):
 
     @property
     def uses_threshold(self) -> bool:
-        """Whether the discounted threshold, which takes episodes to be full length, decides anything."""
+        """Whether learning depends on the discounted threshold, which assumes episodes of full length."""
         return self.multiplier_source == "critic"
 
 
@@ -91,38 +94,40 @@ TConfig = TypeVar("TConfig", bound=LagrangianConfig)
 
 
 class ActorObjective(NamedTuple):
-    """What an actor step is about."""
+    """The actor's loss without a constraint, and the costs that the critics expect of its actions."""
 
     loss: Tensor
-    """0-dim: the loss without a constraint."""
+    """0-dim, with its graph: the loss without a constraint."""
     q_cost: Tensor
-    """``[C, B]``: reduced cost estimates of the actor's actions."""
+    """``[C, B]``, with their graph: one estimate per cost of the actor's actions."""
     metrics: dict[str, Tensor]
     """0-dim numbers to log."""
 
 
 class LagrangianPolicy(ConstrainedPolicy[TConfig]):
-    """Base of the off-policy actor-critics with Lagrange multipliers for one or several costs.
+    """Base class of the off-policy actor-critics with Lagrange multipliers for one or several costs.
 
-    Every gradient step fits the critics of reward and costs to n-step targets and takes the actor down
-    ``(loss + sum lambda Q_c) / (1 + sum lambda)``. The multipliers follow the costs of fresh episodes, once
-    per collect cycle, or the critics' estimate, once per actor step. Without a finite limit the policy is the
-    plain algorithm, which still learns and logs its costs.
+    Every gradient step fits the critics of reward and costs to n-step targets and moves the actor down the
+    gradient of ``(loss + sum lambda Q_c) / (1 + sum lambda)``. The multipliers follow the costs of fresh
+    episodes, once per collect, or the critics' estimate, once per actor step. Without a finite limit the
+    policy is the plain algorithm, whose critics still learn the costs.
 
-    :param actor: see the policy.
+    :param actor: the actor, as the subclass describes it.
     :param actor_optim: optimiser of the actor.
     :param critic: ``QValues = critic(obs, act)`` for reward and all costs, such as
         :class:`~fsrl_ext.net.EnsembleCritic`; it sees actions as executed.
     :param critic_optim: optimiser of the critic.
     :param action_space: a bounded ``Box``.
-    :param cost_limit: undiscounted cost that an episode may have, one number or one per cost; ``inf`` for no
-        constraint. It can be set anew while training.
-    :param max_episode_steps: the environment's time limit, for the critics' threshold.
-    :param observation_space: kept for Tianshou.
-    :param lr_scheduler: called after every update.
-    :param config: all other settings; a config of the plain algorithm will do without a constraint.
-    :param settings: single settings by name, as in ``gamma=0.99``; they win over ``config``.
-    :raises ValueError: for unusable spaces, limits or settings.
+    :param cost_limit: largest undiscounted cost of an episode, >= 0, one number or one per cost; ``inf`` for
+        no constraint. The attribute can be set while training.
+    :param max_episode_steps: the environment's time limit in steps, for the critics' threshold.
+    :param observation_space: passed on to Tianshou's ``BasePolicy``.
+    :param lr_scheduler: Tianshou steps it after every update.
+    :param config: all other settings; ``None`` for their defaults. A config of the plain algorithm leaves the
+        settings of the constraint at their defaults.
+    :param settings: single settings by name, as in ``gamma=0.99``, which replace those of ``config``.
+    :raises ValueError: for a space, limit or setting that the policy cannot use.
+    :raises TypeError: for a config of another class, or a setting that does not exist.
     """
 
     def __init__(
@@ -154,49 +159,58 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         self.actor_optim = actor_optim
         self.critic = critic
         self.critic_optim = critic_optim
-        # So that no gradient step walks through the modules.
+        # A walk through the modules at every gradient step would take longer than reading these lists.
         self._actor_parameters = list(actor.parameters())
         self._critic_parameters = list(critic.parameters())
         self.target_critic = self._copy(critic)
         self._targets = PolyakAverage((self.target_critic, critic))
         self.multipliers = Multipliers(self.num_costs, self.config)
         self.episode_cost: np.ndarray | None = None
-        """``[C]`` mean cost of the episodes that the multipliers saw last."""
+        """``[C]`` mean undiscounted cost of the newest finished episodes; ``None`` before the first ones."""
         self._cycles = CollectCycles()
         self._set_up()
 
     def _set_up(self) -> None:
-        """Builds what one algorithm has and the others lack; nothing, by default."""
+        """Builds the parts that only one algorithm has; the constructor calls it last."""
 
     @abstractmethod
     def _next_action(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns the actions ``[B, A]`` that targets bootstrap from, and a bonus ``[B]`` on their reward."""
+        """Returns the actions ``[B, A]`` whose values the targets bootstrap from.
+
+        :param obs: ``[B, O]``, the states after the n-step windows.
+        :return: the actions, and a bonus ``[B]`` on their reward value or ``None``.
+        """
 
     @abstractmethod
     def _actor_objective(self, obs: Tensor) -> ActorObjective:
-        """Returns the loss of the actor at ``obs [B, O]``, with its graph."""
+        """Returns the loss and the costs of the actor's actions at ``obs [B, O]``."""
 
     def _actor_is_due(self) -> bool:
-        """Whether this gradient step moves actor and targets."""
+        """Says whether this gradient step moves actor and targets; each gradient step calls it once."""
         return True
 
     def _after_actor_step(self, objective: ActorObjective) -> dict[str, Tensor]:
-        """Learns what else follows from an actor step; returns 0-dim numbers to log."""
+        """Makes further updates after an actor step; returns 0-dim numbers to log."""
         return {}
 
     def _loss_multipliers(self, cost: Tensor) -> Tensor:
-        """The multipliers ``[C]`` of the actor's loss, for the critics' mean estimates ``[C]``."""
+        """Returns the multipliers ``[C]`` of the actor's loss.
+
+        :param cost: ``[C]`` means of the critics' estimates over the batch.
+        """
         return self.multipliers.values
 
     @torch.no_grad()
     def process_fn(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> RolloutBatchProtocol:
-        """Adds ``batch.returns [B, S]``, n-step targets; ``batch.obs`` and ``batch.act`` become tensors.
+        """Adds the n-step targets ``batch.returns [B, S]``; ``batch.obs`` and ``batch.act`` become tensors.
 
-        The first call after a collect lets the multipliers follow the episodes that ended.
+        The first call after a collect begins a cycle, in which the multipliers move by the episodes that
+        ended.
 
         :param buffer: a buffer of :mod:`fsrl_ext.data`.
+        :param indices: ``[B]`` places of the batch in the buffer.
         """
         if self._cycles.arrived(buffer):
             self._begin_cycle(buffer)
@@ -205,7 +219,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         next_obs = to_device(window.obs_next, self.device)
         next_act, bonus = self._next_action(next_obs)
         q = self.target_critic(next_obs, self._executed(next_act))
-        # Entropy is part of the reward's value alone: costs have no bonus.
+        # The entropy bonus is part of the reward's value alone.
         q_reward = reduce_reward(q.reward) if bonus is None else reduce_reward(q.reward) + bonus
         q_cost = q.cost.flatten(0, 1) if self.config.cost_targets == "own" else self.config.reduce_cost(q)
         bootstrap = torch.cat([q_reward[:, None], q_cost.T], dim=1)
@@ -213,16 +227,21 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         return batch
 
     def _begin_cycle(self, buffer: ReplayBuffer) -> None:
-        """Lets the multipliers follow the episodes that ended; without any, the multipliers stay."""
+        """Moves the multipliers by the costs of the episodes that ended since the last cycle.
+
+        If no episode ended, the multipliers stay.
+        """
+        # Costs of the newest episodes
         costs = self._cycles.episode_costs(buffer)
         if not len(costs):
             return
         self.episode_cost = costs.mean(0)
+        # Multipliers
         if self.config.multiplier_source == "episodes":
             self.multipliers.update(to_device(self.episode_cost, self.device), self.cost_bound)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What learning goes on from besides parameters and buffers, for ``state_dict``."""
+        """Returns the cycle that learning is in and the newest episodes' cost."""
         cost = self.episode_cost
         return {"cycles": self._cycles.state_dict(), "episode_cost": None if cost is None else cost.tolist()}
 
@@ -232,20 +251,21 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         self.episode_cost = None if cost is None else np.array(cost)
 
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
-        """One gradient step of the critics and, when due, of the actor, multipliers and targets.
+        """Takes one gradient step of the critics and, if it is due, one of actor, multipliers and targets.
 
-        Both losses are taken before either network moves, so on an accelerator the host waits once.
+        Both losses are computed before either network moves, so on an accelerator the host waits once.
 
+        :param batch: what :meth:`process_fn` returned.
         :raises NonFiniteError: if a loss is not finite; no parameter has changed then.
         """
         obs, act = batch.obs, batch.act
         assert isinstance(obs, Tensor), "process_fn comes before learn"
         assert isinstance(act, Tensor), "process_fn comes before learn"
-        # Regression of the critics on the n-step targets
+        # Critic loss: regression on the n-step targets
         critic = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
         losses, names = [critic.total.detach()], ["critic loss"]
         metrics, objective, actor_loss = critic.metrics(), None, None
-        # Lagrangian of the actor
+        # Actor loss: Lagrangian of reward and costs
         if self._actor_is_due():
             objective = self._actor_objective(obs)
             cost = objective.q_cost.mean(1)
@@ -260,6 +280,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
             metrics |= per_cost("constraint/expected_cost", cost.detach())
         check_all_finite(torch.stack(losses), names)
 
+        # Gradient steps; both gradients are taken before either network moves
         clear_gradients(self._critic_parameters)
         critic.total.backward()
         if objective is None or actor_loss is None:
@@ -270,7 +291,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         self.critic_optim.step()
         self.actor_optim.step()
         metrics |= self._after_actor_step(objective)
-        # Multipliers and targets
+        # Multipliers that follow the critics, and target networks
         if self.config.multiplier_source == "critic":
             metrics |= self.per_constraint("constraint/surplus", cost.detach() - self._thresholds)
             self.multipliers.update(cost.detach(), self._thresholds)
@@ -278,7 +299,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         return MetricStats.of(metrics, self._constraint_metrics())
 
     def _constraint_metrics(self) -> dict[str, float]:
-        """What the newest episodes cost, and by how much they exceed what the multipliers aim at."""
+        """Returns numbers to log: the newest episodes' cost, and its surplus if the multipliers follow it."""
         if self.episode_cost is None:
             return {}
         metrics = per_cost("constraint/episode_cost", self.episode_cost.tolist())

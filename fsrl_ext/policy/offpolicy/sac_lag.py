@@ -27,18 +27,22 @@ from fsrl_ext.policy.offpolicy.lagrangian import (
 
 @dataclass(frozen=True, kw_only=True)
 class SACConfig(ActorCriticConfig):
-    """Settings of SAC without a constraint."""
+    """Settings of SAC without a constraint.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     entropy: Literal["auto", "fixed"] = "auto"
-    """Whether the entropy's weight is learnt, so that the entropy meets its target, or stays."""
+    """Weight of the policy's entropy: learnt, so that the entropy meets ``target_entropy`` (``auto``), or
+    ``fixed``."""
     alpha: float = 0.1
-    """Weight of the entropy: fixed, or to start from."""
+    """Weight of the policy's entropy, > 0, in reward per nat; the first value if the weight is learnt."""
     alpha_lr: float = 3e-4
-    """Adam learning rate of the entropy's weight."""
+    """Learning rate of the entropy's weight (Adam), >= 0; unused with ``entropy`` ``fixed``."""
     target_entropy: float | None = None
-    """Entropy to keep, in nats; ``None`` for minus the number of action dimensions."""
+    """Entropy that a learnt weight aims at, in nats; ``None`` for minus the number of action dimensions."""
     deterministic_eval: bool = True
-    """Act with the mean outside training steps."""
+    """Whether the policy acts with the Gaussian's mean outside training steps; false for sampled actions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,10 +56,14 @@ class SACConfig(ActorCriticConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SACLagConfig(SACConfig, LagrangianConfig):
-    """Settings of :class:`SACLagPolicy`."""
+    """Settings of :class:`SACLagPolicy`.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     augmented_penalty: float = 0.0
-    """CAL: penalty of the augmented Lagrangian, per unit of discounted cost; 0 for the plain one."""
+    """CAL: penalty of the augmented Lagrangian, >= 0, per unit of discounted cost; 0 for the plain
+    Lagrangian."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,19 +71,20 @@ class SACLagConfig(SACConfig, LagrangianConfig):
 
     @property
     def uses_threshold(self) -> bool:
+        """Whether learning depends on the discounted threshold, which assumes episodes of full length."""
         return super().uses_threshold or self.augmented_penalty > 0
 
 
 class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
     """SAC-Lagrangian as a Tianshou policy; plain SAC without a finite limit.
 
-    Samples of a Gaussian are squashed into the box by a hyperbolic tangent. Entropy counts in the reward's
-    targets and never in a cost's: danger is not worth more where the policy is uncertain.
+    Actions are samples of a Gaussian, which a hyperbolic tangent maps into the box. The entropy bonus is part
+    of the reward's targets and of no cost's targets, because an uncertain policy is not more dangerous.
 
-    The actor is ``(mean, std), state = actor(obs)`` before squashing: a diagonal
-    :class:`~fsrl_ext.net.GaussianActor` with ``bounded=False``, or Tianshou's ``ActorProb`` with
-    ``unbounded=True``. All parameters are described in
-    :class:`~fsrl_ext.policy.offpolicy.lagrangian.LagrangianPolicy` and :class:`SACLagConfig`.
+    The actor is called as ``(mean, std), state = actor(obs)`` and gives the Gaussian before the hyperbolic
+    tangent: a diagonal :class:`~fsrl_ext.net.GaussianActor` with ``bounded=False``, or Tianshou's
+    ``ActorProb`` with ``unbounded=True``. :class:`~fsrl_ext.policy.offpolicy.lagrangian.LagrangianPolicy` and
+    :class:`SACLagConfig` describe all parameters.
     """
 
     config_type = SACLagConfig
@@ -90,7 +99,7 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
 
     @property
     def alpha(self) -> Tensor:
-        """0-dim: the entropy's weight."""
+        """Weight of the entropy, 0-dim, > 0."""
         return self.log_alpha.detach().exp()
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
@@ -100,7 +109,7 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
         return (mean + std * torch.randn_like(mean)).tanh(), state
 
     def _sample(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples actions ``[B, A]`` with gradient, and their log densities ``[B]``."""
+        """Samples actions at ``obs [B, O]``; returns them ``[B, A]`` and their log densities ``[B]``."""
         mean, std = self.actor(obs)[0]
         return squash(mean, std, torch.randn_like(mean))
 

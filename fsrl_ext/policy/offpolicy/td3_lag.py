@@ -21,16 +21,19 @@ from fsrl_ext.policy.offpolicy.lagrangian import (
 
 @dataclass(frozen=True, kw_only=True)
 class TD3Config(ActorCriticConfig):
-    """Settings of TD3 without a constraint."""
+    """Settings of TD3 without a constraint.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     exploration_std: float = 0.1
-    """Standard deviation of the exploration noise, in units of the normalised action box."""
+    """Standard deviation of the exploration noise, >= 0, for actions in [-1, 1]."""
     target_std: float = 0.2
-    """Standard deviation of the noise that smooths the target policy."""
+    """Standard deviation of the noise on the target policy's actions, >= 0, for actions in [-1, 1]."""
     target_clip: float = 0.5
-    """Largest absolute value of that noise."""
+    """Largest absolute value of the noise on the target policy's actions, >= 0."""
     policy_delay: int = 2
-    """Critic steps for each step of actor and targets."""
+    """Steps of the critics for each step of actor and target networks, >= 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,9 +52,10 @@ class TD3LagConfig(TD3Config, LagrangianConfig):
 class TD3LagPolicy(LagrangianPolicy[TD3LagConfig]):
     """TD3-Lagrangian as a Tianshou policy; plain TD3 without a finite limit.
 
-    The actor is ``action, state = actor(obs)`` in the normalised box: a
-    :class:`~fsrl_ext.net.DeterministicActor` or Tianshou's ``Actor``. All parameters are described in
-    :class:`~fsrl_ext.policy.offpolicy.lagrangian.LagrangianPolicy` and :class:`TD3LagConfig`.
+    The actor is called as ``action, state = actor(obs)``, with actions in ``[-1, 1]``: a
+    :class:`~fsrl_ext.net.DeterministicActor` or Tianshou's ``Actor``.
+    :class:`~fsrl_ext.policy.offpolicy.lagrangian.LagrangianPolicy` and :class:`TD3LagConfig` describe all
+    parameters.
     """
 
     config_type = TD3LagConfig
@@ -77,11 +81,11 @@ class TD3LagPolicy(LagrangianPolicy[TD3LagConfig]):
 
     def _actor_objective(self, obs: Tensor) -> ActorObjective:
         q = self.critic(obs, self.actor(obs)[0])
-        # The first critic alone, as in the paper: the minimum is for targets.
+        # The actor follows the first critic alone, as in the paper; the minimum is for targets.
         return ActorObjective(-q.reward[0].mean(), self.config.reduce_cost(q), {})
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Adds where in its delay the policy is."""
+        """Adds the number of critic steps, which tells when the next actor step is due."""
         return super().get_extra_state() | {"critic_steps": self._critic_steps}
 
     def _load_progress(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What CPO, TRPO-Lag, PPO-Lag and FOCOPS share: acting, advantages, critics, the costs of episodes.
+"""The base of CPO, TRPO-Lag, PPO-Lag and FOCOPS: acting, advantages, critics, the costs of episodes.
 
 Dimension letters: ``B`` batch, ``T`` steps of a collect, ``O`` observation, ``A`` action, ``C`` costs,
 ``S = 1 + C`` signals (reward first).
@@ -29,20 +29,21 @@ from fsrl_ext.policy.optimise import descend, fit_with_lbfgs
 
 @dataclass(frozen=True, kw_only=True)
 class OnpolicyConfig(PolicyConfig):
-    """Returns, advantages and observations of on-policy learning; ``docs/algorithms/onpolicy.md``.
+    """Settings of advantages and observations in on-policy learning; ``docs/algorithms/onpolicy.md``.
 
-    :raises ValueError: for values that cannot be used, naming them.
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
     """
 
     gae_lambda: float = 0.95
-    """Decay of the reward's generalised advantages, in (0, 1]."""
+    """Decay lambda of the reward's generalised advantage estimates, in (0, 1]."""
     cost_gae_lambda: float = 0.95
-    """Decay of the costs' generalised advantages, in (0, 1]."""
+    """Decay lambda of the costs' generalised advantage estimates, in (0, 1]."""
     normalise_observations: bool = True
-    """Shift and scale observations by their mean and deviation, which are saved with the policy."""
+    """Whether the networks see observations shifted by their mean and divided by their standard deviation;
+    both are saved with the policy."""
     normalise_steps: int = 100_000
-    """Environment steps that mean and deviation are taken from. While these move, so does the policy, and not
-    by the choice of the update."""
+    """Number of environment steps, from the first on, that give the observations' mean and deviation, >= 1.
+    While these move, they change the policy beside its updates."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,69 +54,80 @@ TConfig = TypeVar("TConfig", bound=OnpolicyConfig)
 
 
 class Rollout(NamedTuple):
-    """The data of one collect, as the policy that collected it saw it."""
+    """The data of one collect, with what the policy that collected them computed for them."""
 
     obs: Tensor
-    """``[T, O]``, normalised."""
+    """``[T, O]`` normalised observations."""
     act: Tensor
-    """``[T, A]`` as drawn."""
+    """``[T, A]`` actions as drawn, before clipping."""
     log_density: Tensor
-    """``[T]`` of these actions."""
+    """``[T]`` log densities of the actions."""
     mean: Tensor
-    """``[T, A]``; with ``std [T, A]`` the Gaussians that they were drawn from."""
+    """``[T, A]`` means of the Gaussians that the actions were drawn from."""
     std: Tensor
+    """``[T, A]`` standard deviations of these Gaussians."""
     advantages: Tensor
-    """``[T, S]``."""
+    """``[T, S]`` advantages of reward and costs."""
     returns: Tensor
     """``[T, S]`` targets of the critic."""
 
     def minibatches(self, batch_size: int | None) -> Iterator[Rollout]:
-        """One pass over the data in random order; ``None`` for all of it at once."""
+        """Yields the data once in random order, in minibatches.
+
+        :param batch_size: transitions of a minibatch; ``None`` for all at once.
+        """
         for places in shuffled(len(self.obs), batch_size, self.obs.device):
             yield Rollout(*(x[places] for x in self))
 
 
 class Trajectories(NamedTuple):
-    """What advantages are computed from."""
+    """The data from which advantages are computed: each environment's steps in order of time."""
 
     obs: Tensor
-    """``[T, O]``, normalised, like ``next_obs``."""
+    """``[T, O]`` normalised observations before each step."""
     next_obs: Tensor
+    """``[T, O]`` normalised observations after each step."""
     signals: Tensor
     """``[T, S]`` reward and costs."""
     terminated: Tensor
-    """``[T]`` bool."""
+    """``[T]`` bool: whether the step led to a terminal state."""
     ends: Tensor
-    """``[T]`` bool, whether the next row is not the continuation of this one."""
+    """``[T]`` bool: whether the next row belongs to another episode or environment."""
 
 
 def shuffled(size: int, batch_size: int | None, device: torch.device) -> tuple[Tensor, ...]:
-    """Places ``0 .. size - 1`` in random order, in parts."""
+    """Returns the places ``0 .. size - 1`` in random order, split into parts of ``batch_size``.
+
+    :param batch_size: ``None`` for a single part.
+    """
     return torch.randperm(size, device=device).split(batch_size or size)
 
 
 class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
-    """Base of the on-policy actor-critics with cost limits.
+    """Base class of the on-policy actor-critics with cost limits.
 
-    An update reads all data of a collect, in order: generalised advantages of reward and every cost, the
-    actor's update (each algorithm's own), the critic's fit, and last the observations' statistics, so that
-    the update is about the policy that collected. Actions are drawn from a Gaussian over the normalised box
-    ``[-1, 1]`` and clipped by the environment's side alone.
+    An update uses all data of a collect. It computes generalised advantages of reward and costs, updates the
+    actor (by the subclass), fits the critic, and updates the observations' statistics last, so that until
+    then all networks see observations as the policy that collected saw them. Actions are drawn from a
+    Gaussian; only the environment gets them clipped to the normalised box ``[-1, 1]``.
 
     :param actor: ``((mean, std), state) = actor(obs)``, such as :class:`~fsrl_ext.net.OnpolicyActor`.
     :param critic: ``values [B, S] = critic(obs)``, such as :class:`~fsrl_ext.net.ValueCritic`.
-    :param critic_optim: optimiser of the critic. Adam and the like take minibatches, ``repeat`` passes over
-        the data; ``torch.optim.LBFGS`` takes one step (of several iterations) on all of it.
+    :param critic_optim: optimiser of the critic. ``torch.optim.LBFGS`` takes one step, of several iterations,
+        on all data; another optimiser takes minibatches in ``repeat`` passes over the data.
     :param action_space: a bounded ``Box``.
-    :param cost_limit: undiscounted cost that an episode may have, one number or one per cost; ``inf`` for no
-        constraint. It can be set anew while training.
-    :param max_episode_steps: the environment's time limit, for data without the end of any episode.
-    :param obs_dim: O, needed to normalise observations.
-    :param observation_space: kept for Tianshou.
-    :param lr_scheduler: called after every update.
-    :param config: all other settings; a config of the plain algorithm will do without a constraint.
-    :param settings: single settings by name, as in ``gamma=0.99``; they win over ``config``.
-    :raises ValueError: for unusable spaces, limits or settings.
+    :param cost_limit: largest undiscounted cost of an episode, >= 0, one number or one per cost; ``inf`` for
+        no constraint. The attribute can be set while training.
+    :param max_episode_steps: the environment's time limit in steps, which stands for the length of an episode
+        if none ends in the data.
+    :param obs_dim: O; only ``normalise_observations`` needs it.
+    :param observation_space: passed on to Tianshou's ``BasePolicy``.
+    :param lr_scheduler: Tianshou steps it after every update.
+    :param config: all other settings; ``None`` for their defaults. A config of the plain algorithm leaves the
+        settings of the constraint at their defaults.
+    :param settings: single settings by name, as in ``gamma=0.99``, which replace those of ``config``.
+    :raises ValueError: for a space, limit or setting that the policy cannot use.
+    :raises TypeError: for a config of another class, or a setting that does not exist.
     """
 
     def __init__(
@@ -146,7 +158,6 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         self.actor = actor
         self.critic = critic
         self.critic_optim = critic_optim
-        self._actor_parameters = list(actor.parameters())
         self._critic_parameters = list(critic.parameters())
         self.normaliser: ObservationNormaliser | None = None
         if self.config.normalise_observations:
@@ -154,13 +165,13 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
                 raise ValueError("obs_dim must be given to normalise observations, got None")
             self.normaliser = ObservationNormaliser(obs_dim, horizon=self.config.normalise_steps)
         self.episode_cost = np.zeros(self.num_costs)
-        """``[C]`` mean cost of the episodes of the newest data."""
+        """``[C]`` mean undiscounted cost of the episodes that ended in the newest data."""
         self.episode_length = float(max_episode_steps)
-        """Mean number of steps of the episodes of the newest data."""
+        """Mean number of steps of these episodes."""
         self._set_up()
 
     def _set_up(self) -> None:
-        """Builds what one algorithm has and the others lack; nothing, by default."""
+        """Builds the parts that only one algorithm has; the constructor calls it last."""
 
     def _normalised(self, obs: Any) -> Tensor:
         """Returns observations ``[B, O]`` as the networks see them."""
@@ -169,7 +180,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         return torch.as_tensor(obs, dtype=torch.float32, device=self.device).flatten(1)
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
-        """Draws actions when exploring, which may lie outside the normalised box; else the mean."""
+        """Returns drawn actions, which may lie outside the box, or without exploration the mean."""
         (mean, std), state = self.actor(self._normalised(obs), state=state)
         return (mean + std * torch.randn_like(mean) if explore else mean), state
 
@@ -177,11 +188,12 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
     def process_fn(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> RolloutBatchProtocol:
-        """Adds ``batch.advantages`` and ``batch.returns [T, S]``, and reads what finished episodes cost.
+        """Adds ``batch.advantages`` and ``batch.returns``, both ``[T, S]``, and reads the costs of episodes.
 
         ``batch.obs`` and ``batch.act`` become tensors.
 
-        :param indices: all of the buffer's transitions, each environment's in order of time.
+        :param buffer: a buffer of :mod:`fsrl_ext.data`.
+        :param indices: ``[T]`` places of all transitions in the buffer, each environment's in order of time.
         :raises TypeError: if the buffer does not store costs.
         :raises ValueError: if the buffer does not store ``obs_next``: the last observation of an episode
             that the time limit ends is nowhere else.
@@ -192,11 +204,11 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
                 f"got {type(buffer).__name__}, which does not store costs"
             )
         if not buffer._save_obs_next:
-            raise ValueError("buffer must store obs_next (ignore_obs_next=False)")
+            raise ValueError("buffer must store obs_next (ignore_obs_next=False), got ignore_obs_next=True")
         assert isinstance(batch.obs, np.ndarray), "flat observations"
         self._read_episodes(buffer, indices)
         device = self.device
-        # Data of one environment ends where that of the next begins, whether its episode does or not.
+        # An environment's last row ends its data, even if its episode goes on in the next collect.
         ends = buffer.done[indices] | np.isin(indices, buffer.unfinished_index())
         signals = np.concatenate([buffer.rew[indices, None], buffer.cost[indices]], axis=1)
         data = Trajectories(
@@ -214,10 +226,10 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         return batch
 
     def _prepare_critic(self, data: Trajectories) -> None:
-        """What is done to the critic before it judges the data; nothing, by default."""
+        """Prepares the critic before it estimates advantages; only meta-learners do so."""
 
     def _advantages(self, data: Trajectories, gae_lambda: float, cost_gae_lambda: float) -> Advantages:
-        """Generalised advantages and value targets ``[T, S]`` with the critic as it is."""
+        """Computes generalised advantages and value targets, ``[T, S]`` each, with the critic as it is."""
         return generalised_advantages(
             data.signals,
             self.critic(data.obs),
@@ -229,9 +241,9 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         )
 
     def _read_episodes(self, buffer: Any, indices: np.ndarray) -> None:
-        """Takes mean cost and length from the episodes that the collector counted since the last update.
+        """Sets mean cost and length of an episode from the episodes that ended in the buffer's data.
 
-        Without the end of any episode, the mean cost of a step stands for that of an episode.
+        If none ended, the mean cost of a step times ``max_episode_steps`` stands for the cost of an episode.
         """
         episodes = buffer.episodes
         if len(episodes.lens):
@@ -241,11 +253,11 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
             self.episode_cost = buffer.cost[indices].mean(0, dtype=np.float64) * self.episode_length
 
     def _step_surplus(self) -> Tensor:
-        """How far an average step of the data exceeds its share of each limit less the margin, ``[C]``."""
+        """Returns the surplus of an episode's cost over the limit less the margin, per step, ``[C]``."""
         return (to_device(self.episode_cost, self.device) - self.cost_bound) / self.episode_length
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What learning goes on from besides parameters and buffers, for ``state_dict``."""
+        """Returns mean cost and length of the newest episodes."""
         return {"episode_cost": self.episode_cost.tolist(), "episode_length": self.episode_length}
 
     def _load_progress(self, state: Mapping[str, Any]) -> None:
@@ -254,18 +266,23 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
     def learn(
         self, batch: RolloutBatchProtocol, batch_size: int | None, repeat: int, *args: Any, **kwargs: Any
     ) -> MetricStats:
-        """One update of actor, critic and observation statistics.
+        """Updates actor, critic and observation statistics.
 
+        :param batch: what :meth:`process_fn` returned.
         :param batch_size: transitions of a minibatch, ``None`` for all at once.
         :param repeat: passes over the data.
-        :raises NonFiniteError: if the data or a loss is not finite.
+        :raises NonFiniteError: if the data are not finite, and no parameter has changed then; or if a loss is
+            not finite, and the step on that loss is not taken.
         """
+        # The old policy on its data
         rollout = self._rollout(batch)
-        # The actor's update, the critic's fit, the observations' statistics
+        # Actor
         metrics = self._update_actor(rollout, batch_size, repeat)
+        # Critic
         metrics |= self._fit_critic(rollout.obs, rollout.returns, batch_size, repeat)
         metrics |= per_cost("constraint/episode_cost", self.episode_cost.tolist())
         metrics["policy/std"] = float(rollout.std[0].mean())
+        # Observation statistics
         if self.normaliser is not None and not self.normaliser.settled:
             assert isinstance(batch.obs, Tensor)
             metrics["policy/drift"] = self._move_statistics(self.normaliser, batch.obs)
@@ -273,7 +290,10 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
 
     @torch.no_grad()
     def _move_statistics(self, normaliser: ObservationNormaliser, obs: Tensor) -> float:
-        """Takes observations ``[B, O]`` into the statistics; how far that moved the policy, in nats."""
+        """Adds observations ``[B, O]`` to the statistics.
+
+        :return: mean KL divergence, in nats, of the policy before from the policy after.
+        """
         (mean, std), _ = self.actor(normaliser(obs))
         normaliser.update(obs)
         (moved_mean, moved_std), _ = self.actor(normaliser(obs))
@@ -281,9 +301,9 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
 
     @torch.no_grad()
     def _rollout(self, batch: RolloutBatchProtocol) -> Rollout:
-        """The processed batch, with the distributions that its actions were drawn from.
+        """Returns the processed batch with the Gaussians that its actions were drawn from.
 
-        :raises NonFiniteError: if any of it is not finite.
+        :raises NonFiniteError: if observations, actions or returns are not finite.
         """
         assert isinstance(batch.obs, Tensor), "process_fn comes before learn"
         assert isinstance(batch.act, Tensor), "process_fn comes before learn"
@@ -296,18 +316,30 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
 
     @abstractmethod
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
-        """The algorithm's own update; returns numbers to log."""
+        """Updates the actor by the algorithm's rule; returns numbers to log.
+
+        :param batch_size: transitions of a minibatch, ``None`` for all at once.
+        :param repeat: passes over the data.
+        """
 
     @torch.no_grad()
     def _mean_kl(self, rollout: Rollout) -> float:
-        """Mean divergence of the policy that collected from the policy of now, in nats."""
+        """Returns the mean KL divergence of the policy that collected from the current one, in nats."""
         (mean, std), _ = self.actor(rollout.obs)
         return float(kl_divergence(rollout.mean, rollout.std, mean, std).mean())
 
     def _fit_critic(
         self, obs: Tensor, returns: Tensor, batch_size: int | None, repeat: int
     ) -> dict[str, float]:
-        """Least squares of values ``[T, S]`` to returns, one number per signal to log."""
+        """Fits the critic's values to returns by least squares.
+
+        :param obs: ``[T, O]``, normalised.
+        :param returns: ``[T, S]``.
+        :param batch_size: transitions of a minibatch, ``None`` for all at once; L-BFGS takes all at once.
+        :param repeat: passes over the data; L-BFGS makes one call instead.
+        :return: numbers to log.
+        :raises NonFiniteError: if the loss is not finite; the step on that loss is not taken.
+        """
 
         def losses(places: Tensor | slice) -> Tensor:
             return (self.critic(obs[places]) - returns[places]).square().mean(0)
@@ -320,8 +352,8 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
                 for places in shuffled(len(obs), batch_size, obs.device):
                     descend(self.critic_optim, losses(places).sum(), parameters, "critic loss")
         with torch.no_grad():
-            left = losses(everything)
-        unexplained = (left / returns.var(0, correction=0).clamp(min=1e-12)).tolist()
-        metrics = {"loss/critic_reward": float(left[0]), "critic/unexplained_reward": unexplained[0]}
-        metrics |= per_cost("loss/critic_cost", left[1:].tolist())
+            remaining = losses(everything)
+        unexplained = (remaining / returns.var(0, correction=0).clamp(min=1e-12)).tolist()
+        metrics = {"loss/critic_reward": float(remaining[0]), "critic/unexplained_reward": unexplained[0]}
+        metrics |= per_cost("loss/critic_cost", remaining[1:].tolist())
         return metrics | per_cost("critic/unexplained_cost", unexplained[1:])

@@ -7,27 +7,33 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import gymnasium as gym
+import numpy as np
 import torch
 from tianshou.policy.base import TLearningRateScheduler
 from torch import nn
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.constrained_step import Backend, ExtraConstraints
+from fsrl_ext.policy.base import per_cost
 from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy.trust_region import TrustRegionConfig, trust_region_update
 
 
 @dataclass(frozen=True, kw_only=True)
 class CPOConfig(TrustRegionConfig):
-    """Settings of :class:`CPOPolicy`."""
+    """Settings of :class:`CPOPolicy`.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     cost_margin: float = 0.0
-    """Share of the limit that is kept free, in [0, 1)."""
+    """Share of the cost limit that each step keeps free, in [0, 1)."""
     entropy_weight: float = 0.0
-    """Weight of the entropy bonus, in standard deviations of the advantage per nat."""
+    """Weight of the policy's entropy beside the reward advantage, in standard deviations of that advantage
+    per nat, >= 0."""
     step_backend: Backend = "exact"
-    """How the constrained step is solved for: in closed form, or by a conic solver, which takes extra convex
-    sets (``docs/convex_sets.md``)."""
+    """Solver of the constrained step: a closed form (``exact``), or a conic solver (``cvxpylayers``), which
+    accepts further convex sets (``docs/convex_sets.md``)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,11 +52,12 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
     (:func:`~fsrl_ext.functional.constrained_step.constrained_step`) for the gradients of the surrogates and
     ``b = (J_c - limit) / T`` with the cost ``J_c`` and length ``T`` of the collected episodes.
 
-    :param extra_constraints: further convex sets for the step, with ``step_backend="cvxpylayers"``; see
-        :func:`~fsrl_ext.functional.constrained_step.constrained_step`.
+    :param extra_constraints: further convex sets for the step, see
+        :func:`~fsrl_ext.functional.constrained_step.constrained_step`; they need
+        ``step_backend="cvxpylayers"``.
 
-    The other parameters are described in :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and
-    :class:`CPOConfig`.
+    :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and :class:`CPOConfig` describe the other
+    parameters.
     """
 
     config_type = CPOConfig
@@ -92,11 +99,12 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
         self.extra_constraints = extra_constraints
 
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
+        # Constrained step inside the trust region
         reward, costs = rollout.advantages[:, 0], rollout.advantages[:, 1:].T
-        return trust_region_update(
+        metrics, search = trust_region_update(
             self.actor,
             rollout,
-            # The step does not feel the reward's scale; costs keep theirs, which is that of the surplus.
+            # The step does not depend on the scale of the reward. Costs keep the scale of the surplus.
             advantage=(reward - reward.mean()) / (reward.std(correction=0) + 1e-8),
             cost_advantages=costs - costs.mean(1, keepdim=True),
             surplus=self._step_surplus(),
@@ -105,3 +113,7 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
             backend=self.config.step_backend,
             extra_constraints=self.extra_constraints,
         )
+        # Cost of an episode that the surrogates, which are means over steps, expect of the updated policy
+        change = np.subtract(search.after.costs, search.before.costs)
+        expected = self.episode_cost + self.episode_length * change
+        return metrics | per_cost("constraint/expected_cost", expected.tolist())

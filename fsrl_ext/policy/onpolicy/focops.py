@@ -20,15 +20,19 @@ from fsrl_ext.policy.onpolicy.lagrangian import descend_in_passes, follow_episod
 
 @dataclass(frozen=True, kw_only=True)
 class FOCOPSConfig(OnpolicyConfig, OnpolicyMultiplierConfig):
-    """Settings of :class:`FOCOPSPolicy`."""
+    """Settings of :class:`FOCOPSPolicy`.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     temperature: float = 1.5
-    """Lambda of the paper: how far the optimal policy of an update is from the old one; larger is nearer."""
+    """Temperature lambda of the paper, > 0: the larger, the nearer is the optimal policy of an update to the
+    old one."""
     kl_bound: float = 0.02
-    """Divergence in nats, both the bound eta in single states, beyond which a state has no gradient, and
-    the mean at which the passes over the data end."""
+    """Bound on the KL divergence from the old policy, in nats, > 0: a state beyond the bound (eta of the
+    paper) gives no gradient, and the passes over the data end when the mean over states exceeds it."""
     max_grad_norm: float = 0.5
-    """Largest joint norm of the actor's gradients."""
+    """Largest norm of the actor's gradient, > 0; a longer gradient is scaled down to it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,13 +42,13 @@ class FOCOPSConfig(OnpolicyConfig, OnpolicyMultiplierConfig):
 class FOCOPSPolicy(OnpolicyPolicy[FOCOPSConfig]):
     """FOCOPS as a Tianshou policy.
 
-    The optimal policy of a constrained trust-region problem is known in closed form up to a factor; the
-    actor is fitted to it by gradient descent, in the states that are still within the bound.
+    The optimal policy of a constrained trust-region problem is known in closed form up to a factor. Gradient
+    descent fits the actor to that policy, on the states where the actor is still within the KL bound.
 
     :param actor_optim: optimiser of the actor.
 
-    The other parameters are described in :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and
-    :class:`FOCOPSConfig`.
+    :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and :class:`FOCOPSConfig` describe the other
+    parameters.
     """
 
     config_type = FOCOPSConfig
@@ -85,10 +89,12 @@ class FOCOPSPolicy(OnpolicyPolicy[FOCOPSConfig]):
 
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
         config = self.config
+        # Multipliers, and the advantage of the Lagrangian
         advantage, metrics = follow_episodes(self, self.multipliers, rollout, rescale=config.rescale)
         # The advantage travels with its transitions into the minibatches.
         rollout = rollout._replace(advantages=advantage[:, None])
 
+        # Passes of gradient steps towards the optimal policy
         def loss(data: Rollout, ratio: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
             return focops_loss(
                 kl_divergence(mean, std, data.mean, data.std),
@@ -114,13 +120,17 @@ class FOCOPSPolicy(OnpolicyPolicy[FOCOPSConfig]):
 def focops_loss(
     divergence: Tensor, ratio: Tensor, advantage: Tensor, *, temperature: float, kl_bound: float
 ) -> tuple[Tensor, Tensor]:
-    r"""The loss of the paper's eq. 11 and algorithm 1, and the share of states that count.
+    r"""Computes the loss of the paper's eq. 11 and algorithm 1, and the share of states within the bound.
 
     .. math:: \frac1B \sum_b 1[KL_b \le \eta]
         \left( KL(\pi_\theta \| \pi_{old})_b - \tfrac1\lambda \rho_b A_b \right)
 
-    :param divergence: ``[B]`` of the new policy from the old one, in every state.
-    :param ratio: ``[B]``; ``advantage`` of the Lagrangian likewise.
+    :param divergence: KL, ``[B]``: divergence of the new policy from the old one in every state, in nats.
+    :param ratio: :math:`\rho`, ``[B]``: probability ratios of the new policy to the old one.
+    :param advantage: A, ``[B]``: advantages of the Lagrangian.
+    :param temperature: :math:`\lambda`.
+    :param kl_bound: :math:`\eta` in nats; ``inf`` counts every state.
+    :return: loss and share, both 0-dim.
     """
     inside = (divergence.detach() <= kl_bound).to(divergence.dtype)
     return (inside * (divergence - ratio * advantage / temperature)).mean(), inside.mean()

@@ -1,4 +1,7 @@
-"""What TRPO-Lag, PPO-Lag and FOCOPS share: multipliers in the advantage, passes of an optimiser."""
+"""Functions of TRPO-Lag, PPO-Lag and FOCOPS: multipliers in the advantage, passes of an optimiser.
+
+Dimension letters: ``B`` batch, ``T`` steps of a collect, ``A`` action.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +22,24 @@ from fsrl_ext.policy.optimise import descend
 def follow_episodes(
     policy: OnpolicyPolicy[Any], multipliers: Multipliers, rollout: Rollout, *, rescale: bool
 ) -> tuple[Tensor, dict[str, float]]:
-    """Moves the multipliers by the data's episode costs, then combines advantages with them.
+    """Moves the multipliers by the episode costs, and combines the advantages of reward and costs with them.
 
-    Advantages of reward and costs are standardised first, each by its own mean and deviation, so the
-    multipliers price deviations and one set of gains serves tasks of any scale.
+    Each signal's advantages are first standardised by their own mean and deviation, so that one set of gains
+    serves tasks of any scale.
 
-    :return: the advantage ``[T]`` of the Lagrangian, standardised advantages of the reward where no limit is
-        finite; and numbers to log.
+    :param policy: gives episode cost and limits.
+    :param multipliers: changed in place, unless no limit is finite.
+    :param rollout: gives the advantages.
+    :param rescale: whether to divide by one plus the sum of the multipliers.
+    :return: the advantage ``[T]`` of the Lagrangian, or the standardised advantage of the reward if no limit
+        is finite; and numbers to log.
     """
+    # Standardised advantages
     advantages = rollout.advantages
     standard = (advantages - advantages.mean(0)) / (advantages.std(0, correction=0) + 1e-8)
     if not policy.constrained:
         return standard[:, 0], {}
+    # Multipliers
     cost = to_device(policy.episode_cost, policy.device)
     multipliers.update(cost, policy.cost_bound)
     metrics = per_cost("constraint/multiplier", multipliers.values.tolist())
@@ -49,12 +58,18 @@ def descend_in_passes(
     kl_stop: float,
     max_grad_norm: float,
 ) -> tuple[dict[str, float], float]:
-    """Takes the actor's optimiser over a rollout in passes, until the policy has moved far enough.
+    """Takes gradient steps of the actor in passes over a rollout, until the policy has moved far enough.
 
-    :param loss: ``(minibatch, ratio [B], mean [B, A], std [B, A]) -> (loss, share)``, both 0-dim.
-    :param kl_stop: mean KL divergence, in nats, after a pass that ends them.
+    :param policy: its actor takes the steps.
+    :param optim: optimiser of the actor.
+    :param loss: ``(minibatch, ratio [B], mean [B, A], std [B, A]) -> (loss, share)``, both 0-dim: the loss,
+        and a share of the minibatch to log.
+    :param batch_size: transitions of a minibatch, ``None`` for all at once.
+    :param repeat: largest number of passes.
+    :param kl_stop: mean KL divergence, in nats, above which no further pass follows.
+    :param max_grad_norm: largest joint norm of the gradients.
     :return: numbers to log, and the mean of the shares.
-    :raises NonFiniteError: if a loss is not finite, before that step.
+    :raises NonFiniteError: if a loss is not finite; the step on that loss is not taken.
     """
     parameters = list(policy.actor.parameters())
     steps, total, kl = 0, 0.0, 0.0

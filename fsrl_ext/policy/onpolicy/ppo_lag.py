@@ -20,16 +20,20 @@ from fsrl_ext.policy.onpolicy.lagrangian import descend_in_passes, follow_episod
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(OnpolicyConfig):
-    """Settings of PPO without a constraint."""
+    """Settings of PPO without a constraint.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     clip: float = 0.2
-    """How far the probability ratio may move from one before its gradient stops."""
+    """Distance of the probability ratio from one beyond which it gives no further gradient, > 0."""
     kl_stop: float = 0.02
-    """Mean KL divergence, in nats, at which the actor's passes over the data end."""
+    """Mean KL divergence from the old policy, in nats, above which the passes over the data end, >= 0."""
     entropy_weight: float = 0.0
-    """Weight of the entropy bonus."""
+    """Weight of the policy's entropy beside the advantage, in standard deviations of the advantage per nat,
+    >= 0."""
     max_grad_norm: float = 0.5
-    """Largest joint norm of the actor's gradients."""
+    """Largest norm of the actor's gradient, > 0; a longer gradient is scaled down to it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,7 +42,10 @@ class PPOConfig(OnpolicyConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PPOLagConfig(PPOConfig, OnpolicyMultiplierConfig):
-    """Settings of :class:`PPOLagPolicy`."""
+    """Settings of :class:`PPOLagPolicy`.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
 
 class PPOLagPolicy(OnpolicyPolicy[PPOLagConfig]):
@@ -46,8 +53,8 @@ class PPOLagPolicy(OnpolicyPolicy[PPOLagConfig]):
 
     :param actor_optim: optimiser of the actor.
 
-    The other parameters are described in :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and
-    :class:`PPOLagConfig`.
+    :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and :class:`PPOLagConfig` describe the other
+    parameters.
     """
 
     config_type = PPOLagConfig
@@ -88,10 +95,12 @@ class PPOLagPolicy(OnpolicyPolicy[PPOLagConfig]):
 
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
         config = self.config
+        # Multipliers, and the advantage of the Lagrangian
         advantage, metrics = follow_episodes(self, self.multipliers, rollout, rescale=config.rescale)
         # The advantage travels with its transitions into the minibatches.
         rollout = rollout._replace(advantages=advantage[:, None])
 
+        # Passes of gradient steps on the clipped loss
         def loss(data: Rollout, ratio: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
             value, share = clipped_loss(ratio, data.advantages[:, 0], config.clip)
             return value - config.entropy_weight * entropy(std).mean(), share
@@ -110,11 +119,14 @@ class PPOLagPolicy(OnpolicyPolicy[PPOLagConfig]):
 
 
 def clipped_loss(ratio: Tensor, advantage: Tensor, clip: float) -> tuple[Tensor, Tensor]:
-    r"""PPO's loss, and the share of transitions where it has no gradient (eq. 7 of the paper).
+    r"""Computes PPO's loss (eq. 7 of the paper) and the share of transitions where it has no gradient.
 
     .. math:: -\frac1B \sum_b \min(\rho_b A_b, clip(\rho_b, 1 - \epsilon, 1 + \epsilon) A_b)
 
-    :param ratio: ``[B]``; ``advantage`` likewise.
+    :param ratio: :math:`\rho`, ``[B]``: probability ratios of the new policy to the old one.
+    :param advantage: A, ``[B]``.
+    :param clip: :math:`\epsilon`.
+    :return: loss and share, both 0-dim.
     """
     plain, limited = ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage
     return -torch.minimum(plain, limited).mean(), (limited < plain).float().mean()

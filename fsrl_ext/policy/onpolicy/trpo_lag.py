@@ -13,10 +13,14 @@ from fsrl_ext.policy.onpolicy.trust_region import TrustRegionConfig, trust_regio
 
 @dataclass(frozen=True, kw_only=True)
 class TRPOConfig(TrustRegionConfig):
-    """Settings of TRPO without a constraint."""
+    """Settings of TRPO without a constraint.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     entropy_weight: float = 0.0
-    """Weight of the entropy bonus, in standard deviations of the advantage per nat."""
+    """Weight of the policy's entropy beside the advantage, in standard deviations of the advantage per nat,
+    >= 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -25,16 +29,18 @@ class TRPOConfig(TrustRegionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TRPOLagConfig(TRPOConfig, OnpolicyMultiplierConfig):
-    """Settings of :class:`TRPOLagPolicy`."""
+    """Settings of :class:`TRPOLagPolicy`.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
 
 class TRPOLagPolicy(OnpolicyPolicy[TRPOLagConfig]):
     """TRPO-Lagrangian as a Tianshou policy; plain TRPO without a finite limit.
 
-    A line search that accepts nothing leaves every parameter as it was, bit for bit.
+    If the line search accepts no step, every parameter of the actor stays as it was, bit for bit.
 
-    All parameters are described in :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and
-    :class:`TRPOLagConfig`.
+    :class:`~fsrl_ext.policy.onpolicy.base.OnpolicyPolicy` and :class:`TRPOLagConfig` describe all parameters.
     """
 
     config_type = TRPOLagConfig
@@ -43,11 +49,14 @@ class TRPOLagPolicy(OnpolicyPolicy[TRPOLagConfig]):
         self.multipliers = Multipliers(self.num_costs, self.config)
 
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
+        # Multipliers, and the advantage of the Lagrangian
         advantage, metrics = follow_episodes(self, self.multipliers, rollout, rescale=self.config.rescale)
-        return metrics | trust_region_update(
+        # Step inside the trust region
+        step_metrics, _ = trust_region_update(
             self.actor,
             rollout,
             advantage=advantage,
             config=self.config,
             entropy_weight=self.config.entropy_weight,
         )
+        return metrics | step_metrics

@@ -41,20 +41,23 @@ from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, Rollout
 
 @dataclass(frozen=True, kw_only=True)
 class TrustRegionConfig(OnpolicyConfig):
-    """The trust region of TRPO and CPO: its size, how the step is solved for and how far it is taken."""
+    """Settings of the trust region of TRPO and CPO: its size, the Fisher matrix and the line search.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
 
     kl_bound: float = 0.01
-    """Mean KL divergence that an update may reach, in nats."""
+    """Largest mean KL divergence of the old policy from the updated one, in nats, > 0."""
     cg_iterations: int = 15
-    """Conjugate gradient steps towards a product with the inverse Fisher matrix, at most."""
+    """Largest number of conjugate gradient iterations for a product with the inverse Fisher matrix, >= 1."""
     cg_damping: float = 0.1
-    """Added to the Fisher matrix's diagonal."""
+    """Number that is added to the diagonal of the Fisher matrix, >= 0."""
     fisher_fraction: float = 1.0
-    """Share of the states that the Fisher matrix is averaged over, evenly spaced, in (0, 1]."""
+    """Share of the states, evenly spaced, over which the Fisher matrix is averaged, in (0, 1]."""
     max_backtracks: int = 20
-    """Shorter steps tried after the full one, at most."""
+    """Largest number of shorter steps that the line search tries after the full step, >= 0."""
     backtrack_factor: float = 0.8
-    """Length of each shorter step relative to the one before, in (0, 1)."""
+    """Length of each shorter step of the line search relative to the one before, in (0, 1)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,20 +83,27 @@ def trust_region_update(
     entropy_weight: float,
     backend: Backend = "exact",
     extra_constraints: ExtraConstraints | None = None,
-) -> dict[str, float]:
-    """Moves the actor by the constrained step, as far as the line search accepts.
+) -> tuple[dict[str, float], LineSearchResult]:
+    """Moves the actor along the constrained step, by the longest part that the line search accepts.
 
-    The step is exact for the gradients of the surrogates and for products with the inverse of the damped
-    Fisher matrix that conjugate gradient gives. The line search then holds the real mean KL divergence and
-    the real surrogates against the bounds.
+    The step is the exact optimum for the gradients of the surrogates and for the damped Fisher matrix, whose
+    inverse conjugate gradient multiplies. The line search compares the real mean KL divergence and the real
+    surrogates with their bounds. If it accepts nothing, the actor stays as it was, bit for bit.
 
-    :param advantage: ``[T]`` of what is to be raised.
+    Sources: Schulman et al. 2015 (arXiv 1502.05477), appendix C; Achiam et al. 2017 (arXiv 1705.10528),
+    section 6.
+
+    :param actor: ``((mean, std), state) = actor(obs)``; changed in place.
+    :param rollout: data of the policy that the actor is now.
+    :param advantage: ``[T]`` of the reward or of a Lagrangian; the step raises it.
     :param cost_advantages: ``[m, T]``, centred, in units of cost; ``None`` for no constraint.
-    :param surplus: ``[m]`` by how much each constraint is exceeded per step; ``-inf`` turns one off.
-    :param entropy_weight: of the policy's mean entropy in nats, beside the advantage.
-    :param backend: of :func:`~fsrl_ext.functional.constrained_step.constrained_step`, like
-        ``extra_constraints``.
-    :return: numbers to log.
+    :param surplus: ``[m]``, by how much each constraint is exceeded, per step and in units of cost; ``-inf``
+        turns a constraint off.
+    :param config: size of the trust region, conjugate gradient and line search.
+    :param entropy_weight: weight of the policy's mean entropy, in nats, beside the advantage.
+    :param backend: solver of :func:`~fsrl_ext.functional.constrained_step.constrained_step`.
+    :param extra_constraints: further convex sets for that function.
+    :return: numbers to log, and the result of the line search.
     :raises NonFiniteError: if a gradient is not finite; the actor has not changed then.
     """
     if cost_advantages is None or surplus is None:
@@ -121,7 +131,8 @@ def trust_region_update(
         return measured(-reward, costs, mean_kl(actor, [rollout]))
 
     search = search_along(parameters, step, evaluate, surplus, kl_bound=config.kl_bound, config=config)
-    return _metrics(step, search, surplus, config) | {"step/cg_residual": inverse.worst_residual}
+    metrics = _metrics(step, search, surplus, config) | {"step/cg_residual": inverse.worst_residual}
+    return metrics, search
 
 
 def surrogate_loss(
@@ -132,12 +143,14 @@ def surrogate_loss(
     *,
     entropy_weight: float = 0.0,
 ) -> SurrogateLoss:
-    """Returns ``phi [P] -> (-mean(ratio A) - w entropy [], mean(ratio A_c) [m])``.
+    """Returns the surrogates as a function ``phi [P] -> (-mean(ratio A) - w H [], mean(ratio A_c) [m])``.
 
-    The actor's own parameters are not read.
+    The function evaluates the actor with the parameters phi in place of the actor's own.
 
-    :param advantage: ``[T]``; ``cost_advantages`` ``[m, T]``.
-    :param entropy_weight: w; the entropy is in nats, its mean over the states.
+    :param rollout: data of the old policy; ``ratio`` is the probability ratio to that policy.
+    :param advantage: A, ``[T]``.
+    :param cost_advantages: A_c, ``[m, T]``.
+    :param entropy_weight: w, the weight of the mean entropy H over the states, in nats.
     """
     like = {name: x.detach() for name, x in actor.named_parameters()}
 
@@ -151,7 +164,11 @@ def surrogate_loss(
 
 
 def mean_kl(actor: Callable[[Tensor], Any], rollouts: Sequence[Rollout]) -> Tensor:
-    """Mean divergence, 0-dim, of the policies that collected from the actor's as it is now."""
+    """Computes the mean KL divergence of the policies that collected from the current policy, 0-dim.
+
+    :param actor: the current policy, ``((mean, std), state) = actor(obs)``.
+    :param rollouts: data with the Gaussians of the policies that collected; all states count alike.
+    """
     parts = []
     for rollout in rollouts:
         (mean, std), _ = actor(rollout.obs)
@@ -160,25 +177,30 @@ def mean_kl(actor: Callable[[Tensor], Any], rollouts: Sequence[Rollout]) -> Tens
 
 
 def gaussian_at(actor: nn.Module, states: Sequence[Tensor], phi: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviations of the actor with parameters ``phi [P]`` in all states ``[T, O]``."""
+    """Returns means and standard deviations of the actor with parameters ``phi [P]``, in all states.
+
+    :param states: ``[T, O]`` each, normalised.
+    :return: ``[n, A]`` each, for the n states together.
+    """
     frozen = unflatten(phi, {name: x.detach() for name, x in actor.named_parameters()})
     outputs = [functional_call(actor, frozen, (obs,))[0] for obs in states]
     return torch.cat([mean for mean, _ in outputs]), torch.cat([std for _, std in outputs])
 
 
 def thinned(states: Sequence[Tensor], fraction: float) -> list[Tensor]:
-    """An evenly spaced share, in (0, 1], of the states ``[T, O]``."""
+    """Returns an evenly spaced share ``fraction``, in (0, 1], of each of the ``states [T, O]``."""
     return [obs[:: round(1 / fraction)] for obs in states]
 
 
 def inverse_fisher(
     actor: nn.Module, states: Sequence[Tensor], phi: Tensor, config: TrustRegionConfig
 ) -> InverseMetric:
-    """Returns ``z [P] -> H(phi)^-1 z [P]`` with the policy's damped Fisher matrix H, averaged over states.
+    """Returns the product ``z [P] -> H(phi)^-1 z [P]`` with the inverse of the damped Fisher matrix H.
 
-    H belongs to the parameters ``phi`` given; it stays the same when the actor's parameters change.
+    H belongs to the parameters ``phi [P]``, whatever the actor's own parameters are or become.
 
-    :param states: ``[T, O]`` each, normalised.
+    :param states: ``[T, O]`` each, normalised; H is the mean over all of them.
+    :param config: damping and largest number of conjugate gradient iterations.
     """
     with torch.enable_grad():
         phi = phi.detach().clone().requires_grad_()
@@ -189,7 +211,7 @@ def inverse_fisher(
 
 
 def measured(reward: Tensor, costs: Tensor, kl: Tensor) -> Surrogates:
-    """Surrogates ``[]``, ``[m]`` and divergence ``[]`` as numbers, in one copy to the host."""
+    """Copies surrogates ``[]``, ``[m]`` and divergence ``[]`` to the host, by a single transfer."""
     values = torch.cat([reward[None], costs, kl[None]]).tolist()
     return Surrogates(reward=values[0], costs=tuple(values[1:-1]), kl=values[-1])
 
@@ -203,9 +225,15 @@ def search_along(
     kl_bound: float,
     config: TrustRegionConfig,
 ) -> LineSearchResult:
-    """Take the longest part of a constrained step that keeps its promises; changes the parameters.
+    """Moves the parameters by the longest part of a constrained step that the line search accepts.
 
-    :param surplus: ``[m]``; a cost surrogate may rise by what is left below its limit.
+    A cost surrogate may rise by the distance to its limit, and not at all if the limit is exceeded.
+
+    :param parameters: changed in place; they stay as they were, bit for bit, if no part is accepted.
+    :param evaluate: surrogates and divergence at the current parameters.
+    :param surplus: ``[m]``, as in :func:`trust_region_update`.
+    :param kl_bound: bound on the divergence, in nats.
+    :param config: number and lengths of the shorter steps.
     """
     return line_search(
         parameters,
@@ -220,10 +248,11 @@ def search_along(
 
 
 def must_improve(step: ConstrainedStep, surplus: Tensor) -> bool:
-    """Whether a step has to raise the reward: not where it bends to a limit that is exceeded.
+    """Says whether the line search has to see a higher reward surrogate.
 
-    The way back within the limits may have to be paid for with reward, by plan and not only in a recovery; to
-    ask for both would leave the policy where it is.
+    A step that leads back within an exceeded limit may have to lower the reward. That holds in a recovery,
+    and also for an active constraint; if the line search asked for more reward there, it would reject every
+    step.
 
     :param surplus: ``[m]``, as in :func:`trust_region_update`.
     """
@@ -233,6 +262,7 @@ def must_improve(step: ConstrainedStep, surplus: Tensor) -> bool:
 def _metrics(
     step: ConstrainedStep, search: LineSearchResult, surplus: Tensor, config: TrustRegionConfig
 ) -> dict[str, float]:
+    """Returns numbers to log of a step; q, r, s, A, B are those of Achiam et al. 2017, appendix 10.2."""
     assert step.gram is not None
     metrics = {
         "step/fraction": search.fraction,
@@ -247,7 +277,7 @@ def _metrics(
         return metrics
     metrics |= {f"step/case_{case}": float(step.case == case) for case in get_args(Case)}
     r, s = step.gram[-1, :-1], step.gram[:-1, :-1].diagonal()
-    # Of a constraint alone, as in the formulas for one.
+    # A and B of each constraint as if it were the only one.
     left = torch.where(s > 0, step.gram[-1, -1] - r.square() / s, step.gram[-1, -1])
     room = torch.where(s > 0, 2.0 * config.kl_bound - surplus.double().cpu().square() / s, -math.inf)
     change = [after - before for after, before in zip(search.after.costs, search.before.costs, strict=True)]
@@ -261,6 +291,6 @@ def _metrics(
         "step/cost_change": change,
     }
     for name, values in columns.items():
-        # Of a constraint that is off, or has no gradient, some are infinite.
+        # Some numbers are infinite for a constraint that is off or has no gradient.
         metrics |= {k: x for k, x in per_cost(name, values).items() if math.isfinite(x)}
     return metrics
