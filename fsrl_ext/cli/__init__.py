@@ -123,6 +123,7 @@ def _train(options: argparse.Namespace, command: str) -> int:
 def _print_result(done: RunResult) -> int:
     """Says how a run ended; returns the exit code."""
     from fsrl_ext.report import result_table
+    from fsrl_ext.report.folder import RunFolder
 
     print()
     if done.status == "finished":
@@ -131,7 +132,7 @@ def _print_result(done: RunResult) -> int:
         print(f"interrupted after {done.result['env_step']:,} steps; the best policy so far is saved")
         if done.resumable:
             print(f"to go on:   fsrl-ext resume {shlex.quote(str(done.folder))}")
-    print(f"run folder: {done.folder}\ncurves:     {done.folder / 'curves.png'}")
+    print(f"run folder: {done.folder}\ncurves:     {RunFolder(done.folder).curves}")
     return 0 if done.status == "finished" else 130
 
 
@@ -183,17 +184,13 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace, command: str) -> int:
-    from fsrl_ext.experiment.saved.evaluate import (
-        checkpoint_file,
-        episode_seeds,
-        evaluate,
-        evaluation_report,
-        evaluation_table,
-        other_task,
-    )
-    from fsrl_ext.experiment.saved.film import check_drawing, check_new_file, record_video, show
+    from fsrl_ext.experiment.saved.chosen_task import other_task
+    from fsrl_ext.experiment.saved.evaluate import evaluate, evaluation_report, evaluation_table
+    from fsrl_ext.experiment.saved.film import check_drawing, record_video, show
+    from fsrl_ext.experiment.saved.load import episode_seeds
     from fsrl_ext.experiment.settings import list_settings
-    from fsrl_ext.experiment.training.folder import write_json
+    from fsrl_ext.report.files import check_new_file, write_json
+    from fsrl_ext.report.folder import checkpoint_file
 
     for name in STEP_OPTIONS:
         if getattr(options, name) is not None and not options.adapt_steps:

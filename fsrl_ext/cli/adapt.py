@@ -42,8 +42,7 @@ def add_adapt(commands: Any) -> None:
 def _adapt(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.experiment.saved.adapt import adapt
     from fsrl_ext.experiment.saved.adapt_report import adaptation_report, adaptation_table
-    from fsrl_ext.experiment.saved.film import check_new_file
-    from fsrl_ext.experiment.training.folder import write_json
+    from fsrl_ext.report.files import check_new_file, write_json
 
     if options.json is not None:
         check_new_file(options.json)
@@ -81,9 +80,8 @@ def add_suite_options(parser: Any) -> None:
 
 def evaluate_on_suite(options: argparse.Namespace, command: str) -> int:
     """``fsrl-ext evaluate RUN --suite ...``; 10 episodes per task unless told otherwise."""
-    from fsrl_ext.experiment.saved.film import check_new_file
     from fsrl_ext.experiment.saved.suite import evaluate_suite, suite_report, suite_table
-    from fsrl_ext.experiment.training.folder import write_json
+    from fsrl_ext.report.files import check_new_file, write_json
 
     for name in ("video", "render"):
         if getattr(options, name) is not None:
