@@ -20,7 +20,7 @@ from tianshou.data import Batch
 from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.env import make
-from fsrl_ext.experiment.training.checkpoint import load_experiment
+from fsrl_ext.experiment.saved.load import load_experiment
 from fsrl_ext.report import text_table
 from fsrl_ext.trainer import seed_range
 

@@ -29,7 +29,7 @@ from torch.func import functional_call
 
 from fsrl_ext.data import MetaCollector
 from fsrl_ext.env.meta import TaskDistribution
-from fsrl_ext.experiment.saved.evaluate import checkpoint_file, load_saved
+from fsrl_ext.experiment.saved.load import checkpoint_file, load_saved
 from fsrl_ext.experiment.training_config import train_envs
 from fsrl_ext.functional.conjugate_gradient import flatten, unflatten
 from fsrl_ext.functional.constrained_step import constrained_step

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from fsrl_ext.experiment.training.run import SNAPSHOT
 from fsrl_ext.report import read_progress, read_result, text_table
+from fsrl_ext.report.folder import RunFolder
 from fsrl_ext.report.statistics import bootstrap_interval
 
 RESULTS = Path(__file__).parent / "results"
@@ -76,7 +76,7 @@ def _train(options: argparse.Namespace, settings: list[str], folder: Path, seed:
     if not _finished(run_folder):
         command = ["train", options.policy, options.task, "--seed", str(seed), *settings]
         command += ["--quiet", "--out", options.runs, "--run-name", name]
-        if (run_folder / "checkpoints" / SNAPSHOT).exists():
+        if RunFolder(run_folder).snapshot.exists():
             command = ["resume", str(run_folder), "--quiet"]
         elif run_folder.exists():
             # A run that cannot be continued makes way, under a name that says so.

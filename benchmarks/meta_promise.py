@@ -25,7 +25,7 @@ from frozen_metric import adaptations
 from torch import Tensor
 
 from fsrl_ext.env.meta import TaskDistribution
-from fsrl_ext.experiment.saved.evaluate import checkpoint_file, load_saved
+from fsrl_ext.experiment.saved.load import checkpoint_file, load_saved
 from fsrl_ext.functional.conjugate_gradient import flatten, unflatten
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.policy import MetaCPOPolicy

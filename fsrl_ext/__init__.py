@@ -8,4 +8,4 @@ import io
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     import gymnasium  # noqa: F401
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -32,8 +32,3 @@ class GlobalRandomness:
         torch.set_rng_state(state["torch"])
         if len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
-
-
-# The names that fsrl_ext.experiment.training.snapshot calls.
-random_state = GlobalRandomness().state_dict
-set_random_state = GlobalRandomness().load_state_dict

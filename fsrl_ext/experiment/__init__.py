@@ -6,9 +6,10 @@ from fsrl_ext.experiment.registry import Algorithm, register_algorithm
 from fsrl_ext.experiment.saved.adapt import Adaptation, AdaptationPoint, adapt
 from fsrl_ext.experiment.saved.evaluate import evaluate
 from fsrl_ext.experiment.saved.film import record_video, show
+from fsrl_ext.experiment.saved.load import load_policy
 from fsrl_ext.experiment.saved.suite import SuiteEvaluation, evaluate_suite
 from fsrl_ext.experiment.settings import make_config
-from fsrl_ext.experiment.training.checkpoint import load_policy
+from fsrl_ext.experiment.training.callbacks import RunCallback
 from fsrl_ext.experiment.training.run import RunResult, resume, run
 from fsrl_ext.experiment.training_config import TrainingConfig
 
@@ -17,6 +18,7 @@ __all__ = [
     "AdaptationPoint",
     "Algorithm",
     "ExperimentConfig",
+    "RunCallback",
     "RunResult",
     "SuiteEvaluation",
     "TrainingConfig",

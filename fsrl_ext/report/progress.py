@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fsrl_ext.errors import RunFolderError
+from fsrl_ext.report.folder import RunFolder
 
 
 def read_progress(folder: Path) -> dict[str, np.ndarray]:
@@ -17,9 +18,9 @@ def read_progress(folder: Path) -> dict[str, np.ndarray]:
 
     :raises RunFolderError: if the folder has none.
     """
-    path = Path(folder) / "progress.csv"
+    path = RunFolder(Path(folder)).progress
     if not path.is_file():
-        raise RunFolderError(f"{folder} is not a run folder: it has no progress.csv")
+        raise RunFolderError(f"{folder} is not a run folder: it has no {path.name}")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = list(rows[0]) if rows else []
@@ -31,7 +32,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 
     :raises RunFolderError: if the folder has none.
     """
-    path = Path(folder) / "result.json"
+    path = RunFolder(Path(folder)).result
     if not path.is_file():
-        raise RunFolderError(f"{folder} has no result.json; has the run ended?")
+        raise RunFolderError(f"{folder} has no {path.name}; has the run ended?")
     return json.loads(path.read_text())

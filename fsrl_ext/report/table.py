@@ -1,23 +1,42 @@
-"""Small text tables."""
+"""Tables as text."""
 
 from __future__ import annotations
 
+import io
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,)) -> str:
-    """Aligned columns: those in ``left`` to the left, the others to the right."""
-    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
+    """Aligned columns, the header over a rule; plain text without colours.
 
-    def line(row: Sequence[str]) -> str:
-        cells = [
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return "  ".join(cells).rstrip()
+    On a terminal that is too narrow, cells are folded; elsewhere, as in a pipe or a file, every row is one
+    line.
 
-    return "\n".join([line(header), "-" * (sum(widths) + 2 * (len(widths) - 1)), *map(line, rows)])
+    :param left: the columns that are aligned to the left; the others are aligned to the right.
+    """
+    # Imported here, so that importing the library does not load it.
+    from rich.box import Box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rule_below_header = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+    table = Table(box=rule_below_header, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for i, name in enumerate(header):
+        table.add_column(Text(name), justify="left" if i in left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # as Text, brackets are no markup
+    file = io.StringIO()
+    Console(file=file, width=_width(), color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def _width() -> int:
+    """The widest line that a table may have."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
 
 
 def result_table(result: dict[str, Any]) -> str:
@@ -48,7 +67,7 @@ def result_table(result: dict[str, Any]) -> str:
     episodes = result["config"]["final_episodes"]
     share = f"{100 * result['share_above_limit']:.0f}%"
     return (
-        f"{table}\n({episodes} deterministic episodes each, mean ± standard error; feasible: cost plus one "
-        f"standard error within the limit)\ntraining episodes above the limit: {share} of "
-        f"{result['train_episodes']}"
+        f"{table}\n({episodes} deterministic episodes each, mean ± standard error; a policy is feasible if "
+        f"its cost plus one standard error is within the limit)\n"
+        f"training episodes above the limit: {share} of {result['train_episodes']}"
     )

@@ -11,8 +11,8 @@ from fsrl_ext.cli import main
 from fsrl_ext.env.meta import describe
 from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment import adapt, evaluate, evaluate_suite, load_policy, make_config, run
+from fsrl_ext.experiment.saved.load import load_experiment
 from fsrl_ext.experiment.saved.suite import suite_report
-from fsrl_ext.experiment.training.checkpoint import load_experiment
 from fsrl_ext.functional.conjugate_gradient import flatten
 
 SMALL = {

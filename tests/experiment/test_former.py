@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fsrl_ext.experiment import ExperimentConfig, evaluate, load_policy
+from fsrl_ext.errors import CheckpointError
+from fsrl_ext.experiment import ExperimentConfig, evaluate, load_policy, resume
 from fsrl_ext.experiment.algorithms.onpolicy import OnpolicyTraining
 from fsrl_ext.experiment.former import from_saved
 
@@ -33,3 +34,15 @@ def test_an_unused_setting_had_its_default():
         from_saved(OnpolicyTraining, {**saved, "actor_lr": 1.0})
     with pytest.raises(ValueError, match="OnpolicyTraining has no setting forgotten, got 1"):
         from_saved(OnpolicyTraining, {**saved, "forgotten": 1})
+
+
+def test_a_snapshot_is_refused_with_the_version_that_can_resume_it():
+    folder = RUNS / "maml_lag"
+    before = sorted((x, x.stat().st_mtime) for x in folder.rglob("*"))
+    with pytest.raises(CheckpointError) as info:
+        resume(folder, show_progress=False)
+    message = str(info.value)
+    assert message.startswith(f"{folder / 'checkpoints' / 'resume.pt'} was written by fsrl_ext 0.1.0 in")
+    assert message.endswith("; fsrl_ext 0.1.0 can resume it")
+    assert len(message.splitlines()) == 1
+    assert before == sorted((x, x.stat().st_mtime) for x in folder.rglob("*"))

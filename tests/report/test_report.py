@@ -5,6 +5,8 @@ import pytest
 
 from fsrl_ext.errors import RunFolderError
 from fsrl_ext.report import plot_trajectories, read_progress, read_result, result_table, text_table
+from fsrl_ext.report.files import check_new_file
+from fsrl_ext.report.folder import RunFolder, checkpoint_file
 from fsrl_ext.report.statistics import bootstrap_interval
 
 
@@ -23,9 +25,34 @@ def test_bootstrap_interval_of_one_seed_is_that_seed():
         bootstrap_interval([])
 
 
+def test_bootstrap_interval_is_repeatable_and_a_point_without_spread():
+    values = np.random.default_rng(0).normal(size=20).tolist()
+    low, high = bootstrap_interval(values)
+    assert low < np.mean(values) < high
+    assert (low, high) == bootstrap_interval(values)
+    assert bootstrap_interval(values, confidence=0.5)[0] > low
+    assert bootstrap_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+
+
 def test_tables_align():
     table = text_table(["name", "x"], [["a", "1"], ["long name", "22"]])
     assert table.splitlines() == ["name        x", "-------------", "a           1", "long name  22"]
+
+
+def test_brackets_are_text_and_long_rows_are_one_line_outside_a_terminal():
+    interval, words = "[red]1.00, 2.00[/red] :smile:", "word " * 100
+    lines = text_table(["", "interval"], [[words, interval]]).splitlines()
+    assert lines[-1] == f"{words.strip()}{' ' * 3}{interval}"
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_a_narrow_terminal_folds_cells(monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "20")
+    lines = text_table(["name", "what"], [["a", "several words in a cell"]], left=(0, 1)).splitlines()
+    assert lines[0] == "name  what"
+    assert max(map(len, lines)) <= 20
+    assert " ".join(" ".join(lines[2:]).split()) == "a several words in a cell"
 
 
 def evaluation(**kwargs):
@@ -48,6 +75,27 @@ def test_result_table_tells_an_infeasible_best_policy_by_name():
     assert "3.0 ± 0.1, 4.0 ± 0.2" in lines[3]
     assert "5, inf" in lines[3]
     assert lines[-1] == "training episodes above the limit: 25% of 40"
+
+
+def test_a_run_folder_is_laid_out_in_one_place(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert checkpoint_file(tmp_path) == folder.best
+    assert checkpoint_file(tmp_path, "last") == folder.last
+    assert checkpoint_file(tmp_path / "some.pt", "last") == tmp_path / "some.pt"
+    with pytest.raises(ValueError, match="checkpoint must be 'best' or 'last', got 'first'"):
+        checkpoint_file(tmp_path, "first")
+
+
+def test_new_files_overwrite_nothing(tmp_path):
+    (tmp_path / "taken.json").touch()
+    assert check_new_file(tmp_path / "new.json") == tmp_path / "new.json"
+    for name, suffixes, words in (
+        ("taken.json", (), "exists already; nothing was overwritten"),
+        ("new.json", (".gif", ".mp4"), "must end in .gif or .mp4"),
+        ("none/new.json", (), "there is no folder"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            check_new_file(tmp_path / name, suffixes)
 
 
 def test_folders_that_are_no_runs_are_refused(tmp_path):

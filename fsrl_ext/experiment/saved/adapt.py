@@ -23,13 +23,7 @@ from fsrl_ext.env.registry import EnvFn
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.saved.chosen_task import ChosenTask
-from fsrl_ext.experiment.saved.evaluate import (
-    Which,
-    checkpoint_file,
-    episode_seeds,
-    load_saved,
-    torch_threads,
-)
+from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
 from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training.build import test_collector
@@ -38,6 +32,7 @@ from fsrl_ext.experiment.training_config import train_envs
 from fsrl_ext.functional.returns import as_cost_limits
 from fsrl_ext.policy import MetaCPOPolicy
 from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy
+from fsrl_ext.report.folder import Which, checkpoint_file
 from fsrl_ext.trainer import Evaluation, evaluate_policy
 
 

@@ -82,3 +82,15 @@ class ChosenTask:
         finally:
             env.close()
         return spec, parameters
+
+
+def other_task(task: str | TaskDescription | None, task_seed: int | None) -> ChosenTask | None:
+    """The task that was asked for, ``None`` for that of the training.
+
+    :raises ValueError: for a task seed without a task, or one that the task does not take.
+    """
+    if task is not None:
+        return ChosenTask.of(task, task_seed)
+    if task_seed is not None:
+        raise ValueError(f"task_seed needs a task that it draws, got {task_seed!r} alone")
+    return None

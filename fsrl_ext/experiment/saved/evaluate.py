@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from tianshou.policy import BasePolicy
+from collections.abc import Sequence
+from typing import Any
 
 from fsrl_ext.env import env_fn
 from fsrl_ext.env.meta import TaskDescription
-from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.saved.chosen_task import ChosenTask
-from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.saved.chosen_task import other_task
+from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
 from fsrl_ext.experiment.training.build import test_collector
-from fsrl_ext.experiment.training.checkpoint import load_experiment, read_checkpoint
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.functional.returns import as_cost_limits
 from fsrl_ext.report import text_table
+from fsrl_ext.report.folder import Which, checkpoint_file
 from fsrl_ext.report.statistics import bootstrap_interval
-from fsrl_ext.trainer import Evaluation, evaluate_policy, seed_range
-
-Which = Literal["best", "last"]
+from fsrl_ext.trainer import Evaluation, evaluate_policy
 
 
 def evaluate(
@@ -88,43 +81,6 @@ def evaluate(
         collector.close()
 
 
-def other_task(task: str | TaskDescription | None, task_seed: int | None) -> ChosenTask | None:
-    """The task that was asked for, ``None`` for that of the training.
-
-    :raises ValueError: for a task seed without a task, or one that the task does not take.
-    """
-    if task is not None:
-        return ChosenTask.of(task, task_seed)
-    if task_seed is not None:
-        raise ValueError(f"task_seed needs a task that it draws, got {task_seed!r} alone")
-    return None
-
-
-def checkpoint_file(run: str | os.PathLike[str], checkpoint: Which = "best") -> Path:
-    """The file of a run folder's best or last policy; a path that is no folder is the file itself.
-
-    :raises ValueError: for another ``checkpoint`` than these two.
-    """
-    if checkpoint not in ("best", "last"):
-        raise ValueError(f"checkpoint must be 'best' or 'last', got {checkpoint!r}")
-    path = Path(run)
-    return path / "checkpoints" / f"{checkpoint}.pt" if path.is_dir() else path
-
-
-def episode_seeds(episodes: int, seed: int | None = None) -> Sequence[int]:
-    """``seed, seed + 1, ...``, or the seeds of the final evaluation.
-
-    :raises ValueError: for ``episodes`` below one and negative seeds.
-    """
-    if episodes < 1 or episodes != int(episodes):
-        raise ValueError(f"episodes must be a whole number >= 1, got {episodes}")
-    if seed is None:
-        return seed_range("final", int(episodes))
-    if seed < 0:
-        raise ValueError(f"seed must be >= 0, got {seed}")
-    return range(seed, seed + int(episodes))
-
-
 def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
     """The evaluation as plain numbers: its summary, 95% bootstrap intervals over episodes, every episode.
 
@@ -168,28 +124,3 @@ def evaluation_table(evaluation: Evaluation) -> str:
         )
     rows.append(["overall", "", "", "", *verdict(report["share_above_limit"], report["feasible"])])
     return text_table(["", "mean", "95% interval", "limit", "episodes above", "feasible"], rows)
-
-
-def load_saved(file: Path, device: str | None) -> tuple[BasePolicy, ExperimentConfig, TaskSpec]:
-    """A saved policy, without drawing from torch's random numbers.
-
-    :raises ValueError: if the device is not there; :class:`CheckpointError` as ``load_experiment``.
-    """
-    try:
-        with torch.random.fork_rng(devices=[]):  # fresh networks are drawn before they are overwritten
-            return load_experiment(file, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch's answer for a device that is not there
-        reason = str(error).strip().splitlines()[0]
-        name = repr(device) if device else "of the run"
-        raise ValueError(f"device {name} cannot be used: {reason}") from error
-
-
-@contextlib.contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """torch's CPU threads for a block, and what they were afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

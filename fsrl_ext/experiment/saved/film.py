@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,10 @@ from fsrl_ext.env.display import has_display
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.suite_tasks import META, SAFETY, SUITE_TASKS
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.saved.chosen_task import ChosenTask
-from fsrl_ext.experiment.saved.evaluate import (
-    Which,
-    checkpoint_file,
-    episode_seeds,
-    load_saved,
-    other_task,
-    torch_threads,
-)
+from fsrl_ext.experiment.saved.chosen_task import ChosenTask, other_task
+from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
+from fsrl_ext.report.files import check_new_file
+from fsrl_ext.report.folder import Which, checkpoint_file
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
 
@@ -114,18 +109,6 @@ def check_drawing(
         raise ValueError("render='human' opens a window, and DISPLAY is not set; use a video instead")
     if video is not None:
         _require_video_packages(check_new_file(video, VIDEO_SUFFIXES))
-
-
-def check_new_file(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -> Path:
-    """:raises ValueError: if the suffix is another, the file exists already, or its folder does not."""
-    path = Path(path)
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise ValueError(f"{path} must end in {' or '.join(suffixes)}")
-    if path.exists():
-        raise ValueError(f"{path} exists already; nothing was overwritten")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
-    return path
 
 
 def _play(policy: BasePolicy, env: gym.Env, seed: int, after_step: Callable[[], None]) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from fsrl_ext.env.meta.held_out import Where
 from fsrl_ext.experiment.algorithms.meta import MetaTraining
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.saved.adapt import AdaptationPoint, adapt
-from fsrl_ext.experiment.saved.evaluate import Which, checkpoint_file
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.report import text_table
+from fsrl_ext.report.folder import Which, checkpoint_file
 from fsrl_ext.report.statistics import bootstrap_interval
 from fsrl_ext.trainer import Evaluation
 

@@ -12,7 +12,7 @@ import platform
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import gymnasium
 import numpy as np
@@ -24,9 +24,10 @@ import fsrl_ext
 from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training.build import fresh_policy
 
-FORMAT = 1
+Kind = Literal["checkpoint", "snapshot"]
+FORMATS: dict[Kind, int] = {"checkpoint": 1, "snapshot": 2}
+"""What this version writes and reads. Snapshots of format 1 are those of fsrl_ext 0.1.0."""
 T = TypeVar("T")
 
 
@@ -60,25 +61,6 @@ def save_checkpoint(
     write_checked(path, data, kind="checkpoint")
 
 
-def policy_state(policy: BasePolicy) -> dict[str, Any]:
-    """Networks, targets, duals and optimisers, as :func:`restore` takes them."""
-    return {
-        "policy": policy.state_dict(),
-        "optimisers": {name: optim.state_dict() for name, optim in optimisers_of(policy).items()},
-    }
-
-
-def write_checked(path: Path, data: dict[str, Any], *, kind: str) -> None:
-    """Writes tensors, numbers and text in one move, with format and versions."""
-    temporary = path.with_suffix(".tmp")
-    try:
-        torch.save({f"fsrl_ext_{kind}": FORMAT, **data, "versions": versions()}, temporary)
-        os.replace(temporary, path)
-    except BaseException:  # Ctrl-C, too, leaves half a file
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads and checks a checkpoint file; tensors come to the CPU.
 
@@ -87,10 +69,49 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return read_checked(Path(path), kind="checkpoint")
 
 
-def read_checked(path: Path, *, kind: str) -> dict[str, Any]:
-    """What :func:`write_checked` wrote.
+def policy_state(policy: BasePolicy) -> dict[str, Any]:
+    """Networks, targets, duals and optimisers, as :func:`restore` takes them."""
+    return {
+        "policy": policy.state_dict(),
+        "optimisers": {name: optim.state_dict() for name, optim in optimisers_of(policy).items()},
+    }
 
-    :raises CheckpointError: as :func:`read_checkpoint`.
+
+def restore(policy: BasePolicy, data: dict[str, Any], *, optimisers: bool = True) -> None:
+    """Puts a checkpoint's state into a policy of the same shape.
+
+    :raises CheckpointError: if networks or optimisers do not fit; the policy is then unusable.
+    """
+    try:
+        policy.load_state_dict(data["policy"])
+        if optimisers:
+            for name, optim in optimisers_of(policy).items():
+                optim.load_state_dict(data["optimisers"][name])
+    except (RuntimeError, KeyError, ValueError) as error:
+        first = str(error).strip().splitlines()
+        raise CheckpointError(f"the checkpoint does not fit the policy: {' '.join(first[:2])}") from error
+
+
+def optimisers_of(policy: BasePolicy) -> dict[str, torch.optim.Optimizer]:
+    """Every optimiser that the policy holds as an attribute."""
+    return {k: v for k, v in vars(policy).items() if isinstance(v, torch.optim.Optimizer)}
+
+
+def write_checked(path: Path, data: dict[str, Any], *, kind: Kind) -> None:
+    """Writes tensors, numbers and text in one move, with format and versions."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        torch.save({f"fsrl_ext_{kind}": FORMATS[kind], **data, "versions": versions()}, temporary)
+        os.replace(temporary, path)
+    except BaseException:  # Ctrl-C, too, leaves half a file
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_checked(path: Path, *, kind: Kind) -> dict[str, Any]:
+    """Reads what :func:`write_checked` wrote.
+
+    :raises CheckpointError: if the file is missing, damaged, of another kind, or of another format.
     """
     if not path.is_file():
         raise CheckpointError(f"no {kind} at {path}")
@@ -114,58 +135,22 @@ def read_checked(path: Path, *, kind: str) -> dict[str, Any]:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path} is damaged or not a {kind} ({reason})") from error
-    found = data.get(f"fsrl_ext_{kind}") if isinstance(data, dict) else None
-    if found != FORMAT:
+    saved, expected = data.get(f"fsrl_ext_{kind}") if isinstance(data, dict) else None, FORMATS[kind]
+    if saved is None:
+        raise CheckpointError(f"{path} is not a {kind} of fsrl_ext")
+    if saved != expected:
+        writer = f"fsrl_ext {data['versions']['fsrl_ext']}"
         raise CheckpointError(
-            f"{path} is not a {kind} of this version of fsrl_ext (format {found}, expected {FORMAT})"
+            f"{path} was written by {writer} in {kind} format {saved}, and fsrl_ext {fsrl_ext.__version__} "
+            f"reads format {expected}; {writer} can {'resume' if kind == 'snapshot' else 'load'} it"
         )
     return data
-
-
-def restore(policy: BasePolicy, data: dict[str, Any], *, optimisers: bool = True) -> None:
-    """Puts a checkpoint's state into a policy of the same shape.
-
-    :raises CheckpointError: if networks or optimisers do not fit; the policy is then unusable.
-    """
-    try:
-        policy.load_state_dict(data["policy"])
-        if optimisers:
-            for name, optim in optimisers_of(policy).items():
-                optim.load_state_dict(data["optimisers"][name])
-    except (RuntimeError, KeyError, ValueError) as error:
-        first = str(error).strip().splitlines()
-        raise CheckpointError(f"the checkpoint does not fit the policy: {' '.join(first[:2])}") from error
-
-
-def load_policy(path: str | os.PathLike[str], *, device: str | None = None) -> BasePolicy:
-    """A policy that acts, without its environment: ``policy.compute_action(obs)``.
-
-    :param path: a checkpoint file, or a run folder (its best policy).
-    :param device: where to put it; the device it was trained on if not given.
-    :raises CheckpointError: if there is no usable checkpoint.
-    """
-    policy, _, _ = load_experiment(path, device=device)
-    return policy
-
-
-def load_experiment(
-    path: str | os.PathLike[str], *, device: str | None = None
-) -> tuple[BasePolicy, ExperimentConfig, TaskSpec]:
-    """As :func:`load_policy`, with the experiment's config and the task's shapes."""
-    file = Path(path)
-    data = read_checkpoint(file / "checkpoints" / "best.pt" if file.is_dir() else file)
-    settings = data["config"] | ({} if device is None else {"device": device})
-    config = in_this_version(ExperimentConfig.from_dict, settings, data, file)
-    spec = in_this_version(TaskSpec.from_dict, data["spec"], data, file)
-    policy = fresh_policy(config, spec)
-    restore(policy, data)
-    return policy.eval(), config, spec
 
 
 def in_this_version(
     parse: Callable[[dict[str, Any]], T], saved: dict[str, Any], data: dict[str, Any], file: Path
 ) -> T:
-    """``parse(saved)``, where ``saved`` is part of a file's ``data``.
+    """Returns ``parse(saved)``, where ``saved`` is part of a file's ``data``.
 
     :raises CheckpointError: if the version that wrote it had other settings.
     """
@@ -176,8 +161,3 @@ def in_this_version(
             f"{file} was written by fsrl_ext {data['versions']['fsrl_ext']} with settings that this version "
             f"does not have ({error})"
         ) from error
-
-
-def optimisers_of(policy: BasePolicy) -> dict[str, torch.optim.Optimizer]:
-    """Every optimiser that the policy holds as an attribute."""
-    return {k: v for k, v in vars(policy).items() if isinstance(v, torch.optim.Optimizer)}

@@ -1,18 +1,17 @@
-"""Run folders: where they are and what is in them."""
+"""Makes the folder of a new run."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 from fsrl_ext.errors import RunFolderError
 from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.report.folder import RunFolder
 
 
-def new_run_folder(out: Path, config: ExperimentConfig, run_name: str | None) -> Path:
+def new_run_folder(out: Path, config: ExperimentConfig, run_name: str | None) -> RunFolder:
     """Makes a fresh folder ``<task>-<policy>-seed<seed>-<counter>`` (or ``run_name``) below ``out``.
 
     :raises RunFolderError: if ``run_name`` is not a plain name or is taken, or ``out`` cannot hold folders.
@@ -29,17 +28,13 @@ def new_run_folder(out: Path, config: ExperimentConfig, run_name: str | None) ->
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in names:
+            folder = RunFolder(out / name)
             try:
-                (out / name).mkdir()
+                folder.path.mkdir()
             except FileExistsError:
                 continue
-            (out / name / "checkpoints").mkdir()
-            return out / name
+            folder.checkpoints.mkdir()
+            return folder
     except OSError as error:
         raise RunFolderError(f"cannot make a run folder in {out}: {error.strerror}") from error
     raise RunFolderError(f"run_name {run_name!r} exists already in {out}; nothing was overwritten")
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Writes indented JSON with a final newline."""
-    path.write_text(json.dumps(data, indent=2) + "\n")

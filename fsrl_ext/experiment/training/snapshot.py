@@ -1,7 +1,8 @@
 """Everything that a training run goes on from: ``checkpoints/resume.pt``.
 
-A snapshot is taken at selections, so seldom that it takes a fiftieth of the time, and goes when the run has
-finished. Like a checkpoint it is a plain ``torch.save`` file of tensors, numbers and text.
+A snapshot is taken at selections, so seldom that all of them together take a fiftieth of the time, and
+removed when the run has finished. Like a checkpoint it is a plain ``torch.save`` file of tensors, numbers and
+text.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.data.randomness import random_state, set_random_state
+from fsrl_ext.data.randomness import GlobalRandomness
 from fsrl_ext.experiment.training.checkpoint import policy_state, read_checked, restore, write_checked
 
 TIME_SHARE = 0.02
@@ -33,10 +34,9 @@ class Snapshots:
         self.path = path
         self._next = 0.0
 
-    def take(self, policy: Any, trainer: Any, run: Mapping[str, Any]) -> None:
+    def take(self, policy: BasePolicy, trainer: Any, run: Mapping[str, Any]) -> None:
         """Writes a snapshot, if one is due; a file that cannot be written is a warning, not an error.
 
-        :param policy: with its optimisers.
         :param trainer: at a selection.
         :param run: what else the run wants to find again: plain numbers, text and bytes.
         """
@@ -46,13 +46,13 @@ class Snapshots:
         data = {
             **policy_state(policy),
             "trainer": trainer.state_dict(),
-            "randomness": random_state(),
+            "randomness": GlobalRandomness().state_dict(),
             "run": dict(run),
         }
         content = plain(data)
         try:
             write_checked(self.path, content, kind="snapshot")
-        except (OSError, RuntimeError) as error:  # torch's own for a disk that is full
+        except (OSError, RuntimeError) as error:  # torch raises its own for a disk that is full
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(f"no snapshot at {self.path} ({reason}); the run goes on", stacklevel=2)
         ended = time.monotonic()
@@ -66,7 +66,7 @@ class Snapshots:
 def read_snapshot(path: Path) -> dict[str, Any]:
     """A snapshot's content.
 
-    :raises CheckpointError: if there is none, or it is damaged.
+    :raises CheckpointError: if there is none, it is damaged, or another version wrote it in another format.
     """
     return restored(read_checked(path, kind="snapshot"))
 
@@ -77,12 +77,12 @@ def load_policy_state(policy: BasePolicy, snapshot: Mapping[str, Any]) -> None:
 
 
 def load_run_state(trainer: Any, snapshot: Mapping[str, Any]) -> bool:
-    """Puts the rest back; the last thing to do before a run goes on.
+    """Loads the state of the trainer and of the random numbers, as the last thing before a run goes on.
 
     :return: whether the environments are where they were.
     """
     exact = trainer.load_state_dict(snapshot["trainer"])
-    set_random_state(snapshot["randomness"])
+    GlobalRandomness().load_state_dict(snapshot["randomness"])
     return exact
 
 

@@ -11,8 +11,8 @@ from tianshou.policy import BasePolicy
 
 from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.saved.evaluate import checkpoint_file
 from fsrl_ext.experiment.training.checkpoint import optimisers_of, read_checkpoint, restore
+from fsrl_ext.report.folder import checkpoint_file
 
 
 def start_from(

@@ -1,0 +1,148 @@
+"""``fsrl-ext evaluate``: one task, with films and windows, or the held-out suite of a family."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fsrl_ext.cli.options import STEP_OPTIONS, add_saved_policy, add_step_options, parse_cost_limit
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command and its options."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="judge a saved policy, film it or show it",
+        description="Play a saved policy and print its return and cost with 95% bootstrap intervals over "
+        "episodes. Without --seed the episodes are those of the final evaluation.",
+    )
+    add_saved_policy(parser)
+    parser.add_argument("--task", metavar="ID", help="another environment (default: that of the training)")
+    parser.add_argument("--task-seed", type=int, help="draws the task of a family's id (default: 0)")
+    parser.add_argument("--episodes", type=int, help="how many (default: 50; 10 per task of a suite)")
+    parser.add_argument("--seed", type=int, help="the first episode's seed; the next ones count up")
+    parser.add_argument("--stochastic", action="store_true", help="sample actions")
+    parser.add_argument("--cost-limit", metavar="X[,Y]", help="judge by another limit than the run's")
+    parser.add_argument("--video", metavar="FILE", help="film deterministic episodes: a new .mp4 or .gif")
+    parser.add_argument("--render", choices=("human",), help="show deterministic episodes in a window")
+    parser.add_argument("--video-episodes", type=int, default=1, help="how many to film or show (default: 1)")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the numbers, and every episode's, to a new file"
+    )
+    suite = parser.add_argument_group("a meta-learned policy on the held-out tasks of its family")
+    suite.add_argument("--suite", choices=("inside", "outside"), help="of the range of meta-training")
+    suite.add_argument(
+        "--adapt-steps", type=int, metavar="K", help="adapt to each task by K steps first (default: 0)"
+    )
+    add_step_options(suite)
+    parser.set_defaults(command=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace, command: str) -> int:
+    from fsrl_ext.report.files import check_new_file
+
+    for name in STEP_OPTIONS:
+        if getattr(options, name) is not None and not options.adapt_steps:
+            raise ValueError(f"--{name.replace('_', '-')} is about the steps of --adapt-steps")
+    if options.suite is None and options.adapt_steps is not None:
+        raise ValueError("--adapt-steps needs --suite; 'fsrl-ext adapt' adapts to one task")
+    if options.suite is not None:
+        _check_suite_options(options)
+    if options.json is not None:
+        check_new_file(options.json)
+    return (_on_task if options.suite is None else _on_suite)(options, command)
+
+
+def _on_task(options: argparse.Namespace, command: str) -> int:
+    from fsrl_ext.experiment.saved.chosen_task import other_task
+    from fsrl_ext.experiment.saved.evaluate import evaluate, evaluation_report, evaluation_table
+    from fsrl_ext.experiment.saved.film import check_drawing
+    from fsrl_ext.experiment.saved.load import episode_seeds
+    from fsrl_ext.report.files import write_json
+    from fsrl_ext.report.folder import checkpoint_file
+
+    limit = parse_cost_limit(options.cost_limit)
+    check_drawing(video=options.video, window=options.render is not None, episodes=options.video_episodes)
+    seeds = episode_seeds(50 if options.episodes is None else options.episodes, options.seed)
+    names = ("task", "task_seed", "seed", "checkpoint", "device")
+    common = {name: getattr(options, name) for name in names}
+    chosen = other_task(options.task, options.task_seed)
+    evaluation = evaluate(
+        options.run, episodes=len(seeds), stochastic=options.stochastic, cost_limit=limit, **common
+    )
+    file = checkpoint_file(options.run, options.checkpoint)
+    elsewhere = "" if chosen is None else f", on {chosen}"
+    print(
+        f"{file}, trained for {evaluation.env_step:,} steps{elsewhere}: {len(seeds)} "
+        f"{'stochastic' if options.stochastic else 'deterministic'} episodes, seeds {seeds[0]} to {seeds[-1]}"
+    )
+    print(evaluation_table(evaluation))
+    print("(a policy is feasible if its mean cost plus one standard error is within the limit)")
+    if options.json is not None:
+        source: dict[str, Any] = {"command": command, "checkpoint": str(file), "seeds": [seeds[0], seeds[-1]]}
+        if chosen is not None:
+            source |= {"task": chosen.id, "task_seed": chosen.task_seed}
+        write_json(
+            Path(options.json),
+            {**source, "stochastic": options.stochastic, **evaluation_report(evaluation)},
+        )
+    _play(options, common)
+    return 0
+
+
+def _play(options: argparse.Namespace, common: dict[str, Any]) -> None:
+    """Films episodes and shows them, as far as that is asked for."""
+    from fsrl_ext.experiment.saved.film import record_video, show
+
+    played = []
+    if options.video is not None:
+        played = record_video(options.run, options.video, episodes=options.video_episodes, **common)
+    if options.render is not None:
+        played = show(options.run, episodes=options.video_episodes, **common)
+    for episode in played:
+        cost = ", ".join(f"{x:.2f}" for x in episode["cost"])
+        print(f"played seed {episode['seed']}: return {episode['return']:.2f}, cost {cost}")
+    if options.video is not None:
+        print(f"video: {options.video}")
+
+
+def _check_suite_options(options: argparse.Namespace) -> None:
+    """Refuses options that are about a single task."""
+    for name in ("video", "render"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} shows one task; it does not go with --suite")
+    for name in ("task", "task_seed"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is one task; it does not go with --suite")
+    if options.stochastic:
+        raise ValueError("--stochastic does not go with --suite, whose episodes are deterministic")
+
+
+def _on_suite(options: argparse.Namespace, command: str) -> int:
+    from fsrl_ext.experiment.saved.suite import evaluate_suite, suite_report, suite_table
+    from fsrl_ext.report.files import write_json
+
+    evaluation = evaluate_suite(
+        options.run,
+        options.suite,
+        adapt_steps=options.adapt_steps or 0,
+        episodes=10 if options.episodes is None else options.episodes,
+        seed=options.seed or 0,
+        checkpoint=options.checkpoint,
+        cost_limit=parse_cost_limit(options.cost_limit),
+        device=options.device,
+        **{name: getattr(options, name) for name in STEP_OPTIONS},
+    )
+    print(
+        f"{evaluation.family}: {len(evaluation.tasks)} held-out tasks {evaluation.suite} of the training "
+        f"range, {len(evaluation.before[0].returns)} deterministic episodes each"
+    )
+    print(suite_table(evaluation))
+    print(
+        "(mean [95% bootstrap interval] over tasks; tasks above: whose mean cost exceeds the limit"
+        + ("; data adapted to: episodes with sampled actions)" if options.adapt_steps else ")")
+    )
+    if options.json is not None:
+        write_json(Path(options.json), {"command": command, **suite_report(evaluation)})
+    return 0

@@ -1,0 +1,37 @@
+"""``fsrl-ext list``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command and its options."""
+    parser = commands.add_parser("list", help="print tasks and policies")
+    parser.add_argument("what", nargs="?", choices=("tasks", "policies"), help="print only these")
+    parser.set_defaults(command=_list)
+
+
+def _list(options: argparse.Namespace, command: str) -> int:
+    from fsrl_ext.env import list_tasks
+    from fsrl_ext.experiment.registry import algorithms
+    from fsrl_ext.report import text_table
+
+    tables = []
+    if options.what != "tasks":
+        policies = [[name, row.summary] for name, row in algorithms().items()]
+        tables.append(text_table(["policy", "what it is"], policies, left=(0, 1)))
+    if options.what != "policies":
+        tasks = [
+            [
+                task.id,
+                task.suite + ("" if task.installed else " (not installed)"),
+                str(task.horizon or "none"),
+                {True: "yes", False: "no", None: "unknown"}[task.can_terminate],
+            ]
+            for task in list_tasks()
+        ]
+        tables.append(text_table(["task", "suite", "time limit", "can end earlier"], tasks))
+    print("\n\n".join(tables))
+    return 0

@@ -1,0 +1,28 @@
+"""``fsrl-ext resume``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from fsrl_ext.cli.closing import print_result
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command and its options."""
+    parser = commands.add_parser(
+        "resume",
+        help="go on with a run that was interrupted or killed",
+        description="Go on from the run's last snapshot, which training takes at selections. In "
+        "deterministic environments, with the same versions on the same machine, the run ends as if nothing "
+        "had happened.",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
+    parser.set_defaults(command=_resume)
+
+
+def _resume(options: argparse.Namespace, command: str) -> int:
+    from fsrl_ext.experiment import resume
+
+    return print_result(resume(options.run, show_progress=not options.quiet))

@@ -1,0 +1,236 @@
+"""One run while it lasts: it is built, it trains, and it reports."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tianshou.data import CollectStatsBase
+from tianshou.policy import BasePolicy
+from tianshou.policy.base import TrainingStats
+from tianshou.utils import BaseLogger
+
+from fsrl_ext.env import env_fn
+from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.training import build
+from fsrl_ext.experiment.training.callbacks import notify
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint, restore, save_checkpoint, versions
+from fsrl_ext.experiment.training.logger import RunLogger
+from fsrl_ext.experiment.training.snapshot import Snapshots, load_run_state
+from fsrl_ext.report import plot_run
+from fsrl_ext.report.files import write_json
+from fsrl_ext.report.folder import RunFolder
+from fsrl_ext.trainer import Evaluation, evaluate_policy, seed_range
+from fsrl_ext.trainer.cost_trainer import CostTrainer
+
+
+class Session:
+    """A run; callbacks are given this object (:class:`~fsrl_ext.experiment.training.callbacks.RunView`).
+
+    :param policy: fresh, started from a saved one, or as a snapshot has it.
+    :param folder: made for this run.
+    :param command: the command line to note in the result.
+    :param init_from: where a policy that was trained before came from; ``None`` for a fresh one.
+    :param logger: a user's own.
+    :param snapshot: what to go on from; ``None`` for a new run.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        policy: BasePolicy,
+        spec: TaskSpec,
+        folder: RunFolder,
+        *,
+        command: str,
+        init_from: dict[str, Any] | None,
+        logger: BaseLogger | None,
+        callbacks: Sequence[Any],
+        show_progress: bool,
+        snapshot: dict[str, Any] | None = None,
+    ) -> None:
+        self.config = config
+        self.policy = policy
+        self.folder = folder
+        self.evaluation: Evaluation | None = None
+        self._spec, self._command, self._init_from = spec, command, init_from
+        self._callbacks = tuple(callbacks)
+        self._selections: list[dict[str, Any]] = []
+        self._resumed: list[dict[str, Any]] = []
+        self._started = time.time()
+        self._snapshots = Snapshots(folder.snapshot)
+        logged = None if snapshot is None else snapshot["trainer"]["counters"]["env_step"]
+        self._logger = RunLogger(folder, keep_until=logged, beside=logger)
+        self._train_collector = build.train_collector(policy, config)
+        episodes = math.gcd(config.selection_episodes, config.final_episodes)
+        self._test_collector = build.test_collector(
+            policy, config, spec, episodes=episodes, make_env=env_fn(config.env_id)
+        )
+        self.trainer = self._build_trainer(show_progress)
+        if snapshot is not None:
+            self._go_on_from(snapshot)
+
+    @property
+    def env_step(self) -> int:
+        """Environment steps so far."""
+        return self.trainer.env_step
+
+    def _build_trainer(self, show_progress: bool) -> CostTrainer:
+        config = self.config
+        # Testing never takes more steps than training: short runs are tested less often.
+        test_steps = config.selection_episodes * self._spec.max_episode_steps
+        trainer = config.training.trainer(
+            self.policy,
+            self._train_collector,
+            task=config.task,
+            seed=config.seed,
+            steps=config.steps,
+            selections=min(config.selections, max(config.steps // test_steps, 1)),
+            warm_start=self._init_from is not None,
+            test_collector=self._test_collector,
+            cost_limit_schedule=None if config.cost_limit_start is None else config.scheduled_cost_limit,
+            selection_seeds=seed_range("selection", config.selection_episodes),
+            on_selection=self._after_selection,
+            save_best_fn=lambda _: self._save("best"),
+            logger=self._logger,
+            show_progress=show_progress,
+        )
+        update = trainer.policy_update_fn
+
+        def after_collect(collect_stats: CollectStatsBase) -> TrainingStats:
+            notify(self._callbacks, "on_collect_end", self)
+            return update(collect_stats)
+
+        # Tianshou calls it between a collect and the update, once the counters are those after the collect.
+        trainer.policy_update_fn = after_collect  # type: ignore[method-assign]
+        return trainer
+
+    def _go_on_from(self, snapshot: dict[str, Any]) -> None:
+        """Returns to where a snapshot was taken."""
+        run = snapshot["run"]
+        self._selections, self._resumed = run["selections"], run["resumed"]
+        self._started = time.time() - run["seconds"]
+        if run["best"] is not None:
+            self.folder.best.write_bytes(run["best"])
+        exact = load_run_state(self.trainer, snapshot)
+        self._resumed.append({"env_step": self.env_step, "exact": exact})
+
+    def execute(self) -> dict[str, Any]:
+        """Trains, judges and reports; returns the content of ``result.json``."""
+        try:
+            status = self._train()
+            result = self._report(status)
+            if status == "finished":
+                self._snapshots.discard()
+            notify(self._callbacks, "on_run_end", self)
+            return result
+        finally:
+            self._logger.finalize()
+            self._train_collector.close()
+            self._test_collector.close()
+
+    def _train(self) -> str:
+        """Trains until the end or an interrupt; an error passes on after the newest policy was saved."""
+        status = "finished"
+        try:
+            self.trainer.run()
+        except KeyboardInterrupt:
+            status = "interrupted"
+        except Exception:
+            # Losses are checked before a step is taken, so the parameters are the last good ones, unless a
+            # finite loss had a gradient that was not finite: last.pt then stays that of the last selection.
+            if self._is_finite():
+                self._save("last")
+            raise
+        self._save("last")
+        if not self.folder.best.exists():
+            self._save("best")
+        return status
+
+    def _is_finite(self) -> bool:
+        tensors = [x for x in self.policy.state_dict().values() if isinstance(x, torch.Tensor)]
+        return all(bool(torch.isfinite(value).all()) for value in tensors)
+
+    def _save(self, which: str) -> None:
+        counters = {
+            "env_step": self.trainer.env_step,
+            "gradient_step": self.trainer._gradient_step,
+            "episode": self.trainer.env_episode,
+        }
+        path = self.folder.best if which == "best" else self.folder.last
+        save_checkpoint(path, self.policy, config=self.config, spec=self._spec, counters=counters)
+
+    def _after_selection(self, evaluation: Evaluation) -> None:
+        self.evaluation = evaluation
+        self._selections.append(evaluation.summary())
+        self._save("last")
+        notify(self._callbacks, "on_selection", self)
+        if self.env_step < self.trainer.step_budget:
+            self._logger.flush()
+            self._snapshots.take(self.policy, self.trainer, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        """What a snapshot keeps of this object."""
+        return {
+            "config": self.config.as_dict(),
+            "command": self._command,
+            "init_from": self._init_from,
+            "selections": self._selections,
+            "resumed": self._resumed,
+            "seconds": time.time() - self._started,
+            "best": self.folder.best.read_bytes() if self.folder.best.exists() else None,
+        }
+
+    def _report(self, status: str) -> dict[str, Any]:
+        """Judges the policies of a finished run, and writes ``result.json`` and the picture."""
+        self._logger.flush()
+        config, trainer = self.config, self.trainer
+        result: dict[str, Any] = {
+            "status": status,
+            "command": self._command,
+            **({} if self._init_from is None else {"init_from": self._init_from}),
+            **({"resumed": self._resumed} if self._resumed else {}),
+            "config": config.as_dict(),
+            "config_digest": config.digest(),
+            "versions": versions(),
+            "env_step": trainer.env_step,
+            "gradient_step": trainer._gradient_step,
+            "train_episodes": trainer.env_episode,
+            "share_above_limit": trainer.share_above_limit,
+            "seconds": round(time.time() - self._started, 1),
+            "cores": os.cpu_count(),
+            "selections": self._selections,
+        }
+        if status == "finished":
+            result |= self._final_evaluations()
+        write_json(self.folder.result, result)
+        plot_run(
+            self.folder.path,
+            title=f"{config.policy} on {config.task}, seed {config.seed}",
+            cost_limit=config.cost_limit,
+            path=self.folder.curves,
+        )
+        return result
+
+    def _final_evaluations(self) -> dict[str, Any]:
+        """Judges the last and the best policy; the policy is the best one afterwards."""
+        selected = self.trainer.best
+        best = last = self._evaluate(self.env_step)
+        if selected is not None and selected.env_step != self.env_step:
+            restore(self.policy, read_checkpoint(self.folder.best), optimisers=False)
+            best = self._evaluate(selected.env_step)
+        feasible = selected is not None and selected.feasible
+        return {"best": {**best.summary(), "selected_as_feasible": feasible}, "last": last.summary()}
+
+    def _evaluate(self, env_step: int) -> Evaluation:
+        return evaluate_policy(
+            self._test_collector,
+            seed_range("final", self.config.final_episodes),
+            cost_limit=self.config.cost_limit,
+            env_step=env_step,
+        )
