@@ -44,14 +44,14 @@ class ExperimentConfig:
     seed: int = 0
     """Seed of networks, exploration and training environments."""
     selections: int = 50
-    """How often, evenly over the run, the policy is tested and the best feasible one kept. Less often in
-    short runs, where the test episodes would take more steps than training."""
+    """How often, evenly over the run, the policy is tested and the best feasible one kept. Short runs, whose
+    test episodes would take more steps than training, are tested less often."""
     selection_episodes: int = 10
     """Deterministic episodes of each selection."""
     final_episodes: int = 50
     """Deterministic episodes of the final evaluation of the best and of the last policy."""
     device: str = "cpu"
-    """Where the networks live."""
+    """Device of the networks."""
     threads: int = 1
     """CPU threads of torch."""
     policy_config: PolicyConfig = None  # type: ignore[assignment]

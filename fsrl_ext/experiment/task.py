@@ -14,7 +14,7 @@ from fsrl_ext.env import can_terminate, time_limit
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec:
-    """Shapes and bounds; enough to build a policy without the simulator.
+    """Shapes and bounds of a task, which are enough to build a policy without the simulator.
 
     :param obs_dim: length of the flat observation.
     :param action_low: ``[A]`` lowest actions.
@@ -29,16 +29,18 @@ class TaskSpec:
 
     @property
     def act_dim(self) -> int:
+        """Length of an action."""
         return len(self.action_low)
 
     @property
     def action_space(self) -> gym.spaces.Box:
+        """The actions as a space."""
         low, high = (np.asarray(x, dtype=np.float32) for x in (self.action_low, self.action_high))
         return gym.spaces.Box(low, high)
 
     @classmethod
     def from_env(cls, env: gym.Env, task: str) -> TaskSpec:
-        """Reads the spaces.
+        """The spec of an environment.
 
         :raises ValueError: for a discrete action space, observations that are not flat vectors, or an
             environment without a time limit.
@@ -67,6 +69,7 @@ class TaskSpec:
         )
 
     def as_dict(self) -> dict[str, Any]:
+        """Plain data: numbers and lists."""
         return {
             "obs_dim": self.obs_dim,
             "action_low": list(self.action_low),
@@ -76,6 +79,7 @@ class TaskSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TaskSpec:
+        """The inverse of :meth:`as_dict`."""
         return cls(
             obs_dim=data["obs_dim"],
             action_low=tuple(data["action_low"]),
@@ -85,7 +89,7 @@ class TaskSpec:
 
 
 def warn_if_episodes_can_end_early(env: gym.Env, task: str) -> None:
-    """Warns once that the cost threshold takes episodes to last until the time limit."""
+    """Warns that the cost threshold takes episodes to last until the time limit, where they may not."""
     if can_terminate(env):
         warnings.warn(
             f"episodes of {task} can end before the time limit; the discounted cost threshold takes "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ class MetaTraining(ValueCriticTraining):
         step_per_epoch = max(round(round(steps / selections) / iteration), 1) * iteration
 
         def env_seeds(number: int, count: int) -> list[int]:
-            # Beyond the seeds of selections and final evaluations.
+            # These lie beyond the seeds of selections and final evaluations.
             states = np.random.SeedSequence([seed, number]).generate_state(count)
             return [2**31 + int(x) // 2 for x in states]
 
@@ -76,7 +77,7 @@ class MetaTraining(ValueCriticTraining):
             train_collector=collector,
             draw_tasks=lambda count, start: tasks.draw(count, start=start),
             env_seeds=env_seeds,
-            max_epoch=-(-steps // step_per_epoch),
+            max_epoch=math.ceil(steps / step_per_epoch),
             step_per_epoch=step_per_epoch,
             **shared,
         )

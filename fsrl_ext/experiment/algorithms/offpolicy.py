@@ -54,8 +54,8 @@ class OffpolicyTraining(TrainingConfig):
     update_per_step: float = 0.4
     """Gradient steps per environment step."""
     warmup_steps: int = 0
-    """Environment steps with random actions at the start, counted in the budget; none in a run that starts
-    from a saved policy."""
+    """Environment steps with random actions at the start, counted in the budget; a run that starts from a
+    saved policy has none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

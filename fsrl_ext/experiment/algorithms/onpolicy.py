@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +30,9 @@ from fsrl_ext.policy import (
     TRPOLagPolicy,
 )
 from fsrl_ext.trainer import CostOnpolicyTrainer, seed_range
+
+LBFGS_ITERATIONS = 25
+"""Iterations of one step of the critic's L-BFGS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,7 @@ class OnpolicyTraining(ValueCriticTraining):
         return CostOnpolicyTrainer(
             policy=policy,
             train_collector=collector,
-            max_epoch=-(-steps // step_per_epoch),
+            max_epoch=math.ceil(steps / step_per_epoch),
             step_per_epoch=step_per_epoch,
             step_per_collect=self.step_per_collect,
             batch_size=self.batch_size,
@@ -132,7 +136,9 @@ def onpolicy_networks(
     ).to(device)
     critic_optim: torch.optim.Optimizer = adam(critic, training.critic_lr)
     if training.critic_optimiser == "lbfgs":
-        critic_optim = torch.optim.LBFGS(critic.parameters(), max_iter=25, line_search_fn="strong_wolfe")
+        critic_optim = torch.optim.LBFGS(
+            critic.parameters(), max_iter=LBFGS_ITERATIONS, line_search_fn="strong_wolfe"
+        )
     return {
         "actor": actor.to(device),
         "critic": critic,

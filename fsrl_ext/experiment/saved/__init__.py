@@ -1,1 +1,1 @@
-"""Using a saved policy: loading, evaluating, filming, adapting it."""
+"""Uses saved policies: loading, evaluating, filming, adapting."""

@@ -1,4 +1,4 @@
-"""A saved policy adapted to a task: meta-learned ones by their inner step, on-policy ones by their update.
+"""Adapts a saved policy to a task: a meta-learned one by its inner step, an on-policy one by its update.
 
 Dimension letters: ``K`` steps of the adaptation, ``C`` costs.
 """
@@ -55,14 +55,14 @@ class AdaptationPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation:
-    """Answer of :func:`adapt`.
+    """The result of :func:`adapt`.
 
-    :param checkpoint: where the policy came from.
-    :param task: environment id.
-    :param parameters: of a family's task; empty for others.
-    :param cost_limit: what the policy adapted to and is judged by.
-    :param points: ``K + 1`` of them, from before the first step to after the last.
-    :param policy: acts as adapted.
+    :param checkpoint: the file that the policy came from.
+    :param task: the environment id.
+    :param parameters: the drawn parameters of a family's task; empty for other tasks.
+    :param cost_limit: the limit that the policy adapted to and is judged by.
+    :param points: ``K + 1`` points, from before the first step to after the last.
+    :param policy: the adapted policy.
     """
 
     checkpoint: Path
@@ -94,16 +94,16 @@ def adapt(
 ) -> Adaptation:
     """Adapts a saved policy to a task, and measures it before, between and after the steps.
 
-    A meta-learned policy takes inner steps from its meta-parameters; one of ``cpo``, ``trpo_lag``,
-    ``ppo_lag``, ``focops`` and their kin is fine-tuned by its own update. Each step learns from a collect
-    of its own. The saved run is not changed, nor are torch's random numbers.
+    A meta-learned policy takes inner steps from its meta-parameters; an on-policy one (``cpo``, ``trpo_lag``,
+    ``ppo_lag``, ``focops``, ...) is fine-tuned by its own update. Each step learns from a collect of its own.
+    Neither the saved run nor torch's random numbers are changed.
 
     :param run: a run folder, or a checkpoint file.
     :param task: an environment id or a family's task, with observations and actions as in training.
     :param task_seed: draws the task of a family's id; 0 if not given.
     :param steps: K, at least 0.
     :param episodes: deterministic episodes of each test, on the seeds of final evaluations.
-    :param seed: of exploration and of the episodes that are learnt from.
+    :param seed: the seed of exploration and of the episodes that are learnt from.
     :param checkpoint: which policy of a run folder, ``"best"`` or ``"last"``.
     :param cost_limit: adapt to and judge by another limit than the run's. A policy without a constraint is
         only judged by it.
@@ -176,13 +176,13 @@ def adapt(
 
 
 def _with_settings(config: ExperimentConfig, **settings: float | None) -> ExperimentConfig:
-    """The config with those of the policy's settings that are given."""
+    """The config with the given settings of the policy; ``None`` leaves a setting as it is."""
     given = {name: value for name, value in settings.items() if value is not None}
     known = list_settings(config.policy)
     for name, value in given.items():
         if name not in known:
             raise ValueError(f"{config.policy} has no setting {name}, got {value}")
-    policy_config: Any = config.policy_config  # a dataclass, which its protocol cannot say
+    policy_config: Any = config.policy_config  # a dataclass, which the type PolicyConfig does not say
     return dataclasses.replace(config, policy_config=dataclasses.replace(policy_config, **given))
 
 
@@ -199,6 +199,7 @@ def _points(
     test_at: Sequence[int],
     collect_last: bool,
 ) -> Iterator[AdaptationPoint]:
+    """Measures the policy, lets it take a step, and so on; yields what was measured after each step."""
     training = config.training
 
     def make_envs(make: EnvFn) -> BaseVectorEnv:
@@ -235,6 +236,7 @@ def _points(
 
 
 def _judged(stats: CostCollectStats, limit: tuple[float, ...], env_step: int) -> Evaluation | None:
+    """The episodes that ended in a collect, judged by the limit; ``None`` if none did."""
     if not stats.n_collected_episodes:
         return None
     return Evaluation(env_step=env_step, returns=stats.returns, costs=stats.costs, cost_limit=limit)

@@ -11,7 +11,7 @@ from fsrl_ext.trainer import Evaluation
 
 
 def adaptation_report(adaptation: Adaptation) -> dict[str, Any]:
-    """Plain numbers, for JSON: what was adapted to what, and every point with all of its episodes."""
+    """The adaptation as plain numbers for JSON: policy, task, and every point with all of its episodes."""
     return {
         "checkpoint": str(adaptation.checkpoint),
         "task": adaptation.task,
@@ -31,7 +31,7 @@ def adaptation_report(adaptation: Adaptation) -> dict[str, Any]:
 
 
 def adaptation_table(adaptation: Adaptation) -> str:
-    """One row per point: the data that it collected, and its deterministic episodes."""
+    """A table with a row per point: the data that it collected, and its deterministic episodes."""
     header = ["steps", "environment steps", "return", "cost", "above limit", "test return", "test cost"]
     rows = [
         [str(x.steps), f"{x.env_step:,}", *_cells(x.collected, above=True), *_cells(x.tested)]

@@ -1,4 +1,4 @@
-"""Another task than the one a policy was trained on: which it is, and whether the policy fits it."""
+"""A task other than the one that a policy was trained on: what it is, and whether the policy fits it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from fsrl_ext.experiment.training.build import check_costs
 
 @dataclass(frozen=True)
 class ChosenTask:
-    """An environment's id, and for a family's task the seed that draws it."""
+    """An environment's id, and the seed that draws a family's task."""
 
     id: str
     task_seed: int | None = None
 
     @classmethod
     def of(cls, task: str | TaskDescription, task_seed: int | None = None) -> ChosenTask:
-        """A family's task gets the task seed 0 if none is given.
+        """The task of an id or of a description; a family's task has the seed 0 if none is given.
 
-        :raises ValueError: for a task seed beside a task that has its own, or none.
+        :raises ValueError: for a task seed beside a description, which has its own, or for a task that is no
+            family's.
         """
         if isinstance(task, TaskDescription):
             if task_seed is not None:
@@ -45,9 +46,11 @@ class ChosenTask:
         return self.id if self.task_seed is None else f"{self.id}, task seed {self.task_seed}"
 
     def make(self, render_mode: str | None = None, **kwargs: Any) -> gym.Env:
+        """One environment of the task."""
         return make(self.id, render_mode, **self._seeded(), **kwargs)
 
     def env_fn(self) -> EnvFn:
+        """What makes environments of the task in vectorised ones."""
         return env_fn(self.id, **self._seeded())
 
     def _seeded(self) -> dict[str, Any]:
@@ -56,12 +59,12 @@ class ChosenTask:
     def check(
         self, trained_on: TaskSpec, config: ExperimentConfig, limit: tuple[float, ...]
     ) -> tuple[TaskSpec, dict[str, Any]]:
-        """Shapes and drawn parameters.
+        """Checks that a policy fits the task; returns the task's shapes and drawn parameters.
 
         :param trained_on: shapes of the task that the policy was trained on.
         :param config: of that training.
         :param limit: what the policy is to be judged by, one number per cost.
-        :raises ValueError: if a policy trained like that does not fit this task.
+        :raises ValueError: if shapes or costs differ.
         """
         env = self.make()
         try:
@@ -85,7 +88,7 @@ class ChosenTask:
 
 
 def other_task(task: str | TaskDescription | None, task_seed: int | None) -> ChosenTask | None:
-    """The task that was asked for, ``None`` for that of the training.
+    """The task of the arguments; ``None`` for the task of the training.
 
     :raises ValueError: for a task seed without a task, or one that the task does not take.
     """

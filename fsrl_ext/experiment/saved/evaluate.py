@@ -1,4 +1,4 @@
-"""Saved policies judged again on any number of episodes."""
+"""Judges saved policies again, on any number of episodes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def evaluate(
     :param run: a run folder, or a checkpoint file.
     :param task: an environment id or a family's task; the one of the training if not given.
     :param task_seed: draws the task of a family's id; 0 if not given.
-    :param episodes: how many, one for each seed.
+    :param episodes: the number of episodes, one for each seed.
     :param seed: the seeds are ``seed, seed + 1, ...``; those of the final evaluation if not given.
     :param stochastic: sample actions instead of taking the deterministic ones.
     :param checkpoint: which policy of a run folder, ``"best"`` or ``"last"``.
@@ -84,7 +84,8 @@ def evaluate(
 def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
     """The evaluation as plain numbers: its summary, 95% bootstrap intervals over episodes, every episode.
 
-    Lists called ``cost_...`` or ``..._per_cost`` have one entry for each cost, ``costs`` one row per episode.
+    Lists called ``cost_...`` or ``..._per_cost`` have one entry for each cost; ``costs`` has one row for each
+    episode.
     """
     per_cost = [
         dataclasses.replace(evaluation, costs=c[:, None], cost_limit=(limit,))
@@ -103,7 +104,7 @@ def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def evaluation_table(evaluation: Evaluation) -> str:
-    """The report as a small table: the return, every cost, and all costs together."""
+    """The report as a table with a row for the return, for each cost, and for all costs together."""
     report = evaluation_report(evaluation)
 
     def cells(mean: float, interval: Sequence[float]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Saved policies filmed, or shown in a window."""
+"""Films saved policies, or shows them in a window."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def show(
     env = _make_drawing(chosen, "human")
     pause, due = 1 / _frames_per_second(env), time.perf_counter()
 
-    def wait() -> None:  # steps of an environment that keeps the time itself are due already
+    def wait() -> None:  # for an environment that keeps the time itself, the next step is due already
         nonlocal due
         due = max(due + pause, time.perf_counter())
         time.sleep(max(due - time.perf_counter(), 0.0))
@@ -98,7 +98,7 @@ def show(
 def check_drawing(
     *, video: str | os.PathLike[str] | None = None, window: bool = False, episodes: int = 1
 ) -> None:
-    """What can be known before a policy is loaded: the file, the packages, the display.
+    """Checks what can be known before a policy is loaded: the file, the packages, the display.
 
     :raises ValueError: naming what cannot be used.
     :raises ImportError: with the command that installs what is missing.
@@ -112,7 +112,7 @@ def check_drawing(
 
 
 def _play(policy: BasePolicy, env: gym.Env, seed: int, after_step: Callable[[], None]) -> dict[str, Any]:
-    """One episode; ``after_step`` is called after the reset, too."""
+    """Plays one episode; ``after_step`` is called after the reset, too."""
     obs, _ = env.reset(seed=seed)
     total, cost, steps, done = 0.0, np.zeros(1), 0, False
     after_step()
@@ -149,7 +149,7 @@ def _make_drawing(task: ChosenTask, mode: str) -> gym.Env:
     """:raises ValueError: if there is no display or no OpenGL, or the environment has no such mode."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Gymnasium's, about the mode that is refused below
+            warnings.simplefilter("ignore")  # Gymnasium warns about the mode that is refused below
             env = task.make(mode, **_camera(task.id))
     except (RuntimeError, TypeError, gym.error.Error) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -27,13 +27,14 @@ from fsrl_ext.trainer import Evaluation
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteEvaluation:
-    """Answer of :func:`evaluate_suite`.
+    """The result of :func:`evaluate_suite`.
 
-    :param tasks: N of them.
-    :param before: deterministic episodes on each task, of the meta-policy itself.
-    :param during: episodes with sampled actions in the data that all steps learnt from: what the adaptation
-        costs while it lasts. ``None`` for no steps, or if no episode ended.
-    :param after: of the policy adapted to that task; the same as ``before`` for no steps.
+    :param tasks: the N tasks.
+    :param before: for each task the deterministic episodes of the meta-policy itself.
+    :param during: for each task the episodes with sampled actions in the data that all steps learnt from,
+        which show what the adaptation costs while it lasts. ``None`` for no steps, or if no episode ended.
+    :param after: for each task the deterministic episodes of the policy adapted to it; the same as
+        ``before`` for no steps.
     """
 
     family: str
@@ -66,7 +67,8 @@ def evaluate_suite(
 
     :param suite: ``"inside"`` of the range of meta-training, or ``"outside"``.
     :param adapt_steps: steps of the adaptation; 0 for none.
-    :param family: whose tasks; the run's own if not given, which a run on a single environment has not.
+    :param family: the family whose tasks are played; by default the family that the run learnt from, which
+        only meta-learned policies have.
     :param num_tasks: only the first ones of the suite; all if not given.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: for arguments that cannot be used, naming them.
@@ -86,7 +88,7 @@ def evaluate_suite(
     tasks = tasks[:num_tasks]
     before, during, after = [], [], []
     for number, task in enumerate(tasks):
-        found = adapt(
+        adaptation = adapt(
             run,
             task,
             steps=adapt_steps,
@@ -101,14 +103,14 @@ def evaluate_suite(
             collect_last=False,
             device=device,
         )
-        before.append(_tested(found.points[0]))
-        during.append(_collected(found.points[:-1]))
-        after.append(_tested(found.points[-1]))
+        before.append(_tested(adaptation.points[0]))
+        during.append(_collected(adaptation.points[:-1]))
+        after.append(_tested(adaptation.points[-1]))
     return SuiteEvaluation(
         family=family,
         suite=suite,
         adapt_steps=adapt_steps,
-        cost_limit=found.cost_limit,
+        cost_limit=adaptation.cost_limit,
         tasks=tuple(tasks),
         before=tuple(before),
         during=tuple(during),
@@ -117,24 +119,24 @@ def evaluate_suite(
 
 
 def _tested(point: AdaptationPoint) -> Evaluation:
-    assert point.tested is not None, "tested before the first step and after the last"
+    assert point.tested is not None, "adapt tests at steps 0 and adapt_steps"
     return point.tested
 
 
 def _collected(points: Sequence[AdaptationPoint]) -> Evaluation | None:
-    """All episodes that the points' collects ended."""
-    found = [x.collected for x in points if x.collected is not None]
-    if not found:
+    """All episodes that ended in the collects of these points."""
+    collects = [x.collected for x in points if x.collected is not None]
+    if not collects:
         return None
     return dataclasses.replace(
-        found[0],
-        returns=np.concatenate([x.returns for x in found]),
-        costs=np.concatenate([x.costs for x in found]),
+        collects[0],
+        returns=np.concatenate([x.returns for x in collects]),
+        costs=np.concatenate([x.costs for x in collects]),
     )
 
 
 def suite_report(evaluation: SuiteEvaluation) -> dict[str, Any]:
-    """Plain numbers, for JSON; intervals are 95% bootstrap intervals of the mean over tasks."""
+    """The evaluation as plain numbers for JSON, with 95% bootstrap intervals of the mean over tasks."""
     rows = zip(evaluation.tasks, evaluation.before, evaluation.during, evaluation.after, strict=True)
     during = [x for x in evaluation.during if x is not None]
     return {
@@ -158,7 +160,7 @@ def suite_report(evaluation: SuiteEvaluation) -> dict[str, Any]:
 
 
 def suite_table(evaluation: SuiteEvaluation) -> str:
-    """Before, during, and after the adaptation, over all tasks."""
+    """A table with a row before, during, and after the adaptation, over all tasks."""
     report, steps = suite_report(evaluation), evaluation.adapt_steps
     points = {"meta-policy": report["before"]}
     if steps:

@@ -1,1 +1,1 @@
-"""Running an experiment: building it, training, saving, resuming."""
+"""Runs an experiment: builds it, trains, saves, resumes."""

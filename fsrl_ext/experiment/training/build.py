@@ -18,6 +18,9 @@ from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.task import TaskSpec, warn_if_episodes_can_end_early
 from fsrl_ext.experiment.training_config import TrainCollector
 
+MAX_TEST_ENVS = 10
+"""Environments that test episodes run in side by side, at most."""
+
 
 def seed_everything(config: ExperimentConfig) -> None:
     """Seeds Python, NumPy and torch, and sets torch's CPU threads."""
@@ -60,9 +63,9 @@ def fresh_policy(config: ExperimentConfig, spec: TaskSpec) -> BasePolicy:
 
 
 def check_costs(env: gym.Env, task: str, cost_limit: tuple[float, ...]) -> None:
-    """One step tells how many costs there are, before anything is written.
+    """Checks by one step that there is one limit for each cost of the task.
 
-    :raises ValueError: if there is not one limit for each.
+    :raises ValueError: naming both numbers.
     """
     env.reset(seed=0)
     cost = env.step(env.action_space.sample())[4]["cost"]
@@ -95,11 +98,11 @@ def test_collector(
     episodes: int,
     make_env: Callable[[], gym.Env],
 ) -> CostCollector:
-    """Environments for test episodes: at most ten, and as many as divide ``episodes``.
+    """A collector of test episodes, with at most ten environments and as many as divide ``episodes``.
 
-    :param make_env: builds one of them.
+    :param make_env: makes one environment.
     """
-    num_envs = next(n for n in range(min(episodes, 10), 0, -1) if episodes % n == 0)
+    num_envs = next(n for n in range(min(episodes, MAX_TEST_ENVS), 0, -1) if episodes % n == 0)
     buffer = CostVectorReplayBuffer(
         num_envs * (spec.max_episode_steps + 1), num_envs, num_costs=len(config.cost_limit)
     )

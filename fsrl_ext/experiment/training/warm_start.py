@@ -1,4 +1,4 @@
-"""A new run that starts from a saved policy."""
+"""Starts a new run from a saved policy."""
 
 from __future__ import annotations
 
