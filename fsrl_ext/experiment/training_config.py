@@ -138,8 +138,3 @@ def train_envs(
         return DummyVectorEnv([make_env] * num_envs)
     kinds = {"shmem": ShmemVectorEnv, "subproc": SubprocVectorEnv, "ray": RayVectorEnv}
     return kinds[worker_type]([make_env] * workers)
-
-
-def round_up(number: int, unit: int) -> int:
-    """The smallest multiple of ``unit`` that is at least ``number``."""
-    return -(-number // unit) * unit

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from tianshou.env import BaseVectorEnv
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.data import MetaCollector
+from fsrl_ext.data.sizes import ceil_div
 from fsrl_ext.env.meta import TaskDescription, TaskDistribution, find_family
 from fsrl_ext.experiment.algorithms.onpolicy import ValueCriticTraining, onpolicy_networks
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.training_config import train_envs
 from fsrl_ext.policy import MAMLConfig, MAMLLagConfig, MetaCPOConfig, MetaCPOPolicy
 from fsrl_ext.trainer import MetaTrainer
+from fsrl_ext.trainer.seeds import meta_iteration_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +68,12 @@ class MetaTraining(ValueCriticTraining):
         iteration = policy.config.num_tasks * (policy.config.inner_steps + 1) * collector.step_per_collect
         step_per_epoch = max(round(round(steps / selections) / iteration), 1) * iteration
 
-        def env_seeds(number: int, count: int) -> list[int]:
-            # These lie beyond the seeds of selections and final evaluations.
-            states = np.random.SeedSequence([seed, number]).generate_state(count)
-            return [2**31 + int(x) // 2 for x in states]
-
         return MetaTrainer(
             policy=policy,
             train_collector=collector,
             draw_tasks=lambda count, start: tasks.draw(count, start=start),
-            env_seeds=env_seeds,
-            max_epoch=math.ceil(steps / step_per_epoch),
+            env_seeds=functools.partial(meta_iteration_seeds, seed),
+            max_epoch=ceil_div(steps, step_per_epoch),
             step_per_epoch=step_per_epoch,
             **shared,
         )

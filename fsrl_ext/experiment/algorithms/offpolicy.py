@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from tianshou.policy import BasePolicy
 from torch import nn
 
@@ -33,6 +32,7 @@ from fsrl_ext.policy import (
     TD3LagPolicy,
 )
 from fsrl_ext.trainer import CostOffpolicyTrainer, seed_range
+from fsrl_ext.trainer.seeds import collecting_process_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +81,14 @@ class OffpolicyTraining(TrainingConfig):
         make_envs = functools.partial(train_envs, env_fn(task), self.workers, self.worker_type, self.env_num)
         if not self.collect_ahead:
             return CostCollector(policy, make_envs(), buffer, discount=discount, replayable=True)
-        # The collecting process draws from a seed apart from those of the learner and of the environments.
-        ahead_seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
-        return AheadCollector(policy, make_envs, buffer, seed=ahead_seed, discount=discount, replayable=True)
+        return AheadCollector(
+            policy,
+            make_envs,
+            buffer,
+            seed=collecting_process_seed(seed),
+            discount=discount,
+            replayable=True,
+        )
 
     def trainer(
         self,

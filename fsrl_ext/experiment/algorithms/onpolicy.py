@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,12 +9,13 @@ import torch
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
+from fsrl_ext.data.sizes import ceil_div, round_up
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import check_fields
 from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training_config import TrainingConfig, round_up, train_envs
+from fsrl_ext.experiment.training_config import TrainingConfig, train_envs
 from fsrl_ext.net import OnpolicyActor, ValueCritic
 from fsrl_ext.policy import (
     CPOConfig,
@@ -93,7 +93,7 @@ class OnpolicyTraining(ValueCriticTraining):
         return CostOnpolicyTrainer(
             policy=policy,
             train_collector=collector,
-            max_epoch=math.ceil(steps / step_per_epoch),
+            max_epoch=ceil_div(steps, step_per_epoch),
             step_per_epoch=step_per_epoch,
             step_per_collect=self.step_per_collect,
             batch_size=self.batch_size,

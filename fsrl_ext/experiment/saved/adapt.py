@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tianshou.env import BaseVectorEnv
 from tianshou.policy.base import policy_within_training_step
@@ -34,6 +33,7 @@ from fsrl_ext.policy import MetaCPOPolicy
 from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy
 from fsrl_ext.report.folder import Which, checkpoint_file
 from fsrl_ext.trainer import Evaluation, evaluate_policy
+from fsrl_ext.trainer.seeds import adaptation_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,11 +213,10 @@ def _points(
         num_costs=len(limit),
     )
     tests = test_collector(policy, config, spec, episodes=len(seeds), make_env=make_env)
-    env_seeds = np.random.SeedSequence([seed, 0, 1]).generate_state(config.num_envs)
     if isinstance(policy, MetaCPOPolicy):
         policy.begin_task()
     try:
-        collector.start(make_env, [2**31 + int(x) // 2 for x in env_seeds])
+        collector.start(make_env, adaptation_seeds(seed, config.num_envs))
         for k in range(steps + 1):
             collected = tested = None
             env_step = k * collector.step_per_collect
