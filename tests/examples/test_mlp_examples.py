@@ -52,3 +52,9 @@ def test_point_goal_cpo_trains_and_judges():
     arguments = ("--steps", "4000", "--step-per-collect", "2000", "--selections", "1")
     out = example("point_goal_cpo.py", *arguments)
     assert re.search(r"last policy: return -?[\d.]+, cost [\d.]+, limit 25; \d+% of training", out), out
+
+
+def test_cpo_convex_sets_trains_an_algorithm_of_its_own(tmp_path):
+    out = example("cpo_convex_sets.py", "--steps", "6000", "--out", str(tmp_path))
+    assert "last policy" in out
+    assert (tmp_path / "SafetyBallCircle-v0-gentle_cpo-seed0-1" / "result.json").exists()
