@@ -28,7 +28,7 @@ from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSpec:
-    """What the other process needs to begin; see :class:`~fsrl_ext.data.ahead.AheadCollector`."""
+    """The settings of the other process, see :class:`~fsrl_ext.data.ahead.AheadCollector`."""
 
     policy: BasePolicy
     make_envs: Callable[[], BaseVectorEnv]

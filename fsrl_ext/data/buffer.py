@@ -1,4 +1,4 @@
-"""What cost-aware replay buffers share, and the buffer for the transitions of one environment.
+"""The base of the cost-aware replay buffers, and the buffer for the transitions of one environment.
 
 Dimensions: ``S`` size of the buffer, ``R`` transitions added at once, ``C`` costs.
 """
@@ -39,11 +39,10 @@ class CostBuffer(ReplayBuffer):
 
     @property
     def _indices(self) -> np.ndarray:
-        """All places.
+        """All places, counted when Tianshou asks for them, which it does for slices alone.
 
-        Tianshou keeps them in an array, 8 bytes for each transition here and in every sub-buffer, and reads
-        it for slices alone. Counting them when asked saves that memory (``tests/data/test_cost_buffer.py``
-        measures it).
+        Tianshou keeps them in an array, which takes 8 bytes for each transition, in the vector buffer and
+        again in its sub-buffers. ``tests/data/test_cost_buffer.py`` measures the memory.
         """
         return np.arange(self.maxsize)
 
@@ -66,8 +65,8 @@ class CostBuffer(ReplayBuffer):
     def close_episodes(self) -> np.ndarray:
         """Mark the last transition of every open episode as truncated, and start new episodes.
 
-        Needed whenever the environments are reset in the middle of an episode: the next transition then
-        belongs to another episode, and no n-step return may reach across.
+        This is needed whenever the environments are reset in the middle of an episode: the next transition
+        then belongs to another episode, and no n-step return may reach across.
 
         :return: indices of the transitions that were marked.
         """
@@ -113,7 +112,7 @@ class CostBuffer(ReplayBuffer):
             raise ValueError(f"this is not a saved {type(self).__name__}")
         # HDF5 returns NumPy scalars for plain numbers.
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in state.items()}
-        # Files of version 0.1.0 hold no log of episodes.
+        # Files from before buffers had a log of episodes get an empty one.
         super().__setstate__({"episodes": EpisodeLog(plain["num_costs"]), **plain})
 
 

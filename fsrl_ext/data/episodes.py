@@ -73,21 +73,21 @@ class EpisodeLog:
             self.lens = np.concatenate([self.lens, lens])[-self.capacity :]
 
     def since(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Costs ``[E, C]`` and lengths ``[E]`` of the episodes that finished after the first ``count``.
+        """Return costs ``[E, C]`` and lengths ``[E]`` of the episodes that finished after ``count`` others.
 
-        :param count: what :attr:`count` was at an earlier look. A larger number than :attr:`count` comes from
-            another log; the answer is then every episode that is kept.
+        :param count: the value of :attr:`count` at an earlier look. A number larger than :attr:`count` comes
+            from another log; all episodes that are kept are then returned.
         """
         new = self.count - count if count <= self.count else len(self.lens)
         first = max(len(self.lens) - new, 0)
         return self.costs[first:], self.lens[first:]
 
     def clear(self) -> None:
-        """Forget the episodes: the buffer is emptied. :attr:`cycle` and :attr:`count` go on."""
+        """Forget the episodes, because the buffer is emptied. :attr:`cycle` and :attr:`count` stay."""
         self.costs, self.lens = self.costs[:0], self.lens[:0]
 
     def state_dict(self) -> dict[str, Any]:
-        """The counters and the episodes that are kept, as numbers and arrays."""
+        """Return the counters and the episodes that are kept, as numbers and arrays."""
         return {
             "cycle": self.cycle,
             "count": self.count,

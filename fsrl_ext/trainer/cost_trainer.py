@@ -1,4 +1,4 @@
-"""What the trainers share: costs, feasible selection, curves over environment steps, saved states."""
+"""The base of the trainers: costs, feasible selection, curves over environment steps, saved states."""
 
 from __future__ import annotations
 
