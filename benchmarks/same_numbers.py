@@ -340,10 +340,16 @@ def _compare_run(one: Path, other: Path) -> tuple[list[str], str]:
     columns, tensors = len(read_columns(one / "progress.csv")), 0
     for name in ("best.pt", "last.pt"):
         files = [x / "checkpoints" / name for x in (one, other)]
-        a, b = (torch.load(file, map_location="cpu", weights_only=True)["policy"] for file in files)
+        a, b = (parameters_of(file) for file in files)
         lines += [f"{name} {line}" for line in different_entries(a, b)]
         tensors += len(a)
     return lines, f"{columns} columns, {len(numbers[0])} numbers, {tensors} tensors"
+
+
+def parameters_of(checkpoint: Path) -> dict[str, Any]:
+    """Return the tensors of a saved policy; the progress of its learning (``_extra_state``) is left out."""
+    policy = torch.load(checkpoint, map_location="cpu", weights_only=True)["policy"]
+    return {name: value for name, value in policy.items() if name != "_extra_state"}
 
 
 def _numbers(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
