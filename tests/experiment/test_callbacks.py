@@ -63,7 +63,9 @@ class Witness(RunCallback):
     def on_run_end(self, run):
         result = json.loads(run.folder.result.read_text())
         best = read_checkpoint(run.folder.best)["policy"]
-        assert all(torch.equal(x, best[name]) for name, x in run.policy.state_dict().items())
+        parameters = dict(run.policy.named_parameters())
+        assert parameters
+        assert all(torch.equal(x, best[name]) for name, x in parameters.items())
         self.seen.append(("end", run.env_step, result["status"]))
 
 

@@ -133,8 +133,10 @@ def adapt(
     policy, config, trained_on = load_saved(file, device)
     if not isinstance(policy, OnpolicyPolicy):
         raise ValueError(f"adapt needs an on-policy or a meta-learned policy, got {config.policy} in {file}")
-    config = _with_settings(config, cost_margin=cost_margin, kl_bound=kl_bound)
-    policy.config = config.policy_config
+    changes = _changes(config.policy, cost_margin=cost_margin, kl_bound=kl_bound)
+    policy.config = dataclasses.replace(policy.config, **changes)
+    saved: Any = config.policy_config
+    config = dataclasses.replace(config, policy_config=dataclasses.replace(saved, **changes))
     limit = config.cost_limit if cost_limit is None else as_cost_limits(cost_limit)
     spec, parameters = chosen.check(trained_on, config, limit)
     policy.max_episode_steps = spec.max_episode_steps
@@ -175,15 +177,17 @@ def adapt(
     )
 
 
-def _with_settings(config: ExperimentConfig, **settings: float | None) -> ExperimentConfig:
-    """The config with the given settings of the policy; ``None`` leaves a setting as it is."""
+def _changes(policy: str, **settings: float | None) -> dict[str, Any]:
+    """The settings that are given; ``None`` leaves a setting of the policy as it is.
+
+    :raises ValueError: for a setting that the policy does not have.
+    """
     given = {name: value for name, value in settings.items() if value is not None}
-    known = list_settings(config.policy)
+    known = list_settings(policy)
     for name, value in given.items():
         if name not in known:
-            raise ValueError(f"{config.policy} has no setting {name}, got {value}")
-    policy_config: Any = config.policy_config  # a dataclass, which the type PolicyConfig does not say
-    return dataclasses.replace(config, policy_config=dataclasses.replace(policy_config, **given))
+            raise ValueError(f"{policy} has no setting {name}, got {value}")
+    return given
 
 
 def _points(
