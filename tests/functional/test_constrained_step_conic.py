@@ -362,6 +362,13 @@ def test_refusals(monkeypatch):
     with pytest.raises(ArithmeticError, match="misses optimality"):
         conic_step(*problem, kl_bound=kl_bound, inverse_metric=inverse.mv)
 
+    def failing(*arguments, **settings):
+        raise cp.SolverError("no answer")
+
+    monkeypatch.setattr(cp.Problem, "solve", failing)
+    with pytest.raises(ArithmeticError, match="the conic solver failed: no answer"):
+        conic_step(g, a, b, kl_bound=0.5, extra_constraints=box)
+
 
 def test_the_example_prints_both_answers(capsys):
     runpy.run_path(str(ROOT / "examples" / "mlp" / "cpo_convex_sets.py"), run_name="__main__")

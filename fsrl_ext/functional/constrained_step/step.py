@@ -69,7 +69,7 @@ def constrained_step(
         constraints with ``"exact"``, and for a metric that is found not to be positive definite.
     :raises NonFiniteError: for NaN or infinite entries (save ``b = -inf``), and if the metric gives some.
     :raises ArithmeticError: if rounding leaves no acceptable answer (not known to happen with ``"exact"``),
-        or if the conic solver misses the optimality conditions by more than 1e-6.
+        or if the conic solver fails or misses the optimality conditions by more than 1e-6.
     """
     check_problem(g, a, b, kl_bound, corner_tolerance)
     if backend not in get_args(Backend):

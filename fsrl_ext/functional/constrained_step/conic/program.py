@@ -109,25 +109,31 @@ class Program:
 
         :param rows: ``[m, n]``, ``offsets`` ``[m]``, ``objective`` ``[n]``, float64.
         :return: z ``[n]`` with gradient; multipliers of the limits ``[m]`` and of the ball, without.
-        :raises diffcp.SolverError: if the solver gives up.
+        :raises ArithmeticError: if the solver gives up.
         """
+        import diffcp
+
         settings = {
             "eps": SCS_TOLERANCE,
             "max_iters": _SCS_ITERATIONS,
             "solve_method": "SCS",
             "mode": "dense",
+            "n_jobs_forward": 1,
+            "n_jobs_backward": 1,
         }
-        settings |= {"n_jobs_forward": 1, "n_jobs_backward": 1}
         used = [p for p, is_used in zip((rows, offsets, objective), self.used, strict=True) if is_used]
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Solved/Inaccurate")
-            z, limits, ball = self.layer(*used, solver_args=settings)
+            try:
+                z, limits, ball = self.layer(*used, solver_args=settings)
+            except diffcp.SolverError as error:
+                raise ArithmeticError(f"the conic solver failed: {error}") from error
         return z, limits.detach(), float(ball.detach().reshape(-1)[0])
 
     def plain(self, rows: Tensor, offsets: Tensor, objective: Tensor) -> Answer | None:
         """Solve without gradient, by Clarabel; ``None`` if no z meets every constraint.
 
-        :raises ArithmeticError: if the solver does not say which.
+        :raises ArithmeticError: if the solver gives up.
         """
         import cvxpy as cp
 
@@ -136,7 +142,10 @@ class Program:
         tight = {f"tol_{name}": 1e-10 for name in ("gap_abs", "gap_rel", "feas")}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Solution may be inaccurate")
-            self.problem.solve(solver=cp.CLARABEL, **tight)
+            try:
+                self.problem.solve(solver=cp.CLARABEL, **tight)
+            except cp.SolverError as error:
+                raise ArithmeticError(f"the conic solver failed: {error}") from error
         status = self.problem.status
         if status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
             return None

@@ -46,7 +46,7 @@ class ReducedStep:
 def solve_reduced(at: ReducedProblem, extra: ExtraConstraints | None, corner_tolerance: float) -> ReducedStep:
     """Decide which program a problem needs, solve it and name the case and the corner.
 
-    :raises ArithmeticError: if the solver misses the optimality conditions.
+    :raises ArithmeticError: if the solver fails, or misses the optimality conditions.
     """
     blocked = bool(((at.sizes == 0.0) & (at.offsets > 0.0)).any())
     kind, edge = _choose(at, extra, blocked, corner_tolerance)

@@ -39,8 +39,7 @@ def conic_step(
     zero, save that a step that is flat to rounding keeps the derivative of a shortest step. With a corner
     tolerance of 0 the solver's derivative is returned wherever it exists; near a corner it is not accurate.
 
-    :raises ArithmeticError: if the solver misses the optimality conditions by more than 1e-6.
-    :raises diffcp.SolverError: if the solver does not answer.
+    :raises ArithmeticError: if the solver fails, or misses the optimality conditions by more than 1e-6.
     """
     reduced = ReducedProblem(g, a, b, math.sqrt(2.0 * kl_bound), inverse_metric)
     solution = solve_reduced(reduced, extra_constraints, corner_tolerance)
