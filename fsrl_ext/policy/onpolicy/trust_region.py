@@ -263,7 +263,6 @@ def _metrics(
     step: ConstrainedStep, search: LineSearchResult, surplus: Tensor, config: TrustRegionConfig
 ) -> dict[str, float]:
     """Returns numbers to log of a step; q, r, s, A, B are those of Achiam et al. 2017, appendix 10.2."""
-    assert step.gram is not None
     metrics = {
         "step/fraction": search.fraction,
         "step/backtracks": float(len(search.rejections)),
