@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fsrl_ext.data.stats import any_cost_above
 from fsrl_ext.env.meta import TaskDescription, held_out_suite
 from fsrl_ext.env.meta.held_out import Where
 from fsrl_ext.experiment.algorithms.meta import MetaTraining
@@ -190,7 +191,7 @@ def _over_tasks(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "return_interval": list(bootstrap_interval(returns)),
         "cost_mean": costs.mean(0).tolist(),
         "cost_interval": [list(bootstrap_interval(c.tolist())) for c in costs.T],
-        "tasks_above_limit": float((costs > np.asarray(evaluations[0].cost_limit)).any(1).mean()),
+        "tasks_above_limit": float(any_cost_above(costs, evaluations[0].cost_limit).mean()),
         "share_above_limit": float(np.mean([x.share_above_limit for x in evaluations])),
     }
 
