@@ -44,6 +44,7 @@ class CostTrainer(BaseTrainer):
     :param step_per_collect: environment steps collected between updates.
     :param batch_size: transitions of a gradient step.
     :param selection_seeds: one environment seed for each selection episode.
+    :param on_collect_end: called after every collect, when it is counted, before the policy learns from it.
     :param on_selection: called with every selection's :class:`Evaluation`, after the best was updated.
     :param save_best_fn: called with the policy whenever it is the best so far.
     :param cost_limit_schedule: maps environment steps to the limits, one per cost, that the policy trains
@@ -78,6 +79,7 @@ class CostTrainer(BaseTrainer):
         step_per_collect: int,
         batch_size: int | None,
         selection_seeds: Sequence[int] | None = None,
+        on_collect_end: Callable[[], None] | None = None,
         on_selection: Callable[[Evaluation], None] | None = None,
         save_best_fn: Callable[[BasePolicy], None] | None = None,
         cost_limit_schedule: Callable[[int], tuple[float, ...]] | None = None,
@@ -119,6 +121,7 @@ class CostTrainer(BaseTrainer):
         self.best: Evaluation | None = None
         self.last: Evaluation | None = None
         self.num_train_episodes_above = 0
+        self._on_collect_end = on_collect_end
         self._on_selection = on_selection
         self._max_step_per_collect = step_per_collect
         self._bar: ProgressBar | None = None
@@ -248,6 +251,8 @@ class CostTrainer(BaseTrainer):
             self.logger.log_train_data(_training_curves(stats), self.env_step)
         if self._bar is not None:
             self._bar.show(self.env_step, stats, self.cost_limit)
+        if self._on_collect_end is not None:
+            self._on_collect_end()
         return stats
 
     def _collect_cycle(self) -> CostCollectStats:

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tianshou.data import CollectStatsBase
 from tianshou.policy import BasePolicy
-from tianshou.policy.base import TrainingStats
 from tianshou.utils import BaseLogger
 
 from fsrl_ext.env import env_fn
@@ -84,7 +82,7 @@ class Session:
         config = self.config
         # Testing never takes more steps than training: short runs are tested less often.
         test_steps = config.selection_episodes * self._spec.max_episode_steps
-        trainer = config.training.trainer(
+        return config.training.trainer(
             self.policy,
             self._train_collector,
             task=config.task,
@@ -95,20 +93,12 @@ class Session:
             test_collector=self._test_collector,
             cost_limit_schedule=None if config.cost_limit_start is None else config.scheduled_cost_limit,
             selection_seeds=seed_range("selection", config.selection_episodes),
+            on_collect_end=lambda: notify(self._callbacks, "on_collect_end", self),
             on_selection=self._after_selection,
             save_best_fn=lambda _: self._save("best"),
             logger=self._logger,
             show_progress=show_progress,
         )
-        update = trainer.policy_update_fn
-
-        def after_collect(collect_stats: CollectStatsBase) -> TrainingStats:
-            notify(self._callbacks, "on_collect_end", self)
-            return update(collect_stats)
-
-        # Tianshou calls it between a collect and the update, once the counters are those after the collect.
-        trainer.policy_update_fn = after_collect  # type: ignore[method-assign]
-        return trainer
 
     def _go_on_from(self, snapshot: dict[str, Any]) -> None:
         """Returns to where a snapshot was taken."""
