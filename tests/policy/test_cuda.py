@@ -1,4 +1,4 @@
-"""The same policy on an accelerator; skipped where there is none."""
+"""Policies on an accelerator; the tests are skipped where there is none."""
 
 import math
 import warnings
@@ -13,6 +13,7 @@ from toys.training import collected
 
 from fsrl_ext.functional.estep import solve_dual
 from fsrl_ext.functional.estep.slsqp import solve_dual_slsqp
+from fsrl_ext.net.critic import reduce_reward
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -48,7 +49,7 @@ def test_the_host_waits_once_for_a_gradient_step():
 
 
 def test_learn_agrees_with_the_cpu():
-    """The same batch, parameters and noise give the same losses and weights."""
+    """The same batch, parameters and noise give the same weights."""
     cpu, gpu = build(), build(device="cuda")
     gpu.load_state_dict(cpu.state_dict())
     buffer = collected(cpu).buffer
@@ -58,10 +59,14 @@ def test_learn_agrees_with_the_cpu():
     for policy, device in ((cpu, "cpu"), (gpu, "cuda")):
         (mean, scale), _ = policy.old_actor(obs.to(device))
         actions = mean[:, None] + scale[:, None] * noise.to(device)
-        q_reward, q_cost = policy._reduce(policy.target_critic(obs.to(device), actions.clamp(-1, 1)))
-        solution = solve_dual(
-            q_reward.detach(), q_cost.detach(), kl_bound=0.1, cost_threshold=policy.cost_threshold.to(device)
-        )
+        with torch.no_grad():
+            q = policy.target_critic(obs.to(device), actions.clamp(-1, 1))
+            solution = solve_dual(
+                reduce_reward(q.reward),
+                policy.config.reduce_cost(q),
+                kl_bound=0.1,
+                cost_threshold=policy.cost_threshold.to(device),
+            )
         values.append(solution.weights.cpu())
         assert solution.weights.device.type == device
     torch.testing.assert_close(*values, atol=1e-4, rtol=1e-3)
@@ -84,8 +89,8 @@ def test_solvers_keep_the_device(solver):
 def test_a_meta_policy_adapts_and_learns_on_the_device(metric, optimiser):
     policy = meta_learners.build(device="cuda", metric=metric, optimiser=optimiser)
     collector, start = meta_learners.collector_for(policy), meta_learners.theta(policy)
-    found = meta_learners.iterate(policy, collector, (0.3, 0.7))
+    metrics = meta_learners.iterate(policy, collector, (0.3, 0.7))
     assert all(v.is_cuda for v in tensors(policy).values())
-    assert all(math.isfinite(x) for x in found.values())
-    assert found["meta/fraction"] > 0
+    assert all(math.isfinite(x) for x in metrics.values())
+    assert metrics["meta/fraction"] > 0
     assert not torch.equal(meta_learners.theta(policy), start)

@@ -1,4 +1,4 @@
-"""On a bandit family adaptation must pay, meta-learning must beat a fresh start, and the limit must hold."""
+"""On a family of bandits, adaptation pays, a meta-learnt start beats a fresh one, and the limit holds."""
 
 import numpy as np
 import pytest
@@ -11,10 +11,13 @@ SETTINGS = {"cost_limit": LIMIT, "inner_steps": 3, "kl_bound": 0.02}
 
 
 def curves(policy, collector):
-    """Mean return and cost ``[K + 1]`` over held-out targets, before and after each step."""
-    found = [adapt(policy, collector, target, seed=10_000 + ENVS * i) for i, target in enumerate(HELD_OUT)]
-    returns = np.mean([[x.returns.mean() for x in one] for one in found], axis=0)
-    costs = np.array([[x.costs.mean() for x in one] for one in found])
+    """Return the mean returns ``[K + 1]`` over held-out targets, and the mean costs ``[targets, K + 1]``.
+
+    The first entry of the K + 1 is before the adaptation, the others are after each of its steps.
+    """
+    collects = [adapt(policy, collector, x, seed=10_000 + ENVS * i) for i, x in enumerate(HELD_OUT)]
+    returns = np.mean([[x.returns.mean() for x in of_target] for of_target in collects], axis=0)
+    costs = np.array([[x.costs.mean() for x in of_target] for of_target in collects])
     return returns, costs
 
 
@@ -34,7 +37,7 @@ def test_adaptation_pays_and_a_meta_learnt_start_beats_a_fresh_one(learnt):
     from_scratch, _ = curves(fresh, collector_for(fresh, steps=250))
     assert returns[-1] > returns[0] + 0.1
     assert returns[-1] > from_scratch[-1] + 1.0
-    # Even of the target beyond the limit, up to the noise of 25 episodes' mean.
+    # The limit holds even for the target beyond it, up to the noise in the mean of 25 episodes.
     assert costs[:, -1].max() < LIMIT + 0.3
 
 
@@ -44,7 +47,7 @@ def test_adaptation_finds_the_target(learnt):
     for target in (0.1, 0.9):
         before, *_, after = adapt(policy, collector, target, seed=20_000)
         assert after.returns.mean() > before.returns.mean()
-    # Below the limit the lower target asks for less cost, the higher one for more. The meta-policy alone has
-    # a gap within 0.1 of zero, the adapted ones one of 0.5 to 0.7, with another seed or another processor.
+    # Below the limit, a higher target asks for more cost. The costs of the meta-policy alone differ by less
+    # than 0.1, those of the adapted policies by 0.5 to 0.7, with other seeds and on other processors.
     low, high = (adapt(policy, collector, t, seed=20_000)[-1].costs.mean() for t in (0.1, 0.6))
     assert low < high - 0.3

@@ -7,6 +7,7 @@
 - `policies`: every policy with small networks;
 - `training`: collect with a policy, update it, measure it;
 - `meta`: a meta-learner with small networks, and one meta-iteration by hand;
+- `every`: any policy, the meta-learner included, by the same calls;
 - `buffers`: buffers that are filled by hand;
 - `settings`: small runs of the command line's algorithms, one dictionary of settings per family;
 - `runs`: runs that are killed, and the comparison of two run folders;
