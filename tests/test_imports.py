@@ -1,4 +1,7 @@
-"""Imports point one way and in no circle; heavy ones wait until use; an algorithm is read in few files."""
+"""Imports point one way and in no circle; heavy ones wait until use; an algorithm is read in few files.
+
+Tests share what lies in tests/toys and import nothing from each other.
+"""
 
 import ast
 import functools
@@ -186,3 +189,26 @@ def test_there_is_no_import_circle():
 def test_an_algorithm_is_read_in_few_files(policy):
     files = doors(getattr(fsrl_ext.policy, policy).__module__)
     assert len(files) <= DOORS[policy], "\n" + "\n".join([f"{policy} needs {len(files)} files:", *files])
+
+
+TOYS = Path(__file__).parent / "toys"
+TESTS = sorted(TOYS.parent.rglob("*.py"))
+
+
+def test_what_tests_share_lies_in_toys():
+    """A file of Python without tests lies in tests/toys or is the conftest."""
+    helpers = [path for path in TESTS if not path.name.startswith("test_")]
+    outside = [path for path in helpers if path.parent != TOYS]
+    assert outside == [TOYS.parent / "conftest.py"]
+    assert len(helpers) > 1
+
+
+def test_no_test_imports_from_another():
+    names = {path.stem for path in TESTS if path.name.startswith("test_")}
+    wrong = {
+        f"{path.name} imports {module}"
+        for path in TESTS
+        for module in imports(ast.parse(path.read_text()))
+        if names & set(module.split("."))
+    }
+    assert wrong == set()

@@ -11,8 +11,7 @@ import torch
 from tianshou.env import DummyVectorEnv
 from tianshou.policy.base import policy_within_training_step
 from toys.envs import ForgetfulEnv, LineEnv
-from toys.policies import assert_same_state
-from toys.policies import build_cvpo as build
+from toys.policies import assert_same_state, build_cvpo
 
 from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer, NonFiniteStepError
 from fsrl_ext.trainer import CostOffpolicyTrainer
@@ -29,7 +28,7 @@ def ahead():
     made = []
 
     def make(policy=None, seed=5, replayable=False, **kwargs):
-        policy = policy or build("cvpo")
+        policy = policy or build_cvpo()
         buffer = CostVectorReplayBuffer(300, N)
         make_envs = functools.partial(envs, **kwargs)
         made.append(AheadCollector(policy, make_envs, buffer, seed=seed, discount=0.9, replayable=replayable))
@@ -42,7 +41,7 @@ def ahead():
 
 
 def test_collects_what_a_collector_here_would(ahead):
-    policy = build("cvpo")
+    policy = build_cvpo()
     other = ahead(policy)
     stats = [other.collect(n_step=30), other.collect(n_step=12), other.collect(n_step=60)]
     torch.manual_seed(5)
@@ -64,7 +63,7 @@ def test_collects_what_a_collector_here_would(ahead):
 
 def test_acts_with_the_parameters_of_the_start(ahead):
     """A collect that began before a change is the old policy's, and the next one is the new policy's."""
-    policy = build("cvpo")
+    policy = build_cvpo()
     collector = ahead(policy)
     with torch.no_grad():
         policy.actor.head.bias[:1].fill_(20.0)
@@ -99,9 +98,9 @@ def test_errors_of_the_other_process_arrive(ahead):
     with pytest.raises(NonFiniteStepError, match="rew of environment 0 is not finite"):
         ahead(nan_at=3).collect(n_step=30)
     with pytest.raises(ValueError, match="make_envs must build 3 environments, built 2"):
-        AheadCollector(build("cvpo"), functools.partial(envs, 2), CostVectorReplayBuffer(300, N), seed=0)
+        AheadCollector(build_cvpo(), functools.partial(envs, 2), CostVectorReplayBuffer(300, N), seed=0)
     with pytest.raises(TypeError, match="buffer must be a CostVectorReplayBuffer"):
-        AheadCollector(build("cvpo"), envs, None, seed=0)
+        AheadCollector(build_cvpo(), envs, None, seed=0)
 
 
 def test_an_ended_process_is_an_error_not_a_hang(ahead):
@@ -113,7 +112,7 @@ def test_an_ended_process_is_an_error_not_a_hang(ahead):
 
 def test_trains_the_same_run_twice(ahead):
     def run():
-        policy = build("cvpo")
+        policy = build_cvpo()
         trainer = CostOffpolicyTrainer(
             policy=policy,
             train_collector=ahead(policy),

@@ -7,43 +7,9 @@ import tracemalloc
 import numpy as np
 import pytest
 from tianshou.data import Batch, ReplayBuffer, ReplayBufferManager
+from toys.buffers import append_numbered, numbered_buffer, numbered_step
 
 from fsrl_ext.data import CostReplayBuffer, CostVectorReplayBuffer, NonFiniteStepError
-
-
-def step(i, rows=2, num_costs=1, done=False, **changes):
-    """Make transition ``i`` of ``rows`` environments."""
-    ids = np.arange(rows)
-    fields = {
-        "obs": np.stack([ids, np.full(rows, i)], 1) + 0.1,
-        "act": np.full((rows, 1), 0.01 * i),
-        "rew": i + 0.5 * ids,
-        "terminated": np.full(rows, done),
-        "truncated": np.zeros(rows, dtype=bool),
-        "obs_next": np.stack([ids, np.full(rows, i + 1)], 1) + 0.1,
-        "cost": 0.1 * i + ids[:, None] + np.arange(num_costs),
-        "info": {"x": ids},
-        "policy": Batch(),
-    } | changes
-    return Batch({key: value for key, value in fields.items() if value is not None})
-
-
-def filled(kind, steps=23, num_costs=1, **kwargs):
-    """Make a buffer of 2 x 8 or 8 transitions that has wrapped around, with episodes of 3 steps."""
-    if kind is CostVectorReplayBuffer:
-        buffer = CostVectorReplayBuffer(16, 2, num_costs, **kwargs)
-    else:
-        buffer = CostReplayBuffer(8, num_costs, **kwargs)
-    for i in range(steps):
-        append(buffer, i)
-    return buffer
-
-
-def append(buffer, i):
-    rows = getattr(buffer, "buffer_num", 1)
-    batch = step(i, rows, buffer.num_costs, done=i % 3 == 2)
-    return buffer.add(batch, buffer_ids=np.arange(rows))
-
 
 KINDS = [CostReplayBuffer, CostVectorReplayBuffer]
 
@@ -51,7 +17,7 @@ KINDS = [CostReplayBuffer, CostVectorReplayBuffer]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("num_costs", [1, 2])
 def test_costs_are_stored_beside_their_transition(kind, num_costs):
-    buffer = filled(kind, num_costs=num_costs)
+    buffer = numbered_buffer(kind, num_costs=num_costs)
     assert buffer.cost.dtype == np.float32
     assert buffer.cost.shape == (buffer.maxsize, num_costs)
     batch, _ = buffer.sample(32)
@@ -66,14 +32,14 @@ def test_costs_are_stored_beside_their_transition(kind, num_costs):
 
 def test_a_first_cost_of_integer_zero_does_not_freeze_the_type():
     buffer = CostReplayBuffer(4)
-    buffer.add(step(0, 1, cost=np.array([0])), [0])
-    buffer.add(step(1, 1, cost=np.array([0.7])), [0])
+    buffer.add(numbered_step(0, 1, cost=np.array([0])), [0])
+    buffer.add(numbered_step(1, 1, cost=np.array([0.7])), [0])
     assert buffer.cost[1, 0] == np.float32(0.7)
 
 
 def test_one_transition_without_a_leading_axis():
     buffer = CostReplayBuffer(4)
-    one = step(0, 1)
+    one = numbered_step(0, 1)
     single = Batch({key: one[key][0] for key in one.get_keys() if key not in ("info", "policy")})
     buffer.add(single)
     single.cost = np.float64(0.5)
@@ -83,12 +49,12 @@ def test_one_transition_without_a_leading_axis():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_refused_batch_changes_nothing(kind):
-    buffer = filled(kind, steps=4, num_costs=2)
+    buffer = numbered_buffer(kind, steps=4, num_costs=2)
     rows = getattr(buffer, "buffer_num", 1)
     before = pickle.dumps(buffer)
 
     def add(**changes):
-        buffer.add(step(4, rows, 2, **changes), np.arange(rows))
+        buffer.add(numbered_step(4, rows, 2, **changes), np.arange(rows))
 
     with pytest.raises(ValueError, match="the batch has no `cost`"):
         add(cost=None)
@@ -97,7 +63,7 @@ def test_a_refused_batch_changes_nothing(kind):
     with pytest.raises(ValueError, match=rf"\(num_costs=2\), got \[{rows}\]"):
         add(cost=np.zeros(rows))
     for key in ("cost", "rew", "obs", "obs_next", "act"):
-        bad = np.array(step(4, rows, 2)[key], dtype=float)
+        bad = np.array(numbered_step(4, rows, 2)[key], dtype=float)
         bad[-1] = np.nan
         with pytest.raises(NonFiniteStepError, match=f"^{key} of environment {rows - 1} is not"):
             add(**{key: bad})
@@ -142,11 +108,11 @@ def through_deepcopy(buffer, path):
 @pytest.mark.parametrize("through", [through_hdf5, through_pickle, through_deepcopy])
 @pytest.mark.parametrize("steps", [0, 5, 23])
 def test_a_restored_buffer_goes_on_like_the_original(kind, through, steps, tmp_path):
-    buffer = filled(kind, steps=steps, num_costs=2)
+    buffer = numbered_buffer(kind, steps=steps, num_costs=2)
     restored = through(buffer, tmp_path)
     assert restored.num_costs == 2
     for i in range(steps, steps + 12):  # This goes past the end of an episode and around once more.
-        for result, expected in zip(append(restored, i), append(buffer, i), strict=True):
+        for result, expected in zip(append_numbered(restored, i), append_numbered(buffer, i), strict=True):
             np.testing.assert_array_equal(result, expected)
         same(restored, buffer)
         np.testing.assert_array_equal(restored.sample_indices(5), buffer.sample_indices(5))
@@ -158,7 +124,7 @@ def test_a_restored_buffer_goes_on_like_the_original(kind, through, steps, tmp_p
 
 def test_a_saved_vector_buffer_holds_every_transition_once(tmp_path):
     buffer = CostVectorReplayBuffer(20_000, 4)
-    buffer.add(step(0, 4), np.arange(4))
+    buffer.add(numbered_step(0, 4), np.arange(4))
     arrays = sum(buffer._meta[key].nbytes for key in buffer._meta.get_keys())
     buffer.save_hdf5(str(tmp_path / "buffer.h5"))
     assert (tmp_path / "buffer.h5").stat().st_size < 1.05 * arrays
@@ -167,11 +133,11 @@ def test_a_saved_vector_buffer_holds_every_transition_once(tmp_path):
 
 def test_a_file_of_another_class_is_refused(tmp_path):
     path = str(tmp_path / "buffer.h5")
-    filled(CostReplayBuffer).save_hdf5(path)
+    numbered_buffer(CostReplayBuffer).save_hdf5(path)
     with pytest.raises(ValueError, match="not a saved CostVectorReplayBuffer"):
         CostVectorReplayBuffer.load_hdf5(path)
     stock = ReplayBuffer(4)
-    stock.add(step(0, 1), [0])
+    stock.add(numbered_step(0, 1), [0])
     stock.save_hdf5(path)
     with pytest.raises(ValueError, match="not a saved CostReplayBuffer"):
         CostReplayBuffer.load_hdf5(path)
@@ -181,7 +147,7 @@ def test_a_million_transitions_take_little_more_than_their_arrays():
     CostVectorReplayBuffer(4, 2)  # Whatever is done once is done here, outside of the measurement.
     tracemalloc.start()
     buffer = CostVectorReplayBuffer(1_000_000, 4)
-    buffer.add(step(0, 4, obs=np.zeros((4, 8)), obs_next=np.zeros((4, 8))), np.arange(4))
+    buffer.add(numbered_step(0, 4, obs=np.zeros((4, 8)), obs_next=np.zeros((4, 8))), np.arange(4))
     used, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     arrays = sum(buffer._meta[key].nbytes for key in buffer._meta.get_keys())
@@ -193,19 +159,21 @@ def test_a_million_transitions_take_little_more_than_their_arrays():
 
 
 def test_the_seed_reaches_manager_and_sub_buffers():
-    draws = [filled(CostVectorReplayBuffer, random_seed=seed).sample_indices(40) for seed in (1, 1, 2)]
+    draws = [
+        numbered_buffer(CostVectorReplayBuffer, random_seed=seed).sample_indices(40) for seed in (1, 1, 2)
+    ]
     np.testing.assert_array_equal(draws[0], draws[1])
     assert not np.array_equal(draws[0], draws[2])
     which = [CostVectorReplayBuffer(400, 2, random_seed=seed)._random_state.rand() for seed in (1, 2)]
     assert which[0] != which[1]  # The manager's own generator decides between the sub-buffers.
     # The draws of one sub-buffer say nothing about those of the other.
-    buffer = filled(CostVectorReplayBuffer)
+    buffer = numbered_buffer(CostVectorReplayBuffer)
     first, second = (child.sample_indices(200) for child in buffer.buffers)
     assert np.mean(first == second) < 0.3
 
 
 def test_frames_can_be_stacked_and_obs_next_left_out():
-    buffer = filled(CostVectorReplayBuffer, stack_num=2, ignore_obs_next=True)
+    buffer = numbered_buffer(CostVectorReplayBuffer, stack_num=2, ignore_obs_next=True)
     assert "obs_next" not in buffer._meta.get_keys()
     batch = buffer[buffer.sample_indices(0)]
     assert batch.obs.shape == (16, 2, 2)
@@ -215,14 +183,14 @@ def test_frames_can_be_stacked_and_obs_next_left_out():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_closing_episodes(kind):
-    buffer = filled(kind, steps=5)  # The second episode is open after 3 + 2 steps.
+    buffer = numbered_buffer(kind, steps=5)  # The second episode is open after 3 + 2 steps.
     per = 8
     expected = [4] if kind is CostReplayBuffer else [4, 4 + per]
     np.testing.assert_array_equal(buffer.close_episodes(), expected)
     assert buffer.truncated[expected].all()
     assert buffer.done[expected].all()
     assert len(buffer.close_episodes()) == 0  # Nothing is open any more.
-    _, returns, lens, starts = append(buffer, 5)  # Step 5 ends an episode, which now has one step.
+    _, returns, lens, starts = append_numbered(buffer, 5)  # Step 5 ends an episode, which now has one step.
     assert lens.tolist() == [1] * len(expected)
     assert starts.tolist() == [i + 1 for i in expected]
     np.testing.assert_array_equal(returns, [5.0, 5.5][: len(expected)])
@@ -233,7 +201,7 @@ def test_closing_episodes(kind):
 
 def test_closing_before_every_environment_has_stepped():
     buffer = CostVectorReplayBuffer(8, 2)
-    buffer.add(step(0, 1), [1])
+    buffer.add(numbered_step(0, 1), [1])
     assert buffer.close_episodes().tolist() == [4]
     assert not buffer.done[0]
 
@@ -241,13 +209,13 @@ def test_closing_before_every_environment_has_stepped():
 @pytest.mark.parametrize("source_kind", KINDS)
 @pytest.mark.parametrize("size", [5, 8, 40])
 def test_update_moves_costs_and_joins_no_episodes(source_kind, size):
-    source = filled(source_kind, steps=20, num_costs=2)  # Two steps are open.
+    source = numbered_buffer(source_kind, steps=20, num_costs=2)  # Two steps are open.
     target = CostReplayBuffer(size, 2)
-    append(target, 100)  # An episode is open here, too.
+    append_numbered(target, 100)  # An episode is open here, too.
     indices = target.update(source)
     assert len(indices) == len(source)
     assert len(target) == min(size, len(source) + 1)
-    append(target, 200)
+    append_numbered(target, 200)
     for i in target.sample_indices(0):
         j = target.next(i)
         if j != i:
@@ -259,16 +227,16 @@ def test_update_moves_costs_and_joins_no_episodes(source_kind, size):
 
 def test_update_needs_the_same_costs():
     with pytest.raises(ValueError, match="num_costs=2, got 1"):
-        CostReplayBuffer(5, 2).update(filled(CostReplayBuffer))
+        CostReplayBuffer(5, 2).update(numbered_buffer(CostReplayBuffer))
     with pytest.raises(ValueError, match="num_costs=2, got None"):
         CostReplayBuffer(5, 2).update(ReplayBuffer(3))
     with pytest.raises(NotImplementedError, match=r"use CostReplayBuffer\.update"):
-        filled(CostVectorReplayBuffer).update(filled(CostReplayBuffer))
+        numbered_buffer(CostVectorReplayBuffer).update(numbered_buffer(CostReplayBuffer))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_set_batch_checks_and_shares_the_data(kind):
-    buffer = filled(kind)
+    buffer = numbered_buffer(kind)
     batch = Batch(buffer._meta, copy=True)
     batch.cost = batch.cost[:, 0] + 1.0
     buffer.set_batch(batch)
@@ -284,7 +252,7 @@ def test_set_batch_checks_and_shares_the_data(kind):
 
 
 def test_from_data_holds_a_whole_data_set():
-    source = filled(CostReplayBuffer, steps=6)
+    source = numbered_buffer(CostReplayBuffer, steps=6)
     batch = source[:]
     keys = ("obs", "act", "rew", "terminated", "truncated", "done", "obs_next", "cost")
     data = {key: batch[key] for key in keys}
@@ -292,7 +260,7 @@ def test_from_data_holds_a_whole_data_set():
     assert len(buffer) == 6
     assert buffer.next(np.arange(6)).tolist() == [1, 2, 2, 4, 5, 5]
     np.testing.assert_array_equal(buffer[:].cost, batch.cost)
-    append(buffer, 6)
+    append_numbered(buffer, 6)
     assert buffer.cost[0, 0] == np.float32(0.6)
     with pytest.raises(ValueError, match="same length"):
         CostReplayBuffer.from_data(**(data | {"cost": np.zeros(5)}))
@@ -302,7 +270,7 @@ def test_from_data_holds_a_whole_data_set():
 
 @pytest.mark.parametrize("cls", [CostReplayBuffer, CostVectorReplayBuffer])
 def test_slices_without_an_array_of_places(cls):
-    buffer = filled(cls)
+    buffer = numbered_buffer(cls)
     assert not any("_indices" in vars(each) for each in [buffer, *getattr(buffer, "buffers", [])])
     np.testing.assert_array_equal(buffer[1:3].obs, buffer[np.array([1, 2])].obs)
 
@@ -314,7 +282,7 @@ def test_neighbours_are_tianshous():
     for i in range(40):
         ids = np.flatnonzero(rng.random(3) < 0.7)
         if len(ids):
-            buffer.add(step(i, len(ids), terminated=rng.random(len(ids)) < 0.3), ids)
+            buffer.add(numbered_step(i, len(ids), terminated=rng.random(len(ids)) < 0.3), ids)
         for name in ("prev", "next"):
             expected = getattr(ReplayBufferManager, name)(buffer, places)
             neighbours = getattr(buffer, name)(places)

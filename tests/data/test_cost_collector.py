@@ -9,7 +9,7 @@ from tianshou.data import Batch
 from tianshou.data.collector import EpisodeRolloutHookMCReturn
 from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv
 from toys.counting import Finished, RandomPolicy, check_links, check_stats
-from toys.envs import CountingEnv, length
+from toys.counting_envs import CountingEnv, NoisyCountingEnv, length
 
 from fsrl_ext.data import CostCollector, CostReplayBuffer, CostVectorReplayBuffer
 
@@ -212,21 +212,8 @@ def test_log_probabilities_of_the_policy_are_stored_without_gradients():
     np.testing.assert_allclose(log_prob.numpy()[rows], batch.act[rows].sum(1), rtol=1e-6)
 
 
-class NoisyEnv(CountingEnv):
-    """As :class:`CountingEnv`, but start, reward and cost depend on the seed and on the action."""
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return self._obs() + self.np_random.normal(size=4), {}
-
-    def step(self, action):
-        obs, rew, terminated, truncated, info = super().step(action)
-        info["cost"] = self.np_random.random() + float(action[0] > 0)
-        return obs, rew + float(action[1]), terminated, truncated, info
-
-
 def noisy_run(seed):
-    env = DummyVectorEnv([lambda i=i: NoisyEnv(i) for i in range(2)])
+    env = DummyVectorEnv([lambda i=i: NoisyCountingEnv(i) for i in range(2)])
     buffer = CostVectorReplayBuffer(200, 2, random_seed=seed)
     collector = CostCollector(RandomPolicy(seed), env, buffer)
     collector.reset(gym_reset_kwargs={"seed": seed})

@@ -2,7 +2,6 @@
 
 import pickle
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -18,7 +17,7 @@ from tianshou.data import (
 )
 from tianshou.env import DummyVectorEnv, VectorEnvNormObs
 from toys.counting import RandomPolicy, check_links
-from toys.envs import CountingEnv
+from toys.counting_envs import BadStartEnv, BrokenEnv, CountingEnv, DictEnv
 
 from fsrl_ext.data import (
     CostCollector,
@@ -26,21 +25,6 @@ from fsrl_ext.data import (
     CostVectorReplayBuffer,
     NonFiniteStepError,
 )
-
-
-class BrokenEnv(CountingEnv):
-    """As :class:`CountingEnv`, but `breaks` changes what it returns from its third step on."""
-
-    def __init__(self, index, breaks, num_costs=1):
-        super().__init__(index, num_costs)
-        self.breaks, self.steps = breaks, 0
-
-    def step(self, action):
-        self.steps += 1
-        result = list(super().step(action))
-        if self.steps >= 3:
-            self.breaks(result)
-        return tuple(result)
 
 
 def broken_collector(breaks, num_costs=1):
@@ -117,11 +101,7 @@ def test_a_non_finite_step_is_not_stored_and_collection_goes_on_after_a_reset(fi
 
 
 def test_non_finite_initial_observations_and_actions_are_named():
-    class BadStart(CountingEnv):
-        def _obs(self):
-            return super()._obs() + (np.nan if self.index == 1 and self.t == 0 else 0.0)
-
-    env = DummyVectorEnv([lambda i=i: BadStart(i) for i in range(2)])
+    env = DummyVectorEnv([lambda i=i: BadStartEnv(i) for i in range(2)])
     with pytest.raises(NonFiniteStepError, match=r"^obs of environment 1"):
         CostCollector(RandomPolicy(), env).reset()
 
@@ -162,13 +142,6 @@ def test_a_hook_cannot_smuggle_nan_into_the_buffer():
 
 
 def test_dictionary_observations_are_checked_and_narrowed():
-    class DictEnv(CountingEnv):
-        observation_space = gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (2,))})
-
-        def _obs(self):
-            bad = self.episode == 1 and self.t == 1
-            return {"a": np.array([np.nan if bad else 0.5, 1.0]), "b": np.array([self.t])}
-
     collector = CostCollector(RandomPolicy(), DummyVectorEnv([lambda: DictEnv(0)]))
     collector.reset()
     with pytest.raises(NonFiniteStepError, match=r"^obs_next of environment 0"):

@@ -11,7 +11,7 @@ from tianshou.trainer import OffpolicyTrainer, OnpolicyTrainer
 from tianshou.utils import TensorboardLogger
 from torch.utils.tensorboard import SummaryWriter
 from toys.counting import RandomPolicy, check_links, truth
-from toys.envs import CountingEnv
+from toys.counting_envs import CountingEnv
 
 from fsrl_ext.data import CostCollector, CostCollectStats, CostVectorReplayBuffer
 

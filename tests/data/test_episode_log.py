@@ -9,7 +9,7 @@ import pytest
 from tianshou.env import DummyVectorEnv
 from tianshou.trainer import OffpolicyTrainer, OnpolicyTrainer
 from toys.counting import Finished, RandomPolicy, truth
-from toys.envs import CountingEnv, RestartingEnv, length
+from toys.counting_envs import CountingEnv, RestartingEnv, length
 
 from fsrl_ext.data import (
     AheadCollector,

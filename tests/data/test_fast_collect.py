@@ -11,7 +11,7 @@ from tianshou.data import Batch
 from tianshou.env import DummyVectorEnv
 from tianshou.policy.base import policy_within_training_step
 from toys.envs import EarlyEndEnv, LineEnv
-from toys.policies import build_cvpo as build
+from toys.policies import build_cvpo
 
 from fsrl_ext.data import CostCollector, CostReplayBuffer, CostVectorReplayBuffer
 from fsrl_ext.data.counters import BufferCounters
@@ -29,7 +29,7 @@ def env(i):
 
 def collector(fast, *, size=200, policy=None, **kwargs):
     envs = DummyVectorEnv([lambda i=i: env(i) for i in range(N)])
-    made = CostCollector(policy or build("cvpo"), envs, CostVectorReplayBuffer(size, N), fast=fast, **kwargs)
+    made = CostCollector(policy or build_cvpo(), envs, CostVectorReplayBuffer(size, N), fast=fast, **kwargs)
     made.reset(gym_reset_kwargs={"seed": list(range(N))})
     return made
 
@@ -101,7 +101,7 @@ def test_same_buffer_and_statistics_as_tianshous_way(kwargs, actions, monkeypatc
 
 
 def test_a_policy_with_a_state_goes_tianshous_way():
-    policy = build("cvpo")
+    policy = build_cvpo()
     forward = type(policy).forward
 
     class Recurrent(type(policy)):
@@ -118,7 +118,7 @@ def test_a_policy_with_a_state_goes_tianshous_way():
 
 def test_an_error_in_the_environment_leaves_a_consistent_buffer():
     envs = DummyVectorEnv([lambda: gym.wrappers.TimeLimit(LineEnv(nan_at=30), 9)] * 2)
-    made = CostCollector(build("cvpo"), envs, CostVectorReplayBuffer(100, 2))
+    made = CostCollector(build_cvpo(), envs, CostVectorReplayBuffer(100, 2))
     made.reset()
     made.collect(n_step=20)
     with pytest.raises(NonFiniteStepError, match="rew of environment 0 is not finite"):
@@ -133,7 +133,7 @@ def test_an_error_in_the_environment_leaves_a_consistent_buffer():
 
 
 def test_single_buffers_are_written_too():
-    made = CostCollector(build("cvpo"), gym.wrappers.TimeLimit(LineEnv(), 9), CostReplayBuffer(50))
+    made = CostCollector(build_cvpo(), gym.wrappers.TimeLimit(LineEnv(), 9), CostReplayBuffer(50))
     made.reset()
     made.collect(n_step=10)
     made.collect(n_step=60)

@@ -4,33 +4,15 @@ import numpy as np
 import pytest
 from tianshou.env import DummyVectorEnv, SubprocVectorEnv
 from toys.counting import RandomPolicy
-from toys.envs import CountingEnv
+from toys.counting_envs import SeedShowingEnv
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.data.cost_env import CostVectorEnv
 from fsrl_ext.data.history import EnvHistory, replay
 
 
-class NoisyEnv(CountingEnv):
-    """Observes ``[env, last seed, draw, t]``; the draw depends on seed and action."""
-
-    seed, draw = -1, 0.0
-
-    def reset(self, *, seed=None, options=None):
-        if seed is not None:
-            self.seed, self.episode, self.draw = seed, -1, 0.0
-        return super().reset(seed=seed, options=options)
-
-    def step(self, action):
-        self.draw = float(self.np_random.normal() + action[0])
-        return super().step(action)
-
-    def _obs(self):
-        return np.array([self.index, self.seed, self.draw, self.t])
-
-
 def vector(kind=DummyVectorEnv, num_envs=3):
-    return kind([lambda i=i: NoisyEnv(i) for i in range(num_envs)])
+    return kind([lambda i=i: SeedShowingEnv(i) for i in range(num_envs)])
 
 
 def collector(size=60, replayable=True, **settings):

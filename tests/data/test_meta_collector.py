@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tianshou.env import DummyVectorEnv
 from toys.counting import RandomPolicy
-from toys.envs import CountingEnv, length
+from toys.counting_envs import CountingEnv, length
 
 from fsrl_ext.data import MetaCollector
 

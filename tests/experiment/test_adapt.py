@@ -6,31 +6,30 @@ import math
 import numpy as np
 import pytest
 import torch
+from toys.settings import small_config
 
 from fsrl_ext.cli import main
 from fsrl_ext.env.meta import describe
 from fsrl_ext.errors import CheckpointError
-from fsrl_ext.experiment import adapt, evaluate, evaluate_suite, load_policy, make_config, run
+from fsrl_ext.experiment import adapt, evaluate, evaluate_suite, load_policy, run
 from fsrl_ext.experiment.saved.load import load_experiment
 from fsrl_ext.experiment.saved.suite import suite_report
 from fsrl_ext.functional.conjugate_gradient import flatten
 
-SMALL = {
-    "steps": 640, "step_per_collect": 160, "num_envs": 4, "hidden_sizes": (6,), "gamma": 0.9, "selections": 1,
-    "critic_hidden_sizes": (8,), "selection_episodes": 4, "final_episodes": 4, "cg_iterations": 5,
-    "kl_bound": 0.05,
-}  # fmt: skip
-
 
 def trained(folder, policy, task, **settings):
-    config = make_config(policy, task, **{**SMALL, "cost_limit": 9.0, **settings})
+    """Train for 640 steps in collects of 160 steps."""
+    shared = {
+        "steps": 640, "step_per_collect": 160, "selections": 1, "kl_bound": 0.05, "cost_limit": 9.0,
+        "hidden_sizes": (6,), "critic_hidden_sizes": (8,), "cg_iterations": 5,
+    }  # fmt: skip
+    config = small_config(policy, task, **{**shared, **settings})
     return run(config, out=folder, show_progress=False).folder
 
 
 @pytest.fixture(scope="module")
 def meta(tmp_path_factory):
-    settings = {"num_tasks": 2, "inner_steps": 1, "cost_margin": 0.0}
-    return trained(tmp_path_factory.mktemp("meta"), "meta_cpo", "MetaAim", **settings)
+    return trained(tmp_path_factory.mktemp("meta"), "meta_cpo", "MetaAim", cost_margin=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -214,16 +213,7 @@ def test_mistakes_are_one_line(meta, capsys, arguments, words):
 def test_runs_that_cannot_be_adapted(cpo, tmp_path, capsys):
     with pytest.raises(CheckpointError, match="no checkpoint"):
         adapt(tmp_path / "none.pt", "MetaAim1-v0")
-    small = {
-        "steps": 200,
-        "hidden_sizes": (4,),
-        "num_envs": 2,
-        "step_per_collect": 100,
-        "gamma": 0.9,
-        "warmup_steps": 0,
-    }
-    small |= {"selections": 1, "selection_episodes": 2, "final_episodes": 2, "update_per_step": 0.01}
-    off_policy = run(make_config("ddpg_lag", "ToyLine-v0", **small), out=tmp_path, show_progress=False)
+    off_policy = run(small_config("ddpg_lag"), out=tmp_path, show_progress=False)
     with pytest.raises(ValueError, match="needs an on-policy or a meta-learned policy, got ddpg_lag"):
         adapt(off_policy.folder, "ToyLine-v0")
     assert main(["evaluate", str(cpo), "--suite", "inside"]) == 2

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from toys.settings import META_NAMES
 
 from fsrl_ext.experiment import Algorithm, make_config, register_algorithm
 from fsrl_ext.experiment.algorithms.offpolicy import OffpolicyTraining, deterministic_networks
@@ -19,8 +20,7 @@ from fsrl_ext.policy import DDPGLagConfig, DDPGLagPolicy
 BEFORE = json.loads((Path(__file__).parent / "data" / "v0_1_0" / "settings.json").read_text())
 # The name of a meta-learner says now whether steps are constrained or a multiplier prices costs, and one
 # without constrained steps has no settings about them.
-META = ("meta_cpo", "maml_lag", "maml_trpo", "multitask_cpo")
-GONE = {name: {"constraint"} for name in META}
+GONE = {name: {"constraint"} for name in META_NAMES}
 GONE["maml_lag"] = GONE["maml_trpo"] = {"constraint", "limit_gradient", "outer_constraint"}
 NEW = {name: {"step_backend"} for name in ("cpo", "meta_cpo", "multitask_cpo")}
 MINE = {

@@ -9,42 +9,17 @@ import types
 import numpy as np
 import pytest
 import torch
-from small_runs import OPEN_EPISODES, assert_same, run_killed, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tianshou.utils import BaseLogger, TensorboardLogger, WandbLogger
+from tianshou.utils import TensorboardLogger, WandbLogger
 from torch.utils.tensorboard import SummaryWriter
+from toys.recorder import Recorder
+from toys.runs import assert_same_run, resumable_config, run_killed
+from toys.settings import small_config
 
 from fsrl_ext.experiment import RunCallback, resume, run
 from fsrl_ext.experiment.training import snapshot
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.report import read_progress
-
-
-class Recorder(BaseLogger):
-    """Keeps everything that it is given."""
-
-    def __init__(self):
-        super().__init__(train_interval=0, test_interval=0, update_interval=0, info_interval=0)
-        self.given, self.ended, self.epochs = [], 0, []
-
-    def prepare_dict_for_logging(self, log_data):
-        return log_data
-
-    def write(self, step_type, step, data):
-        self.given.append((step_type, step, data))
-
-    def save_data(self, epoch, env_step, gradient_step, save_checkpoint_fn=None):
-        self.epochs.append((epoch, env_step, gradient_step))
-
-    def finalize(self):
-        self.ended += 1
-
-    def restore_data(self):
-        raise AssertionError("a run starts from its snapshot, not from a logger")
-
-    @staticmethod
-    def restore_logged_data(log_path):
-        raise AssertionError
 
 
 class Witness(RunCallback):
@@ -75,25 +50,24 @@ def events(folder):
 
 def test_a_logger_is_given_what_ours_is_given(tmp_path):
     recorder = Recorder()
-    done = run(small("ddpg_lag"), out=tmp_path, show_progress=False, logger=recorder)
+    done = run(small_config("ddpg_lag"), out=tmp_path, show_progress=False, logger=recorder)
     progress = read_progress(done.folder)
-    for kind, column in (("train/env_step", "returns_stat/mean"), ("update/gradient_step", "loss/actor")):
-        steps = [step for given, step, _ in recorder.given if given == kind]
-        logged = ~np.isnan(progress[f"{kind.split('/')[0]}/{column}"])
-        np.testing.assert_array_equal(steps, progress["env_step"][logged])
-    losses = [data["loss/actor"] for kind, _, data in recorder.given if kind.startswith("update")]
+    for scope, column in (("train", "returns_stat/mean"), ("update", "loss/actor")):
+        logged = ~np.isnan(progress[f"{scope}/{column}"])
+        np.testing.assert_array_equal(recorder.steps(scope), progress["env_step"][logged])
+    losses = [data["loss/actor"] for scope, _, data in recorder.rows if scope == "update"]
     np.testing.assert_array_equal(losses, progress["update/loss/actor"])
-    assert [step for kind, step, _ in recorder.given if kind == "test/env_step"] == [400, 800]
-    assert [step for kind, step, _ in recorder.given if kind == "info/epoch"] == [1, 2]
+    assert recorder.steps("test") == [400, 800]
+    assert recorder.steps("info") == [1, 2]
     assert [x[:2] for x in recorder.epochs] == [(1, 400), (2, 800)]
     assert recorder.ended == 1
 
 
 def test_tianshou_tensorboard_logger_writes_beside_ours(tmp_path):
-    plain = run(small("ddpg_lag"), out=tmp_path / "plain", show_progress=False)
+    plain = run(small_config("ddpg_lag"), out=tmp_path / "plain", show_progress=False)
     logger = TensorboardLogger(SummaryWriter(str(tmp_path / "mine")), update_interval=1, train_interval=1)
-    done = run(small("ddpg_lag"), out=tmp_path, show_progress=False, logger=logger)
-    assert_same(plain.folder, done.folder)
+    done = run(small_config("ddpg_lag"), out=tmp_path, show_progress=False, logger=logger)
+    assert_same_run(plain.folder, done.folder)
     mine, ours = events(tmp_path / "mine"), events(done.folder / "tensorboard")
     for name in ("update/loss/actor", "train/returns_stat/mean", "test/return"):
         points = [[(e.step, e.value) for e in x.Scalars(name)] for x in (mine, ours)]
@@ -103,7 +77,7 @@ def test_tianshou_tensorboard_logger_writes_beside_ours(tmp_path):
 
 def test_a_logger_keeps_its_own_intervals(tmp_path):
     logger = TensorboardLogger(SummaryWriter(str(tmp_path / "mine")), update_interval=300)
-    run(small("ddpg_lag"), out=tmp_path, show_progress=False, logger=logger)
+    run(small_config("ddpg_lag"), out=tmp_path, show_progress=False, logger=logger)
     assert [e.step for e in events(tmp_path / "mine").Scalars("update/loss/actor")] == [320, 640]
 
 
@@ -121,7 +95,7 @@ def test_tianshou_wandb_logger_needs_no_writer_of_its_own(tmp_path, monkeypatch)
     stand_in = types.SimpleNamespace(run=None, init=init, Settings=argparse.Namespace)
     monkeypatch.setattr(sys.modules[WandbLogger.__module__], "wandb", stand_in, raising=False)
     logger = WandbLogger(project="safety", name="mine", update_interval=1)
-    done = run(small("ddpg_lag"), out=tmp_path, show_progress=False, logger=logger)
+    done = run(small_config("ddpg_lag"), out=tmp_path, show_progress=False, logger=logger)
     assert (sent.settings["project"], sent.settings["sync_tensorboard"]) == ("safety", True)
     assert sent.finished == 1
     # What Weights & Biases sends are the events of this writer.
@@ -132,10 +106,10 @@ def test_tianshou_wandb_logger_needs_no_writer_of_its_own(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("name", ["ddpg_lag", "cpo", "meta_cpo"])
 def test_callbacks_are_called_in_order_and_change_nothing(name, tmp_path):
-    plain = run(small(name), out=tmp_path / "plain", show_progress=False)
+    plain = run(small_config(name), out=tmp_path / "plain", show_progress=False)
     witness, second = Witness(), Witness()
-    done = run(small(name), out=tmp_path, show_progress=False, callbacks=[witness, second])
-    assert_same(plain.folder, done.folder)
+    done = run(small_config(name), out=tmp_path, show_progress=False, callbacks=[witness, second])
+    assert_same_run(plain.folder, done.folder)
     assert witness.seen == second.seen
     steps = read_progress(done.folder)["env_step"].tolist()
     collects = [x for x in witness.seen if x[0] == "collect"]
@@ -151,10 +125,10 @@ def test_callbacks_are_called_in_order_and_change_nothing(name, tmp_path):
 def test_any_object_with_one_of_the_methods_will_do(tmp_path):
     ends = []
     callback = types.SimpleNamespace(on_run_end=lambda run: ends.append(run.config.policy))
-    run(small("ddpg_lag"), out=tmp_path, show_progress=False, callbacks=(callback,))
+    run(small_config("ddpg_lag"), out=tmp_path, show_progress=False, callbacks=(callback,))
     assert ends == ["ddpg_lag"]
     with pytest.raises(ValueError, match=r"callbacks must have one of on_collect_end, .*, got 3"):
-        run(small("ddpg_lag"), out=tmp_path / "nothing", callbacks=[3])
+        run(small_config("ddpg_lag"), out=tmp_path / "nothing", callbacks=[3])
     assert not (tmp_path / "nothing").exists()
 
 
@@ -171,7 +145,7 @@ def test_an_error_in_a_callback_ends_the_run_with_the_newest_policy_saved(hook, 
     callback = types.SimpleNamespace(**{hook: fail})
     with pytest.raises(OSError, match="the disk is gone"):
         run(
-            small("ddpg_lag"), out=tmp_path, run_name="mine", show_progress=False,
+            small_config("ddpg_lag"), out=tmp_path, run_name="mine", show_progress=False,
             callbacks=[callback], logger=recorder,
         )  # fmt: skip
     assert recorder.ended == 1
@@ -186,7 +160,7 @@ def test_an_error_at_the_end_comes_after_everything_is_written(tmp_path):
 
     with pytest.raises(OSError, match="no network"):
         run(
-            small("ddpg_lag"), out=tmp_path, run_name="mine", show_progress=False,
+            small_config("ddpg_lag"), out=tmp_path, run_name="mine", show_progress=False,
             callbacks=[types.SimpleNamespace(on_run_end=fail)],
         )  # fmt: skip
     assert json.loads((tmp_path / "mine" / "result.json").read_text())["status"] == "finished"
@@ -195,14 +169,14 @@ def test_an_error_at_the_end_comes_after_everything_is_written(tmp_path):
 
 def test_a_resumed_run_has_loggers_and_callbacks_again(tmp_path, monkeypatch):
     monkeypatch.setattr(snapshot, "TIME_SHARE", math.inf)
-    config = small("ddpg_lag", **OPEN_EPISODES)
+    config = resumable_config("ddpg_lag")
     whole = run(config, out=tmp_path, run_name="whole", show_progress=False)
     folder = run_killed(config, 800, tmp_path)
     witness, recorder = Witness(), Recorder()
     done = resume(folder, show_progress=False, logger=recorder, callbacks=[witness])
-    assert_same(whole.folder, folder)
+    assert_same_run(whole.folder, folder)
     resumed_at = done.result["resumed"][0]["env_step"]
     steps = [x[1] for x in witness.seen]
     assert min(steps) > resumed_at
     assert witness.seen[-1][0] == "end"
-    assert min(step for kind, step, _ in recorder.given if kind.startswith("update")) > resumed_at
+    assert min(recorder.steps("update")) > resumed_at

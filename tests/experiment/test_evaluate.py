@@ -8,58 +8,24 @@ import sys
 import numpy as np
 import pytest
 import torch
-from toys.envs import LineEnv
+from toys.envs import DrawnLineEnv
 from toys.policies import tensors
+from toys.settings import small_config
 
 from fsrl_ext import cli
 from fsrl_ext.env import register_task
 from fsrl_ext.errors import CheckpointError
-from fsrl_ext.experiment import evaluate, make_config, record_video, run, show
+from fsrl_ext.experiment import evaluate, record_video, run, show
 from fsrl_ext.experiment.saved.evaluate import evaluation_report, evaluation_table
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.report.statistics import bootstrap_interval
 from fsrl_ext.trainer import Evaluation
 
-SMALL = {
-    "steps": 800,
-    "cost_limit": 5.0,
-    "hidden_sizes": (16,),
-    "num_envs": 4,
-    "step_per_collect": 80,
-    "batch_size": 32,
-    "update_per_step": 0.2,
-    "selections": 2,
-    "selection_episodes": 4,
-    "final_episodes": 6,
-    "gamma": 0.9,
-}
-
-
-class DrawnLineEnv(LineEnv):
-    """A line that can be drawn: the time in the episode is the grey of the frame."""
-
-    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 10}  # noqa: RUF012
-    shown = 0
-
-    def __init__(self, render_mode=None, **kwargs):
-        super().__init__(**kwargs)
-        self.render_mode, self.time = render_mode, 0
-
-    def reset(self, **kwargs):
-        self.time = 0
-        return super().reset(**kwargs)
-
-    def step(self, action):
-        self.time += 1
-        DrawnLineEnv.shown += self.render_mode == "human"
-        return super().step(action)
-
-    def render(self):
-        return np.full((33, 48, 3), 10 * self.time, np.uint8) if self.render_mode == "rgb_array" else None
-
 
 def small(task="DrawnLine-v0", **settings):
-    return make_config("cvpo", task, **(SMALL | settings))
+    """Return the config of a run of CVPO with 160 gradient steps."""
+    own = {"update_per_step": 0.2, "final_episodes": 6, "cost_limit": 5.0}
+    return small_config("cvpo", task, **{**own, **settings})
 
 
 @pytest.fixture(autouse=True, scope="module")

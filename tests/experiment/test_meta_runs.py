@@ -6,23 +6,25 @@ import math
 import numpy as np
 import pytest
 import torch
-from small_runs import META, small
+from toys.settings import META_NAMES, small_config
 
 from fsrl_ext.cli import main
 from fsrl_ext.experiment import ExperimentConfig, evaluate, load_policy, make_config, run
-from fsrl_ext.experiment.registry import algorithm
+from fsrl_ext.experiment.algorithms.meta import MetaTraining
+from fsrl_ext.experiment.registry import algorithm, algorithms
 from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.report import read_progress
 
 
 def test_there_are_four_of_them():
-    assert META == ["meta_cpo", "maml_lag", "maml_trpo", "multitask_cpo"]
+    names = [name for name, row in algorithms().items() if issubclass(row.training, MetaTraining)]
+    assert names == list(META_NAMES)
 
 
-@pytest.mark.parametrize("name", META)
+@pytest.mark.parametrize("name", META_NAMES)
 def test_runs_save_judge_and_load(name, tmp_path):
-    config = small(name)
+    config = small_config(name)
     done = run(config, out=tmp_path, show_progress=False)
     assert done.folder.name == f"MetaAim-{name}-seed0-1"
     data = json.loads((done.folder / "config.json").read_text())
@@ -51,7 +53,9 @@ def test_runs_save_judge_and_load(name, tmp_path):
 
 def test_the_same_seed_gives_the_same_curves_and_another_seed_other_tasks(tmp_path):
     curves = [
-        read_progress(run(small("meta_cpo", seed=s), out=tmp_path / str(i), show_progress=False).folder)
+        read_progress(
+            run(small_config("meta_cpo", seed=s), out=tmp_path / str(i), show_progress=False).folder
+        )
         for i, s in enumerate((3, 3, 4))
     ]
     for name in ("update/adaptation/return_1", "update/meta/kl"):
@@ -60,9 +64,11 @@ def test_the_same_seed_gives_the_same_curves_and_another_seed_other_tasks(tmp_pa
 
 
 def test_a_new_run_starts_from_a_saved_one(tmp_path):
-    first = run(small("meta_cpo"), out=tmp_path, show_progress=False)
+    first = run(small_config("meta_cpo"), out=tmp_path, show_progress=False)
     last = first.folder / "checkpoints" / "last.pt"
-    second = run(small("meta_cpo", outer_kl_bound=1e-12), out=tmp_path, show_progress=False, init_from=last)
+    second = run(
+        small_config("meta_cpo", outer_kl_bound=1e-12), out=tmp_path, show_progress=False, init_from=last
+    )
     there, here = (read_checkpoint(x)["policy"] for x in (last, second.folder / "checkpoints" / "last.pt"))
     assert torch.allclose(there["meta_actor.head.bias"], here["meta_actor.head.bias"], atol=1e-4)
     assert here["normaliser.count"] > there["normaliser.count"]
@@ -70,21 +76,23 @@ def test_a_new_run_starts_from_a_saved_one(tmp_path):
 
 def test_short_runs_are_tested_less_often(tmp_path):
     # A selection takes 4 episodes of 10 steps here, a meta-iteration 160 steps.
-    config = small("meta_cpo", steps=640, selections=50, selection_episodes=32)
+    config = small_config("meta_cpo", steps=640, selections=50, selection_episodes=32)
     done = run(config, out=tmp_path, show_progress=False)
     assert [x["env_step"] for x in done.result["selections"]] == [320, 640]
 
 
 def test_workers_and_two_costs(tmp_path):
-    config = small("meta_cpo", "MetaAimTwo", cost_limit=(5.0, math.inf), steps=160, num_envs=6, workers=2)
+    config = small_config(
+        "meta_cpo", "MetaAimTwo", cost_limit=(5.0, math.inf), steps=160, num_envs=6, workers=2
+    )
     done = run(config, out=tmp_path, show_progress=False)
     assert len(done.result["last"]["cost_mean"]) == 2
     with pytest.raises(ValueError, match="one number per cost: MetaAimTwo reports 2, got 1"):
-        run(small("meta_cpo", "MetaAimTwo"), out=tmp_path, show_progress=False)
+        run(small_config("meta_cpo", "MetaAimTwo"), out=tmp_path, show_progress=False)
 
 
 def test_a_family_without_level_0_is_judged_in_its_lowest_level():
-    assert small("meta_cpo", "MetaAimOnly").env_id == "MetaAimOnly1-v0"
+    assert small_config("meta_cpo", "MetaAimOnly").env_id == "MetaAimOnly1-v0"
 
 
 def test_settings_and_defaults():

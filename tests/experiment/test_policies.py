@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from small_runs import META, small
+from toys.settings import META_NAMES, small_config
 
 from fsrl_ext.cli import main
 from fsrl_ext.experiment import ExperimentConfig, load_policy, make_config, run
@@ -18,12 +18,12 @@ from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.policy import SACLagConfig, SACLagPolicy
 from fsrl_ext.report import read_progress
 
-LAGRANGIAN = [name for name in algorithms() if name != "cvpo" and name not in META]
+LAGRANGIAN = [name for name in algorithms() if name != "cvpo" and name not in META_NAMES]
 
 
 @pytest.mark.parametrize("name", LAGRANGIAN)
 def test_runs_save_judge_and_load(name, tmp_path):
-    config = small(name)
+    config = small_config(name)
     done = run(config, out=tmp_path, show_progress=False)
     assert done.folder.name == f"ToyLine-v0-{name}-seed0-1"
     data = json.loads((done.folder / "config.json").read_text())
@@ -46,18 +46,18 @@ def test_runs_save_judge_and_load(name, tmp_path):
 
 def test_same_seed_same_curves(tmp_path):
     curves = [
-        read_progress(run(small("td3_lag"), out=tmp_path / str(i), show_progress=False).folder)
+        read_progress(run(small_config("td3_lag"), out=tmp_path / str(i), show_progress=False).folder)
         for i in range(2)
     ]
     np.testing.assert_array_equal(curves[0]["update/loss/actor"], curves[1]["update/loss/actor"])
 
 
 def test_new_run_starts_with_the_saved_multipliers_and_moments(tmp_path):
-    first = run(small("sac_lag"), out=tmp_path, show_progress=False)
+    first = run(small_config("sac_lag"), out=tmp_path, show_progress=False)
     saved = read_checkpoint(first.folder / "checkpoints" / "last.pt")
     assert saved["policy"]["multipliers.multipliers"].item() > 0
     second = run(
-        small("sac_lag", steps=80, selections=1, update_per_step=1e-9),
+        small_config("sac_lag", steps=80, selections=1, update_per_step=1e-9),
         out=tmp_path,
         show_progress=False,
         init_from=first.folder / "checkpoints" / "last.pt",
@@ -75,7 +75,7 @@ def test_training_follows_a_limit_that_tightens(tmp_path, monkeypatch):
         return learn(self, *args, **kwargs)
 
     monkeypatch.setattr(SACLagPolicy, "learn", watched)
-    config = small("sac_lag", cost_limit_start=20.0, cost_limit_decay_steps=400)
+    config = small_config("sac_lag", cost_limit_start=20.0, cost_limit_decay_steps=400)
     run(config, out=tmp_path, show_progress=False)
     assert seen[0] == pytest.approx(20.0)
     assert seen[-1] < 3.0

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from small_runs import OPEN_EPISODES, assert_same, run_killed, small
+from toys.runs import assert_same_run, resumable_config, run_killed
 
 from fsrl_ext.cli import main
 from fsrl_ext.errors import CheckpointError, RunFolderError
@@ -25,7 +25,7 @@ def _snapshots_always(monkeypatch):
     "name", ["cvpo", "sac_lag", "ddpg_lag", "td3_lag", "cpo", "trpo_lag", "ppo_lag", "focops"]
 )
 def test_every_policy_goes_on_as_if_nothing_had_happened(name, tmp_path):
-    config = small(name, **OPEN_EPISODES)
+    config = resumable_config(name)
     whole = run(config, out=tmp_path, run_name="whole", show_progress=False)
     folder = run_killed(config, 800, tmp_path)
     assert not (folder / "result.json").exists()
@@ -34,49 +34,49 @@ def test_every_policy_goes_on_as_if_nothing_had_happened(name, tmp_path):
     assert resumed["exact"]
     assert 500 < resumed["env_step"] < 800
     assert not done.resumable
-    assert_same(whole.folder, folder)
+    assert_same_run(whole.folder, folder)
 
 
 def test_random_steps_at_the_start_go_on(tmp_path):
-    config = small("td3_lag", **OPEN_EPISODES, warmup_steps=600)
+    config = resumable_config("td3_lag", warmup_steps=600)
     whole = run(config, out=tmp_path, run_name="whole", show_progress=False)
     folder = run_killed(config, 400, tmp_path)
     assert resume(folder, show_progress=False).result["resumed"][0]["env_step"] < 400
-    assert_same(whole.folder, folder)
+    assert_same_run(whole.folder, folder)
 
 
 def test_a_collect_that_is_under_way_goes_on(tmp_path):
-    config = small("ddpg_lag", "SafetyBallCircle-v0", collect_ahead=True, **OPEN_EPISODES)
+    config = resumable_config("ddpg_lag", "SafetyBallCircle-v0", collect_ahead=True)
     whole = run(config, out=tmp_path, run_name="whole", show_progress=False)
     folder = run_killed(config, 800, tmp_path)
     assert resume(folder, show_progress=False).result["resumed"][0]["exact"]
-    assert_same(whole.folder, folder)
+    assert_same_run(whole.folder, folder)
 
 
 @pytest.mark.parametrize(
     ("task", "workers"), [("SafetyBallCircle-v0", 0), ("SafetyAntRun-v0", 2), ("SafetyPointGoal1-v0", 0)]
 )
 def test_simulators_go_on(task, workers, tmp_path):
-    settings = OPEN_EPISODES | {"steps": 5200, "update_per_step": 0.01}
+    settings = {"steps": 5200, "update_per_step": 0.01}
     settings |= {"workers": workers, "num_envs": workers} if workers else {}
-    config = small("ddpg_lag", task, **settings)
+    config = resumable_config("ddpg_lag", task, **settings)
     whole = run(config, out=tmp_path, run_name="whole", show_progress=False)
     folder = run_killed(config, 4000, tmp_path)
     assert resume(folder, show_progress=False).result["resumed"][0]["exact"]
-    assert_same(whole.folder, folder)
+    assert_same_run(whole.folder, folder)
 
 
 @pytest.mark.parametrize("name", ["meta_cpo", "maml_lag"])
 def test_meta_learners_go_on(name, tmp_path):
-    config = small(name, steps=1280, selections=4)
+    config = resumable_config(name)
     whole = run(config, out=tmp_path, run_name="whole", show_progress=False)
     folder = run_killed(config, 1000, tmp_path)
     assert resume(folder, show_progress=False).result["resumed"] == [{"env_step": 960, "exact": True}]
-    assert_same(whole.folder, folder)
+    assert_same_run(whole.folder, folder)
 
 
 def test_a_run_can_be_cut_off_twice_and_interrupted_from_the_keyboard(tmp_path, capsys, monkeypatch):
-    config = small("ddpg_lag", **OPEN_EPISODES)
+    config = resumable_config("ddpg_lag")
     whole = run(config, out=tmp_path, run_name="whole", show_progress=False)
     folder = run_killed(config, 300, tmp_path)
     collect = CostTrainer._collect_training_data
@@ -95,13 +95,13 @@ def test_a_run_can_be_cut_off_twice_and_interrupted_from_the_keyboard(tmp_path, 
     resumed = json.loads((folder / "result.json").read_text())["resumed"]
     assert [x["env_step"] for x in resumed] == sorted(x["env_step"] for x in resumed)
     assert len(resumed) == 2
-    assert_same(whole.folder, folder)
+    assert_same_run(whole.folder, folder)
     assert main(["resume", str(folder)]) == 2
     assert "has finished" in capsys.readouterr().err
 
 
 def test_environments_that_do_not_repeat_themselves_begin_new_episodes(tmp_path):
-    folder = run_killed(small("ddpg_lag", "ToyForgetful-v0", **OPEN_EPISODES), 800, tmp_path)
+    folder = run_killed(resumable_config("ddpg_lag", "ToyForgetful-v0"), 800, tmp_path)
     with pytest.warns(UserWarning, match="did not repeat themselves"):
         done = resume(folder, show_progress=False)
     assert not done.result["resumed"][0]["exact"]
@@ -110,7 +110,7 @@ def test_environments_that_do_not_repeat_themselves_begin_new_episodes(tmp_path)
 
 
 def test_other_versions_are_told(tmp_path, monkeypatch):
-    folder = run_killed(small("ddpg_lag", **OPEN_EPISODES), 800, tmp_path)
+    folder = run_killed(resumable_config("ddpg_lag"), 800, tmp_path)
     monkeypatch.setattr("fsrl_ext.__version__", "9.9")
     with pytest.warns(UserWarning, match=r"began with fsrl_ext .*, here it is 9\.9"):
         resume(folder, show_progress=False)
@@ -119,10 +119,10 @@ def test_other_versions_are_told(tmp_path, monkeypatch):
 def test_what_cannot_be_resumed_says_why_and_stays(tmp_path):
     with pytest.raises(RunFolderError, match="is not a run folder"):
         resume(tmp_path / "nothing")
-    folder = run_killed(small("ddpg_lag", **OPEN_EPISODES), 100, tmp_path)
+    folder = run_killed(resumable_config("ddpg_lag"), 100, tmp_path)
     with pytest.raises(RunFolderError, match="no snapshot: it was cut off before its first selection"):
         resume(folder)
-    folder = run_killed(small("ddpg_lag", **OPEN_EPISODES), 800, tmp_path / "other")
+    folder = run_killed(resumable_config("ddpg_lag"), 800, tmp_path / "other")
     path = folder / "checkpoints" / "resume.pt"
     whole = path.read_bytes()
     before = (folder / "progress.csv").read_bytes()
@@ -138,7 +138,7 @@ def test_what_cannot_be_resumed_says_why_and_stays(tmp_path):
 
 def test_snapshots_take_a_small_share_of_the_time(tmp_path, monkeypatch):
     monkeypatch.setattr(snapshot, "TIME_SHARE", 1e-9)
-    folder = run_killed(small("ddpg_lag", **OPEN_EPISODES), 800, tmp_path)
+    folder = run_killed(resumable_config("ddpg_lag"), 800, tmp_path)
     done = resume(folder, show_progress=False)
     # Only the first selection took one.
     assert done.result["resumed"][0]["env_step"] == done.result["selections"][0]["env_step"]
@@ -155,7 +155,7 @@ def test_a_full_disk_costs_the_snapshot_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.warns(UserWarning, match=r"no snapshot at .*resume\.pt .*No space left"):
-        done = run(small("ddpg_lag", **OPEN_EPISODES), out=tmp_path, show_progress=False)
+        done = run(resumable_config("ddpg_lag"), out=tmp_path, show_progress=False)
     assert done.status == "finished"
     assert {x.name for x in (done.folder / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
 

@@ -12,29 +12,18 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toys.policies import assert_same_state
+from toys.settings import small_config
 
 from fsrl_ext.errors import CheckpointError, NonFiniteError, RunFolderError
 from fsrl_ext.experiment import ExperimentConfig, load_policy, make_config, run
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.report import read_progress, result_table
 
-SMALL = {
-    "steps": 1200,
-    "cost_limit": 5.0,
-    "hidden_sizes": (16,),
-    "num_envs": 4,
-    "step_per_collect": 80,
-    "batch_size": 32,
-    "update_per_step": 0.2,
-    "selections": 3,
-    "selection_episodes": 4,
-    "final_episodes": 6,
-    "gamma": 0.9,
-}
-
 
 def small(task="ToyLine-v0", **settings):
-    return make_config("cvpo", task, **(SMALL | settings))
+    """Return the config of a run of CVPO with three selections and 240 gradient steps."""
+    longer = {"steps": 1200, "selections": 3, "update_per_step": 0.2, "final_episodes": 6, "cost_limit": 5.0}
+    return small_config("cvpo", task, **{**longer, **settings})
 
 
 @pytest.fixture(scope="module")

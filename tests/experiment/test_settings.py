@@ -1,7 +1,7 @@
 """Where a setting comes from: defaults, task, preset, user, in this order; and from text."""
 
 import pytest
-from small_runs import small
+from toys.settings import small_config
 
 from fsrl_ext.experiment import ExperimentConfig, make_config
 from fsrl_ext.experiment.algorithms.offpolicy import CVPOTraining, OffpolicyTraining
@@ -108,7 +108,7 @@ def test_cost_limit_decays_from_start_to_end():
 @pytest.mark.parametrize("name", list(algorithms()))
 def test_config_survives_json(name):
     limit = {"cost_limit_start": 40} if algorithms()[name].constrained else {}
-    config = small(name, hidden_sizes=(8, 8), critic_hidden_sizes=(7,), **limit)
+    config = small_config(name, hidden_sizes=(8, 8), critic_hidden_sizes=(7,), **limit)
     assert ExperimentConfig.from_dict(config.as_dict()) == config
 
 

@@ -3,6 +3,7 @@
 - `envs`: environments that take microseconds per step;
 - `cmdps`: constrained problems whose optimum is known in closed form or by a few lines of arithmetic;
 - `tasks`: the ids under which toy environments and families are registered;
+- `counting_envs`: environments that count their episodes and steps, and what can go wrong in them;
 - `counting`: checks of collectors and buffers against the sums of the counting environment;
 - `policies`: every policy with small networks;
 - `training`: collect with a policy, update it, measure it;

@@ -7,7 +7,7 @@ from tianshou.data import Batch, ReplayBuffer
 from tianshou.policy import BasePolicy
 from tianshou.policy.base import TrainingStats
 
-from toys.envs import CountingEnv, length
+from toys.counting_envs import CountingEnv, length
 
 
 def truth(index: int, episode: int, num_costs: int, discount: float) -> dict[str, Any]:

@@ -89,6 +89,32 @@ class DiscreteEnv(LineEnv):
         return super().step(np.array([2.0 * action - 1.0]))
 
 
+class DrawnLineEnv(LineEnv):
+    """Is a :class:`LineEnv` that can be drawn: the time in the episode is the grey of the frame.
+
+    ``shown`` counts the steps that all instances have shown in a window.
+    """
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 10}  # noqa: RUF012
+    shown = 0
+
+    def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.render_mode, self.time = render_mode, 0
+
+    def reset(self, **kwargs: Any) -> tuple:
+        self.time = 0
+        return super().reset(**kwargs)
+
+    def step(self, action: np.ndarray) -> tuple:
+        self.time += 1
+        DrawnLineEnv.shown += self.render_mode == "human"
+        return super().step(action)
+
+    def render(self) -> np.ndarray | None:
+        return np.full((33, 48, 3), 10 * self.time, np.uint8) if self.render_mode == "rgb_array" else None
+
+
 class AimEnv(NoiseEnv):
     """Pays ``1 - (a - target)^2`` and costs ``(1 + a) / 2``.
 
@@ -172,54 +198,3 @@ class PushEnv(gym.Env):
 
     def render(self) -> str:
         return f"{self.state[0]:.2f}"
-
-
-def length(index: int, episode: int) -> int:
-    """Return the number of steps of an episode of :class:`CountingEnv`."""
-    return 2 + (3 * index + 2 * episode) % 5
-
-
-class CountingEnv(gym.Env):
-    """Has episodes whose every number is known in advance.
-
-    Episode ``k`` of environment ``e`` lasts ``2 + (3 e + 2 k) % 5`` steps (2 to 6). The observation is
-    ``[e, k, t, 0.5]``, so every stored transition says where it belongs.
-
-    :param index: ``e``.
-    :param num_costs: C.
-    :param first_episode: ``k`` after the first reset.
-    """
-
-    observation_space = spaces.Box(-np.inf, np.inf, (4,))
-    action_space = spaces.Box(-1.0, 1.0, (2,))
-
-    def __init__(self, index: int, num_costs: int = 1, first_episode: int = 0) -> None:
-        self.index, self.num_costs = index, num_costs
-        self.episode, self.t = first_episode - 1, 0
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
-        super().reset(seed=seed)
-        self.episode, self.t = self.episode + 1, 0
-        return self._obs(), {"start": True}
-
-    def step(self, action: np.ndarray) -> Any:
-        rew = 1.0 + self.index + 0.1 * self.t + 10.0 * self.episode
-        hazard = float((self.t + self.episode + self.index) % 3 == 0)
-        costs = [hazard * (c + 1) + 0.3 * c for c in range(self.num_costs)]
-        self.t += 1
-        done = self.t >= length(self.index, self.episode)
-        terminated = done and self.episode % 2 == 0
-        info = {"cost": costs[0] if self.num_costs == 1 else np.array(costs), "extra": self.t}
-        return self._obs(), rew, terminated, done and not terminated, info
-
-    def _obs(self) -> np.ndarray:
-        return np.array([self.index, self.episode, self.t, 0.5])
-
-
-class RestartingEnv(CountingEnv):
-    """Repeats itself: a seed starts the count of episodes of a :class:`CountingEnv` anew."""
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
-        if seed is not None:
-            self.episode = -1
-        return super().reset(seed=seed, options=options)

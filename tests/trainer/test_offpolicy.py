@@ -6,31 +6,16 @@ import pytest
 import torch
 from tianshou.env import DummyVectorEnv
 from toys.envs import LineEnv
+from toys.policies import T, build
 from toys.recorder import Recorder
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError
-from fsrl_ext.net import EnsembleCritic, GaussianActor
-from fsrl_ext.policy import CVPOPolicy
 from fsrl_ext.trainer import CostOffpolicyTrainer, evaluate_policy
-
-T = 20
 
 
 def policy_for(limit=5.0):
-    torch.manual_seed(0)
-    actor = GaussianActor(2, 1, hidden_sizes=(16,))
-    critic = EnsembleCritic(2, 1, hidden_sizes=(16,), reward_ensemble=1, cost_ensemble=1)
-    return CVPOPolicy(
-        actor=actor,
-        actor_optim=torch.optim.Adam(actor.parameters(), lr=3e-3),
-        critic=critic,
-        critic_optim=torch.optim.Adam(critic.parameters(), lr=3e-3),
-        action_space=gym.spaces.Box(-1, 1, (1,)),
-        cost_limit=limit,
-        max_episode_steps=T,
-        gamma=0.9,
-    )
+    return build("cvpo", cost_limit=limit, hidden=(16,), initial_std=0.6)
 
 
 def collector(policy, num_envs=3, **kwargs):

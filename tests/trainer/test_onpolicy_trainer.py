@@ -7,30 +7,17 @@ import torch
 from tianshou.data import Batch
 from tianshou.env import DummyVectorEnv
 from toys.envs import LineEnv
+from toys.policies import T, build
 from toys.recorder import Recorder
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError
-from fsrl_ext.net import OnpolicyActor, ValueCritic
-from fsrl_ext.policy import PPOLagPolicy
+from fsrl_ext.policy import PPOLagConfig
 from fsrl_ext.trainer import CostOnpolicyTrainer
 
-T = 20
 
-
-def policy_for(limit=5.0):
-    torch.manual_seed(0)
-    actor, critic = OnpolicyActor(2, 1, hidden_sizes=(16,)), ValueCritic(2, hidden_sizes=(16,))
-    return PPOLagPolicy(
-        actor=actor,
-        actor_optim=torch.optim.Adam(actor.parameters(), lr=3e-3),
-        critic=critic,
-        critic_optim=torch.optim.Adam(critic.parameters(), lr=3e-3),
-        action_space=gym.spaces.Box(-1, 1, (1,)),
-        cost_limit=limit,
-        max_episode_steps=T,
-        obs_dim=2,
-    )
+def policy_for():
+    return build("ppo", hidden=(16,), initial_std=0.6, gamma=PPOLagConfig().gamma)
 
 
 def collector_for(policy, size=80, **kwargs):
