@@ -126,7 +126,9 @@ def test_what_cannot_be_resumed_says_why_and_stays(tmp_path):
     path = folder / "checkpoints" / "resume.pt"
     whole = path.read_bytes()
     before = (folder / "progress.csv").read_bytes()
-    for damaged in (whole[:-300], whole[: len(whole) // 2] + b"\0" * 64 + whole[len(whole) // 2 + 64 :]):
+    middle = len(whole) // 2
+    inverted = bytes(255 - x for x in whole[middle : middle + 256])
+    for damaged in (whole[:-300], whole[:middle] + inverted + whole[middle + 256 :]):
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="is damaged"):
             resume(folder)
