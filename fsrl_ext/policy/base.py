@@ -351,6 +351,18 @@ def check_action_space(action_space: gym.Space, policy: str) -> None:
         raise ValueError(f"action_space must be bounded for {policy}, got {action_space}")
 
 
+def check_cost_buffer(buffer: Any) -> None:
+    """Refuses buffers that store no costs.
+
+    :raises TypeError: naming the buffer's class.
+    """
+    if not hasattr(buffer, "num_costs"):
+        raise TypeError(
+            "buffer must be a CostReplayBuffer or CostVectorReplayBuffer, "
+            f"got {type(buffer).__name__}, which does not store costs"
+        )
+
+
 def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Moves values to a device, without waiting for it, and converts float64 to float32.
 

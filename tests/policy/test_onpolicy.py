@@ -355,8 +355,9 @@ def test_trains_under_tianshous_own_trainer(name):
     assert len(collector.buffer) == 0
 
 
-def test_costs_are_needed():
-    policy = build("ppo")
+@pytest.mark.parametrize("name", ["cvpo", "sac", "ppo"])
+def test_costs_are_needed(name):
+    policy = build(name)
     buffer = ReplayBuffer(8)
     buffer.add(
         Batch(obs=np.zeros(2), obs_next=np.zeros(2), act=np.zeros(1), rew=0.0,

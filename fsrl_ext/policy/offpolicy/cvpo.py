@@ -26,6 +26,7 @@ from fsrl_ext.policy.base import (
     ConstrainedPolicy,
     MetricStats,
     PolyakAverage,
+    check_cost_buffer,
     clear_gradients,
     per_cost,
     to_device,
@@ -160,7 +161,9 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
 
         :param buffer: a buffer of :mod:`fsrl_ext.data`.
         :param indices: ``[B]`` places of the batch in the buffer.
+        :raises TypeError: if the buffer does not store costs.
         """
+        check_cost_buffer(buffer)
         # A cycle begins with new data, even if a copy of this policy collected them elsewhere, and after an
         # action of this policy.
         if self._cycles.arrived(buffer) or self._acted_since_update:

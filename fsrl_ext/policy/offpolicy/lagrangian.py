@@ -27,6 +27,7 @@ from fsrl_ext.policy.base import (
     ConstrainedPolicy,
     MetricStats,
     PolyakAverage,
+    check_cost_buffer,
     clear_gradients,
     per_cost,
     to_device,
@@ -211,7 +212,9 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
 
         :param buffer: a buffer of :mod:`fsrl_ext.data`.
         :param indices: ``[B]`` places of the batch in the buffer.
+        :raises TypeError: if the buffer does not store costs.
         """
+        check_cost_buffer(buffer)
         if self._cycles.arrived(buffer):
             self._begin_cycle(buffer)
         to_tensors(batch, self.device)

@@ -23,7 +23,14 @@ from fsrl_ext.errors import check_all_finite, check_fields
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
 from fsrl_ext.functional.returns import Advantages, generalised_advantages
 from fsrl_ext.net.normaliser import ObservationNormaliser
-from fsrl_ext.policy.base import ConstrainedPolicy, MetricStats, PolicyConfig, per_cost, to_device
+from fsrl_ext.policy.base import (
+    ConstrainedPolicy,
+    MetricStats,
+    PolicyConfig,
+    check_cost_buffer,
+    per_cost,
+    to_device,
+)
 from fsrl_ext.policy.optimise import descend, fit_with_lbfgs
 
 
@@ -198,11 +205,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         :raises ValueError: if the buffer does not store ``obs_next``: the last observation of an episode
             that the time limit ends is nowhere else.
         """
-        if not hasattr(buffer, "num_costs"):
-            raise TypeError(
-                "buffer must be a CostReplayBuffer or CostVectorReplayBuffer, "
-                f"got {type(buffer).__name__}, which does not store costs"
-            )
+        check_cost_buffer(buffer)
         if not buffer._save_obs_next:
             raise ValueError("buffer must store obs_next (ignore_obs_next=False), got ignore_obs_next=True")
         assert isinstance(batch.obs, np.ndarray), "flat observations"
