@@ -346,6 +346,10 @@ def test_refusals(monkeypatch):
         constrained_step(g, a, b, kl_bound=0.5, extra_constraints=box)
     with pytest.raises(ValueError, match=r"backend must be one of \('exact', 'cvxpylayers'\), got 'ecos'"):
         constrained_step(g, a, b, kl_bound=0.5, backend="ecos")
+    with pytest.raises(ValueError, match=r"extra_constraints must be convex .* \(DPP\), got \['0.5 <= "):
+        conic_step(g, a, b, kl_bound=0.5, extra_constraints=lambda step: [cp.norm(step.coordinates) >= 0.5])
+    with pytest.raises(TypeError, match="must return a list of cvxpy constraints, got True"):
+        conic_step(g, a, b, kl_bound=0.5, extra_constraints=lambda step: True)
     with pytest.raises(ValueError, match="kl_bound must be > 0"):
         conic_step(g, a, b, kl_bound=-1.0)
     with pytest.raises(ValueError, match="corner_tolerance must be in"):
