@@ -239,7 +239,7 @@ def test_a_limit_can_change_while_training(name):
 
 @every
 def test_unknown_settings_and_unusable_spaces_are_refused(name):
-    with pytest.raises(TypeError, match="gama"):
+    with pytest.raises(TypeError, match="has no argument or setting 'gama'; did you mean gamma"):
         build(name, gama=0.9)
     with pytest.raises(ValueError, match="bounded"):
         build(name, space=gym.spaces.Box(-np.inf, np.inf, (1,)))
