@@ -23,6 +23,18 @@ from fsrl_ext.experiment.training_config import TrainingConfig
 ENTRY_POINTS = "fsrl_ext.algorithms"
 """The entry-point group of packages that bring an algorithm."""
 
+RESERVED = frozenset(
+    (
+        # Fields of ExperimentConfig.
+        *("policy", "task", "cost_limit", "cost_limit_start", "cost_limit_decay_steps", "steps", "seed"),
+        *("selections", "selection_episodes", "final_episodes", "device", "threads"),
+        *("policy_config", "training"),
+        # Options of fsrl-ext train.
+        *("help", "out", "run_name", "init_from", "preset", "quiet", "command"),
+    )
+)
+"""Names that no setting of an algorithm may have, because they mean the same for all algorithms."""
+
 TaskDefaults = tuple[str, str, Mapping[str, Any]]
 """Pattern of a suite, pattern of an environment id, and the settings of the tasks that match both."""
 
@@ -56,7 +68,8 @@ class Algorithm:
         win, and all win over ``defaults``.
     :param presets: named bundles of settings, which win over the defaults; ``tuned`` is always there.
     :raises TypeError: for a policy, config or training class of another kind.
-    :raises ValueError: if the config and the training class share the name of a setting.
+    :raises ValueError: if the config and the training class share the name of a setting, or if one of them
+        has a setting with a name of :data:`RESERVED`.
     """
 
     summary: str
@@ -83,6 +96,12 @@ class Algorithm:
                 f"config and training must not share a setting, got {', '.join(shared)} in both "
                 f"{self.config.__name__} and {self.training.__name__}"
             )
+        for part, own in zip((self.config, self.training), names, strict=True):
+            if taken := sorted(own & RESERVED):
+                raise ValueError(
+                    f"settings must not have the name of an option of all algorithms, got {', '.join(taken)} "
+                    f"in {part.__name__}"
+                )
 
     def build(
         self,
@@ -124,10 +143,7 @@ def register_algorithm(name: str, algorithm: Algorithm) -> None:
 
 
 def algorithms() -> Mapping[str, Algorithm]:
-    """All algorithms by name: built-in ones first, then those of other packages.
-
-    :raises ValueError: if two packages bring an algorithm of the same name.
-    """
+    """All algorithms by name: built-in ones first, then those of other packages."""
     _load_entry_points()
     return MappingProxyType(_algorithms)
 
@@ -155,19 +171,20 @@ def _check_name(name: str, taken: Mapping[str, Algorithm]) -> None:
 def _load_entry_points() -> None:
     """Registers the algorithms of other packages, at the first look-up.
 
-    A package that cannot be loaded is a warning, so that it does not stop the work with all others.
+    A package that cannot be loaded, or whose name is taken, is a warning: it does not stop the work with all
+    others.
     """
     global _entry_points_are_loaded
     if _entry_points_are_loaded:
         return
     _entry_points_are_loaded = True  # before a package is loaded, which may look an algorithm up itself
-    loaded: dict[str, Algorithm] = {}
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         package = point.dist.name if point.dist is not None else point.value
         try:
             row = point.load()
             if not isinstance(row, Algorithm):
-                raise TypeError(f"{point.value} is a {type(row).__name__}, not an Algorithm")
+                raise TypeError(f"{point.value} must be an Algorithm, got {row!r}")
+            register_algorithm(point.name, row)
         except Exception as error:
             reason = str(error).strip().splitlines()
             warnings.warn(
@@ -175,11 +192,3 @@ def _load_entry_points() -> None:
                 f"({type(error).__name__}: {reason[0] if reason else 'no reason given'})",
                 stacklevel=2,
             )
-            continue
-        try:
-            _check_name(point.name, {**_algorithms, **loaded})
-        except ValueError as error:
-            _entry_points_are_loaded = False
-            raise ValueError(f"package {package}: {error}") from error
-        loaded[point.name] = row
-    _algorithms.update(loaded)

@@ -68,7 +68,7 @@ def list_settings(policy: str = "cvpo") -> dict[str, Setting]:
                 continue
             words, default = texts.get(name, ("", None))
             default = repr(row.defaults[name]) if name in row.defaults else default
-            text = words if default is None else f"{words} (default: {default})"
+            text = words if default is None else f"{words} (default: {default})".strip()
             settings[name] = Setting(name, section, kinds[name], text)
     return settings
 
@@ -110,20 +110,25 @@ def make_config(policy: str, task: str, *, preset: str = TUNED, **settings: Any)
 
 @functools.cache
 def _field_docs(cls: type) -> dict[str, tuple[str, str | None]]:
-    """The docstring below each field of a dataclass and of its bases, and the field's default as text."""
-    docs = {}
+    """The docstring below each field of a dataclass and of its bases, and the field's default as text.
+
+    A field without a docstring has that of the base class, or none. A class without source code, such as one
+    that was typed into an interpreter, has no texts of its own.
+    """
+    docs: dict[str, tuple[str, str | None]] = {}
     for owner in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        try:
+            body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        except (OSError, TypeError):  # inspect's answers where there is no file
+            continue
         assert isinstance(body, ast.ClassDef)
-        for field, text in zip(body.body, body.body[1:], strict=False):
-            if (
-                isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
-                and isinstance(text, ast.Expr)
-                and isinstance(text.value, ast.Constant)
-            ):
+        for field, text in zip(body.body, [*body.body[1:], None], strict=True):
+            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+                continue
+            words, _ = docs.get(field.target.id, ("", None))
+            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
                 words = " ".join(str(text.value.value).split()).replace("``", "").rstrip(".")
-                docs[field.target.id] = (words, ast.unparse(field.value) if field.value else None)
+            docs[field.target.id] = (words, ast.unparse(field.value) if field.value else None)
     return docs
 
 
@@ -140,6 +145,8 @@ def _convert(text: str, kind: Any) -> Any:
         return tuple(_convert(part, typing.get_args(kind)[0]) for part in text.split(","))
     if kind is bool:
         return {"true": True, "false": False}[text.lower()]
+    if kind not in (int, float, str):
+        raise ValueError(text)
     return kind(text)
 
 
@@ -150,4 +157,5 @@ def _describe(kind: Any) -> str:
         return f"{_describe(typing.get_args(kind)[0])} or none"
     if typing.get_origin(kind) is tuple:
         return f"{_describe(typing.get_args(kind)[0])}, or several separated by commas"
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return names.get(kind, f"set from Python, because text cannot express {kind}")

@@ -6,6 +6,7 @@ Dimension letters: ``B`` batch, ``O`` observation, ``A`` action, ``C`` costs.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import math
 from abc import abstractmethod
@@ -167,6 +168,7 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
             action_bound_method="clip",
             lr_scheduler=lr_scheduler,
         )
+        self._check_names(settings)
         self.config = dataclasses.replace(self._completed(config), **settings)
         self.max_episode_steps = max_episode_steps
         self.num_costs = len(as_cost_limits(cost_limit)) if num_costs is None else num_costs
@@ -176,6 +178,19 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         self.register_buffer("_limits", torch.zeros(self.num_costs), persistent=False)
         self.register_buffer("_thresholds", torch.zeros(self.num_costs), persistent=False)
         self.cost_limit = cost_limit
+
+    @classmethod
+    def _check_names(cls, settings: Mapping[str, Any]) -> None:
+        """Checks the arguments that are no named arguments of the constructor.
+
+        :raises TypeError: for one that is no setting either, with the nearest known name.
+        """
+        known = list(inspect.signature(cls).parameters)
+        for name in settings:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise TypeError(f"{cls.__name__} has no argument or setting {name!r}{hint}")
 
     @classmethod
     def _completed(cls, config: PolicyConfig | None) -> Any:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from toys.settings import META_NAMES
 
-from fsrl_ext.experiment import Algorithm, make_config, register_algorithm
+from fsrl_ext import cli
+from fsrl_ext.experiment import Algorithm, ExperimentConfig, make_config, register_algorithm
 from fsrl_ext.experiment.algorithms.offpolicy import OffpolicyTraining, deterministic_networks
-from fsrl_ext.experiment.registry import algorithm, algorithms
+from fsrl_ext.experiment.registry import RESERVED, algorithm, algorithms
 from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.policy import DDPGLagConfig, DDPGLagPolicy
 
@@ -67,6 +68,12 @@ class Overlapping(DDPGLagConfig):
     """A setting of the training class, too."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reserved(DDPGLagConfig):
+    seed: int = 3
+    """A setting of every run, too."""
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -74,11 +81,18 @@ class Overlapping(DDPGLagConfig):
         ({"training": DDPGLagConfig}, TypeError, "training must be a subclass of TrainingConfig"),
         ({"config": int}, TypeError, "config must be a dataclass, got <class 'int'>"),
         ({"config": Overlapping}, ValueError, "must not share a setting, got batch_size in both Overlapping"),
+        ({"config": Reserved}, ValueError, "name of an option of all algorithms, got seed in Reserved"),
     ],
 )
 def test_a_row_checks_what_it_is_made_of(change, error, words):
     with pytest.raises(error, match=words):
         Algorithm(**(MINE | change))
+
+
+def test_names_of_the_run_and_of_the_command_line_are_reserved():
+    options = cli._parser(["train", "cvpo"]).parse_args(["train", "cvpo", "ToyLine-v0"])
+    fields = {x.name for x in dataclasses.fields(ExperimentConfig)}
+    assert fields | set(vars(options)) | {"help", "run_name", "init_from"} == RESERVED
 
 
 def test_defaults_of_a_row_are_settings_of_its_classes(monkeypatch):
@@ -139,7 +153,11 @@ def test_a_package_that_cannot_be_loaded_is_a_warning_and_the_others_work(tmp_pa
     for line, name, reason in zip(
         errors,
         ("broken", "lost", "other"),
-        ("RuntimeError: no licence", "ModuleNotFoundError: No module named 'lost'", "is a int, not an Algor"),
+        (
+            "RuntimeError: no licence",
+            "ModuleNotFoundError: No module named 'lost'",
+            "must be an Algorithm, got 3",
+        ),
         strict=True,
     ):
         assert f"the algorithm '{name}_sac' of the package {name} cannot be used" in line
@@ -150,6 +168,8 @@ def test_a_package_cannot_take_a_name(tmp_path):
     code = "from fsrl_ext.experiment.registry import algorithm\nALGORITHM = algorithm('sac_lag')\n"
     installed(tmp_path, "greedy", "cvpo = greedy:ALGORITHM", code)
     out = listed(tmp_path)
-    assert (out.returncode, out.stdout) == (2, "")
-    assert "package greedy: there is an algorithm 'cvpo' already" in out.stderr
-    assert len(out.stderr.splitlines()) == 1
+    assert out.returncode == 0, out.stderr
+    (line,) = out.stderr.splitlines()
+    assert "the algorithm 'cvpo' of the package greedy cannot be used" in line
+    assert "there is an algorithm 'cvpo' already" in line
+    assert out.stdout.count("Constrained Variational Policy Optimization") == 1

@@ -127,6 +127,8 @@ def test_any_object_with_one_of_the_methods_will_do(tmp_path):
     callback = types.SimpleNamespace(on_run_end=lambda run: ends.append(run.config.policy))
     run(small_config("ddpg_lag"), out=tmp_path, show_progress=False, callbacks=(callback,))
     assert ends == ["ddpg_lag"]
+    with pytest.raises(ValueError, match="callbacks must be objects, got the class RunCallback"):
+        run(small_config("ddpg_lag"), out=tmp_path, show_progress=False, callbacks=[RunCallback])
     with pytest.raises(ValueError, match=r"callbacks must have one of on_collect_end, .*, got 3"):
         run(small_config("ddpg_lag"), out=tmp_path / "nothing", callbacks=[3])
     assert not (tmp_path / "nothing").exists()

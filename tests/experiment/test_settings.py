@@ -1,14 +1,16 @@
 """Where a setting comes from: defaults, task, preset, user, in this order; and from text."""
 
+import dataclasses
+
 import pytest
 from toys.settings import small_config
 
-from fsrl_ext.experiment import ExperimentConfig, make_config
+from fsrl_ext.experiment import ExperimentConfig, make_config, registry
 from fsrl_ext.experiment.algorithms.offpolicy import CVPOTraining, OffpolicyTraining
 from fsrl_ext.experiment.registry import algorithms
 from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.functional.returns import decayed_cost_limit
-from fsrl_ext.policy import CVPOConfig, TD3LagConfig
+from fsrl_ext.policy import CVPOConfig, DDPGLagConfig, TD3LagConfig
 
 
 def test_tasks_have_their_suites_defaults():
@@ -115,3 +117,24 @@ def test_config_survives_json(name):
 def test_configs_are_those_of_the_algorithm_if_not_given():
     config = ExperimentConfig(policy="td3_lag", task="ToyLine-v0", cost_limit=1.0)
     assert (config.policy_config, config.training) == (TD3LagConfig(), OffpolicyTraining())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Undocumented(DDPGLagConfig):
+    gamma: float = 0.5
+    plain: int = 3
+    several: list[float] = dataclasses.field(default_factory=list)
+
+
+def test_settings_without_a_docstring_show_their_default(monkeypatch):
+    # A class that was typed into an interpreter has no source code.
+    typed = dataclasses.make_dataclass("Typed", [], bases=(Undocumented,), frozen=True, kw_only=True)
+    for config in (Undocumented, typed):
+        row = dataclasses.replace(algorithms()["ddpg_lag"], config=config)
+        monkeypatch.setitem(registry._algorithms, "undocumented", row)
+        settings = list_settings("undocumented")
+        assert settings["gamma"].help.startswith("Discount factor")
+        assert settings["gamma"].help.endswith("(default: 0.5)")
+        assert settings["plain"].help == "(default: 3)"
+        with pytest.raises(ValueError, match=r"several must be set from Python, .*, got '1,2'"):
+            settings["several"].parse("1,2")

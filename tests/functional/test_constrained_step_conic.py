@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -346,6 +345,10 @@ def test_refusals(monkeypatch):
         constrained_step(g, a, b, kl_bound=0.5, extra_constraints=box)
     with pytest.raises(ValueError, match=r"backend must be one of \('exact', 'cvxpylayers'\), got 'ecos'"):
         constrained_step(g, a, b, kl_bound=0.5, backend="ecos")
+    with pytest.raises(ValueError, match=r"extra_constraints must be convex .* \(DPP\), got \['0.5 <= "):
+        conic_step(g, a, b, kl_bound=0.5, extra_constraints=lambda step: [cp.norm(step.coordinates) >= 0.5])
+    with pytest.raises(TypeError, match="must return a list of cvxpy constraints, got True"):
+        conic_step(g, a, b, kl_bound=0.5, extra_constraints=lambda step: True)
     with pytest.raises(ValueError, match="kl_bound must be > 0"):
         conic_step(g, a, b, kl_bound=-1.0)
     with pytest.raises(ValueError, match="corner_tolerance must be in"):
@@ -368,14 +371,6 @@ def test_refusals(monkeypatch):
     monkeypatch.setattr(cp.Problem, "solve", failing)
     with pytest.raises(ArithmeticError, match="the conic solver failed: no answer"):
         conic_step(g, a, b, kl_bound=0.5, extra_constraints=box)
-
-
-def test_the_example_prints_both_answers(capsys):
-    runpy.run_path(str(ROOT / "examples" / "mlp" / "cpo_convex_sets.py"), run_name="__main__")
-    plain, held = capsys.readouterr().out.splitlines()
-    assert plain.startswith("cost limits alone: case active")
-    assert "-20% and +71%" in plain
-    assert "-20% and +10%" in held
 
 
 def test_the_snippet_of_the_docs_page_runs(capsys):

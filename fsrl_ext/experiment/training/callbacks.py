@@ -37,7 +37,9 @@ class RunCallback:
 
     Any other object will do that has at least one of the methods. An exception ends the run as an error after
     the newest policy was saved as ``last.pt``; the run can be resumed from its last snapshot. A callback that
-    draws from the global random numbers of Python, NumPy or torch changes the run.
+    raises ``KeyboardInterrupt`` stops the run cleanly, as Ctrl-C does. The first snapshot follows the first
+    selection: a run that stops earlier, or within the first ``on_selection``, cannot be resumed. A callback
+    that draws from the global random numbers of Python, NumPy or torch changes the run.
     """
 
     def on_collect_end(self, run: RunView) -> None:
@@ -59,9 +61,11 @@ HOOKS = ("on_collect_end", "on_selection", "on_run_end")
 def check_callbacks(callbacks: Sequence[Any]) -> tuple[Any, ...]:
     """The callbacks as a tuple.
 
-    :raises ValueError: for an object without any of the methods.
+    :raises ValueError: for an object without any of the methods, and for a class.
     """
     for callback in callbacks:
+        if isinstance(callback, type):
+            raise ValueError(f"callbacks must be objects, got the class {callback.__name__}")
         if not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
             raise ValueError(f"callbacks must have one of {', '.join(HOOKS)}, got {callback!r}")
     return tuple(callbacks)

@@ -23,6 +23,7 @@ from tianshou.policy import BasePolicy
 import fsrl_ext
 from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.registry import algorithms
 from fsrl_ext.experiment.task import TaskSpec
 
 Kind = Literal["checkpoint", "snapshot"]
@@ -152,8 +153,14 @@ def in_this_version(
 ) -> T:
     """Returns ``parse(saved)``, where ``saved`` is part of a file's ``data``.
 
-    :raises CheckpointError: if the version that wrote it had other settings.
+    :raises CheckpointError: if the version that wrote it had other settings, or if the policy is not
+        registered in this process.
     """
+    if "policy" in saved and saved["policy"] not in algorithms():
+        raise CheckpointError(
+            f"{file} holds the policy {saved['policy']!r}, which is not registered here; install the package "
+            "that brings it, or call register_algorithm first"
+        )
     try:
         return parse(saved)
     except (TypeError, KeyError, ValueError) as error:

@@ -161,4 +161,4 @@ def _why_not_resumable(folder: RunFolder) -> str:
         return f"{path} is not a run folder"
     if folder.result.is_file() and read_result(path)["status"] == "finished":
         return f"{path} has finished; 'fsrl-ext train ... --init-from {path}' trains its policy further"
-    return f"{path} has no snapshot: it was cut off before its first selection; start it anew"
+    return f"{path} has no snapshot: it was cut off before or within its first selection; start it anew"

@@ -17,7 +17,7 @@ Source: Agrawal et al., "Differentiable Convex Optimization Layers", NeurIPS 201
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -86,6 +86,13 @@ class Program:
         if extra_constraints is not None:
             # A problem without constraints (n = 1) is posed with one row of zeros.
             extra = extra_constraints(StepExpressions(z, self.objective @ z, changes[: n - 1]))
+            if not isinstance(extra, Sequence) or not all(isinstance(x, cp.Constraint) for x in extra):
+                raise TypeError(f"extra_constraints must return a list of cvxpy constraints, got {extra!r}")
+            if broken := [str(x) for x in extra if not x.is_dcp(dpp=True)]:
+                raise ValueError(
+                    "extra_constraints must be convex and follow cvxpy's rules for parameters (DPP), "
+                    f"got {broken}"
+                )
         goal = self.objective @ z if kind == "best" else t
         self.problem = cp.Problem(cp.Minimize(goal), [limits, ball, *extra])
         self.z, self.limits, self.ball = z, limits, ball
