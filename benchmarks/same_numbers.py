@@ -88,7 +88,7 @@ VARIANTS: list[tuple[str, str, str, str]] = [
     ("ahead", "td3_lag", SAFETY, "--collect-ahead true --warmup-steps 0"),
     ("workers", "sac_lag", BULLET, "--workers 2 --warmup-steps 0"),
     ("workers", "cpo", SAFETY, "--workers 2"),
-    ("paper", "cvpo", BULLET, "--preset paper --kl-bound 0.1 --cost-margin 0"),
+    ("paper", "cvpo", BULLET, "--preset paper --kl-bound 0.1 --cost-margin 0 --cost-limit 4"),
     ("ascent", "td3_lag", BULLET, "--multiplier-method ascent --cost-targets own --rescale false"),
     ("cal", "sac_lag", BULLET, "--preset cal"),
     (
