@@ -168,8 +168,7 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
             action_bound_method="clip",
             lr_scheduler=lr_scheduler,
         )
-        self._check_names(settings)
-        self.config = dataclasses.replace(self._completed(config), **settings)
+        self.config = self._replaced(self._completed(config), settings)
         self.max_episode_steps = max_episode_steps
         self.num_costs = len(as_cost_limits(cost_limit)) if num_costs is None else num_costs
         self._copies: list[nn.Module] = []
@@ -179,18 +178,20 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         self.register_buffer("_thresholds", torch.zeros(self.num_costs), persistent=False)
         self.cost_limit = cost_limit
 
-    @classmethod
-    def _check_names(cls, settings: Mapping[str, Any]) -> None:
-        """Checks the arguments that are no named arguments of the constructor.
+    def _replaced(self, config: Any, settings: Mapping[str, Any]) -> Any:
+        """Returns the config with single settings replaced.
 
-        :raises TypeError: for one that is no setting either, with the nearest known name.
+        :raises TypeError: for a name that is no setting, with the nearest known name.
         """
-        known = list(inspect.signature(cls).parameters)
+        fields = [x.name for x in dataclasses.fields(config)]
         for name in settings:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+            if name not in fields:
+                near = difflib.get_close_matches(
+                    name, [*inspect.signature(type(self)).parameters, *fields], n=1
+                )
                 hint = f"; did you mean {near[0]}?" if near else ""
-                raise TypeError(f"{cls.__name__} has no argument or setting {name!r}{hint}")
+                raise TypeError(f"{type(self).__name__} has no argument or setting {name!r}{hint}")
+        return dataclasses.replace(config, **settings)
 
     @classmethod
     def _completed(cls, config: PolicyConfig | None) -> Any:
