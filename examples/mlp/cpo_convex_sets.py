@@ -1,7 +1,7 @@
 """Trains CPO on SafetyBallCircle-v0 with a convex set of your own beside the cost limit.
 
-No update may raise the predicted cost by more than a tenth of what the trust region allows, even far below
-the limit: the cost approaches its limit slowly.
+No update may raise the predicted cost by more than a tenth of what the trust region allows, even where the
+cost is far below its limit.
 
 python examples/mlp/cpo_convex_sets.py --steps 300000
 """

@@ -39,7 +39,13 @@ from fsrl_ext.policy.meta_adaptation import (
 from fsrl_ext.policy.meta_config import MAMLLagConfig, MetaCPOConfig
 from fsrl_ext.policy.multipliers import MultiplierConfig, Multipliers
 from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout, Trajectories
-from fsrl_ext.policy.onpolicy.trust_region import mean_kl, measured, search_along, surrogate_loss
+from fsrl_ext.policy.onpolicy.trust_region import (
+    check_extra_constraints,
+    mean_kl,
+    measured,
+    search_along,
+    surrogate_loss,
+)
 
 
 class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
@@ -98,11 +104,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             config=config,
             **settings,
         )
-        if extra_constraints is not None and self.config.step_backend != "cvxpylayers":
-            raise ValueError(
-                "extra_constraints need step_backend='cvxpylayers', "
-                f"got step_backend={self.config.step_backend!r}"
-            )
+        check_extra_constraints(extra_constraints, self.config.step_backend)
         self.extra_constraints = extra_constraints
 
     def _set_up(self) -> None:

@@ -16,7 +16,11 @@ from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.constrained_step import Backend, ExtraConstraints
 from fsrl_ext.policy.base import per_cost
 from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout
-from fsrl_ext.policy.onpolicy.trust_region import TrustRegionConfig, trust_region_update
+from fsrl_ext.policy.onpolicy.trust_region import (
+    TrustRegionConfig,
+    check_extra_constraints,
+    trust_region_update,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +95,7 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
             config=config,
             **settings,
         )
-        if extra_constraints is not None and self.config.step_backend != "cvxpylayers":
-            raise ValueError(
-                "extra_constraints need step_backend='cvxpylayers', "
-                f"got step_backend={self.config.step_backend!r}"
-            )
+        check_extra_constraints(extra_constraints, self.config.step_backend)
         self.extra_constraints = extra_constraints
 
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:

@@ -135,6 +135,15 @@ def trust_region_update(
     return metrics, search
 
 
+def check_extra_constraints(extra_constraints: ExtraConstraints | None, backend: Backend) -> None:
+    """Refuses extra convex sets with a backend that takes none.
+
+    :raises ValueError: naming the backend.
+    """
+    if extra_constraints is not None and backend != "cvxpylayers":
+        raise ValueError(f"extra_constraints need step_backend='cvxpylayers', got step_backend={backend!r}")
+
+
 def surrogate_loss(
     actor: nn.Module,
     rollout: Rollout,
