@@ -21,6 +21,8 @@ class NStepWindow(NamedTuple):
     A step that does not repeats the last one that does."""
     terminated: np.ndarray
     """``[B]`` (bool) whether the last step led to a terminal state. A time limit is not one."""
+    ended: np.ndarray
+    """``[B]`` (bool) whether the episode ended with the last step, by a terminal state or a time limit."""
     obs_next: np.ndarray
     """``[B, O]`` the observation after the last step, as stored."""
 
@@ -46,4 +48,4 @@ def nstep_window(buffer: ReplayBuffer, indices: np.ndarray, num_steps: int) -> N
     signals = np.empty((*places.shape, 1 + cost.shape[-1]), dtype=np.float32)
     signals[..., 0] = buffer.rew[places]
     signals[..., 1:] = cost
-    return NStepWindow(signals, alive, buffer.terminated[last], buffer.obs_next[last])
+    return NStepWindow(signals, alive, buffer.terminated[last], buffer.done[last], buffer.obs_next[last])

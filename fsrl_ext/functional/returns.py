@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ThresholdUnit = Literal["paper", "stationary"]
+ThresholdUnit = Literal["paper", "stationary", "finite"]
 
 
 def as_cost_limits(cost_limit: float | Sequence[float] | np.ndarray | Tensor) -> tuple[float, ...]:
@@ -42,13 +42,15 @@ def cost_threshold(
       B.1), the discounted cost of one episode seen from its first step; tends to :math:`L` as
       :math:`\gamma \to 1`;
     - ``"stationary"``: :math:`d = \frac{L}{T (1 - \gamma)}`, the level of a critic that bootstraps at
-      time limits. It is looser by :math:`1 / (1 - \gamma^T)`.
+      time limits. It is looser by :math:`1 / (1 - \gamma^T)`;
+    - ``"finite"``: :math:`d = \frac{L}{T (1 - \gamma)} (1 - \frac{\gamma (1 - \gamma^T)}{T (1 - \gamma)})`,
+      the mean over an episode's steps of a critic for which time limits are ends.
 
-    Both assume that episodes last T steps.
+    All assume that episodes last T steps.
 
     :param cost_limit: undiscounted cost of one episode, ``>= 0``; ``inf`` stays ``inf``.
     :param max_episode_steps: T, the environment's time limit in steps.
-    :param gamma: discount factor in ``[0, 1]``; 1 is refused for ``"stationary"``.
+    :param gamma: discount factor in ``[0, 1]``; 1 is refused for ``"stationary"`` and ``"finite"``.
     :raises ValueError: for values outside these ranges.
     """
     (limit,) = as_cost_limits(cost_limit)
@@ -58,15 +60,18 @@ def cost_threshold(
         raise ValueError(f"gamma must be in [0, 1], got {gamma}")
     if unit not in get_args(ThresholdUnit):
         raise ValueError(f"threshold unit must be one of {get_args(ThresholdUnit)}, got {unit!r}")
-    if unit == "stationary" and gamma == 1.0:
-        raise ValueError("gamma must be < 1 for the 'stationary' threshold, got 1.0")
+    if unit != "paper" and gamma == 1.0:
+        raise ValueError(f"gamma must be < 1 for the {unit!r} threshold, got 1.0")
     if math.isinf(limit):
         return math.inf
     if gamma == 1.0:
         return limit
     steps = 1.0 / (1.0 - gamma)
+    of_episode = -math.expm1(max_episode_steps * math.log(gamma)) if gamma > 0 else 1.0
     if unit == "paper":
-        steps *= -math.expm1(max_episode_steps * math.log(gamma)) if gamma > 0 else 1.0
+        steps *= of_episode
+    elif unit == "finite":
+        steps *= 1.0 - gamma * of_episode * steps / max_episode_steps
     return limit / max_episode_steps * steps
 
 

@@ -49,7 +49,7 @@ class PolicyConfig:
         return 0.0
 
     @property
-    def threshold(self) -> ThresholdUnit:
+    def threshold_unit(self) -> ThresholdUnit:
         """Formula that turns a cost limit into the threshold of discounted cost critics.
 
         See :func:`~fsrl_ext.functional.returns.cost_threshold`.
@@ -285,6 +285,14 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         """The limits less the margin, ``[C]``, undiscounted; multipliers and steps compare costs with it."""
         return (1.0 - self.config.cost_margin) * self._limits
 
+    def cost_unit(self, step_scale: Tensor) -> Tensor:
+        """Returns the unit ``[C]`` of cost surpluses that multipliers see: the limit itself.
+
+        :param step_scale: ``[C]`` scale of a step's cost, which is the unit where the limit is smaller; a
+            limit of zero has no size.
+        """
+        return torch.where(torch.isfinite(self._limits), self._limits.maximum(step_scale), 1.0)
+
     def discounted(self, episode_costs: Sequence[float]) -> Tensor:
         """Converts undiscounted episode costs ``[C]`` to the unit of discounted cost critics.
 
@@ -294,7 +302,7 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         config = self.config
         values = [
             cost_threshold(
-                cost, max_episode_steps=self.max_episode_steps, gamma=config.gamma, unit=config.threshold
+                cost, max_episode_steps=self.max_episode_steps, gamma=config.gamma, unit=config.threshold_unit
             )
             for cost in episode_costs
         ]

@@ -28,15 +28,16 @@ class MultiplierConfig(PolicyConfig):
 
     multiplier_method: MultiplierMethod = "pid"
     """How the multipliers move with the cost surplus: ``pid`` control, or gradient ``ascent`` on the dual."""
-    multiplier_gains: tuple[float, ...] = (0.02, 0.01, 0.0)
-    """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per unit of cost."""
+    multiplier_gains: tuple[float, ...] = (0.2, 0.1, 0.0)
+    """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per surplus of the size
+    of the cost limit."""
     multiplier_smoothing: float = 0.0
     """PID: weight of the last smoothed cost in the next one, in [0, 1), for the proportional and derivative
     parts; 0 takes each cost as it is."""
     multiplier_surplus_max: float = math.inf
-    """PID: largest cost surplus that one update adds to the integral, > 0, in units of cost."""
-    multiplier_lr: float = 0.01
-    """Ascent: change of a multiplier per update and unit of cost surplus, >= 0."""
+    """PID: largest cost surplus that one update adds to the integral, > 0, relative to the cost limit."""
+    multiplier_lr: float = 0.1
+    """Ascent: change of a multiplier per update and surplus of the size of the cost limit, >= 0."""
     multiplier_init: float = 0.0
     """Value of each multiplier before the first update, in [0, multiplier_max]."""
     multiplier_max: float = 100.0
@@ -74,10 +75,11 @@ class OnpolicyMultiplierConfig(MultiplierConfig):
     :raises ValueError: as :class:`MultiplierConfig`.
     """
 
-    multiplier_gains: tuple[float, ...] = (0.05, 0.005, 0.05)
-    """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per unit of cost."""
-    multiplier_surplus_max: float = 10.0
-    """PID: largest cost surplus that one update adds to the integral, > 0, in units of cost."""
+    multiplier_gains: tuple[float, ...] = (0.5, 0.05, 0.5)
+    """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per surplus of the size
+    of the cost limit."""
+    multiplier_surplus_max: float = 1.0
+    """PID: largest cost surplus that one update adds to the integral, > 0, relative to the cost limit."""
 
 
 class Multipliers(nn.Module):
@@ -107,13 +109,16 @@ class Multipliers(nn.Module):
         return self.get_buffer("multipliers")
 
     @torch.no_grad()
-    def update(self, cost: Tensor, limit: Tensor) -> None:
-        """Moves the multipliers by the surplus of ``cost [C]`` over ``limit [C]``, both in the same unit.
+    def update(self, cost: Tensor, limit: Tensor, unit: Tensor) -> None:
+        """Moves the multipliers by the surplus of ``cost [C]`` over ``limit [C]``, in parts of ``unit [C]``.
+
+        All three share the unit of the costs, so that the multipliers do not depend on that unit.
 
         :func:`~fsrl_ext.functional.multiplier.dual_ascent` and
         :func:`~fsrl_ext.functional.multiplier.pid_control` give the equations.
         """
         config = self.config
+        cost, limit = cost / unit, limit / unit
         if config.multiplier_method == "ascent":
             state = dual_ascent(
                 self.state, cost, limit, lr=config.multiplier_lr, multiplier_max=config.multiplier_max

@@ -1,65 +1,102 @@
-"""Means, over many batches, of the cost that critics expect of the old policy.
+"""The level of the cost: an estimate of the episode cost of the policy that learns, held against critics.
 
 Dimension letter: ``C`` costs.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+APART_CYCLES = 50
+"""Number of collects in a row after which a warning says that the critics' level is wrong."""
 
-class CostLevel:
-    """Keeps a running mean over batches of the critics' expected cost ``[C]``, and a mean per old policy.
 
-    Costs are rare, so the mean over the states of one batch says more about the batch than about the policy.
+class MeasuredCost:
+    r"""Estimates the undiscounted episode cost ``[C]`` of the policy that learns.
 
-    :param rate: weight of the newest batch in the running mean, in (0, 1]; with 1 it is that batch's mean.
+    The costs of finished episodes tell the level, and the critics only how a change of the policy changes it:
+
+    .. math:: \hat J \leftarrow (1 - w) (\hat J + \Delta) + w J
+
+    J is the mean cost of the episodes of the newest collect, and :math:`\Delta` the change that the critics
+    expect of the updates before the collect. Without a finished episode, :math:`w = 0`.
+
+    :param weight: w, in (0, 1]; 1 trusts the newest episodes alone.
     """
 
-    def __init__(self, rate: float) -> None:
-        self.rate = rate
-        self._running: Tensor | None = None
-        self._sum: Tensor | None = None
-        self._count = 0
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+        self.value: Tensor | None = None
+        """``[C]`` float64 on the host; ``None`` before the first measurement."""
 
-    def add(self, cost: Tensor) -> None:
-        """Adds the mean ``[C]`` of one batch to both means."""
-        self._count += 1
-        self._sum = cost.clone() if self._sum is None else self._sum + cost
-        if self._running is None:
-            self._running = cost.clone()
-        else:
-            # The first batches have equal weights, so that the very first one is forgotten as fast.
-            self._running = self._running.lerp(cost, max(self.rate, 1.0 / self._count))
+    def change(self, expected: Tensor) -> None:
+        """Adds the expected change ``[C]`` of the episode cost."""
+        if self.value is not None:
+            self.value = (self.value + expected).clamp(min=0.0)
 
-    @property
-    def running(self) -> Tensor:
-        """The running mean ``[C]``; it needs a batch before."""
-        assert self._running is not None, "add comes before running"
-        return self._running
+    def measure(self, costs: np.ndarray, otherwise: np.ndarray) -> None:
+        """Corrects the estimate by measured costs.
+
+        :param costs: ``[E, C]`` undiscounted costs of the episodes of the newest collect.
+        :param otherwise: ``[C]`` first estimate, if no episode has finished yet.
+        """
+        if self.value is None:
+            self.value = torch.as_tensor(costs.mean(0) if len(costs) else otherwise, dtype=torch.float64)
+        elif len(costs):
+            self.value = self.value.lerp(torch.as_tensor(costs.mean(0), dtype=torch.float64), self.weight)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns both means as lists of numbers, and the number of batches since the last restart."""
-        running, total = (None if x is None else x.tolist() for x in (self._running, self._sum))
-        return {"running": running, "sum": total, "count": self._count}
+        """Returns the estimate as a list of numbers."""
+        return {"value": None if self.value is None else self.value.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
-        self._running, self._sum = (
-            None if x is None else torch.tensor(x, dtype=torch.float64)
-            for x in (state["running"], state["sum"])
+        self.value = None if state["value"] is None else torch.tensor(state["value"], dtype=torch.float64)
+
+
+class CriticLevel:
+    """Compares the level of the cost critics with measured costs, and warns once if they stay apart by half.
+
+    :param advice: what the warning says about the constraint.
+    """
+
+    def __init__(self, advice: str) -> None:
+        self.advice = advice
+        self.value: np.ndarray | None = None
+        """``[C]`` episode cost that the critics' level stands for; ``None`` before the first look."""
+        self._apart = 0
+        self._warned = False
+
+    def compare(self, level: np.ndarray, measured: np.ndarray, limits: np.ndarray) -> None:
+        """Takes the critics' level and measured episode costs, both ``[C]``, once for each collect."""
+        self.value = level
+        larger = np.maximum(np.abs(level), measured)
+        apart = (np.abs(level - measured) > 0.5 * larger) & (larger > 0.1 * limits) & np.isfinite(limits)
+        self._apart = self._apart + 1 if apart.any() else 0
+        if self._apart < APART_CYCLES or self._warned:
+            return
+        self._warned = True
+        which = int(apart.argmax())
+        warnings.warn(
+            f"over {APART_CYCLES} collects the level of the cost critics stood for another episode cost "
+            f"({level[which]:.3g}) than was measured ({measured[which]:.3g}), as where cost falls at the "
+            f"beginning or the end of episodes, or where observations tell the time; {self.advice} "
+            "(docs/cost_level.md)",
+            stacklevel=2,
         )
-        self._count = state["count"]
 
-    def restart(self) -> Tensor | None:
-        """Returns the mean ``[C]`` since the last restart, or ``None`` without a batch, and starts it anew.
+    def state_dict(self) -> dict[str, Any]:
+        """Returns level and counts."""
+        value = None if self.value is None else self.value.tolist()
+        return {"value": value, "apart": self._apart, "warned": self._warned}
 
-        The running mean goes on.
-        """
-        mean = None if self._sum is None else self._sum / self._count
-        self._sum, self._count = None, 0
-        return mean
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what :meth:`state_dict` returned."""
+        self.value = None if state["value"] is None else np.array(state["value"])
+        self._apart, self._warned = state["apart"], state["warned"]

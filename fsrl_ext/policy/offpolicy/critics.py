@@ -1,4 +1,4 @@
-"""The critics of off-policy policies (settings, n-step targets, losses), and a buffer's newest costs.
+"""The critics of off-policy policies: settings, n-step targets, losses.
 
 Dimension letters: ``B`` batch, ``K`` steps of the n-step window, ``C`` costs, ``E`` members of an ensemble,
 ``M`` targets for each cost, ``S = 1 + C * M`` signals (reward first): M is 1, or E where every member of a
@@ -7,20 +7,21 @@ cost's ensemble has a target of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from tianshou.data import ReplayBuffer, ReplayBufferManager
 from tianshou.data.types import RolloutBatchProtocol
 from torch import Tensor
 
 from fsrl_ext.errors import check_fields
-from fsrl_ext.functional.returns import nstep_targets
+from fsrl_ext.functional.returns import ThresholdUnit, nstep_targets
 from fsrl_ext.net.critic import CostReduction, QValues, reduce_cost
 from fsrl_ext.policy.base import PolicyConfig, per_cost, to_device
+from fsrl_ext.policy.offpolicy.replay import ReplayStatistics
+
+Threshold = Literal["auto", "paper", "stationary", "finite"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +42,62 @@ class OffpolicyConfig(PolicyConfig):
     ``ucb_scale`` standard deviations (``ucb``)."""
     ucb_scale: float = 1.0
     """Standard deviations above the ensemble's mean with ``cost_reduction`` ``ucb``, >= 0."""
+    normalise_signals: bool = True
+    """Whether the critics learn reward and costs divided by their standard deviations over the buffer, so
+    that no setting depends on the units of reward and cost."""
+    bound_targets: bool = True
+    """Whether the critics' targets stay between the lowest and the highest value that the rewards and costs
+    in the buffer allow."""
+    time_limits: Literal["bootstrap", "end"] = "bootstrap"
+    """Value of the state in which a time limit ends an episode: that of its successors, as if the episode went
+    on (``bootstrap``), or none (``end``), which suits observations that tell the time."""
+    cost_level: Literal["measured", "critic"] = "measured"
+    """Where the level of the cost comes from, wherever critics decide about a constraint: from the
+    ``measured`` costs of finished episodes, or from the ``critic`` alone, which is right only if the cost is
+    spread evenly over episodes of full length."""
+    cost_level_weight: float = 0.5
+    """Weight of the newest collect's episodes in the measured level, in (0, 1]."""
+    threshold: Threshold = "auto"
+    """With ``cost_level`` ``critic``: how the cost limit becomes a threshold for discounted cost critics:
+    ``paper``, the discounted cost of one episode from its first step; ``stationary``, the level of a critic
+    that bootstraps at time limits; ``finite``, that of a critic for which they are ends; ``auto``, the one of
+    the last two that fits ``time_limits``."""
+    normalise_observations: bool = True
+    """Whether features of the observations that are far from unit size are shifted by their mean and divided
+    by their standard deviation; both are saved with the policy."""
+    normalise_steps: int = 100_000
+    """Number of environment steps, from the first on, that give these means and deviations, >= 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields(
             self,
             non_negative=("ucb_scale",),
-            unit_interval=("tau",),
-            at_least_one=("estimation_step",),
-            choices={"cost_reduction": get_args(CostReduction)},
+            unit_interval=("tau", "cost_level_weight"),
+            at_least_one=("estimation_step", "normalise_steps"),
+            choices={
+                "cost_reduction": get_args(CostReduction),
+                "time_limits": ("bootstrap", "end"),
+                "cost_level": ("measured", "critic"),
+                "threshold": get_args(Threshold),
+            },
+        )
+
+    @property
+    def threshold_unit(self) -> ThresholdUnit:
+        """Unit of the critics' threshold; ``auto`` is the one that their targets give."""
+        if self.threshold != "auto":
+            return self.threshold
+        return "stationary" if self.time_limits == "bootstrap" else "finite"
+
+    def statistics(self, num_costs: int) -> ReplayStatistics:
+        """Returns the statistics of a buffer, before any collect, as these settings want them."""
+        return ReplayStatistics(
+            num_costs,
+            gamma=self.gamma,
+            normalise_signals=self.normalise_signals,
+            normalise_observations=self.normalise_observations,
+            normalise_steps=self.normalise_steps,
         )
 
     def reduce_cost(self, q: QValues) -> Tensor:
@@ -57,79 +105,38 @@ class OffpolicyConfig(PolicyConfig):
         return reduce_cost(q.cost, self.cost_reduction, self.ucb_scale)
 
 
-def to_tensors(batch: RolloutBatchProtocol, device: torch.device) -> None:
-    """Replaces ``batch.obs [B, O]`` and ``batch.act [B, A]`` by tensors on the device."""
-    assert isinstance(batch.obs, np.ndarray | Tensor), "flat observations"
-    batch.obs = to_device(batch.obs, device)
-    batch.act = to_device(batch.act, device)
+def nstep_returns(
+    window: Any, bootstrap: Tensor, *, config: OffpolicyConfig, data: ReplayStatistics
+) -> Tensor:
+    """Computes the n-step targets ``[B, S]`` of reward and costs, M for each cost, in units of the scales.
 
-
-def nstep_returns(window: Any, bootstrap: Tensor, *, gamma: float) -> Tensor:
-    """Computes the n-step targets ``[B, S]`` of reward and costs, M for each cost.
-
-    A terminal state stops bootstrapping for reward and costs alike, a time limit does not;
-    :func:`~fsrl_ext.functional.returns.nstep_targets` gives the equation.
+    A terminal state stops bootstrapping for reward and costs alike, a time limit only with ``time_limits``
+    ``end``; :func:`~fsrl_ext.functional.returns.nstep_targets` gives the equation.
 
     :param window: result of the buffer's ``nstep_window``, with ``signals [B, K, 1 + C]``.
-    :param bootstrap: ``[B, S]`` values of the states after the last steps of the windows.
-    :param gamma: discount factor.
+    :param bootstrap: ``[B, S]`` values of the states after the last steps of the windows, in units of the
+        scales.
+    :param config: discount factor, bounds and what time limits are.
+    :param data: scales and bounds.
     """
-    signals = window.signals
+    signals = to_device(window.signals, bootstrap.device) / data.signal_scale
+    low, high = data.value_low, data.value_high
     if signals.shape[-1] != bootstrap.shape[1]:
         repeats = (bootstrap.shape[1] - 1) // (signals.shape[-1] - 1)
-        signals = np.concatenate([signals[..., :1], signals[..., 1:].repeat(repeats, axis=-1)], axis=-1)
+        signals, low, high = (
+            torch.cat([x[..., :1], x[..., 1:].repeat_interleave(repeats, dim=-1)], dim=-1)
+            for x in (signals, low, high)
+        )
+    if config.bound_targets:
+        bootstrap = bootstrap.clamp(low, high)
+    ended = window.terminated if config.time_limits == "bootstrap" else window.ended
     return nstep_targets(
-        to_device(signals, bootstrap.device),
+        signals,
         to_device(window.alive, bootstrap.device),
-        to_device(window.terminated, bootstrap.device),
+        to_device(ended, bootstrap.device),
         bootstrap,
-        gamma,
+        config.gamma,
     )
-
-
-class CollectCycles:
-    """Tells new collects from old ones by the counts in ``buffer.episodes``, which collectors write.
-
-    A cycle is the time from one collect to the next; all updates of a cycle see the same data.
-    """
-
-    def __init__(self) -> None:
-        self._cycle: int | None = None
-        self._count: int | None = None
-
-    def arrived(self, buffer: Any) -> bool:
-        """Says whether a cycle has begun: a collect was written into the buffer since the last call."""
-        if buffer.episodes.cycle == self._cycle:
-            return False
-        self._cycle = buffer.episodes.cycle
-        return True
-
-    def episode_costs(self, buffer: Any) -> np.ndarray:
-        """Returns the undiscounted costs ``[n, C]`` of the n episodes that ended since the last call.
-
-        The first call returns no episode, because those in the buffer may be from random actions or from
-        another policy.
-        """
-        seen, self._count = self._count, buffer.episodes.count
-        return buffer.episodes.since(self._count if seen is None else seen)[0]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the counts of collects and episodes at the last calls."""
-        return {"cycle": self._cycle, "count": self._count}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the counts that :meth:`state_dict` returned."""
-        self._cycle, self._count = state["cycle"], state["count"]
-
-
-def recent_step_cost(buffer: ReplayBuffer, window: int) -> np.ndarray:
-    """Returns the mean cost per step ``[C]`` over the newest ``window`` stored steps of each environment."""
-    parts = buffer.buffers if isinstance(buffer, ReplayBufferManager) else [buffer]
-    recent = [
-        start + (part.last_index[0] - np.arange(min(window, len(part)))) % part.maxsize
-        for start, part in zip(buffer.subbuffer_edges[:-1], parts, strict=True)
-    ]
-    return buffer.cost[np.concatenate(recent)].mean(axis=0)
 
 
 @dataclass(frozen=True)
@@ -139,19 +146,19 @@ class CriticLosses:
     total: Tensor
     """0-dim: the batch's mean squared error, summed over signals and members."""
     q: QValues
-    """Values that the critics gave the batch."""
+    """Values that the critics gave the batch, in units of the scales."""
     reward: Tensor
     """0-dim: mean squared error over the batch and the reward's members."""
     cost: Tensor
     """0-dim: mean squared error over the batch, costs and their members."""
 
-    def metrics(self) -> dict[str, Tensor]:
-        """Returns the losses and mean critic values to log, 0-dim, without their graph."""
-        q_cost = self.q.cost.detach().mean((1, 2))
+    def metrics(self, data: ReplayStatistics) -> dict[str, Tensor]:
+        """Returns the losses, and mean critic values in units of reward and cost, 0-dim, without graph."""
+        q_cost = self.q.cost.detach().mean((1, 2)) * data.signal_scale[1:]
         values = {
             "loss/critic_reward": self.reward.detach(),
             "loss/critic_cost": self.cost.detach(),
-            "q/reward": self.q.reward.detach().mean(),
+            "q/reward": self.q.reward.detach().mean() * data.signal_scale[0],
         }
         return values | per_cost("q/cost", q_cost)
 

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from fsrl_ext.errors import check_all_finite, check_fields
 from fsrl_ext.functional.multiplier import lagrangian_loss
-from fsrl_ext.functional.returns import ThresholdUnit
 from fsrl_ext.net.critic import reduce_reward
 from fsrl_ext.policy.base import (
     ConstrainedPolicy,
@@ -71,24 +70,18 @@ class LagrangianConfig(ActorCriticConfig, MultiplierConfig):
     multiplier_source: MultiplierSource = "episodes"
     """Cost that the multipliers compare with its limit: of the ``episodes`` that ended in the newest collect,
     once per collect; or the ``critic``'s estimate, with the discounted threshold, at every actor step."""
-    threshold: ThresholdUnit = "paper"
-    """How the cost limit becomes a threshold for discounted cost critics: the discounted cost of one episode
-    (``paper``), or the larger level of a critic that bootstraps at time limits (``stationary``)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields(
             self,
-            choices={
-                "multiplier_source": get_args(MultiplierSource),
-                "threshold": get_args(ThresholdUnit),
-            },
+            choices={"multiplier_source": get_args(MultiplierSource)},
         )
 
     @property
     def uses_threshold(self) -> bool:
         """Whether learning depends on the discounted threshold, which assumes episodes of full length."""
-        return self.multiplier_source == "critic"
+        return self.multiplier_source == "critic" and self.cost_level == "critic"
 
 
 TConfig = TypeVar("TConfig", bound=LagrangianConfig)
@@ -98,9 +91,9 @@ class ActorObjective(NamedTuple):
     """The actor's loss without a constraint, and the costs that the critics expect of its actions."""
 
     loss: Tensor
-    """0-dim, with its graph: the loss without a constraint."""
+    """0-dim, with its graph: the loss without a constraint, in units of the reward's scale."""
     q_cost: Tensor
-    """``[C, B]``, with their graph: one estimate per cost of the actor's actions."""
+    """``[C, B]``, with their graph: one estimate per cost of the actor's actions, in units of the scales."""
     metrics: dict[str, Tensor]
     """0-dim numbers to log."""
 
@@ -166,10 +159,19 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         self.target_critic = self._copy(critic)
         self._targets = PolyakAverage((self.target_critic, critic))
         self.multipliers = Multipliers(self.num_costs, self.config)
-        self.episode_cost: np.ndarray | None = None
-        """``[C]`` mean undiscounted cost of the newest finished episodes; ``None`` before the first ones."""
-        self._cycles = CollectCycles()
+        self.data = self.config.statistics(self.num_costs)
+        """Scales, bounds and episode costs that were measured in the buffer."""
+        self.level = CriticLevel(self.config.level_advice)
+        """Episode cost that the critics' level stands for, beside measured costs."""
+        self._level_sum = CycleMean()
+        self.cost_bias = torch.zeros_like(self.cost_threshold)
+        """``[C]`` measured episode cost less that of the critics, which critic-driven multipliers add."""
         self._set_up()
+
+    @property
+    def episode_cost(self) -> np.ndarray | None:
+        """``[C]`` mean undiscounted cost of the newest finished episodes; ``None`` before the first ones."""
+        return self.data.episode_cost
 
     def _set_up(self) -> None:
         """Builds the parts that only one algorithm has; the constructor calls it last."""
