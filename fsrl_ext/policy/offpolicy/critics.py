@@ -64,7 +64,7 @@ def to_tensors(batch: RolloutBatchProtocol, device: torch.device) -> None:
     batch.act = to_device(batch.act, device)
 
 
-def nstep_returns(window: Any, bootstrap: Tensor, *, gamma: float) -> Tensor:
+def nstep_returns(window: Any, bootstrap: Tensor, *, gamma: float, bonus: Tensor | None = None) -> Tensor:
     """Computes the n-step targets ``[B, S]`` of reward and costs, M for each cost.
 
     A terminal state stops bootstrapping for reward and costs alike, a time limit does not;
@@ -73,6 +73,7 @@ def nstep_returns(window: Any, bootstrap: Tensor, *, gamma: float) -> Tensor:
     :param window: result of the buffer's ``nstep_window``, with ``signals [B, K, 1 + C]``.
     :param bootstrap: ``[B, S]`` values of the states after the last steps of the windows.
     :param gamma: discount factor.
+    :param bonus: ``[K, B]``, a bonus on the reward of the state after each step, or ``None``.
     """
     signals = window.signals
     if signals.shape[-1] != bootstrap.shape[1]:
@@ -84,6 +85,7 @@ def nstep_returns(window: Any, bootstrap: Tensor, *, gamma: float) -> Tensor:
         to_device(window.terminated, bootstrap.device),
         bootstrap,
         gamma,
+        bonus,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -171,15 +171,21 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         self._cycles = CollectCycles()
         self._set_up()
 
+    needs_states_between: ClassVar[bool] = False
+    """Whether the targets depend on the states between the first and the last one of an n-step window."""
+
     def _set_up(self) -> None:
         """Builds the parts that only one algorithm has; the constructor calls it last."""
 
     @abstractmethod
-    def _next_action(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _next_action(self, obs: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Returns the actions ``[B, A]`` whose values the targets bootstrap from.
 
         :param obs: ``[B, O]``, the states after the n-step windows.
-        :return: the actions, and a bonus ``[B]`` on their reward value or ``None``.
+        :param between: ``[K - 1, B, O]``, the states after all other steps of the windows, or ``None`` unless
+            :attr:`needs_states_between`.
+        :return: the actions, and ``None`` or a bonus ``[K, B]`` on the reward of the states ``between`` and
+            ``obs``, in this order.
         """
 
     @abstractmethod
@@ -220,13 +226,14 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         to_tensors(batch, self.device)
         window = buffer.nstep_window(indices, self.config.estimation_step)
         next_obs = to_device(window.obs_next, self.device)
-        next_act, bonus = self._next_action(next_obs)
+        between = None
+        if self.needs_states_between:
+            between = to_device(buffer.obs_next[window.places[:-1]], self.device)
+        next_act, bonus = self._next_action(next_obs, between)
         q = self.target_critic(next_obs, self._executed(next_act))
-        # The entropy bonus is part of the reward's value alone.
-        q_reward = reduce_reward(q.reward) if bonus is None else reduce_reward(q.reward) + bonus
         q_cost = q.cost.flatten(0, 1) if self.config.cost_targets == "own" else self.config.reduce_cost(q)
-        bootstrap = torch.cat([q_reward[:, None], q_cost.T], dim=1)
-        batch.returns = nstep_returns(window, bootstrap, gamma=self.config.gamma)
+        bootstrap = torch.cat([reduce_reward(q.reward)[:, None], q_cost.T], dim=1)
+        batch.returns = nstep_returns(window, bootstrap, gamma=self.config.gamma, bonus=bonus)
         return batch
 
     def _begin_cycle(self, buffer: ReplayBuffer) -> None:

@@ -78,8 +78,9 @@ class SACLagConfig(SACConfig, LagrangianConfig):
 class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
     """SAC-Lagrangian as a Tianshou policy; plain SAC without a finite limit.
 
-    Actions are samples of a Gaussian, which a hyperbolic tangent maps into the box. The entropy bonus is part
-    of the reward's targets and of no cost's targets, because an uncertain policy is not more dangerous.
+    Actions are samples of a Gaussian, which a hyperbolic tangent maps into the box. The targets of the reward
+    include the entropy in every state of an n-step window but the first one. The targets of the costs do not,
+    because an uncertain policy is not more dangerous.
 
     The actor is called as ``(mean, std), state = actor(obs)`` and gives the Gaussian before the hyperbolic
     tangent: a diagonal :class:`~fsrl_ext.net.GaussianActor` with ``bounded=False``, or Tianshou's
@@ -88,6 +89,7 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
     """
 
     config_type = SACLagConfig
+    needs_states_between = True
 
     def _set_up(self) -> None:
         target = self.config.target_entropy
@@ -113,9 +115,11 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
         mean, std = self.actor(obs)[0]
         return squash(mean, std, torch.randn_like(mean))
 
-    def _next_action(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
-        act, log_prob = self._sample(obs)
-        return act, -self.alpha * log_prob
+    def _next_action(self, obs: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        assert between is not None
+        # One pass of the actor serves all states of the windows.
+        act, log_prob = self._sample(torch.cat([between.flatten(0, 1), obs]))
+        return act[-len(obs) :], -self.alpha * log_prob.view(-1, len(obs))
 
     def _actor_objective(self, obs: Tensor) -> ActorObjective:
         act, log_prob = self._sample(obs)
