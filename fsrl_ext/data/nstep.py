@@ -25,6 +25,9 @@ class NStepWindow(NamedTuple):
     """``[B]`` (bool) whether the episode ended with the last step, by a terminal state or a time limit."""
     obs_next: np.ndarray
     """``[B, O]`` the observation after the last step, as stored."""
+    places: np.ndarray
+    """``[K, B]`` where each step is in the buffer; ``buffer.obs_next[places]`` are the observations after the
+    steps."""
 
 
 def nstep_window(buffer: ReplayBuffer, indices: np.ndarray, num_steps: int) -> NStepWindow:
@@ -48,4 +51,6 @@ def nstep_window(buffer: ReplayBuffer, indices: np.ndarray, num_steps: int) -> N
     signals = np.empty((*places.shape, 1 + cost.shape[-1]), dtype=np.float32)
     signals[..., 0] = buffer.rew[places]
     signals[..., 1:] = cost
-    return NStepWindow(signals, alive, buffer.terminated[last], buffer.done[last], buffer.obs_next[last])
+    return NStepWindow(
+        signals, alive, buffer.terminated[last], buffer.done[last], buffer.obs_next[last], places
+    )

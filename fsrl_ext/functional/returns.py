@@ -93,14 +93,21 @@ def decayed_cost_limit(start: float, end: float, step: float, decay_steps: float
 
 
 def nstep_targets(
-    signals: Tensor, alive: Tensor, terminated: Tensor, bootstrap: Tensor, gamma: float
+    signals: Tensor,
+    alive: Tensor,
+    terminated: Tensor,
+    bootstrap: Tensor,
+    gamma: float,
+    bonus: Tensor | None = None,
 ) -> Tensor:
     r"""Compute n-step targets for reward and all costs in one pass.
 
-    .. math:: y = \sum_{k<m} \gamma^k x_k + \gamma^m (1 - \text{terminated}) V(s_m)
+    .. math:: y = \sum_{k<m} \gamma^k x_k + \sum_{0<k<m} \gamma^k b_k
+        + \gamma^m (1 - \text{terminated}) (V(s_m) + b_m)
 
     where :math:`m` is the number of steps of the window that belong to the episode: a window that meets the
-    end of an episode (or of the data) is shorter.
+    end of an episode (or of the data) is shorter. :math:`b_k` is a bonus on the reward of being in the k-th
+    state after the window's first one, such as SAC's entropy; the costs have none.
 
     :param signals: ``[K, B, S]`` reward and costs along the window.
     :param alive: ``[K, B]`` bool, whether step k still belongs to the window; ``alive[0]`` is true.
@@ -108,6 +115,8 @@ def nstep_targets(
         does not count as one, so it bootstraps.
     :param bootstrap: ``[B, S]`` values of the state after the window's last step.
     :param gamma: discount factor.
+    :param bonus: ``[K, B]``, the bonus of the state after each step; ``None`` for none. The last row is that
+        of the state whose value is ``bootstrap``, also where a window is shorter.
     :return: ``[B, S]``.
     """
     num_steps = signals.shape[0]
@@ -116,7 +125,11 @@ def nstep_targets(
     partial = (discounts[..., None] * signals).sum(dim=0)
     length = alive.sum(dim=0)
     tail = torch.pow(gamma, length.to(signals.dtype)) * (~terminated).to(signals.dtype)
-    return partial + tail[:, None] * bootstrap
+    targets = partial + tail[:, None] * bootstrap
+    if bonus is not None:
+        # An action follows in the states between, so none of them is terminal.
+        targets[:, 0] += (discounts[1:] * bonus[:-1]).sum(dim=0) + tail * bonus[-1]
+    return targets
 
 
 class Advantages(NamedTuple):

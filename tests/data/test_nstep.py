@@ -60,7 +60,9 @@ def test_windows_follow_the_episodes_and_stop_at_their_ends(num_steps, num_envs,
             t += k > 0
             obs_next, signals, terminated = played(env, episode, t, 2)
             np.testing.assert_array_equal(window.signals[k, b], np.float32(signals))
+            np.testing.assert_array_equal(buffer.obs_next[window.places[k, b]], np.float32(obs_next))
         np.testing.assert_array_equal(window.obs_next[b], np.float32(obs_next))
+        np.testing.assert_array_equal(buffer.obs_next[window.places[-1, b]], np.float32(obs_next))
         assert window.terminated[b] == terminated
         assert not terminated or t + 1 == length(env, episode)
     assert (cut > 0) == (num_steps > 1)

@@ -76,6 +76,21 @@ def test_nstep_targets_against_a_loop():
         torch.testing.assert_close(got[i], expected)
 
 
+def test_a_bonus_counts_in_every_state_after_the_first_one_that_is_not_terminal():
+    gamma = 0.5
+    x = torch.ones(3, 4, 2, dtype=torch.float64)
+    alive = torch.tensor([[True] * 4, [True, True, True, False], [True, True, False, False]])
+    terminated = torch.tensor([False, True, True, True])
+    bonus = torch.tensor([[10.0] * 4, [20.0] * 4, [40.0] * 4], dtype=torch.float64)
+    value = torch.full((4, 2), 8.0, dtype=torch.float64)
+    plain = nstep_targets(x, alive, terminated, value, gamma)
+    got = nstep_targets(x, alive, terminated, value, gamma, bonus)
+    # The bonuses of s_1, s_2 and s_3; a terminal state has none, whatever the row says.
+    expected = [0.5 * 10 + 0.25 * 20 + 0.125 * 40, 0.5 * 10 + 0.25 * 20, 0.5 * 10, 0.0]
+    assert (got - plain)[:, 0].tolist() == expected
+    assert torch.equal(got[:, 1], plain[:, 1])
+
+
 def test_nstep_targets_have_the_value_of_an_endless_constant_signal():
     """The fixed point of the targets is x / (1 - gamma) for any number of steps."""
     gamma = 0.95

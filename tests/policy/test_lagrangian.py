@@ -9,6 +9,8 @@ from tianshou.data import Batch
 from tianshou.policy.base import policy_within_training_step
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.continuous import Actor, ActorProb
+from torch import nn
+from toys.cmdps import ChainEnv, chain_values
 from toys.policies import GAMMA, LAGRANGIAN, T, build, learner
 from toys.training import collect, collector_for, measure, train, update
 
@@ -49,6 +51,66 @@ def test_entropy_counts_in_the_targets_of_reward_and_never_of_cost():
     a, b = processed(low, buffer).returns, processed(high, buffer).returns
     assert (a[:, 0] - b[:, 0]).abs().min() > 0.1
     assert torch.equal(a[:, 1:], b[:, 1:])
+
+
+class TableCritic(nn.Module):
+    """Values a state by its row of a table, whatever the action is."""
+
+    num_costs = 1
+
+    def __init__(self, states):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(states, 2))
+
+    def forward(self, obs, act):
+        values = obs @ self.table
+        return QValues(values[:, 0].unsqueeze(0), values[:, 1].expand(1, 1, -1))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_sacs_critic_learns_the_soft_value_whatever_the_steps_of_its_targets(steps):
+    """The policy is fixed, episodes end in a terminal state or by the time limit, and the rest is exact."""
+    length, alpha = 6, 2.0
+    mean, std = torch.tensor([[0.4]]), torch.tensor([[0.5]])
+    noise = torch.linspace(0.5, 199_999.5, 200_000).div(100_000).sub(1).erfinv().mul(math.sqrt(2))[:, None]
+    entropy = -squash(mean, std, noise)[1].mean().item()
+    assert abs(entropy) > 0.3
+
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Parameter(torch.zeros(1))
+
+        def forward(self, obs, state=None, info=None):
+            rows = torch.ones(len(obs), 1) + 0 * self.unused
+            return (rows * mean, rows * std), state
+
+    critic = TableCritic(length)
+    policy = build(
+        "sac",
+        actor=Fixed(),
+        critic=critic,
+        critic_optim=torch.optim.SGD(critic.parameters(), lr=0.5),
+        cost_limit=math.inf,
+        entropy="fixed",
+        alpha=alpha,
+        tau=1.0,
+        estimation_step=steps,
+    )
+    collector = collector_for(policy, env=ChainEnv, length=length, limit=4)
+    collector.reset_env()  # seeding has reset the environments, whose first observations are old otherwise
+    collect(policy, collector, 4 * 500)
+    assert collector.buffer.truncated.any()
+    assert collector.buffer.terminated.any()
+    update(policy, collector, 300, batch_size=0)
+    reward, cost = chain_values(length, GAMMA, alpha * entropy)
+    learnt = critic.table.detach().numpy()
+    np.testing.assert_allclose(learnt[:, 0], reward, rtol=0.03)
+    # A cost has no entropy.
+    np.testing.assert_allclose(learnt[:, 1], cost, rtol=1e-3)
+    # The share of the entropy alone
+    plain = chain_values(length, GAMMA, 0.0)[0]
+    assert (learnt[:, 0] - plain).sum() == pytest.approx((reward - plain).sum(), rel=0.03)
 
 
 @every

@@ -52,6 +52,48 @@ def two_state_values(x: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarra
     return values[0], values[1], signals @ visits
 
 
+class ChainEnv(gym.Env):
+    """Walks a chain of states from a random one to its end, whatever the actions are.
+
+    A step in state ``s`` earns ``s / 2``, costs ``1 + s``, and leads to state ``s + 1``; the step in the last
+    state terminates the episode.
+
+    :param length: number of states, which the observations tell.
+    """
+
+    def __init__(self, length: int = 2) -> None:
+        self.observation_space = gym.spaces.Box(0.0, 1.0, (length,), np.float32)
+        self.action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.length, self.state = length, 0
+
+    def _observe(self) -> np.ndarray:
+        return (np.arange(self.length) == self.state).astype(np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
+        super().reset(seed=seed)
+        self.state = int(self.np_random.integers(self.length))
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple:
+        reward, cost = self.state / 2, 1.0 + self.state
+        self.state += 1
+        return self._observe(), reward, self.state == self.length, False, {"cost": cost}
+
+
+def chain_values(length: int, gamma: float, bonus: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of the actions in each state of :class:`ChainEnv`, by dynamic programming.
+
+    :param bonus: reward for being in a state, which the value of an action has from the next state on.
+    :return: the discounted reward ``[length]`` and the discounted cost ``[length]``.
+    """
+    reward, cost = np.zeros(length), np.zeros(length)
+    for s in reversed(range(length)):
+        ends = s == length - 1
+        reward[s] = s / 2 + (0.0 if ends else gamma * (bonus + reward[s + 1]))
+        cost[s] = 1 + s + (0.0 if ends else gamma * cost[s + 1])
+    return reward, cost
+
+
 def two_state_optimum(cost_per_step: float, gamma: float) -> np.ndarray:
     """Return the best policy ``x [2]`` whose mean cost per step meets a bound.
 

@@ -65,6 +65,7 @@ def build(
     cost_limit=5.0,
     num_costs=1,
     actor=None,
+    critic=None,
     initial_std=None,
     hidden=(32, 32),
     lr=3e-3,
@@ -76,6 +77,8 @@ def build(
     """Return a fresh policy, always with the same parameters.
 
     :param actor: used instead of :func:`small_actor`.
+    :param critic: used instead of a network for two observations, with ``critic_optim`` among the settings;
+        off-policy only.
     :param space: an action space other than one action in [-1, 1].
     :param ensemble: members of the critic of each signal; off-policy only.
     :param settings: further arguments of the policy.
@@ -88,7 +91,7 @@ def build(
     if name in ONPOLICY:
         critic = ValueCritic(2, num_costs=num_costs, hidden_sizes=hidden).to(device)
         settings = {"obs_dim": 2, **settings}
-    else:
+    elif critic is None:
         sizes = {"reward_ensemble": ensemble, "cost_ensemble": ensemble}
         critic = EnsembleCritic(2, act_dim, num_costs=num_costs, hidden_sizes=hidden, **sizes).to(device)
     if name not in ("cpo", "trpo"):  # their step has no learning rate
@@ -96,11 +99,10 @@ def build(
     return POLICIES[name](
         actor=actor,
         critic=critic,
-        critic_optim=torch.optim.Adam(critic.parameters(), lr=lr),
         action_space=gym.spaces.Box(-1, 1, (1,)) if space is None else space,
         cost_limit=cost_limit,
         max_episode_steps=T,
-        **{"gamma": GAMMA, **settings},
+        **{"gamma": GAMMA, "critic_optim": torch.optim.Adam(critic.parameters(), lr=lr), **settings},
     ).to(device)
 
 

@@ -16,12 +16,12 @@ from toys.envs import LineEnv
 from toys.policies import T
 
 
-def collector_for(policy, *, env=TwoStateEnv, num_envs=4, size=50_000, **kwargs):
-    """Return a collector over ``num_envs`` seeded environments with episodes of T steps.
+def collector_for(policy, *, env=TwoStateEnv, num_envs=4, size=50_000, limit=T, **kwargs):
+    """Return a collector over ``num_envs`` seeded environments with episodes of at most ``limit`` steps.
 
     :param kwargs: arguments of the environment.
     """
-    envs = DummyVectorEnv([lambda: gym.wrappers.TimeLimit(env(**kwargs), T)] * num_envs)
+    envs = DummyVectorEnv([lambda: gym.wrappers.TimeLimit(env(**kwargs), limit)] * num_envs)
     buffer = CostVectorReplayBuffer(size, num_envs, num_costs=kwargs.get("num_costs", 1))
     collector = CostCollector(policy, envs, buffer)
     collector.reset_buffer()

@@ -6,13 +6,15 @@ Dimension letter: ``C`` costs.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+LEVEL_STATES = 1024
+"""Number of the newest states, about, in which the level of the critics is looked at."""
 APART_CYCLES = 50
 """Number of collects in a row after which a warning says that the critics' level is wrong."""
 
@@ -63,31 +65,34 @@ class MeasuredCost:
 class CriticLevel:
     """Compares the level of the cost critics with measured costs, and warns once if they stay apart by half.
 
-    :param advice: what the warning says about the constraint.
+    :param measured: whether the constraint is held by measured costs, so that the level has no effect on it.
     """
 
-    def __init__(self, advice: str) -> None:
-        self.advice = advice
+    def __init__(self, *, measured: bool) -> None:
+        self.measured = measured
         self.value: np.ndarray | None = None
         """``[C]`` episode cost that the critics' level stands for; ``None`` before the first look."""
         self._apart = 0
         self._warned = False
 
-    def compare(self, level: np.ndarray, measured: np.ndarray, limits: np.ndarray) -> None:
+    def compare(self, level: np.ndarray, measured: np.ndarray, limits: Sequence[float]) -> None:
         """Takes the critics' level and measured episode costs, both ``[C]``, once for each collect."""
         self.value = level
+        limit = np.asarray(limits)
         larger = np.maximum(np.abs(level), measured)
-        apart = (np.abs(level - measured) > 0.5 * larger) & (larger > 0.1 * limits) & np.isfinite(limits)
+        apart = (np.abs(level - measured) > 0.5 * larger) & (larger > 0.1 * limit) & np.isfinite(limit)
         self._apart = self._apart + 1 if apart.any() else 0
         if self._apart < APART_CYCLES or self._warned:
             return
         self._warned = True
         which = int(apart.argmax())
+        effect = "the limit holds, because" if self.measured else "the limit need not hold, because"
+        source = "measured costs" if self.measured else "the critics' level"
         warnings.warn(
             f"over {APART_CYCLES} collects the level of the cost critics stood for another episode cost "
             f"({level[which]:.3g}) than was measured ({measured[which]:.3g}), as where cost falls at the "
-            f"beginning or the end of episodes, or where observations tell the time; {self.advice} "
-            "(docs/cost_level.md)",
+            f"beginning or the end of episodes, or where observations tell the time; {effect} the constraint "
+            f"uses {source} (docs/cost_level.md)",
             stacklevel=2,
         )
 
@@ -100,3 +105,56 @@ class CriticLevel:
         """Restores what :meth:`state_dict` returned."""
         self.value = None if state["value"] is None else np.array(state["value"])
         self._apart, self._warned = state["apart"], state["warned"]
+
+
+class CostLevel:
+    """Keeps a running mean over batches of the critics' expected cost ``[C]``, and a mean per old policy.
+
+    Costs are rare, so the mean over the states of one batch says more about the batch than about the policy.
+
+    :param rate: weight of the newest batch in the running mean, in (0, 1]; with 1 it is that batch's mean.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._running: Tensor | None = None
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def add(self, cost: Tensor) -> None:
+        """Adds the mean ``[C]`` of one batch to both means."""
+        self._count += 1
+        self._sum = cost.clone() if self._sum is None else self._sum + cost
+        if self._running is None:
+            self._running = cost.clone()
+        else:
+            # The first batches have equal weights, so that the very first one is forgotten as fast.
+            self._running = self._running.lerp(cost, max(self.rate, 1.0 / self._count))
+
+    @property
+    def running(self) -> Tensor:
+        """The running mean ``[C]``; it needs a batch before."""
+        assert self._running is not None, "add comes before running"
+        return self._running
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns both means as lists of numbers, and the number of batches since the last restart."""
+        running, total = (None if x is None else x.tolist() for x in (self._running, self._sum))
+        return {"running": running, "sum": total, "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what :meth:`state_dict` returned."""
+        self._running, self._sum = (
+            None if x is None else torch.tensor(x, dtype=torch.float64)
+            for x in (state["running"], state["sum"])
+        )
+        self._count = state["count"]
+
+    def restart(self) -> Tensor | None:
+        """Returns the mean ``[C]`` since the last restart, or ``None`` without a batch, and starts it anew.
+
+        The running mean goes on.
+        """
+        mean = None if self._sum is None else self._sum / self._count
+        self._sum, self._count = None, 0
+        return mean

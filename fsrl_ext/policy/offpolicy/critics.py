@@ -105,8 +105,21 @@ class OffpolicyConfig(PolicyConfig):
         return reduce_cost(q.cost, self.cost_reduction, self.ucb_scale)
 
 
+def to_tensors(batch: RolloutBatchProtocol, data: ReplayStatistics) -> None:
+    """Replaces ``batch.obs [B, O]``, as the networks see it, and ``batch.act [B, A]`` by tensors."""
+    assert isinstance(batch.obs, np.ndarray | Tensor), "flat observations"
+    device = data.signal_scale.device
+    batch.obs = data.observations(to_device(batch.obs, device))
+    batch.act = to_device(batch.act, device)
+
+
 def nstep_returns(
-    window: Any, bootstrap: Tensor, *, config: OffpolicyConfig, data: ReplayStatistics
+    window: Any,
+    bootstrap: Tensor,
+    *,
+    config: OffpolicyConfig,
+    data: ReplayStatistics,
+    bonus: Tensor | None = None,
 ) -> Tensor:
     """Computes the n-step targets ``[B, S]`` of reward and costs, M for each cost, in units of the scales.
 
@@ -118,6 +131,8 @@ def nstep_returns(
         scales.
     :param config: discount factor, bounds and what time limits are.
     :param data: scales and bounds.
+    :param bonus: ``[K, B]``, a bonus on the reward of the state after each step, in units of the reward's
+        scale, or ``None``.
     """
     signals = to_device(window.signals, bootstrap.device) / data.signal_scale
     low, high = data.value_low, data.value_high
@@ -128,6 +143,12 @@ def nstep_returns(
             for x in (signals, low, high)
         )
     if config.bound_targets:
+        if bonus is not None:
+            # The highest and the lowest bonus of the batch stand for those of all later states.
+            widest = torch.stack([bonus.amin(), bonus.amax()]) / (1.0 - config.gamma)
+            low, high = low.clone(), high.clone()
+            low[0] += widest[0].clamp(max=0.0)
+            high[0] += widest[1].clamp(min=0.0)
         bootstrap = bootstrap.clamp(low, high)
     ended = window.terminated if config.time_limits == "bootstrap" else window.ended
     return nstep_targets(
@@ -136,6 +157,7 @@ def nstep_returns(
         to_device(ended, bootstrap.device),
         bootstrap,
         config.gamma,
+        bonus,
     )
 
 

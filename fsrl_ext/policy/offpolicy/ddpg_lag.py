@@ -55,10 +55,10 @@ class DDPGLagPolicy(LagrangianPolicy[DDPGLagConfig]):
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
         return act_deterministically(
-            self.actor, obs, state, std=self.config.exploration_std if explore else 0.0
+            self.actor, self.data.observations(obs), state, std=self.config.exploration_std if explore else 0.0
         )
 
-    def _next_action(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _next_action(self, obs: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return self.target_actor(obs)[0], None
 
     def _actor_objective(self, obs: Tensor) -> ActorObjective:

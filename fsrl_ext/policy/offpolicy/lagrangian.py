@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -32,13 +32,9 @@ from fsrl_ext.policy.base import (
     to_device,
 )
 from fsrl_ext.policy.multipliers import MultiplierConfig, Multipliers
-from fsrl_ext.policy.offpolicy.critics import (
-    CollectCycles,
-    OffpolicyConfig,
-    critic_losses,
-    nstep_returns,
-    to_tensors,
-)
+from fsrl_ext.policy.offpolicy.cost_level import LEVEL_STATES, CostLevel, CriticLevel
+from fsrl_ext.policy.offpolicy.critics import OffpolicyConfig, critic_losses, nstep_returns, to_tensors
+from fsrl_ext.policy.offpolicy.replay import newest_places
 
 MultiplierSource = Literal["episodes", "critic"]
 CostTargets = Literal["shared", "own"]
@@ -161,13 +157,17 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         self.multipliers = Multipliers(self.num_costs, self.config)
         self.data = self.config.statistics(self.num_costs)
         """Scales, bounds and episode costs that were measured in the buffer."""
-        self.level = CriticLevel(self.config.level_advice)
-        """Episode cost that the critics' level stands for, beside measured costs."""
-        self._level_sum = CycleMean()
-        self.cost_bias = torch.zeros_like(self.cost_threshold)
-        """``[C]`` measured episode cost less that of the critics, which critic-driven multipliers add."""
+        self.level = CriticLevel(measured=self.config.multiplier_source == "episodes")
+        """Episode cost that the critics' level stands for, held against measured costs."""
+        self._expected = CostLevel(rate=1.0)
+        self._level_unit = float(self.discounted([1.0] * self.num_costs)[0])
+        self.cost_bias: Tensor
+        """``[C]`` measured episode cost less the critics', which critic-driven multipliers add to it."""
+        self.register_buffer("cost_bias", torch.zeros(self.num_costs), persistent=False)
         self._set_up()
 
+    needs_states_between: ClassVar[bool] = False
+    """Whether the targets depend on the states between the first and the last one of an n-step window."""
     @property
     def episode_cost(self) -> np.ndarray | None:
         """``[C]`` mean undiscounted cost of the newest finished episodes; ``None`` before the first ones."""
@@ -177,11 +177,14 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         """Builds the parts that only one algorithm has; the constructor calls it last."""
 
     @abstractmethod
-    def _next_action(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _next_action(self, obs: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Returns the actions ``[B, A]`` whose values the targets bootstrap from.
 
         :param obs: ``[B, O]``, the states after the n-step windows.
-        :return: the actions, and a bonus ``[B]`` on their reward value or ``None``.
+        :param between: ``[K - 1, B, O]``, the states after all other steps of the windows, or ``None`` unless
+            :attr:`needs_states_between`.
+        :return: the actions, and ``None`` or a bonus ``[K, B]`` on the reward of the states ``between`` and
+            ``obs``, in this order.
         """
 
     @abstractmethod
@@ -199,7 +202,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
     def _loss_multipliers(self, cost: Tensor) -> Tensor:
         """Returns the multipliers ``[C]`` of the actor's loss.
 
-        :param cost: ``[C]`` means of the critics' estimates over the batch.
+        :param cost: ``[C]`` episode cost that the critics expect of the actor's actions.
         """
         return self.multipliers.values
 
@@ -217,43 +220,70 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         :raises TypeError: if the buffer does not store costs.
         """
         check_cost_buffer(buffer)
-        if self._cycles.arrived(buffer):
+        if self.data.arrived(buffer):
             self._begin_cycle(buffer)
-        to_tensors(batch, self.device)
+        to_tensors(batch, self.data)
         window = buffer.nstep_window(indices, self.config.estimation_step)
-        next_obs = to_device(window.obs_next, self.device)
-        next_act, bonus = self._next_action(next_obs)
+        next_obs = self.data.observations(to_device(window.obs_next, self.device))
+        between = None
+        if self.needs_states_between:
+            between = to_device(buffer.obs_next[window.places[:-1]], self.device)
+            between = self.data.observations(between.flatten(0, 1)).view_as(between)
+        next_act, bonus = self._next_action(next_obs, between)
         q = self.target_critic(next_obs, self._executed(next_act))
-        # The entropy bonus is part of the reward's value alone.
-        q_reward = reduce_reward(q.reward) if bonus is None else reduce_reward(q.reward) + bonus
         q_cost = q.cost.flatten(0, 1) if self.config.cost_targets == "own" else self.config.reduce_cost(q)
-        bootstrap = torch.cat([q_reward[:, None], q_cost.T], dim=1)
-        batch.returns = nstep_returns(window, bootstrap, gamma=self.config.gamma)
+        bootstrap = torch.cat([reduce_reward(q.reward)[:, None], q_cost.T], dim=1)
+        batch.returns = nstep_returns(
+            window, bootstrap, config=self.config, data=self.data, bonus=bonus
+        )
         return batch
 
     def _begin_cycle(self, buffer: ReplayBuffer) -> None:
-        """Moves the multipliers by the costs of the episodes that ended since the last cycle.
+        """Measures the newest data, and moves the multipliers by the costs of the episodes that ended.
 
         If no episode ended, the multipliers stay.
         """
-        # Costs of the newest episodes
-        costs = self._cycles.episode_costs(buffer)
+        # Scales of the signals, and costs of the newest episodes
+        costs = self.data.measure(buffer)
+        expected = self._expected.restart()
         if not len(costs):
             return
-        self.episode_cost = costs.mean(0)
+        cost = torch.as_tensor(costs.mean(0), dtype=torch.float32)
+        # The level of the critics at the newest states, and in the updates of the last cycle
+        obs = to_device(buffer.obs[newest_places(buffer, self.max_episode_steps, LEVEL_STATES)], self.device)
+        act = self._executed(self._act(obs, None, explore=True)[0])
+        q_cost = self.config.reduce_cost(self.target_critic(self.data.observations(obs), act))
+        level = self._episode_units(q_cost.mean(1)).cpu()
+        self.level.compare(level.numpy(), cost.numpy(), self.cost_limit)
+        if expected is not None and self.config.cost_level == "measured":
+            bias = cost.to(self.device) - self._episode_units(expected)
+            self.cost_bias.lerp_(bias, self.config.cost_level_weight)
         # Multipliers
         if self.config.multiplier_source == "episodes":
-            self.multipliers.update(to_device(self.episode_cost, self.device), self.cost_bound)
+            self._move_multipliers(cost.to(self.device))
+
+    def _episode_units(self, q_cost: Tensor) -> Tensor:
+        """Converts means of the critics' values ``[C]`` to the undiscounted episode cost they stand for."""
+        return q_cost * self.data.signal_scale[1:] / self._level_unit
+
+    def _move_multipliers(self, cost: Tensor) -> None:
+        """Moves the multipliers by an undiscounted episode cost ``[C]``."""
+        self.multipliers.update(cost, self.cost_bound, self.cost_unit(self.data.step_scale))
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Returns the cycle that learning is in and the newest episodes' cost."""
-        cost = self.episode_cost
-        return {"cycles": self._cycles.state_dict(), "episode_cost": None if cost is None else cost.tolist()}
+        """Returns what was measured in the buffer, and the level of the critics."""
+        return {
+            "data": self.data.progress(),
+            "level": self.level.state_dict(),
+            "expected": self._expected.state_dict(),
+            "cost_bias": self.cost_bias.tolist(),
+        }
 
     def _load_progress(self, state: Mapping[str, Any]) -> None:
-        self._cycles.load_state_dict(state["cycles"])
-        cost = state["episode_cost"]
-        self.episode_cost = None if cost is None else np.array(cost)
+        self.data.load_progress(state["data"])
+        self.level.load_state_dict(state["level"])
+        self._expected.load_state_dict(state["expected"])
+        self.cost_bias.copy_(torch.tensor(state["cost_bias"]))
 
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
         """Takes one gradient step of the critics and, if it is due, one of actor, multipliers and targets.
@@ -269,20 +299,21 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         # Critic loss: regression on the n-step targets
         critic = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
         losses, names = [critic.total.detach()], ["critic loss"]
-        metrics, objective, actor_loss = critic.metrics(), None, None
+        metrics, objective, actor_loss = critic.metrics(self.data), None, None
         # Actor loss: Lagrangian of reward and costs
         if self._actor_is_due():
             objective = self._actor_objective(obs)
-            cost = objective.q_cost.mean(1)
-            multipliers = self._loss_multipliers(cost.detach())
+            q_cost = objective.q_cost.mean(1)
+            cost = self._episode_units(q_cost.detach()) + self.cost_bias
+            multipliers = self._loss_multipliers(cost)
             actor_loss = objective.loss
             if self.constrained:
-                actor_loss = lagrangian_loss(objective.loss, cost, multipliers, rescale=self.config.rescale)
+                actor_loss = lagrangian_loss(objective.loss, q_cost, multipliers, rescale=self.config.rescale)
             losses.append(actor_loss.detach())
             names.append("actor loss")
             metrics |= {"loss/actor": losses[1], **objective.metrics}
             metrics |= per_cost("constraint/multiplier", multipliers)
-            metrics |= per_cost("constraint/expected_cost", cost.detach())
+            metrics |= per_cost("constraint/expected_cost", cost)
         check_all_finite(torch.stack(losses), names)
 
         # Gradient steps; both gradients are taken before either network moves
@@ -298,16 +329,19 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         metrics |= self._after_actor_step(objective)
         # Multipliers that follow the critics, and target networks
         if self.config.multiplier_source == "critic":
-            metrics |= self.per_constraint("constraint/surplus", cost.detach() - self._thresholds)
-            self.multipliers.update(cost.detach(), self._thresholds)
+            self._expected.add(q_cost.detach())
+            metrics |= self.per_constraint("constraint/surplus", cost - self.cost_bound)
+            self._move_multipliers(cost)
         self._targets.update(self.config.tau)
         return MetricStats.of(metrics, self._constraint_metrics())
 
     def _constraint_metrics(self) -> dict[str, float]:
-        """Returns numbers to log: the newest episodes' cost, and its surplus if the multipliers follow it."""
+        """Returns numbers to log: costs of the newest episodes, their surplus if the multipliers follow it."""
         if self.episode_cost is None:
             return {}
         metrics = per_cost("constraint/episode_cost", self.episode_cost.tolist())
+        if self.level.value is not None:
+            metrics |= per_cost("constraint/critic_level", self.level.value.tolist())
         if self.config.multiplier_source == "episodes":
             surplus = self.episode_cost - (1.0 - self.config.cost_margin) * np.asarray(self._cost_limit)
             metrics |= self.per_constraint("constraint/surplus", surplus.tolist())

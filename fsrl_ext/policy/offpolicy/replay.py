@@ -15,8 +15,6 @@ import torch
 from tianshou.data import ReplayBuffer, ReplayBufferManager
 from torch import Tensor, nn
 
-from fsrl_ext.policy.base import to_device
-
 FAR_ABOVE = 10.0
 """A feature whose root mean square is larger than this is far from unit size."""
 FAR_BELOW = 0.05
@@ -60,12 +58,15 @@ class ReplayStatistics(nn.Module):
         """``[C]`` mean cost of a stored step."""
         self.scale = np.ones(1 + num_costs)
         """``[S]`` scales of reward and costs, on the host; the critics learn the signals divided by them."""
+                self.step_scale: Tensor
+        """``[C]`` standard deviations of the costs of stored steps, on the policy's device."""
         self.signal_scale: Tensor
         """``[S]`` the same on the policy's device."""
         self.value_low: Tensor
         """``[S]`` lowest value that a state can have, in units of the scales."""
         self.value_high: Tensor
         """``[S]`` highest value that a state can have, in units of the scales."""
+        self.register_buffer("step_scale", torch.ones(num_costs), persistent=False)
         self.register_buffer("signal_scale", torch.ones(1 + num_costs), persistent=False)
         self.register_buffer("value_low", torch.full((1 + num_costs,), -torch.inf), persistent=False)
         self.register_buffer("value_high", torch.full((1 + num_costs,), torch.inf), persistent=False)
@@ -94,8 +95,10 @@ class ReplayStatistics(nn.Module):
         places = buffer.sample_indices(0)
         signals = np.concatenate([buffer.rew[places, None], buffer.cost[places]], axis=1, dtype=np.float64)
         self.step_cost = signals[:, 1:].mean(0)
+        deviation = _deviation(signals)
+        self.step_scale.copy_(torch.as_tensor(deviation[1:]))
         if self.normalise_signals:
-            self.scale = _deviation(signals)
+            self.scale = deviation
         # A terminal state is worth nothing from then on, so zero is always possible.
         horizon = 1.0 / (1.0 - self.gamma)
         low = np.minimum(signals.min(0), 0.0) * horizon / self.scale
@@ -172,6 +175,7 @@ class ReplayStatistics(nn.Module):
             "episode_cost": self.episode_cost,
             "step_cost": self.step_cost,
             "scale": self.scale,
+            "step_scale": self.step_scale.cpu().numpy(),
             "value_low": self.value_low.cpu().numpy(),
             "value_high": self.value_high.cpu().numpy(),
             "shift": self._shift,
@@ -183,19 +187,13 @@ class ReplayStatistics(nn.Module):
     def load_progress(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`progress` returned."""
         self._cycle, self._count, self._settled = state["cycle"], state["count"], state["settled"]
-        self.episode_cost, self.step_cost, self.scale, low, high, self._shift, self._deviation = (
-            None if state[name] is None else np.array(state[name])
-            for name in (
-                "episode_cost",
-                "step_cost",
-                "scale",
-                "value_low",
-                "value_high",
-                "shift",
-                "deviation",
-            )
-        )
-        self._show(low, high)
+        names = ("episode_cost", "step_cost", "scale", "step_scale", "value_low", "value_high", "shift")
+        arrays = {x: None if state[x] is None else np.array(state[x]) for x in (*names, "deviation")}
+        self.episode_cost, self.step_cost = arrays["episode_cost"], arrays["step_cost"]
+        self.scale = arrays["scale"]
+        self.step_scale.copy_(torch.as_tensor(arrays["step_scale"]))
+        self._shift, self._deviation = arrays["shift"], arrays["deviation"]
+        self._show(arrays["value_low"], arrays["value_high"])
         self._build_tables()
 
 
@@ -216,8 +214,3 @@ def newest_places(buffer: ReplayBuffer, window: int, count: int) -> np.ndarray:
             for start, part in zip(buffer.subbuffer_edges[:-1], parts, strict=True)
         ]
     )
-
-
-def on_device(obs: Any, device: torch.device) -> Tensor:
-    """Returns stored observations ``[B, O]`` as a float32 tensor on the device."""
-    return to_device(np.asarray(obs), device)

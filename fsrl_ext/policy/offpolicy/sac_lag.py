@@ -36,7 +36,8 @@ class SACConfig(ActorCriticConfig):
     """Weight of the policy's entropy: learnt, so that the entropy meets ``target_entropy`` (``auto``), or
     ``fixed``."""
     alpha: float = 0.1
-    """Weight of the policy's entropy, > 0, in reward per nat; the first value if the weight is learnt."""
+    """Weight of the policy's entropy, > 0, in units of the reward's scale per nat; the first value if the
+    weight is learnt."""
     alpha_lr: float = 3e-4
     """Learning rate of the entropy's weight (Adam), >= 0; unused with ``entropy`` ``fixed``."""
     target_entropy: float | None = None
@@ -62,8 +63,8 @@ class SACLagConfig(SACConfig, LagrangianConfig):
     """
 
     augmented_penalty: float = 0.0
-    """CAL: penalty of the augmented Lagrangian, >= 0, per unit of discounted cost; 0 for the plain
-    Lagrangian."""
+    """CAL: penalty of the augmented Lagrangian, >= 0, per surplus of the size of the cost limit; 0 for the
+    plain Lagrangian."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,14 +73,15 @@ class SACLagConfig(SACConfig, LagrangianConfig):
     @property
     def uses_threshold(self) -> bool:
         """Whether learning depends on the discounted threshold, which assumes episodes of full length."""
-        return super().uses_threshold or self.augmented_penalty > 0
+        return super().uses_threshold or (self.augmented_penalty > 0 and self.cost_level == "critic")
 
 
 class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
     """SAC-Lagrangian as a Tianshou policy; plain SAC without a finite limit.
 
-    Actions are samples of a Gaussian, which a hyperbolic tangent maps into the box. The entropy bonus is part
-    of the reward's targets and of no cost's targets, because an uncertain policy is not more dangerous.
+    Actions are samples of a Gaussian, which a hyperbolic tangent maps into the box. The targets of the reward
+    include the entropy in every state of an n-step window but the first one. The targets of the costs do not,
+    because an uncertain policy is not more dangerous.
 
     The actor is called as ``(mean, std), state = actor(obs)`` and gives the Gaussian before the hyperbolic
     tangent: a diagonal :class:`~fsrl_ext.net.GaussianActor` with ``bounded=False``, or Tianshou's
@@ -88,6 +90,7 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
     """
 
     config_type = SACLagConfig
+    needs_states_between = True
 
     def _set_up(self) -> None:
         target = self.config.target_entropy
@@ -103,7 +106,7 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
         return self.log_alpha.detach().exp()
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
-        (mean, std), state = self.actor(obs, state=state)
+        (mean, std), state = self.actor(self.data.observations(obs), state=state)
         if self.config.deterministic_eval and not explore:
             return mean.tanh(), state
         return (mean + std * torch.randn_like(mean)).tanh(), state
@@ -113,9 +116,11 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
         mean, std = self.actor(obs)[0]
         return squash(mean, std, torch.randn_like(mean))
 
-    def _next_action(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
-        act, log_prob = self._sample(obs)
-        return act, -self.alpha * log_prob
+    def _next_action(self, obs: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        assert between is not None
+        # One pass of the actor serves all states of the windows.
+        act, log_prob = self._sample(torch.cat([between.flatten(0, 1), obs]))
+        return act[-len(obs) :], -self.alpha * log_prob.view(-1, len(obs))
 
     def _actor_objective(self, obs: Tensor) -> ActorObjective:
         act, log_prob = self._sample(obs)
@@ -125,7 +130,10 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
 
     def _loss_multipliers(self, cost: Tensor) -> Tensor:
         return augmented_multipliers(
-            self.multipliers.values, cost, self._thresholds, penalty=self.config.augmented_penalty
+            self.multipliers.values,
+            cost / self.cost_unit(self.data.step_scale),
+            self.cost_bound / self.cost_unit(self.data.step_scale),
+            penalty=self.config.augmented_penalty,
         )
 
     def _after_actor_step(self, objective: ActorObjective) -> dict[str, Tensor]:

@@ -67,10 +67,10 @@ class TD3LagPolicy(LagrangianPolicy[TD3LagConfig]):
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
         return act_deterministically(
-            self.actor, obs, state, std=self.config.exploration_std if explore else 0.0
+            self.actor, self.data.observations(obs), state, std=self.config.exploration_std if explore else 0.0
         )
 
-    def _next_action(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _next_action(self, obs: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor | None]:
         act = self.target_actor(obs)[0]
         noise = self.config.target_std * torch.randn_like(act)
         return act + noise.clamp(-self.config.target_clip, self.config.target_clip), None
