@@ -87,11 +87,14 @@ def sample_actions(
     """Draw ``[B, N, A]`` actions from the Gaussian, without clipping."""
     shape = (mean.shape[0], num_samples, mean.shape[1])
     noise = torch.randn(shape, dtype=mean.dtype, device=mean.device, generator=generator)
-    if is_full_covariance(mean, scale):
-        noise = noise @ scale.transpose(-1, -2)
-    else:
-        noise = noise * scale.unsqueeze(-2)
-    return mean.unsqueeze(-2) + noise
+    return mean.unsqueeze(-2) + scale_noise(noise, scale)
+
+
+def scale_noise(noise: Tensor, scale: Tensor) -> Tensor:
+    """Return unit noise ``[B, N, A]`` with the deviations or the Cholesky factor of a Gaussian's ``scale``."""
+    if scale.dim() == noise.dim():
+        return noise @ scale.transpose(-1, -2)
+    return noise * scale.unsqueeze(-2)
 
 
 def squash(mean: Tensor, std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

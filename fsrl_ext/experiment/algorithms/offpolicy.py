@@ -220,8 +220,11 @@ _CVPO_PAPER: dict[str, Any] = {
     "mstep_iterations": 6,
     "threshold": "paper",
     "cost_margin": 0.0,
+    "cost_level": "critic",
     "cost_level_rate": 1.0,
-    "cost_calibration": 0.0,
+    "normalise_signals": False,
+    "normalise_observations": False,
+    "bound_targets": False,
     "gamma": 0.99,
     "estimation_step": 1,
     "actor_lr": 2e-3,
@@ -256,7 +259,7 @@ ALGORITHMS = {
         networks=cvpo_networks,
         # Training episodes then exceed the limit about as rarely as those of the others
         # (docs/algorithms/cvpo.md).
-        defaults={"cost_margin": 0.5},
+        defaults={"cost_margin": 0.0},
         presets={"paper": _CVPO_PAPER},
     ),
     "sac_lag": Algorithm(

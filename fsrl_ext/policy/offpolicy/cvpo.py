@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fsrl_ext.errors import check_all_finite, check_finite
 from fsrl_ext.functional.estep import EStepSolution, Status, solve_dual, solve_dual_slsqp
-from fsrl_ext.functional.gaussian import decoupled_kl, is_full_covariance, sample_actions
+from fsrl_ext.functional.gaussian import decoupled_kl, is_full_covariance, sample_actions, scale_noise
 from fsrl_ext.functional.mstep import WeightedMoments, mstep_loss, update_kl_multipliers, weighted_moments
 from fsrl_ext.net.critic import QValues, reduce_reward
 from fsrl_ext.policy.base import (
@@ -31,15 +31,10 @@ from fsrl_ext.policy.base import (
     per_cost,
     to_device,
 )
-from fsrl_ext.policy.offpolicy.cost_level import CostLevel
-from fsrl_ext.policy.offpolicy.critics import (
-    CollectCycles,
-    critic_losses,
-    nstep_returns,
-    recent_step_cost,
-    to_tensors,
-)
+from fsrl_ext.policy.offpolicy.cost_level import LEVEL_STATES, CostLevel, CriticLevel, MeasuredCost
+from fsrl_ext.policy.offpolicy.critics import critic_losses, nstep_returns, to_tensors
 from fsrl_ext.policy.offpolicy.cvpo_config import CVPOConfig
+from fsrl_ext.policy.offpolicy.replay import newest_places
 from fsrl_ext.policy.optimise import clip_gradients, to_host
 
 
@@ -118,29 +113,31 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         """``[2]`` multipliers of the M-step's KL bounds, for mean and covariance."""
         self.kl_bounds: Tensor
         """``[2]`` these bounds, in nats."""
-        self.cost_bias: Tensor
-        """``[C]`` measured bias of the cost critics, in discounted units, which corrects the threshold."""
         self.register_buffer("kl_multipliers", torch.zeros(2))
         bounds = torch.tensor([self.config.kl_bound_mean, self.config.kl_bound_scale])
         self.register_buffer("kl_bounds", bounds, persistent=False)
-        self.register_buffer("cost_bias", torch.zeros_like(self.cost_threshold))
-        self.measured_cost = torch.zeros_like(self.cost_threshold)
-        """``[C]`` mean cost of the newest steps in the unit of the cost critics, on the host."""
-        # The E-step is solved on the host, which keeps a copy of the bias so that it need not wait for it.
-        self._host_bias = torch.zeros_like(self.cost_threshold)
         low = self.config.estep_precision == "bfloat16"
         self._estep_precision = {"hidden_dtype": torch.bfloat16} if low else {}
-        self._cost_level = CostLevel(self.config.cost_level_rate)
-        self._cycles = CollectCycles()
+        self.data = self.config.statistics(self.num_costs)
+        """Scales, bounds and episode costs that were measured in the buffer."""
+        self.measured_cost = MeasuredCost(self.config.cost_level_weight)
+        """Estimate of the actor's undiscounted episode cost, from measured costs."""
+        self.level = CriticLevel(measured=self.config.cost_level == "measured")
+        """Episode cost that the critics' level stands for, held against measured costs."""
+        self._running_level = CostLevel(self.config.cost_level_rate)
+        self._level_unit = float(self.discounted([1.0] * self.num_costs)[0])
         self._acted_since_update = True
         self._slsqp_start: tuple[float, ...] | None = None
-        self.episode_cost: np.ndarray | None = None
+
+    @property
+    def episode_cost(self) -> np.ndarray | None:
         """``[C]`` mean undiscounted cost of the newest finished episodes; ``None`` before the first ones."""
+        return self.data.episode_cost
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
         """Returns actions ``[B, A]``, which may lie outside the box, and the actor's state."""
         actor = self.actor if explore or self.average_actor is None else self.average_actor
-        (mean, scale), state = actor(obs, state=state)
+        (mean, scale), state = actor(self.data.observations(obs), state=state)
         if explore and not self.updating:
             self._acted_since_update = True
         if self.config.deterministic_eval and not explore:
@@ -166,11 +163,11 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         check_cost_buffer(buffer)
         # A cycle begins with new data, even if a copy of this policy collected them elsewhere, and after an
         # action of this policy.
-        if self._cycles.arrived(buffer) or self._acted_since_update:
+        if self.data.arrived(buffer) or self._acted_since_update:
             self._begin_cycle(buffer)
-        to_tensors(batch, self.device)
+        to_tensors(batch, self.data)
         window = buffer.nstep_window(indices, self.config.estimation_step)
-        next_obs = to_device(window.obs_next, self.device)
+        next_obs = self.data.observations(to_device(window.obs_next, self.device))
         assert isinstance(batch.obs, Tensor)
         # One pass of the old actor serves both sets of states.
         mean, scale = self.old_actor(torch.cat([batch.obs, next_obs]))[0]
@@ -178,47 +175,71 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         next_act = sample_actions(next_mean, next_scale, 1).squeeze(1)
         q_reward, q_cost = self._reduce(self.target_critic(next_obs, self._executed(next_act)))
         bootstrap = torch.cat([q_reward[:, None], q_cost.T], dim=1)
-        batch.returns = nstep_returns(window, bootstrap, gamma=self.config.gamma)
+        batch.returns = nstep_returns(window, bootstrap, config=self.config, data=self.data)
         return batch
 
     def _begin_cycle(self, buffer: ReplayBuffer) -> None:
-        """Measures the costs of the newest data, corrects the threshold, and replaces the old policy."""
+        """Measures the costs of the newest data, and replaces the old policy."""
         self._acted_since_update = False
-        # Costs of the newest episodes, and of the newest steps in discounted units
-        episode_costs = self._cycles.episode_costs(buffer)
-        if len(episode_costs):
-            self.episode_cost = episode_costs.mean(0)
-        costs = self.max_episode_steps * recent_step_cost(buffer, self.max_episode_steps)
-        self.measured_cost = self.discounted(costs.tolist())
-        # The bias of the critics' prediction for the policy that collected these steps
-        predicted = self._cost_level.restart()
-        if predicted is not None:
-            bias = self.measured_cost - predicted
-            self.cost_bias.lerp_(bias.to(self.cost_bias.device), self.config.cost_calibration)
-        self._host_bias = self.cost_bias.cpu()
+        # The change of the episode cost that the critics expect of the last cycle's updates
+        obs = to_device(buffer.obs[newest_places(buffer, self.max_episode_steps, LEVEL_STATES)], self.device)
+        before, after = self._expected_costs(self.data.observations(obs))
+        self.measured_cost.change(self._episode_steps * (after - before) * self._cost_scale)
+        # Scales of the signals, and costs of the newest episodes
+        costs = self.data.measure(buffer)
+        self.measured_cost.measure(costs, self._episode_steps * self.data.step_cost)
+        if len(costs):
+            level = after * self._cost_scale / self._level_unit
+            self.level.compare(level.numpy(), costs.mean(0), self.cost_limit)
         # The old policy of this cycle
         if self.config.old_policy == "frozen":
             self.old_actor.load_state_dict(self.actor.state_dict())
 
+    @property
+    def _episode_steps(self) -> float:
+        """Mean number of steps of the newest episodes; the time limit before any has finished."""
+        return self.data.episode_length or float(self.max_episode_steps)
+
+    @property
+    def _cost_scale(self) -> Tensor:
+        """Scales of the costs ``[C]``, float64 on the host."""
+        return torch.from_numpy(self.data.scale[1:])
+
+    def _expected_costs(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns mean values of the cost critics, in units of the scales, under the old and the new policy.
+
+        Both policies act with the same noise, so that the difference has little of it.
+
+        :param obs: ``[n, O]``, as the networks see it.
+        :return: ``[C]`` float64 on the host, each.
+        """
+        noise: Tensor | None = None
+        means = []
+        for actor in (self.old_actor, self.actor):
+            mean, scale = actor(obs)[0]
+            if noise is None:
+                noise = sample_actions(torch.zeros_like(mean), torch.ones_like(mean), self.config.num_samples)
+            act = mean[:, None] + scale_noise(noise, scale)
+            q_cost = self._reduce(self.target_critic(obs, self._executed(act)))[1]
+            means.append(q_cost.mean((1, 2), dtype=torch.float64).cpu())
+        return means[0], means[1]
+
     def get_extra_state(self) -> dict[str, Any]:
-        """Returns the cycle that learning is in, measured costs, and where SLSQP starts."""
-        cost = self.episode_cost
+        """Returns what was measured in the buffer, the level of the cost, and where SLSQP starts."""
         return {
-            "cycles": self._cycles.state_dict(),
-            "episode_cost": None if cost is None else cost.tolist(),
-            "measured_cost": self.measured_cost.tolist(),
-            "cost_level": self._cost_level.state_dict(),
+            "data": self.data.progress(),
+            "measured_cost": self.measured_cost.state_dict(),
+            "level": self.level.state_dict(),
+            "running_level": self._running_level.state_dict(),
             "acted_since_update": self._acted_since_update,
             "slsqp_start": self._slsqp_start,
         }
 
     def _load_progress(self, state: Mapping[str, Any]) -> None:
-        self._cycles.load_state_dict(state["cycles"])
-        cost = state["episode_cost"]
-        self.episode_cost = None if cost is None else np.array(cost)
-        self.measured_cost = torch.tensor(state["measured_cost"], dtype=torch.float64)
-        self._host_bias = self.cost_bias.cpu()
-        self._cost_level.load_state_dict(state["cost_level"])
+        self.data.load_progress(state["data"])
+        self.measured_cost.load_state_dict(state["measured_cost"])
+        self.level.load_state_dict(state["level"])
+        self._running_level.load_state_dict(state["running_level"])
         self._acted_since_update = state["acted_since_update"]
         self._slsqp_start = state["slsqp_start"]
 
@@ -250,7 +271,8 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             checks = torch.stack([critic_loss.total, mean.sum(), scale.sum()])
         q_reward, q_cost, checks = to_host(q_reward, q_cost, checks)
         check_all_finite(checks, ("critic loss", "actor's mean", "actor's scale"))
-        threshold = self._estep_threshold(q_cost)
+        old_cost = q_cost.mean((1, 2), dtype=torch.float64)
+        threshold = self._estep_threshold(old_cost)
         solution = self._estep(q_reward, q_cost, threshold)
 
         # Critic step; it waits until here because nothing may change if a check fails
@@ -269,15 +291,36 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             self._old.update(self.config.old_policy_tau)
         if self.config.average_tau is not None:
             self._average.update(self.config.average_tau)
-        return MetricStats.of(metrics | critic_loss.metrics(), self._estep_metrics(solution, threshold))
+        return MetricStats.of(
+            metrics | critic_loss.metrics(self.data), self._estep_metrics(solution, old_cost)
+        )
 
-    def _estep_threshold(self, q_cost: Tensor) -> Tensor:
-        """Returns the threshold ``[C]`` for a batch with Q-values ``q_cost [C, B, N]``, on the host."""
-        predicted = q_cost.mean((1, 2), dtype=torch.float64)
-        self._cost_level.add(predicted)
+    def _estep_threshold(self, old_cost: Tensor) -> Tensor:
+        """Returns the threshold ``[C]`` for a batch, in units of the scales, on the host.
+
+        :param old_cost: ``[C]`` mean of Q_c over the batch under the old policy, in units of the scales.
+        """
+        if self.config.cost_level == "measured":
+            # A difference to the old policy counts once for each step of an episode.
+            assert self.measured_cost.value is not None
+            slack = (self.cost_bound.cpu().double() - self.measured_cost.value) / self._episode_steps
+            return old_cost + slack / self._cost_scale
         # The constraint is on the mean over all states. This batch's states may be dearer or cheaper than
         # that mean, so the threshold moves with them.
-        return self.cost_threshold - self._host_bias + (predicted - self._cost_level.running)
+        self._running_level.add(old_cost)
+        return self.cost_threshold / self._cost_scale + (old_cost - self._running_level.running)
+
+    def _expected_cost(self, q_cost: Tensor, old_cost: Tensor) -> Tensor:
+        """Returns the undiscounted episode cost ``[C]`` that mean values ``q_cost [C]`` stand for.
+
+        :param q_cost: mean over a batch, under a reweighted policy, in units of the scales.
+        :param old_cost: the same under the old policy.
+        """
+        difference = (q_cost - old_cost) * self._cost_scale
+        if self.config.cost_level == "measured":
+            assert self.measured_cost.value is not None
+            return self.measured_cost.value + self._episode_steps * difference
+        return (self._running_level.running * self._cost_scale + difference) / self._level_unit
 
     def _estep(self, q_reward: Tensor, q_cost: Tensor, threshold: Tensor) -> EStepSolution:
         """Solves the E-step for the weights ``[B, N]`` of the sampled actions.
@@ -367,9 +410,12 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             "policy/std": deviations.mean(),
         }
 
-    def _estep_metrics(self, solution: EStepSolution, threshold: Tensor) -> dict[str, float]:
-        """Returns numbers to log of an E-step with a threshold ``[C]``."""
-        surplus = solution.expected_cost.cpu() - threshold
+    def _estep_metrics(self, solution: EStepSolution, old_cost: Tensor) -> dict[str, float]:
+        """Returns numbers to log of an E-step.
+
+        :param old_cost: ``[C]`` mean of Q_c over the batch under the old policy, in units of the scales.
+        """
+        expected = self._expected_cost(solution.expected_cost.cpu(), old_cost)
         metrics = {
             "estep/kl_relative": solution.kl / self.config.kl_bound,
             "estep/temperature": solution.temperature,
@@ -379,13 +425,13 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             metrics[f"estep/{status}"] = float(solution.status == status)
         if self.episode_cost is not None:
             metrics |= per_cost("constraint/episode_cost", self.episode_cost.tolist())
+        if self.level.value is not None:
+            metrics |= per_cost("constraint/critic_level", self.level.value.tolist())
+        if self.measured_cost.value is not None:
+            metrics |= per_cost("constraint/measured_cost", self.measured_cost.value.tolist())
         return (
             metrics
-            | per_cost("constraint/expected_cost", solution.expected_cost.tolist())
+            | per_cost("constraint/expected_cost", expected.tolist())
             | per_cost("constraint/multiplier", solution.multipliers.tolist())
-            | self.per_constraint("constraint/surplus", surplus.tolist())
-            | per_cost("estep/cost_level", self._cost_level.running.tolist())
-            | per_cost("estep/measured_cost", self.measured_cost.tolist())
-            | per_cost("estep/cost_bias", self._host_bias.tolist())
-            | per_cost("estep/cost_threshold", self.cost_threshold.tolist())
+            | self.per_constraint("constraint/surplus", (expected - self.cost_bound.cpu()).tolist())
         )

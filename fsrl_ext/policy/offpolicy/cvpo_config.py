@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from fsrl_ext.errors import check_fields
-from fsrl_ext.functional.returns import ThresholdUnit
 from fsrl_ext.policy.offpolicy.critics import OffpolicyConfig
 
 
@@ -21,9 +20,6 @@ class CVPOConfig(OffpolicyConfig):
     """E-step: bound on the mean KL divergence of the reweighted policy from the old one, in nats, > 0."""
     num_samples: int = 16
     """E-step: number of actions sampled from the old policy in each state, >= 1."""
-    threshold: ThresholdUnit = "paper"
-    """E-step: how the cost limit becomes a threshold for discounted cost critics: the discounted cost of one
-    episode (``paper``), or the larger level of a critic that bootstraps at time limits (``stationary``)."""
     solver: Literal["exact", "slsqp"] = "exact"
     """E-step: solver of the dual: an ``exact`` one, or SciPy's SLSQP with loose tolerances (``slsqp``), as in
     the paper authors' code."""
@@ -34,11 +30,8 @@ class CVPOConfig(OffpolicyConfig):
     """E-step: share of the cost limit that the threshold keeps free, in [0, 1). A policy whose *mean* cost is
     at the limit exceeds the limit in about every other episode."""
     cost_level_rate: float = 0.1
-    """E-step: weight of the newest batch in the running mean of Q_c that has to meet the threshold, in
-    (0, 1]. With 1 the states of every single batch have to meet it (the paper)."""
-    cost_calibration: float = 0.0
-    """E-step: weight of the newest collect cycle in the measured bias of the cost critics that corrects the
-    threshold, in [0, 1]. 0 trusts the critics (the paper), 1 trusts the newest cycle's costs alone."""
+    """E-step, with ``cost_level`` ``critic``: weight of the newest batch in the running mean of Q_c that has
+    to meet the threshold, in (0, 1]. With 1 the states of every single batch have to meet it (the paper)."""
     multiplier_max: float | None = None
     """E-step: largest cost multiplier, >= 0, which makes the constraint elastic; ``None`` for a constraint
     that holds exactly."""
@@ -76,14 +69,11 @@ class CVPOConfig(OffpolicyConfig):
             at_least_one=("num_samples", "mstep_iterations"),
             below_one=("cost_margin",),
             choices={
-                "threshold": get_args(ThresholdUnit),
                 "solver": ("exact", "slsqp"),
                 "estep_precision": ("float32", "bfloat16"),
                 "old_policy": ("frozen", "polyak"),
             },
         )
-        if not 0.0 <= self.cost_calibration <= 1.0:
-            raise ValueError(f"cost_calibration must be in [0, 1], got {self.cost_calibration}")
         if self.average_tau is not None and not 0.0 < self.average_tau <= 1.0:
             raise ValueError(f"average_tau must be None or in (0, 1], got {self.average_tau}")
         if self.multiplier_max is not None and not self.multiplier_max >= 0:
@@ -94,4 +84,4 @@ class CVPOConfig(OffpolicyConfig):
     @property
     def uses_threshold(self) -> bool:
         """Whether learning depends on the discounted threshold, which assumes episodes of full length."""
-        return True
+        return self.cost_level == "critic"

@@ -75,9 +75,14 @@ class LagrangianConfig(ActorCriticConfig, MultiplierConfig):
         )
 
     @property
+    def follows_critic(self) -> bool:
+        """Whether multipliers depend on what the critics expect."""
+        return self.multiplier_source == "critic"
+
+    @property
     def uses_threshold(self) -> bool:
         """Whether learning depends on the discounted threshold, which assumes episodes of full length."""
-        return self.multiplier_source == "critic" and self.cost_level == "critic"
+        return self.follows_critic and self.cost_level == "critic"
 
 
 TConfig = TypeVar("TConfig", bound=LagrangianConfig)
@@ -157,7 +162,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         self.multipliers = Multipliers(self.num_costs, self.config)
         self.data = self.config.statistics(self.num_costs)
         """Scales, bounds and episode costs that were measured in the buffer."""
-        self.level = CriticLevel(measured=self.config.multiplier_source == "episodes")
+        self.level = CriticLevel(measured=not self.config.uses_threshold)
         """Episode cost that the critics' level stands for, held against measured costs."""
         self._expected = CostLevel(rate=1.0)
         self._level_unit = float(self.discounted([1.0] * self.num_costs)[0])
@@ -328,8 +333,9 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         self.actor_optim.step()
         metrics |= self._after_actor_step(objective)
         # Multipliers that follow the critics, and target networks
-        if self.config.multiplier_source == "critic":
+        if self.config.follows_critic:
             self._expected.add(q_cost.detach())
+        if self.config.multiplier_source == "critic":
             metrics |= self.per_constraint("constraint/surplus", cost - self.cost_bound)
             self._move_multipliers(cost)
         self._targets.update(self.config.tau)

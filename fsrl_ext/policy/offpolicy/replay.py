@@ -54,14 +54,16 @@ class ReplayStatistics(nn.Module):
         self.normalise_steps = normalise_steps
         self.episode_cost: np.ndarray | None = None
         """``[C]`` mean undiscounted cost of the newest finished episodes; ``None`` before the first ones."""
+        self.episode_length: float | None = None
+        """Mean number of steps of these episodes; ``None`` before the first ones."""
         self.step_cost = np.zeros(num_costs)
         """``[C]`` mean cost of a stored step."""
         self.scale = np.ones(1 + num_costs)
         """``[S]`` scales of reward and costs, on the host; the critics learn the signals divided by them."""
-                self.step_scale: Tensor
+        self.step_scale: Tensor
         """``[C]`` standard deviations of the costs of stored steps, on the policy's device."""
         self.signal_scale: Tensor
-        """``[S]`` the same on the policy's device."""
+        """``[S]`` the scales on the policy's device."""
         self.value_low: Tensor
         """``[S]`` lowest value that a state can have, in units of the scales."""
         self.value_high: Tensor
@@ -108,9 +110,9 @@ class ReplayStatistics(nn.Module):
             self._measure_observations(buffer.obs[places])
             self._settled = len(places) >= min(self.normalise_steps, buffer.maxsize)
         seen, self._count = self._count, buffer.episodes.count
-        costs = buffer.episodes.since(self._count if seen is None else seen)[0]
+        costs, lens = buffer.episodes.since(self._count if seen is None else seen)
         if len(costs):
-            self.episode_cost = costs.mean(0)
+            self.episode_cost, self.episode_length = costs.mean(0), float(lens.mean())
         return costs
 
     def _show(self, low: np.ndarray, high: np.ndarray) -> None:
@@ -182,11 +184,13 @@ class ReplayStatistics(nn.Module):
             "deviation": self._deviation,
         }
         lists = {name: None if x is None else x.tolist() for name, x in arrays.items()}
+        lists["episode_length"] = self.episode_length
         return {"cycle": self._cycle, "count": self._count, "settled": self._settled, **lists}
 
     def load_progress(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`progress` returned."""
         self._cycle, self._count, self._settled = state["cycle"], state["count"], state["settled"]
+        self.episode_length = state["episode_length"]
         names = ("episode_cost", "step_cost", "scale", "step_scale", "value_low", "value_high", "shift")
         arrays = {x: None if state[x] is None else np.array(state[x]) for x in (*names, "deviation")}
         self.episode_cost, self.step_cost = arrays["episode_cost"], arrays["step_cost"]

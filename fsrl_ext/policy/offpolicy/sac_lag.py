@@ -71,9 +71,9 @@ class SACLagConfig(SACConfig, LagrangianConfig):
         check_fields(self, non_negative=("augmented_penalty",))
 
     @property
-    def uses_threshold(self) -> bool:
-        """Whether learning depends on the discounted threshold, which assumes episodes of full length."""
-        return super().uses_threshold or (self.augmented_penalty > 0 and self.cost_level == "critic")
+    def follows_critic(self) -> bool:
+        """Whether multipliers depend on what the critics expect."""
+        return super().follows_critic or self.augmented_penalty > 0
 
 
 class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
