@@ -5,7 +5,6 @@ Dimensions: ``N`` environments, ``T`` steps of each.
 
 from __future__ import annotations
 
-import random as python_random
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from tianshou.policy import BasePolicy
 from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.data.collector import CostCollector
-from fsrl_ext.data.randomness import GlobalRandomness
+from fsrl_ext.data.randomness import GlobalRandomness, seed_globals
 from fsrl_ext.data.sizes import ceil_div
 from fsrl_ext.data.stats import CostCollectStats
 from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
@@ -84,9 +83,7 @@ class Worker:
 
     def __init__(self, spec: WorkerSpec) -> None:
         torch.set_num_threads(1)
-        python_random.seed(spec.seed)
-        np.random.seed(spec.seed % 2**32)  # noqa: NPY002 - Tianshou's noise and simulators draw from it
-        torch.manual_seed(spec.seed)
+        seed_globals(spec.seed)
         self.spec = spec
         self.policy = spec.policy.to("cpu").eval()
         self.envs = spec.make_envs()
@@ -140,7 +137,7 @@ class Worker:
                 discount=spec.discount,
                 replayable=spec.replayable,
             )
-            # Not every environment seeds its action space, which random steps draw from, at a reset.
+            # Until a reset seeds the environments, random actions depend on this process's seed.
             for i, space in enumerate(self._made.action_spaces):
                 space.seed(spec.seed + i)
         elif self._made.buffer.maxsize < room:

@@ -63,8 +63,8 @@ class CostCollector(Collector[CostCollectStats]):
     :param replayable: remember what the environments went through since they were last seeded, which
         :meth:`state_dict` needs.
     :raises TypeError: ``buffer`` has no place for costs, or ``collect_stats_class`` has none.
-    :raises ValueError: the environments are asynchronous, ``discount`` is not in [0, 1], or ``num_costs``
-        contradicts the buffer.
+    :raises ValueError: the environments are asynchronous, their action spaces are not the policy's,
+        ``discount`` is not in [0, 1], or ``num_costs`` contradicts the buffer.
 
     Collecting raises ``ValueError`` if a cost is missing or has the wrong number of entries, naming the
     environment, and :class:`NonFiniteStepError` for NaN and infinity. The step is then not stored, and the
@@ -124,6 +124,8 @@ class CostCollector(Collector[CostCollectStats]):
             raise_on_nan_in_buffer,
             collect_stats_class,
         )
+        self.env.action_spaces.check_policy(policy.action_space)
+        self._action_space = self.env.action_spaces
         self.discount = discount
         self.fast = fast
         if replayable:
@@ -142,9 +144,12 @@ class CostCollector(Collector[CostCollectStats]):
 
     @property
     def action_spaces(self) -> list[gym.Space]:
-        """The action space of each environment, which random actions are drawn from."""
-        spaces = self._action_space
-        return spaces if isinstance(spaces, list) else [spaces] * self.env_num
+        """The action space of each environment, which random actions are drawn from.
+
+        They are copies, which a reset with a seed seeds: the same seeds give the same random actions,
+        wherever the environments run.
+        """
+        return self.env.action_spaces
 
     def run_on_step_hook(
         self, action_batch: CollectActionBatchProtocol, rollout_batch: RolloutBatchProtocol

@@ -13,6 +13,7 @@ import torch
 from tianshou.env import BaseVectorEnv, DummyVectorEnv, VectorEnvWrapper
 from tianshou.env.utils import gym_new_venv_step_type
 
+from fsrl_ext.data.action_boxes import ActionSpaces
 from fsrl_ext.data.errors import check_finite
 from fsrl_ext.data.history import EnvHistory
 
@@ -21,6 +22,8 @@ class CostVectorEnv(VectorEnvWrapper):
     """Reads the costs of each step; ``R`` environments step, each with ``C`` costs.
 
     After a step, ``ids [R]`` holds the environments that stepped and ``cost [R, C]`` (float64) their costs.
+    What an environment receives lies in its action space and has its dtype, if that is a ``Box`` of
+    floating-point numbers.
 
     :param venv: the environments; each reports ``info["cost"]`` at each step, a number or ``C`` numbers.
     :param num_costs: number of costs ``C``.
@@ -31,6 +34,9 @@ class CostVectorEnv(VectorEnvWrapper):
         super().__init__(venv)
         self.num_costs = num_costs
         self.pass_info = pass_info
+        spaces = venv.action_space
+        self.action_spaces = ActionSpaces(spaces if isinstance(spaces, list) else [spaces] * len(venv))
+        """One for each environment; a reset with a seed seeds it, too."""
         self._in_process = type(venv) is DummyVectorEnv
         self.steps = 0
         """Steps of all environments together, since the last reset of the collector's counters."""
@@ -61,11 +67,13 @@ class CostVectorEnv(VectorEnvWrapper):
             kwargs = self.history.reset(ids, kwargs)
         seeds = kwargs.get("seed")
         if seeds is None or np.ndim(seeds) == 0:
+            self.action_spaces.seed(ids, [seeds] * len(ids))
             obs, infos = self.venv.reset(env_id, **kwargs)
         else:
             # Tianshou hands the same arguments to every environment, so each is reset on its own.
             if len(seeds) != len(ids):
                 raise ValueError(f"seed must have {len(ids)} entries, got {len(seeds)}")
+            self.action_spaces.seed(ids, seeds)
             each = [
                 self.venv.reset(int(i), **{**kwargs, "seed": None if s is None else int(s)})
                 for i, s in zip(ids, seeds, strict=True)
@@ -74,6 +82,15 @@ class CostVectorEnv(VectorEnvWrapper):
             infos = np.concatenate([i for _, i in each])
         check_finite("obs", obs, ids, self.steps)
         return obs, self._outgoing(infos)
+
+    def seed(self, seed: int | list[int] | None = None) -> list[list[int] | None]:
+        """Seed the environments, see Tianshou, and the spaces that random actions are drawn from."""
+        ids = np.arange(len(self))
+        if isinstance(seed, list):
+            self.action_spaces.seed(ids, seed)
+        elif seed is not None:
+            self.action_spaces.seed(ids, seed + ids)
+        return self.venv.seed(seed)
 
     def step(
         self,
@@ -87,6 +104,7 @@ class CostVectorEnv(VectorEnvWrapper):
         """
         ids = np.arange(len(self)) if id is None else np.atleast_1d(np.asarray(id))
         check_finite("act", action, ids, self.steps)
+        action = self.action_spaces.fit(action, ids)
         if self._in_process and len(ids):
             obs, rew, terminated, truncated, infos = self._step_in_process(action, ids)
         else:

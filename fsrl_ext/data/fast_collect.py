@@ -150,25 +150,7 @@ class FastCollector:
         if self.exploration_noise:
             raw = self.policy.exploration_noise(raw, seen)
         deviation = None if dist is None else np.atleast_2d(to_numpy(get_stddev_from_dist(dist)))
-        return Actions(raw, map_actions(self.policy, raw), deviation)
-
-
-def map_actions(policy: BasePolicy, raw: np.ndarray) -> np.ndarray:
-    """Do what ``policy.map_action`` does with actions ``[R, A]``.
-
-    Clipped and scaled actions go through the same operations here, without the look-ups and checks.
-    ``benchmarks/throughput.py collect`` measures it, as part of the fast collector.
-    """
-    box = policy.action_space
-    if (
-        type(policy).map_action is not BasePolicy.map_action
-        or policy.action_bound_method != "clip"
-        or not policy.action_scaling
-        or not isinstance(box, gym.spaces.Box)
-    ):
-        return policy.map_action(raw)
-    clipped = np.minimum(np.maximum(raw, -1.0), 1.0)
-    return box.low + (box.high - box.low) * (clipped + 1.0) / 2.0
+        return Actions(raw, self.policy.map_action(raw), deviation)
 
 
 def check_one_reward(rew: np.ndarray) -> None:

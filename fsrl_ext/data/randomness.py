@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+
+
+def seed_globals(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch, on all devices.
+
+    :param seed: >= 0; NumPy's generator gets its remainder by ``2**32``.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - Tianshou and simulators draw from it
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def private_randomness(seed: int) -> Iterator[None]:
+    """Let the block draw from global generators that are seeded for it; afterwards they are as before.
+
+    What the block draws then depends on the seed alone, and what is drawn after it does not depend on the
+    block.
+    """
+    before = GlobalRandomness().state_dict()
+    seed_globals(seed)
+    try:
+        yield
+    finally:
+        GlobalRandomness().load_state_dict(before)
 
 
 class GlobalRandomness:

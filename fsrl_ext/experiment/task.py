@@ -20,12 +20,14 @@ class TaskSpec:
     :param action_low: ``[A]`` lowest actions.
     :param action_high: ``[A]`` highest actions.
     :param max_episode_steps: the time limit.
+    :param action_dtype: NumPy's name of the actions' type.
     """
 
     obs_dim: int
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     max_episode_steps: int
+    action_dtype: str = "float32"
 
     @property
     def act_dim(self) -> int:
@@ -35,8 +37,9 @@ class TaskSpec:
     @property
     def action_space(self) -> gym.spaces.Box:
         """The actions as a space."""
-        low, high = (np.asarray(x, dtype=np.float32) for x in (self.action_low, self.action_high))
-        return gym.spaces.Box(low, high)
+        dtype: Any = np.dtype(self.action_dtype)
+        low, high = (np.asarray(x, dtype=dtype) for x in (self.action_low, self.action_high))
+        return gym.spaces.Box(low, high, dtype=dtype)
 
     @classmethod
     def from_env(cls, env: gym.Env, task: str) -> TaskSpec:
@@ -66,6 +69,7 @@ class TaskSpec:
             action_low=tuple(env.action_space.low.tolist()),
             action_high=tuple(env.action_space.high.tolist()),
             max_episode_steps=horizon,
+            action_dtype=str(env.action_space.dtype),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -75,6 +79,7 @@ class TaskSpec:
             "action_low": list(self.action_low),
             "action_high": list(self.action_high),
             "max_episode_steps": self.max_episode_steps,
+            "action_dtype": self.action_dtype,
         }
 
     @classmethod
@@ -85,6 +90,8 @@ class TaskSpec:
             action_low=tuple(data["action_low"]),
             action_high=tuple(data["action_high"]),
             max_episode_steps=data["max_episode_steps"],
+            # Files from before specs had the type hold policies of float32 actions.
+            action_dtype=data.get("action_dtype", "float32"),
         )
 
 

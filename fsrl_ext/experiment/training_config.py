@@ -23,6 +23,7 @@ from tianshou.env import (
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.data import AheadCollector, CostCollector, MetaCollector
+from fsrl_ext.data.worker_env import WorkerEnvFn
 from fsrl_ext.errors import check_fields
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 
@@ -133,8 +134,11 @@ class TrainingConfig(ABC):
 def train_envs(
     make_env: Callable[[], gym.Env], workers: int, worker_type: str, num_envs: int
 ) -> BaseVectorEnv:
-    """Training environments in this process, or one in each of ``workers`` processes."""
+    """Training environments in this process, or one in each of ``workers`` processes.
+
+    The same seeds give the same episodes either way, if the environments draw from their own ``np_random``.
+    """
     if not workers:
         return DummyVectorEnv([make_env] * num_envs)
     kinds = {"shmem": ShmemVectorEnv, "subproc": SubprocVectorEnv, "ray": RayVectorEnv}
-    return kinds[worker_type]([make_env] * workers)
+    return kinds[worker_type]([WorkerEnvFn(make_env)] * workers)

@@ -168,6 +168,11 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
             action_bound_method="clip",
             lr_scheduler=lr_scheduler,
         )
+        assert isinstance(action_space, gym.spaces.Box)
+        # The arrays of map_action; float16 is too coarse for the arithmetic in between.
+        precision = np.result_type(action_space.dtype, np.float32)
+        low, high = (np.asarray(x, dtype=precision) for x in (action_space.low, action_space.high))
+        self._action_bounds = low, high, high - low
         self.config = self._replaced(self._completed(config), settings)
         self.max_episode_steps = max_episode_steps
         self.num_costs = len(as_cost_limits(cost_limit)) if num_costs is None else num_costs
@@ -338,6 +343,35 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         result.__dict__.update(act=act, state=state)
         return result
 
+    def map_action(self, act: Any) -> np.ndarray:
+        """Clips actions to ``[-1, 1]`` and scales them to the action space.
+
+        Scaling alone can end just outside of the space, where an environment may refuse the action.
+        ``benchmarks/throughput.py collect`` measures this method, as part of the fast collector.
+
+        :param act: ``[B, A]`` or ``[A]``, array or tensor.
+        :return: actions that lie in the space and have its dtype, of the same shape.
+        """
+        values = act.detach().cpu().numpy() if isinstance(act, Tensor) else np.asarray(act)
+        low, high, width = self._action_bounds
+        if values.dtype != low.dtype:
+            values = values.astype(low.dtype)
+        clipped = np.minimum(np.maximum(values, -1.0), 1.0)
+        scaled = low + width * (clipped + 1.0) / 2.0
+        inside = np.minimum(np.maximum(scaled, low), high)
+        return inside if inside.dtype == self.action_space.dtype else inside.astype(self.action_space.dtype)
+
+    def map_action_inverse(self, act: Any) -> np.ndarray:
+        """Scales actions of the action space to ``[-1, 1]``; the inverse of :meth:`map_action`.
+
+        :param act: ``[B, A]`` or ``[A]``, array or tensor.
+        :return: float32 or float64, of the same shape.
+        """
+        values = act.detach().cpu().numpy() if isinstance(act, Tensor) else np.asarray(act)
+        low, _, width = self._action_bounds
+        scaled = (values.astype(low.dtype, copy=False) - low) * 2.0 / width - 1.0
+        return np.minimum(np.maximum(scaled, -1.0), 1.0)
+
     @abstractmethod
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
         """Returns actions ``[B, A]`` for observations ``[B, O]``, and the actor's state.
@@ -367,12 +401,34 @@ def check_action_space(action_space: gym.Space, policy: str) -> None:
     """Checks that an action space can be scaled to ``[-1, 1]``.
 
     :param policy: name of the policy, for the error.
-    :raises ValueError: for a space that is not continuous or not bounded.
+    :raises ValueError: for a space that is not a flat box of floating-point numbers, is not bounded, or has
+        no width in a dimension.
     """
     if not isinstance(action_space, gym.spaces.Box):
         raise ValueError(f"action_space must be continuous (a Box) for {policy}, got {action_space}")
     if not action_space.is_bounded():
         raise ValueError(f"action_space must be bounded for {policy}, got {action_space}")
+    if not np.issubdtype(action_space.dtype, np.floating):
+        raise ValueError(
+            f"action_space must have a floating-point dtype for {policy}, got {action_space.dtype} in "
+            f"{action_space}"
+        )
+    if len(action_space.shape) != 1 or not action_space.shape[0]:
+        raise ValueError(
+            f"action_space must be flat, with at least one dimension, for {policy}, got the shape "
+            f"{action_space.shape} of {action_space}"
+        )
+    with np.errstate(over="ignore"):
+        width = np.subtract(
+            action_space.high, action_space.low, dtype=np.result_type(action_space.dtype, np.float32)
+        )
+    wrong = np.flatnonzero(~((width > 0) & np.isfinite(width)))
+    if len(wrong):
+        i = int(wrong[0])
+        raise ValueError(
+            f"action_space must have low < high, with a finite difference, in every dimension for {policy}, "
+            f"got low {action_space.low[i]} and high {action_space.high[i]} in dimension {i}"
+        )
 
 
 def check_cost_buffer(buffer: Any) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.data import CostCollector
+from fsrl_ext.data.randomness import private_randomness
 from fsrl_ext.trainer.selection import Evaluation
 
 
@@ -38,7 +37,7 @@ def evaluate_policy(
     if not seeds or len(seeds) % num_envs:
         raise ValueError(f"seeds must be a multiple of the {num_envs} environments, got {len(seeds)}")
     returns, costs = [], []
-    with policy_within_training_step(collector.policy, enabled=stochastic), _private_randomness(seeds[0]):
+    with policy_within_training_step(collector.policy, enabled=stochastic), private_randomness(seeds[0]):
         for start in range(0, len(seeds), num_envs):
             group = list(seeds[start : start + num_envs])
             collector.reset(gym_reset_kwargs={"seed": group})
@@ -51,11 +50,3 @@ def evaluate_policy(
         costs=np.concatenate(costs),
         cost_limit=cost_limit,
     )
-
-
-@contextlib.contextmanager
-def _private_randomness(seed: int) -> Iterator[None]:
-    """Give the block its own torch randomness, so that testing never changes a training run."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

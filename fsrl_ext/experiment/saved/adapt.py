@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tianshou.env import BaseVectorEnv
 from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.data import CostCollectStats, MetaCollector
+from fsrl_ext.data.randomness import private_randomness
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.registry import EnvFn
 from fsrl_ext.experiment.config import ExperimentConfig
@@ -96,7 +96,7 @@ def adapt(
 
     A meta-learned policy takes inner steps from its meta-parameters; an on-policy one (``cpo``, ``trpo_lag``,
     ``ppo_lag``, ``focops``, ...) is fine-tuned by its own update. Each step learns from a collect of its own.
-    Neither the saved run nor torch's random numbers are changed.
+    Neither the saved run nor the global random numbers are changed.
 
     :param run: a run folder, or a checkpoint file.
     :param task: an environment id or a family's task, with observations and actions as in training.
@@ -146,8 +146,7 @@ def adapt(
     settings = dataclasses.replace(
         training, step_per_collect=int(step_per_collect or training.step_per_collect)
     )
-    with torch_threads(config.threads), torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch_threads(config.threads), private_randomness(seed):
         points = tuple(
             _points(
                 policy,

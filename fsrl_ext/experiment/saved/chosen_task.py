@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
 from fsrl_ext.env import env_fn, make
 from fsrl_ext.env.meta import TaskDescription, find_family, list_families
@@ -75,6 +76,14 @@ class ChosenTask:
                     f"task must have observations and actions as in training: {self.id} has [{spec.obs_dim}] "
                     f"and [{spec.act_dim}], {config.task} has [{trained_on.obs_dim}] and "
                     f"[{trained_on.act_dim}]"
+                )
+            bounds, trained_bounds = (
+                np.array([x.action_low, x.action_high], dtype=np.float32) for x in (spec, trained_on)
+            )
+            if not np.array_equal(bounds, trained_bounds):
+                raise ValueError(
+                    f"task must have actions within the same bounds as in training: {self.id} has "
+                    f"{spec.action_space}, {config.task} has {trained_on.action_space}"
                 )
             if len(limit) != len(config.cost_limit):
                 raise ValueError(

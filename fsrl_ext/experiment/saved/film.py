@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from tianshou.policy import BasePolicy
 
+from fsrl_ext.data.action_boxes import ActionSpaces
+from fsrl_ext.data.randomness import private_randomness
 from fsrl_ext.env.display import has_display
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.suite_tasks import META, SAFETY, SUITE_TASKS
@@ -54,7 +56,11 @@ def record_video(
     env = _make_drawing(chosen, "rgb_array")
     unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     try:
-        with torch_threads(config.threads), _video_writer(unfinished, _frames_per_second(env)) as write:
+        with (
+            torch_threads(config.threads),
+            private_randomness(seeds[0]),
+            _video_writer(unfinished, _frames_per_second(env)) as write,
+        ):
             played = [_play(policy, env, s, lambda: write(_frame(env, chosen.id))) for s in seeds]
         os.replace(unfinished, path)
     finally:
@@ -89,7 +95,7 @@ def show(
         time.sleep(max(due - time.perf_counter(), 0.0))
 
     try:
-        with torch_threads(config.threads):
+        with torch_threads(config.threads), private_randomness(seeds[0]):
             return [_play(policy, env, s, wait) for s in seeds]
     finally:
         env.close()
@@ -114,12 +120,14 @@ def check_drawing(
 def _play(policy: BasePolicy, env: gym.Env, seed: int, after_step: Callable[[], None]) -> dict[str, Any]:
     """Plays one episode; ``after_step`` is called after the reset, too."""
     obs, _ = env.reset(seed=seed)
+    spaces = ActionSpaces([env.action_space])
     total, cost, steps, done = 0.0, np.zeros(1), 0, False
     after_step()
     while not done:
         with torch.no_grad():
-            action = policy.compute_action(obs)
-        obs, reward, terminated, truncated, info = env.step(np.reshape(action, env.action_space.shape or ()))
+            actions = np.reshape(policy.compute_action(obs), (1, *(env.action_space.shape or ())))
+        # A policy saved by an earlier version may act in float32 where the environment has float64.
+        obs, reward, terminated, truncated, info = env.step(spaces.fit(actions, np.arange(1))[0])
         total, cost, steps = total + float(reward), cost + info["cost"], steps + 1
         done = terminated or truncated
         after_step()

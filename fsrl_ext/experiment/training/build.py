@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import gymnasium as gym
@@ -12,6 +11,7 @@ from tianshou.env import DummyVectorEnv
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
+from fsrl_ext.data.randomness import seed_globals
 from fsrl_ext.env import make
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import algorithm
@@ -24,9 +24,7 @@ MAX_TEST_ENVS = 10
 
 def seed_everything(config: ExperimentConfig) -> None:
     """Seeds Python, NumPy and torch, and sets torch's CPU threads."""
-    random.seed(config.seed)
-    np.random.seed(config.seed)  # noqa: NPY002 - Tianshou and simulators draw from it
-    torch.manual_seed(config.seed)
+    seed_globals(config.seed)
     torch.set_num_threads(config.threads)
 
 
