@@ -28,7 +28,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--render", choices=("human",), help="show deterministic episodes in a window")
     parser.add_argument("--video-episodes", type=int, default=1, help="how many to film or show (default: 1)")
     parser.add_argument(
-        "--json", metavar="FILE", help="write the numbers, and every episode's, to a new file"
+        "--json", metavar="FILE", help="write the numbers, and every episode's with its seed, to a new file"
     )
     suite = parser.add_argument_group("a meta-learned policy on the held-out tasks of its family")
     suite.add_argument("--suite", choices=("inside", "outside"), help="of the range of meta-training")
@@ -80,7 +80,7 @@ def _on_task(options: argparse.Namespace, command: str) -> int:
     print(evaluation_table(evaluation))
     print("(a policy is feasible if its mean cost plus one standard error is within the limit)")
     if options.json is not None:
-        source: dict[str, Any] = {"command": command, "checkpoint": str(file), "seeds": [seeds[0], seeds[-1]]}
+        source: dict[str, Any] = {"command": command, "checkpoint": str(file)}
         if chosen is not None:
             source |= {"task": chosen.id, "task_seed": chosen.task_seed}
         write_json(

@@ -26,6 +26,8 @@ class FinishedEpisodes:
     """``[E]`` number of steps."""
     costs: np.ndarray
     """``[E, C]`` sums of costs."""
+    env_ids: np.ndarray
+    """``[E]`` number of the environment that played the episode."""
     discounted_returns: np.ndarray
     """``[E]`` sum of ``discount^t rew_t``, ``t = 0`` at the episode's first step."""
     discounted_costs: np.ndarray
@@ -121,7 +123,7 @@ class EpisodeTracker:
         self._discounted = np.zeros((num_envs, 1 + num_costs))
         self._weight = np.ones((num_envs, 1))
         self._lens = np.zeros(num_envs, dtype=int)
-        self._finished: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self._finished: list[tuple[int, int, np.ndarray, np.ndarray]] = []
 
     def reset(self) -> None:
         """Forget the open episodes of all environments, which were reset."""
@@ -144,7 +146,7 @@ class EpisodeTracker:
             ended = ids[done]
             discounted = self._sums if self.discount == 1.0 else self._discounted
             self._finished.extend(
-                (int(self._lens[i]), self._sums[i].copy(), discounted[i].copy()) for i in ended
+                (int(i), int(self._lens[i]), self._sums[i].copy(), discounted[i].copy()) for i in ended
             )
             self._start(ended)
 
@@ -152,12 +154,13 @@ class EpisodeTracker:
         """Return the episodes that finished since the last call, and forget them."""
         finished, self._finished = self._finished, []
         shape = (len(finished), 1 + self.num_costs)
-        sums = np.array([entry[1] for entry in finished]).reshape(shape)
-        discounted = np.array([entry[2] for entry in finished]).reshape(shape)
+        sums = np.array([entry[2] for entry in finished]).reshape(shape)
+        discounted = np.array([entry[3] for entry in finished]).reshape(shape)
         return FinishedEpisodes(
             returns=sums[:, 0],
-            lens=np.array([entry[0] for entry in finished], dtype=int),
+            lens=np.array([entry[1] for entry in finished], dtype=int),
             costs=sums[:, 1:],
+            env_ids=np.array([entry[0] for entry in finished], dtype=int),
             discounted_returns=discounted[:, 0],
             discounted_costs=discounted[:, 1:],
         )

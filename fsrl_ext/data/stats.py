@@ -15,12 +15,17 @@ from fsrl_ext.data.episodes import FinishedEpisodes
 class CostCollectStats(CollectStats):
     """Tianshou's ``CollectStats`` with episode costs; ``E`` finished episodes, ``C`` costs.
 
+    Episodes are in the order in which they finished, which is not the order of the environments where
+    episodes can end early; ``env_ids`` tells which environment played which episode.
+
     Tianshou's loggers write numbers and nested dictionaries of numbers, never arrays. The curves of cost
     ``i`` are therefore ``costs_stat/<i>/mean``, ``std``, ``max`` and ``min``.
     """
 
     costs: np.ndarray = field(default_factory=lambda: np.zeros((0, 1)))
     """``[E, C]`` undiscounted costs of every finished episode, in the order of ``returns``."""
+    env_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    """``[E]`` number of the environment that played each episode, in the order of ``returns``."""
     costs_stat: dict[int, SequenceSummaryStats] | None = None
     """Mean, standard deviation, maximum and minimum per cost; None without a finished episode."""
     discounted_returns: np.ndarray | None = None
@@ -69,6 +74,7 @@ class CostCollectStats(CollectStats):
         """
         self.n_collected_episodes = len(episodes.lens)
         self.returns, self.lens, self.costs = episodes.returns, episodes.lens, episodes.costs
+        self.env_ids = episodes.env_ids
         if discounted:
             self.discounted_returns = episodes.discounted_returns
             self.discounted_costs = episodes.discounted_costs
@@ -99,6 +105,7 @@ class CostCollectStats(CollectStats):
             returns=np.concatenate([part.returns for part in parts]),
             lens=np.concatenate([part.lens for part in parts]),
             costs=np.concatenate([part.costs for part in parts]),
+            env_ids=np.concatenate([part.env_ids for part in parts]),
         )
         returns = [part.discounted_returns for part in parts if part.discounted_returns is not None]
         costs = [part.discounted_costs for part in parts if part.discounted_costs is not None]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from fsrl_ext.env import can_terminate, time_limit
+from fsrl_ext.env import time_limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +91,4 @@ class TaskSpec:
             max_episode_steps=data["max_episode_steps"],
             # Files from before specs had the type hold policies of float32 actions.
             action_dtype=data.get("action_dtype", "float32"),
-        )
-
-
-def warn_if_episodes_can_end_early(env: gym.Env, task: str) -> None:
-    """Warns that the cost threshold takes episodes to last until the time limit, where they may not."""
-    if can_terminate(env):
-        warnings.warn(
-            f"episodes of {task} can end before the time limit; the discounted cost threshold takes "
-            "them to be full length, so it is stricter than the limit on shorter episodes "
-            "(docs/algorithms/cvpo.md, 'Cost limit and threshold')",
-            stacklevel=2,
         )

@@ -17,6 +17,7 @@ from tianshou.utils import BaseLogger
 from fsrl_ext.data import AheadCollector, CostCollector, CostCollectStats
 from fsrl_ext.data.sizes import round_up
 from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.trainer.episode_lengths import EpisodeLengths
 from fsrl_ext.trainer.evaluation import evaluate_policy
 from fsrl_ext.trainer.progress import ProgressBar
 from fsrl_ext.trainer.seeds import renewed_seeds, seed_range
@@ -26,7 +27,7 @@ from fsrl_ext.trainer.selection import Evaluation
 class CostTrainer(BaseTrainer):
     """Base of the trainers for policies with a cost limit, on Tianshou's loop.
 
-    It differs from the base class in five points:
+    It differs from the base class in six points:
 
     - an epoch is the time between two selections; the step budget ``max_epoch * step_per_epoch`` is met to
       within one vector step;
@@ -34,7 +35,9 @@ class CostTrainer(BaseTrainer):
       checkpoint is handed to ``save_best_fn``;
     - every curve is logged over environment steps, losses as means over a collect cycle;
     - there is one progress bar for the whole run: return, cost, limit, steps per second, time left;
-    - an equal trainer goes on from what :meth:`state_dict` returns at a selection.
+    - an equal trainer goes on from what :meth:`state_dict` returns at a selection;
+    - a warning comes where training episodes do not last as long as the policy assumes
+      (:mod:`fsrl_ext.trainer.episode_lengths`).
 
     :param policy: a policy with ``cost_limit``, a tuple with one number per cost.
     :param train_collector: collects ``step_per_collect`` steps at a time.
@@ -126,6 +129,7 @@ class CostTrainer(BaseTrainer):
         self._max_step_per_collect = step_per_collect
         self._bar: ProgressBar | None = None
         self._resumed = False
+        self._lengths = EpisodeLengths(policy, train_collector.env_num)
 
     @property
     def cost_limit(self) -> tuple[float, ...]:
@@ -197,6 +201,7 @@ class CostTrainer(BaseTrainer):
             self.train_collector.reset_env(gym_reset_kwargs={"seed": self.train_seeds})
         self.best = self.last = None
         self.env_episode = self.num_train_episodes_above = 0
+        self._lengths = EpisodeLengths(self.policy, self.train_collector.env_num)
         self._close_bar()
 
     def run(self, reset_collectors: bool = True, reset_buffer: bool = False) -> InfoStats:
@@ -246,6 +251,9 @@ class CostTrainer(BaseTrainer):
         self.env_step += stats.n_collected_steps
         self.env_episode += stats.n_collected_episodes
         self.num_train_episodes_above += stats.num_above(self.cost_limit)
+        self._lengths.see(
+            stats, assumed=self._assumes_full_length(stats), last=self.env_step >= self.step_budget
+        )
         if stats.n_collected_episodes:
             self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
             self.logger.log_train_data(_training_curves(stats), self.env_step)
@@ -263,6 +271,10 @@ class CostTrainer(BaseTrainer):
         if isinstance(collector, AheadCollector) and self.env_step + steps < self.step_budget:
             collector.start(*self._request(self.env_step + steps))
         return stats
+
+    def _assumes_full_length(self, stats: CostCollectStats) -> bool:
+        """Whether learning from a collect assumes full episodes, beside what the policy's config says."""
+        return False
 
     def _request(self, env_step: int) -> tuple[int, bool]:
         """The number of steps of the collect that begins at a step, and whether its actions are random."""

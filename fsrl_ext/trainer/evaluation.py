@@ -23,14 +23,16 @@ def evaluate_policy(
     """Run one episode for each seed with the collector's policy.
 
     Episodes run in groups of the collector's number of environments. What an environment does depends on its
-    own seed, not on the group.
+    own seed, not on the group. Result ``i`` is the episode of seed ``i``, whenever the episode ended, so two
+    policies are compared episode by episode if they play the same seeds.
 
     :param collector: its buffer is cleared.
     :param seeds: one environment seed per episode, ``E`` in total.
     :param cost_limit: one number per cost.
     :param env_step: noted in the result.
-    :param stochastic: sample actions instead of taking the deterministic ones.
-    :return: returns ``[E]`` and costs ``[E, C]`` of the episodes.
+    :param stochastic: sample actions instead of taking the deterministic ones. All episodes of a group sample
+        from one stream.
+    :return: returns ``[E]`` and costs ``[E, C]`` of the episodes, in the order of the seeds.
     :raises ValueError: there are no seeds, or the episodes do not fill whole groups.
     """
     num_envs = collector.env_num
@@ -42,11 +44,15 @@ def evaluate_policy(
             group = list(seeds[start : start + num_envs])
             collector.reset(gym_reset_kwargs={"seed": group})
             stats = collector.collect(n_episode=len(group))
-            returns.append(stats.returns)
-            costs.append(stats.costs)
+            # A collect lists episodes as they finish; its environments are in the order of the seeds.
+            order = np.argsort(stats.env_ids)
+            assert np.array_equal(stats.env_ids[order], np.arange(num_envs)), "one episode per environment"
+            returns.append(stats.returns[order])
+            costs.append(stats.costs[order])
     return Evaluation(
         env_step=env_step,
         returns=np.concatenate(returns),
         costs=np.concatenate(costs),
         cost_limit=cost_limit,
+        seeds=tuple(int(seed) for seed in seeds),
     )

@@ -65,6 +65,7 @@ class MetaTrainer(CostTrainer):
         self.env_seeds = env_seeds
         self.iteration = 0
         self._adaptation = MetricMean()
+        self._collected_no_episode = False
 
     def _start_anew(self, reset_collectors: bool, reset_buffer: bool) -> None:
         super()._start_anew(reset_collectors, reset_buffer)
@@ -88,6 +89,7 @@ class MetaTrainer(CostTrainer):
         tasks = self.draw_tasks(config.num_tasks, self.iteration * config.num_tasks)
         seeds = np.asarray(self.env_seeds(self.iteration, len(tasks) * collector.env_num))
         self._adaptation = MetricMean()
+        self._collected_no_episode = False
         adapted: list[CostCollectStats] = []
         steps = 0
         for task, task_seeds in zip(tasks, seeds.reshape(len(tasks), -1).tolist(), strict=True):
@@ -105,8 +107,13 @@ class MetaTrainer(CostTrainer):
         self.iteration += 1
         return CostCollectStats.joined(adapted, n_collected_steps=steps)
 
+    def _assumes_full_length(self, stats: CostCollectStats) -> bool:
+        # In one of the collects the mean cost of a step then stood for the cost of an episode.
+        return self._collected_no_episode
+
     def _note(self, stats: CostCollectStats, k: int) -> None:
         """Note the episodes of the policy after k steps of its adaptation."""
+        self._collected_no_episode |= not stats.n_collected_episodes
         if stats.n_collected_episodes:
             numbers = {
                 f"adaptation/return_{k}": float(stats.returns.mean()),

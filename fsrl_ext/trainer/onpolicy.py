@@ -8,7 +8,7 @@ from tianshou.data import CollectStatsBase
 from tianshou.policy.base import TrainingStats
 from tianshou.trainer import OnpolicyTrainer
 
-from fsrl_ext.data import CostCollector
+from fsrl_ext.data import CostCollector, CostCollectStats
 from fsrl_ext.data.sizes import round_up
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 from fsrl_ext.trainer.metrics import MetricMean
@@ -55,6 +55,10 @@ class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):
     def _start_anew(self, reset_collectors: bool, reset_buffer: bool) -> None:
         # What is in the buffer was collected by another policy.
         super()._start_anew(reset_collectors, reset_buffer=True)
+
+    def _assumes_full_length(self, stats: CostCollectStats) -> bool:
+        # The mean cost of a step then stands for the cost of an episode.
+        return not stats.n_collected_episodes
 
     def policy_update_fn(self, collect_stats: CollectStatsBase | None = None) -> TrainingStats:
         """Update the policy once from the whole buffer, and empty the buffer."""

@@ -24,6 +24,8 @@ class Evaluation:
     :param returns: ``[E]`` undiscounted returns.
     :param costs: ``[E, C]`` undiscounted episode costs.
     :param cost_limit: the limits ``[C]`` on them, one number per cost.
+    :param seeds: ``[E]`` the environment seed of each episode; ``None`` for episodes without a seed of their
+        own, such as those of training data, which are in the order in which they ended.
     :raises ValueError: there is no episode, or the shapes do not fit.
     """
 
@@ -31,12 +33,17 @@ class Evaluation:
     returns: np.ndarray
     costs: np.ndarray
     cost_limit: tuple[float, ...]
+    seeds: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.costs.shape != (len(self.returns), len(self.cost_limit)) or not len(self.returns):
             raise ValueError(
                 f"costs must have shape [{len(self.returns)} episodes, {len(self.cost_limit)} costs] "
                 f"with at least one episode, got {list(self.costs.shape)}"
+            )
+        if self.seeds is not None and len(self.seeds) != len(self.returns):
+            raise ValueError(
+                f"seeds must be {len(self.returns)}, one for each episode, got {len(self.seeds)}"
             )
 
     @property

@@ -176,6 +176,8 @@ def test_the_command_line(meta, tmp_path, capsys):
     data = json.loads(file.read_text())
     assert data["command"].startswith("fsrl-ext adapt")
     assert [len(point["tested"]["returns"]) for point in data["points"]] == [2, 2]
+    assert [point["tested"]["seeds"] for point in data["points"]] == [[2_000_000, 2_000_001]] * 2
+    assert [point["collected"]["seeds"] for point in data["points"]] == [None, None]
     assert main(["adapt", str(meta), *given, "--json", str(file)]) == 2
     assert "exists" in capsys.readouterr().err
 
@@ -186,7 +188,8 @@ def test_the_command_line(meta, tmp_path, capsys):
     assert "20 held-out tasks inside of the training range, 1 deterministic episodes each" in printed
     assert "after 1 step" in printed
     assert "data adapted to" in printed
-    assert json.loads(file.read_text())["after"]["tasks_above_limit"] == 0.0
+    data = json.loads(file.read_text())
+    assert (data["after"]["tasks_above_limit"], data["seeds"]) == (0.0, [2_000_000])
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,17 @@ def test_any_number_of_episodes_and_any_seed(done):
     assert not np.isin(seven.returns, evaluate(done.folder, episodes=7).returns).any()
 
 
+def test_episodes_that_end_early_stay_with_their_seeds(done, tmp_path, capsys):
+    task, episodes, file = "ToySeedLength-v0", 8, tmp_path / "numbers.json"
+    arguments = ("--task", task, "--episodes", episodes, "--seed", 40, "--json", file)
+    assert command(capsys, "evaluate", done.folder, *arguments)[0] == 0
+    numbers = json.loads(file.read_text())
+    assert numbers["seeds"] == [*range(40, 48)]
+    alone = [evaluate(done.folder, task=task, episodes=1, seed=s) for s in numbers["seeds"]]
+    np.testing.assert_allclose(numbers["returns"], [x.returns[0] for x in alone], rtol=1e-5)
+    np.testing.assert_allclose(numbers["costs"], [x.costs[0] for x in alone], rtol=1e-5)
+
+
 def test_stochastic_actions_are_sampled_and_repeatable(done):
     first, again = (evaluate(done.folder, episodes=5, stochastic=True) for _ in range(2))
     np.testing.assert_array_equal(first.returns, again.returns)
@@ -134,7 +145,7 @@ def test_command_prints_the_table_and_writes_the_numbers(done, tmp_path, capsys)
     assert numbers["return_mean"] == best["return_mean"]
     assert numbers["cost_mean"] == best["cost_mean"]
     assert len(numbers["returns"]) == 6
-    assert (numbers["seeds"], numbers["stochastic"]) == ([2_000_000, 2_000_005], False)
+    assert (numbers["seeds"], numbers["stochastic"]) == ([*range(2_000_000, 2_000_006)], False)
     assert numbers["command"].startswith("fsrl-ext evaluate ")
 
 

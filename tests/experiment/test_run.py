@@ -269,10 +269,18 @@ def test_poisoned_parameters_never_replace_the_last_good_ones(tmp_path, monkeypa
     assert all(v.isfinite().all() for k, v in data["policy"].items() if k != "_extra_state")
 
 
-def test_early_ends_are_warned_about_once(tmp_path):
-    with pytest.warns(UserWarning, match="ToyEarlyEnd-v0 can end before the time limit") as caught:
-        run(small("ToyEarlyEnd-v0", steps=160, selections=1), out=tmp_path, show_progress=False)
-    assert sum("time limit" in str(w.message) for w in caught) == 1
+@pytest.mark.parametrize("task", ["ToyEarlyEnd-v0", "ToySeedLength-v0"])
+@pytest.mark.parametrize("collect_ahead", [False, True])
+def test_early_ends_are_warned_about_once_declared_or_not(task, collect_ahead, tmp_path):
+    config = small(task, steps=160, selections=1, collect_ahead=collect_ahead)
+    with pytest.warns(
+        UserWarning, match=r"training episodes \(100%\) ended before max_episode_steps"
+    ) as caught:
+        run(config, out=tmp_path, show_progress=False)
+    assert sum("max_episode_steps" in str(w.message) for w in caught) == 1
+
+
+def test_early_ends_without_a_limit_are_no_matter(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         config = small("ToyEarlyEnd-v0", steps=160, selections=1, cost_limit=math.inf)

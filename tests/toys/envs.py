@@ -64,6 +64,20 @@ class EarlyEndEnv(LineEnv):
         return obs, reward, self.left == 0, truncated, info
 
 
+class SeedLengthEnv(LineEnv):
+    """Is a :class:`LineEnv` whose seed decides after how many steps, 1 to 12, the episode terminates."""
+
+    def reset(self, **kwargs: Any) -> tuple:
+        obs, info = super().reset(**kwargs)
+        self.left = int(self.np_random.integers(1, 13))
+        return obs, info
+
+    def step(self, action: np.ndarray) -> tuple:
+        self.left -= 1
+        obs, reward, _, truncated, info = super().step(action)
+        return obs, reward, self.left == 0, truncated, info
+
+
 class ForgetfulEnv(LineEnv):
     """Is a :class:`LineEnv` whose observations no seed repeats."""
 

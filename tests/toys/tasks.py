@@ -6,18 +6,27 @@ from typing import Any
 
 from fsrl_ext.env import register_family, register_task
 from fsrl_ext.env.meta import Fixed, Uniform
-from toys.envs import AimEnv, DiscreteEnv, EarlyEndEnv, ForgetfulEnv, LineEnv, NoCostEnv
+from toys.envs import (
+    AimEnv,
+    DiscreteEnv,
+    EarlyEndEnv,
+    ForgetfulEnv,
+    LineEnv,
+    NoCostEnv,
+    SeedLengthEnv,
+)
 
 # Steps of an episode of the toy tasks, and of the family.
 HORIZON = 20
 FAMILY_HORIZON = 10
 
-# Id, class, its arguments, and whether an episode can terminate.
+# Id, class, its arguments, and whether an episode can terminate (None where nobody has said).
 TASKS = (
     ("ToyLine-v0", LineEnv, {}, False),
     ("ToyLineTwoCosts-v0", LineEnv, {"num_costs": 2}, False),
     ("ToyLineNaN-v0", LineEnv, {"nan_at": 100}, False),
     ("ToyEarlyEnd-v0", EarlyEndEnv, {}, True),
+    ("ToySeedLength-v0", SeedLengthEnv, {}, None),
     ("ToyForgetful-v0", ForgetfulEnv, {}, False),
     ("ToyNoCost-v0", NoCostEnv, {}, False),
     ("ToyDiscrete-v0", DiscreteEnv, {}, False),

@@ -1,5 +1,6 @@
 """Selection is by feasibility first, then by return."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -59,3 +60,5 @@ def test_share_above_counts_an_episode_once():
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"\[2 episodes, 1 costs\].*got \[3, 1\]"):
         evaluation([0, 0], [0, 0, 0])
+    with pytest.raises(ValueError, match="seeds must be 2, one for each episode, got 3"):
+        dataclasses.replace(evaluation([0, 0], [0, 0]), seeds=(1, 2, 3))

@@ -47,7 +47,8 @@ def evaluate(
     :param checkpoint: which policy of a run folder, ``"best"`` or ``"last"``.
     :param cost_limit: judge by another limit on the cost of an episode than the run's, one number per cost.
     :param device: where the policy computes; the device it was trained on if not given.
-    :return: returns ``[episodes]`` and costs ``[episodes, C]``, judged by the limit.
+    :return: returns ``[episodes]`` and costs ``[episodes, C]`` in the order of their ``seeds``, judged by the
+        limit.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: for arguments that cannot be used, naming them, and for a task that does not fit.
     """
@@ -84,8 +85,8 @@ def evaluate(
 def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
     """The evaluation as plain numbers: its summary, 95% bootstrap intervals over episodes, every episode.
 
-    Lists called ``cost_...`` or ``..._per_cost`` have one entry for each cost; ``costs`` has one row for each
-    episode.
+    Lists called ``cost_...`` or ``..._per_cost`` have one entry for each cost. ``seeds``, ``returns`` and
+    ``costs`` have one entry for each episode, in the same order; ``seeds`` is ``None`` for training data.
     """
     per_cost = [
         dataclasses.replace(evaluation, costs=c[:, None], cost_limit=(limit,))
@@ -98,6 +99,7 @@ def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
         "cost_interval": [list(bootstrap_interval(c.tolist())) for c in evaluation.costs.T],
         "feasible_per_cost": [one.feasible for one in per_cost],
         "share_above_limit_per_cost": [one.share_above_limit for one in per_cost],
+        "seeds": None if evaluation.seeds is None else list(evaluation.seeds),
         "returns": evaluation.returns.tolist(),
         "costs": evaluation.costs.tolist(),
     }

@@ -137,7 +137,10 @@ def _collected(points: Sequence[AdaptationPoint]) -> Evaluation | None:
 
 
 def suite_report(evaluation: SuiteEvaluation) -> dict[str, Any]:
-    """The evaluation as plain numbers for JSON, with 95% bootstrap intervals of the mean over tasks."""
+    """The evaluation as plain numbers for JSON, with 95% bootstrap intervals of the mean over tasks.
+
+    ``seeds`` are those of the deterministic episodes, which are the same for every task, before and after.
+    """
     rows = zip(evaluation.tasks, evaluation.before, evaluation.during, evaluation.after, strict=True)
     during = [x for x in evaluation.during if x is not None]
     return {
@@ -145,6 +148,7 @@ def suite_report(evaluation: SuiteEvaluation) -> dict[str, Any]:
         "suite": evaluation.suite,
         "adapt_steps": evaluation.adapt_steps,
         "cost_limit": list(evaluation.cost_limit),
+        "seeds": list(evaluation.before[0].seeds or ()),
         "before": _over_tasks(evaluation.before),
         "during": _over_tasks(during) if during else None,
         "after": _over_tasks(evaluation.after),

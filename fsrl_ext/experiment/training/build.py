@@ -15,7 +15,7 @@ from fsrl_ext.data.randomness import seed_globals
 from fsrl_ext.env import make
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import algorithm
-from fsrl_ext.experiment.task import TaskSpec, warn_if_episodes_can_end_early
+from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import TrainCollector
 
 MAX_TEST_ENVS = 10
@@ -42,8 +42,6 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
     try:
         spec = TaskSpec.from_env(env, config.env_id)
         check_costs(env, config.task, config.cost_limit)
-        if any(np.isfinite(config.cost_limit)) and config.policy_config.uses_threshold:
-            warn_if_episodes_can_end_early(env, config.task)
     finally:
         env.close()
     return fresh_policy(config, spec), spec
