@@ -25,7 +25,14 @@ import numpy as np
 
 from fsrl_ext.report import read_progress, read_result, text_table
 from fsrl_ext.report.folder import RunFolder
-from fsrl_ext.report.statistics import bootstrap_interval
+from fsrl_ext.report.statistics import (
+    caution,
+    cost_interval,
+    mean_interval,
+    mean_text,
+    share_interval,
+    share_text,
+)
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -136,25 +143,63 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
                 f"{files[0]['env_step']:,}",
                 str(len(files)),
                 ",".join(f"{x:g}" for x in files[0]["config"]["cost_limit"]),
-                *(interval([f[k][m] for f in files]) for k in ("best", "last") for m in MEANS),
-                f"{sum(f['best']['feasible'] for f in files)}/{len(files)}",
-                f"{sum(f['last']['feasible'] for f in files)}/{len(files)}",
-                f"{np.mean([f['share_above_limit'] for f in files]):.0%}",
+                *(
+                    interval([f[k][m] for f in files], cost=m == "cost_mean")
+                    for k in ("best", "last")
+                    for m in MEANS
+                ),
+                *_verdicts(files),
                 ", ".join(f"{_late_cost(f['curve']):.1f}" for f in files),
                 f"{np.mean([f['seconds'] for f in files]) / 60:.0f} min",
             ]
         )
     header = ["task/policy", "steps", "seeds", "limit", "best return", "best cost"]
-    header += ["last return", "last cost", "best feasible", "last feasible", "above", "late", "time"]
-    print(text_table(header, rows))
+    header += ["last return", "last cost", "best selected as feasible", "best feasible", "last feasible"]
+    print(text_table([*header, "above", "late", "time"], rows))
     print(
-        "50 deterministic episodes; mean over seeds [95% bootstrap]; above: share of training episodes,\n"
-        "late: mean cost of the training episodes in the second half of a run, seed by seed"
+        "Figures are of the final evaluation, 50 deterministic episodes; only 'best selected as feasible'\n"
+        "is the verdict of the selection, on other seeds. [95% intervals] are over seeds, which are\n"
+        "independent: Student t for means, cut at 0 for costs; exact binomial (Clopper-Pearson) for numbers\n"
+        "of seeds.\n"
+        "above: share of the training episodes above the limit, mean over seeds (the episodes of one run\n"
+        "depend on each other). late: mean cost of the training episodes in the second half of a run,\n"
+        "seed by seed" + caution((int(row[2]) for row in rows), "seeds")
     )
     return 0
 
 
 MEANS = ("return_mean", "cost_mean")
+
+
+def _selected_as_feasible(file: dict[str, Any]) -> bool:
+    """Whether the best policy was feasible in its selection."""
+    points = file["selections"]
+    return bool(points["feasible"][points["env_step"].index(file["best"]["env_step"])])
+
+
+def _verdicts(files: list[dict[str, Any]]) -> list[str]:
+    """The numbers of seeds that are feasible, and the share above the limit; nothing without a limit."""
+    if not np.isfinite(files[0]["config"]["cost_limit"]).any():
+        return ["-"] * 4
+    return [
+        _seeds([_selected_as_feasible(f) for f in files]),
+        *(_seeds([f[k]["feasible"] for f in files]) for k in ("best", "last")),
+        _share_above(files),
+    ]
+
+
+def _seeds(verdicts: list[bool]) -> str:
+    """How many of the seeds are feasible, and the interval of their share."""
+    low, high = share_interval(sum(verdicts), len(verdicts))
+    return f"{sum(verdicts)}/{len(verdicts)} [{low:.0%}, {high:.0%}]"
+
+
+def _share_above(files: list[dict[str, Any]]) -> str:
+    """The share of training episodes above the limit, mean over the seeds in which any episode ended."""
+    shares = [file["share_above_limit"] for file in files if file["train_episodes"]]
+    if not shares:
+        return "-"
+    return share_text(float(np.mean(shares)), mean_interval(shares, lowest=0.0, highest=1.0))
 
 
 def _late_cost(curve: dict[str, list[Any]]) -> float:
@@ -164,10 +209,10 @@ def _late_cost(curve: dict[str, list[Any]]) -> float:
     return float(np.max(np.mean(np.array(late, dtype=float), axis=0)))
 
 
-def interval(values: list[Any]) -> str:
+def interval(values: list[Any], *, cost: bool = False) -> str:
+    """The mean with its interval; of several costs the highest one."""
     numbers = [float(np.max(v)) for v in values]
-    low, high = bootstrap_interval(numbers)
-    return f"{np.mean(numbers):.1f} [{low:.1f}, {high:.1f}]"
+    return mean_text(float(np.mean(numbers)), (cost_interval if cost else mean_interval)(numbers))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from fsrl_ext.experiment.saved.suite import suite_report
 from fsrl_ext.experiment.training.build import build_policy, seed_everything
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkpoint
 from fsrl_ext.report import text_table
+from fsrl_ext.report.statistics import caution, mean_interval, share_text
 
 SCRATCH = "cpo_from_scratch"
 # Networks, critics and amount of data are those of the meta-learners; CPO's KL bound and theirs is 0.01.
@@ -205,11 +206,9 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
                     policy,
                     point,
                     str(len(files)),
-                    *(interval([x[name] for x in parts]) for name in ("return_mean", "cost_mean")),
-                    *(
-                        f"{np.mean([x[k] for x in parts]):.0%}"
-                        for k in ("tasks_above_limit", "share_above_limit")
-                    ),
+                    interval([x["return_mean"] for x in parts]),
+                    interval([x["cost_mean"] for x in parts], cost=True),
+                    *(_share([x[k] for x in parts]) for k in ("tasks_above_limit", "share_above_limit")),
                 ]
             )
     print(text_table(["policy", "", "seeds", "return", "cost", "tasks above", "episodes above"], rows))
@@ -217,7 +216,9 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
     print(
         f"20 tasks outside of the training range, before, during and after {steps} steps;\n"
         "deterministic episodes before and after, during those that the steps learn from (sampled actions);\n"
-        "mean over seeds [95% bootstrap]; tasks above: whose mean cost exceeds the limit"
+        "means over seeds, which are independent [95% Student t interval, cut at 0 for costs and\n"
+        "shares and at 100% for shares]; tasks above: whose mean cost exceeds the limit"
+        + caution((len(files) for files in found.values()), "seeds")
     )
     if all(file["curves"] for files in found.values() for file in files):
         name = _stem("", options.checkpoint)
@@ -225,6 +226,11 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
         plot_adaptation(folder / f"{name}.png", found, options.family)
         print(f"{folder / name}.csv\n{folder / name}.png")
     return 0
+
+
+def _share(values: list[float]) -> str:
+    """The mean of shares over seeds; a seed's tasks and episodes depend on each other through its policy."""
+    return share_text(float(np.mean(values)), mean_interval(values, lowest=0.0, highest=1.0))
 
 
 def _training(options: argparse.Namespace, rest: list[str]) -> int:

@@ -11,27 +11,34 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fsrl_ext.report.statistics import bootstrap_interval
+from fsrl_ext.report.statistics import cost_interval, mean_interval
 
 Found = dict[str, list[dict[str, Any]]]  # result files by learner, one per seed
 SMOOTHED = 5  # meta-iterations of training episodes and cosines, which are few and noisy
 
 
 def plot_adaptation(path: Path, found: Found, family: str) -> None:
-    """Draws curves over the steps of the adaptation, with 95% intervals over all pairs of run and task."""
+    """Draws curves over the steps of the adaptation, means over the tasks, with 95% intervals over runs.
+
+    The tasks are the same for every run, and the results of one run on them depend on each other.
+    """
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2)
     for policy, files in found.items():
-        curves = [curve["tested"] for file in files for curve in file["curves"]]
         for axis, name in zip(axes, ("return_mean", "cost_mean"), strict=True):
-            values = [[np.max(point[name]) for point in curve] for curve in curves]
-            _band(axis, range(len(values[0])), values, _label(policy, files))
+            values = [
+                np.mean(
+                    [[np.max(point[name]) for point in curve["tested"]] for curve in file["curves"]], axis=0
+                )
+                for file in files
+            ]
+            _band(axis, range(len(values[0])), values, _label(policy, files), cost=name == "cost_mean")
             axis.set_xlabel("steps of the adaptation")
     _limits(axes[1], [file["suite"]["cost_limit"] for files in found.values() for file in files])
     axes[0].set(title=f"{family}, tasks outside of the training range", ylabel="return")
     axes[1].set_ylabel("cost")
-    axes[1].legend(fontsize="small")
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     figure.savefig(path, dpi=150)
 
 
@@ -57,7 +64,8 @@ def plot_training(path: Path, found: Found, family: str) -> None:
             curves = [_curve(file[part], name) for file in files if name in file[part]]
             if curves:
                 steps = curves[0][0]  # a run without episodes in a meta-iteration has a point less
-                _band(axis, steps, [np.interp(steps, *curve) for curve in curves], label)
+                rows = [np.interp(steps, *curve) for curve in curves]
+                _band(axis, steps, rows, label, cost=name.endswith("cost") or name == "cost_mean")
             else:
                 axis.plot([], [])  # keeps a learner's colour the same everywhere
     for axis in axes[:, 1]:
@@ -86,12 +94,15 @@ def _curve(part: dict[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
     return steps[-len(values) :], values
 
 
-def _band(axis: Axes, x: Sequence[float] | np.ndarray, rows: Sequence[Any], label: str) -> None:
-    """Draws the mean over the rows and, of several rows, their bootstrap interval."""
+def _band(
+    axis: Axes, x: Sequence[float] | np.ndarray, rows: Sequence[Any], label: str, *, cost: bool
+) -> None:
+    """Draws the mean over the rows and, of several rows, Student's t interval, cut at 0 for costs."""
     values = np.array(rows)
     (line,) = axis.plot(x, values.mean(0), label=label, linewidth=1.3)
     if len(values) > 1:
-        low, high = np.array([bootstrap_interval(column.tolist()) for column in values.T]).T
+        make = cost_interval if cost else mean_interval
+        low, high = np.array([make(column.tolist()) for column in values.T]).T
         axis.fill_between(x, low, high, alpha=0.2, color=line.get_color())
 
 

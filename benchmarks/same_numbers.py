@@ -112,7 +112,7 @@ VARIANTS: list[tuple[str, str, str, str]] = [
     ("reptile", "maml_lag", FAMILY, "--meta-gradient reptile"),
 ]  # fmt: skip
 
-# Times differ from call to call, and an interval depends on how its bootstrap draws.
+# Times differ from call to call, and the kinds of intervals from version to version.
 _NOT_COMPARED = re.compile(r"interval|seconds|time|speed")
 _OF_A_RESULT = (
     *("status", "env_step", "gradient_step", "train_episodes", "share_above_limit"),

@@ -14,7 +14,7 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="judge a saved policy, film it or show it",
-        description="Play a saved policy and print its return and cost with 95% bootstrap intervals over "
+        description="Play a saved policy and print its return and cost with 95% intervals over "
         "episodes. Without --seed the episodes are those of the final evaluation.",
     )
     add_saved_policy(parser)
@@ -61,6 +61,7 @@ def _on_task(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.experiment.saved.load import episode_seeds
     from fsrl_ext.report.files import write_json
     from fsrl_ext.report.folder import checkpoint_file
+    from fsrl_ext.report.statistics import caution
 
     limit = parse_cost_limit(options.cost_limit)
     check_drawing(video=options.video, window=options.render is not None, episodes=options.video_episodes)
@@ -78,7 +79,11 @@ def _on_task(options: argparse.Namespace, command: str) -> int:
         f"{'stochastic' if options.stochastic else 'deterministic'} episodes, seeds {seeds[0]} to {seeds[-1]}"
     )
     print(evaluation_table(evaluation))
-    print("(a policy is feasible if its mean cost plus one standard error is within the limit)")
+    print(
+        "(95% intervals over these episodes: Student t for means, exact binomial for shares;\n"
+        "feasible: mean cost of these episodes plus one standard error within the limit)"
+        + caution([len(seeds)], "episodes")
+    )
     if options.json is not None:
         source: dict[str, Any] = {"command": command, "checkpoint": str(file)}
         if chosen is not None:
@@ -122,6 +127,7 @@ def _check_suite_options(options: argparse.Namespace) -> None:
 def _on_suite(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.experiment.saved.suite import evaluate_suite, suite_report, suite_table
     from fsrl_ext.report.files import write_json
+    from fsrl_ext.report.statistics import caution
 
     evaluation = evaluate_suite(
         options.run,
@@ -140,8 +146,10 @@ def _on_suite(options: argparse.Namespace, command: str) -> int:
     )
     print(suite_table(evaluation))
     print(
-        "(mean [95% bootstrap interval] over tasks; tasks above: whose mean cost exceeds the limit"
+        "(over tasks, as independent ones [95% interval: Student t, of the share of tasks exact binomial];"
+        "\ntasks above: whose mean cost exceeds the limit"
         + ("; data adapted to: episodes with sampled actions)" if options.adapt_steps else ")")
+        + caution([len(evaluation.tasks)], "tasks")
     )
     if options.json is not None:
         write_json(Path(options.json), {"command": command, **suite_report(evaluation)})

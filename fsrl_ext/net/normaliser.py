@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# Added to the variance, so that an entry which never varies is not divided by zero.
+# Added to the variance: an entry that varies by less than 1e-4 is not stretched to unit size.
 _EPSILON = 1e-8
+# The standard deviation, relative to an entry's size, that rounding to float32 can leave of a constant.
+_ROUNDING = 1e-6
 
 
 class ObservationNormaliser(nn.Module):
@@ -20,6 +22,12 @@ class ObservationNormaliser(nn.Module):
 
     Count, mean and variance are buffers, so ``state_dict`` saves them with the policy. Only :meth:`update`
     changes them.
+
+    The scale of an entry with mean ``m`` and standard deviation ``s`` is ``sqrt(s^2 + 1e-8)``: an entry in
+    units of 1e-3 is stretched to unit size, and no entry is multiplied by more than 1e4. An entry counts as
+    constant where ``s <= 1e-6 max(1, |m|)``, which is what rounding leaves of a constant in float32. Nothing
+    is known then about how far it moves when it moves at last, so its scale is its own size, ``max(1, |m|)``:
+    a constant 0 that becomes 1 is seen as 1, not as 10,000.
 
     :param obs_dim: O.
     :param clip: largest absolute value of a normalised entry.
@@ -48,8 +56,13 @@ class ObservationNormaliser(nn.Module):
         Before the first update, observations are only clipped.
         """
         obs = torch.as_tensor(obs, dtype=torch.float32, device=self.mean.device).flatten(1)
-        shift, scale = self.mean.float(), (self.variance + _EPSILON).rsqrt().float()
-        return ((obs - shift) * scale).clamp(-self.clip, self.clip)
+        return ((obs - self.mean.float()) * self._factor().float()).clamp(-self.clip, self.clip)
+
+    def _factor(self) -> Tensor:
+        """Return one over the scale of each entry, ``[O]`` in float64."""
+        size = self.mean.abs().clamp(min=1.0)
+        constant = self.variance.sqrt() <= _ROUNDING * size
+        return torch.where(constant, size.reciprocal(), (self.variance + _EPSILON).rsqrt())
 
     @torch.no_grad()
     def update(self, obs: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -39,35 +40,56 @@ def _width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
 
 
+def error_text(mean: float, error: float, count: int, digits: int = 1) -> str:
+    """The mean ± its standard error, or the mean alone of a single value, which has no error."""
+    return f"{mean:.{digits}f}" if count < 2 else f"{mean:.{digits}f} ± {error:.{digits}f}"
+
+
 def result_table(result: dict[str, Any]) -> str:
-    """The closing table of a run, from its ``result.json``."""
+    """The closing table of a run, from its ``result.json``.
+
+    It gives two verdicts on the best policy, which can differ: that of the selection, which chose it, and
+    that of the final evaluation on other seeds.
+    """
     limits = result["config"]["cost_limit"]
+    constrained = any(math.isfinite(limit) for limit in limits)
+    episodes = result["config"]["final_episodes"]
     rows = []
-    for name, key in (("best feasible policy", "best"), ("last policy", "last")):
-        evaluation = result.get(key)
-        if evaluation is None:
-            continue
-        if key == "best" and not evaluation["selected_as_feasible"]:
-            name = "least infeasible policy"
-        costs = [
-            f"{mean:.1f} ± {error:.1f}"
-            for mean, error in zip(evaluation["cost_mean"], evaluation["cost_stderr"], strict=True)
-        ]
+    for key in ("best", "last"):
+        evaluation = result[key]
+        costs = zip(evaluation["cost_mean"], evaluation["cost_stderr"], strict=True)
         rows.append(
             [
-                name,
+                f"{key} policy",
                 f"{evaluation['env_step']:,}",
-                f"{evaluation['return_mean']:.1f} ± {evaluation['return_stderr']:.1f}",
-                ", ".join(costs),
+                error_text(evaluation["return_mean"], evaluation["return_stderr"], episodes),
+                ", ".join(error_text(mean, error, episodes) for mean, error in costs),
                 ", ".join(f"{limit:g}" for limit in limits),
-                "yes" if evaluation["feasible"] else "no",
+                _yes(evaluation["selected_as_feasible"]) if constrained and key == "best" else "-",
+                _yes(evaluation["feasible"]) if constrained else "-",
             ]
         )
-    table = text_table(["policy", "step", "return", "cost", "limit", "feasible"], rows)
-    episodes = result["config"]["final_episodes"]
-    share = f"{100 * result['share_above_limit']:.0f}%"
-    return (
-        f"{table}\n({episodes} deterministic episodes each, mean ± standard error; a policy is feasible if "
-        f"its cost plus one standard error is within the limit)\n"
-        f"training episodes above the limit: {share} of {result['train_episodes']}"
+    header = ["policy", "step", "return", "cost", "limit", "selected as feasible", "feasible now"]
+    table = text_table(header, rows)
+    note = f"({episodes} deterministic episodes each, mean ± standard error; "
+    if not constrained:
+        return f"{table}\n{note}no cost is limited)"
+    rule = (
+        "the highest return of the policies that were feasible in a selection"
+        if result["best"]["selected_as_feasible"]
+        else "no policy was feasible in a selection; this one had the least violation"
     )
+    return (
+        f"{table}\n{note}feasible: cost plus one standard error within the limit)\nbest policy: {rule}\n"
+        f"training episodes above the limit: {_share_above(result)}"
+    )
+
+
+def _yes(verdict: bool) -> str:
+    return "yes" if verdict else "no"
+
+
+def _share_above(result: dict[str, Any]) -> str:
+    """The share of the training episodes above the limit, if any episode ended."""
+    episodes = result["train_episodes"]
+    return f"{result['share_above_limit']:.0%} of {episodes:,}" if episodes else "unknown, no episode ended"

@@ -18,7 +18,7 @@ from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment import evaluate, record_video, run, show
 from fsrl_ext.experiment.saved.evaluate import evaluation_report, evaluation_table
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
-from fsrl_ext.report.statistics import bootstrap_interval
+from fsrl_ext.report.statistics import mean_interval, share_interval
 from fsrl_ext.trainer import Evaluation
 
 
@@ -115,17 +115,32 @@ def test_report_has_intervals_and_one_verdict_per_cost():
     costs = np.array([[1.0, 4.0], [2.0, 6.0], [3.0, 8.0], [2.0, 6.0]])
     evaluation = Evaluation(env_step=7, returns=np.arange(4.0), costs=costs, cost_limit=(5.0, 5.0))
     report = evaluation_report(evaluation)
-    assert report["return_interval"] == list(bootstrap_interval([0.0, 1.0, 2.0, 3.0]))
-    assert report["cost_interval"][1] == list(bootstrap_interval([4.0, 6.0, 8.0, 6.0]))
+    assert report["return_interval"] == mean_interval([0.0, 1.0, 2.0, 3.0])
+    assert report["cost_interval"][1] == mean_interval([4.0, 6.0, 8.0, 6.0])
+    assert report["share_above_limit_interval"] == share_interval(3, 4)
+    assert report["share_above_limit_per_cost_interval"] == [share_interval(0, 4), share_interval(3, 4)]
+    assert report["intervals"]["of_means"] == "Student t"
+    assert report["intervals"]["independent"] == "episodes"
     assert report["feasible_per_cost"] == [True, False]
     assert report["share_above_limit_per_cost"] == [0.0, 0.75]
     assert (report["feasible"], report["share_above_limit"]) == (False, 0.75)
     assert report["costs"] == costs.tolist()
     cells = {line.split("  ")[0]: line.split() for line in evaluation_table(evaluation).splitlines()[2:]}
     low, high = report["cost_interval"][0]
-    assert cells["cost 0"] == ["cost", "0", "2.00", f"[{low:.2f},", f"{high:.2f}]", "5", "0%", "yes"]
-    assert cells["cost 1"][-3:] == ["5", "75%", "no"]
-    assert cells["overall"] == ["overall", "75%", "no"]
+    assert cells["cost 0"] == [
+        "cost",
+        "0",
+        "2.00",
+        f"[{low:.2f},",
+        f"{high:.2f}]",
+        "5",
+        "0%",
+        "[0%,",
+        "60%]",
+        "yes",
+    ]
+    assert cells["cost 1"][-5:] == ["5", "75%", "[19%,", "99%]", "no"]
+    assert cells["overall"] == ["overall", "75%", "[19%,", "99%]", "no"]
     assert cells["return"][:2] == ["return", "1.50"]
 
 
@@ -154,9 +169,11 @@ def test_command_judges_several_costs_by_other_limits(two_costs, capsys):
     code, out, _ = command(capsys, "evaluate", two_costs.folder, *arguments, "--cost-limit", "inf,0")
     assert code == 0
     rows = [line.split() for line in out.splitlines()]
-    assert ["inf", "0%", "yes"] in [row[-3:] for row in rows if row[:2] == ["cost", "0"]]
-    assert ["0", "100%", "no"] in [row[-3:] for row in rows if row[:2] == ["cost", "1"]]
-    assert ["overall", "100%", "no"] in rows
+    assert ["inf", "-", "-"] in [row[-3:] for row in rows if row[:2] == ["cost", "0"]]
+    share = ["100%", "[29%,", "100%]", "no"]
+    assert ["0", *share] in [row[-5:] for row in rows if row[:2] == ["cost", "1"]]
+    assert ["overall", *share] in rows
+    assert "warning: there are results of 3 episodes." in out
     assert "last.pt" in out
     assert "3 stochastic episodes, seeds 5 to 7" in out
 

@@ -7,31 +7,65 @@ from fsrl_ext.errors import RunFolderError
 from fsrl_ext.report import plot_trajectories, read_progress, read_result, result_table, text_table
 from fsrl_ext.report.files import check_new_file
 from fsrl_ext.report.folder import RunFolder, checkpoint_file
-from fsrl_ext.report.statistics import bootstrap_interval
+from fsrl_ext.report.statistics import (
+    caution,
+    cost_interval,
+    mean_interval,
+    mean_text,
+    share_interval,
+    share_text,
+)
+from fsrl_ext.report.table import error_text
 
 
-def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for trial in range(300):
-        low, high = bootstrap_interval(rng.normal(3.0, 1.0, 30), resamples=1000, seed=trial)
-        hits += low <= 3.0 <= high
-    assert 0.88 <= hits / 300 <= 0.98  # percentile intervals are a little short
+def test_mean_intervals_of_three_seeds_hold_the_mean_of_normal_values_95_times_in_100():
+    samples = np.random.default_rng(0).normal(3.0, 1.0, (10_000, 3))
+    low, high = np.array([mean_interval(row) for row in samples.tolist()]).T
+    assert 0.94 <= ((low <= 3.0) & (high >= 3.0)).mean() <= 0.96
 
 
-def test_bootstrap_interval_of_one_seed_is_that_seed():
-    assert bootstrap_interval([4.5]) == (4.5, 4.5)
-    with pytest.raises(ValueError, match="one number per seed"):
-        bootstrap_interval([])
+def test_mean_intervals_are_those_of_a_table_of_student_t():
+    low, high = mean_interval([1.0, 2.0, 3.0])
+    np.testing.assert_allclose([low, high], [2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5], rtol=1e-4)
+    assert mean_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+    assert mean_interval([4.5]) is None
+    with pytest.raises(ValueError, match=r"one number per observation, got shape \[0\]"):
+        mean_interval([])
+    with pytest.raises(ValueError, match=r"values must be 0 to 1, got 0\.5 to 2"):
+        mean_interval([0.5, 2.0], lowest=0.0, highest=1.0)
 
 
-def test_bootstrap_interval_is_repeatable_and_a_point_without_spread():
-    values = np.random.default_rng(0).normal(size=20).tolist()
-    low, high = bootstrap_interval(values)
-    assert low < np.mean(values) < high
-    assert (low, high) == bootstrap_interval(values)
-    assert bootstrap_interval(values, confidence=0.5)[0] > low
-    assert bootstrap_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+def test_intervals_end_where_a_quantity_does():
+    low, high = mean_interval([0.0, 0.0, 1.0], lowest=0.0, highest=1.0)
+    assert (low, high) == (0.0, 1.0)
+    uncut = mean_interval([0.0, 0.0, 9.0])
+    assert uncut[0] < 0.0
+    assert cost_interval([0.0, 0.0, 9.0]) == (0.0, uncut[1])
+    # A task may reward with negative costs; then 0 is not the least one.
+    assert cost_interval([-1.0, 0.0, 9.0])[0] < -1.0
+
+
+def test_share_intervals_are_those_of_clopper_and_pearson():
+    np.testing.assert_allclose(share_interval(3, 3), [0.025 ** (1 / 3), 1.0])
+    np.testing.assert_allclose(share_interval(0, 50), [0.0, 1 - 0.025 ** (1 / 50)])
+    np.testing.assert_allclose(share_interval(2, 3), [0.0943, 0.9916], atol=1e-4)
+    for count, total in ((4, 3), (-1, 3), (0, 0)):
+        with pytest.raises(ValueError, match=f"got {count} of {total}"):
+            share_interval(count, total)
+
+
+def test_few_values_are_a_warning():
+    assert caution([5, 50], "seeds") == ""
+    assert "warning: there are results of 1, 3 seeds." in caution([3, 8, 3, 1], "seeds")
+
+
+def test_texts_of_single_values_claim_no_interval():
+    assert mean_text(2.0, (1.25, 2.75), 2) == "2.00 [1.25, 2.75]"
+    assert mean_text(2.0, None) == "2.0"
+    assert share_text(0.5, (0.1, 0.9)) == "50% [10%, 90%]"
+    assert share_text(0.5, None) == "50%"
+    assert error_text(2.0, 0.0, 1) == "2.0"
+    assert error_text(2.0, 0.0, 2) == "2.0 ± 0.0"
 
 
 def test_tables_align():
@@ -61,20 +95,41 @@ def evaluation(**kwargs):
     return numbers | costs | {"selected_as_feasible": True} | kwargs
 
 
-def test_result_table_tells_an_infeasible_best_policy_by_name():
-    result = {
+def result(best, last, **kwargs):
+    return {
         "config": {"cost_limit": [5.0, float("inf")], "final_episodes": 50},
-        "best": evaluation(selected_as_feasible=False, feasible=False),
-        "last": evaluation(),
+        "best": best,
+        "last": last,
         "share_above_limit": 0.25,
-        "train_episodes": 40,
-    }
-    lines = result_table(result).splitlines()
-    assert lines[2].startswith("least infeasible policy")
-    assert lines[2].endswith("no")
+        "train_episodes": 4_000,
+    } | kwargs
+
+
+@pytest.mark.parametrize("selected", [True, False])
+@pytest.mark.parametrize("final", [True, False])
+def test_result_table_names_the_verdicts_of_selection_and_final_evaluation(selected, final):
+    best = evaluation(selected_as_feasible=selected, feasible=final)
+    lines = result_table(result(best, evaluation())).splitlines()
+    assert lines[0].endswith("selected as feasible  feasible now")
+    yes = {True: "yes", False: "no"}
+    assert lines[2].split()[:2] == ["best", "policy"]
+    assert lines[2].split()[-2:] == [yes[selected], yes[final]]
+    assert lines[3].split()[-2:] == ["-", "yes"]
     assert "3.0 ± 0.1, 4.0 ± 0.2" in lines[3]
     assert "5, inf" in lines[3]
-    assert lines[-1] == "training episodes above the limit: 25% of 40"
+    assert ("no policy was feasible in a selection" in lines[5]) is not selected
+    assert lines[-1] == "training episodes above the limit: 25% of 4,000"
+
+
+def test_result_table_of_a_run_without_an_ended_episode_or_a_limit_gives_no_verdict():
+    none = result(evaluation(), evaluation(), train_episodes=0, share_above_limit=0.0)
+    last = result_table(none).splitlines()[-1]
+    assert last == "training episodes above the limit: unknown, no episode ended"
+    free = result(evaluation(), evaluation())
+    free["config"]["cost_limit"] = [float("inf")] * 2
+    lines = result_table(free).splitlines()
+    assert [line.split()[-2:] for line in lines[2:4]] == [["-", "-"], ["-", "-"]]
+    assert lines[-1].endswith("no cost is limited)")
 
 
 def test_a_run_folder_is_laid_out_in_one_place(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 from fsrl_ext.experiment.saved.adapt import Adaptation
 from fsrl_ext.experiment.saved.evaluate import evaluation_report
 from fsrl_ext.report import text_table
+from fsrl_ext.report.table import error_text
 from fsrl_ext.trainer import Evaluation
 
 
@@ -43,9 +44,10 @@ def adaptation_table(adaptation: Adaptation) -> str:
 def _cells(evaluation: Evaluation | None, *, above: bool = False) -> list[str]:
     if evaluation is None:
         return ["-"] * (2 + above)
+    episodes = len(evaluation.returns)
     cost = ", ".join(
-        f"{mean:.1f} ± {error:.1f}"
+        error_text(mean, error, episodes)
         for mean, error in zip(evaluation.cost_mean, evaluation.cost_stderr, strict=True)
     )
-    cells = [f"{evaluation.return_mean:.2f} ± {evaluation.return_stderr:.2f}", cost]
-    return [*cells, f"{evaluation.share_above_limit:.0%}"] if above else cells
+    cells = [error_text(evaluation.return_mean, evaluation.return_stderr, episodes, 2), cost]
+    return [*cells, f"{evaluation.share_above_limit:.0%} of {episodes}"] if above else cells

@@ -17,7 +17,13 @@ from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.functional.returns import as_cost_limits
 from fsrl_ext.report import text_table
 from fsrl_ext.report.folder import Which, checkpoint_file
-from fsrl_ext.report.statistics import bootstrap_interval
+from fsrl_ext.report.statistics import (
+    cost_interval,
+    interval_note,
+    mean_interval,
+    share_interval,
+    share_text,
+)
 from fsrl_ext.trainer import Evaluation, evaluate_policy
 
 
@@ -83,10 +89,12 @@ def evaluate(
 
 
 def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
-    """The evaluation as plain numbers: its summary, 95% bootstrap intervals over episodes, every episode.
+    """The evaluation as plain numbers: its summary, 95% intervals over episodes, every episode.
 
-    Lists called ``cost_...`` or ``..._per_cost`` have one entry for each cost. ``seeds``, ``returns`` and
-    ``costs`` have one entry for each episode, in the same order; ``seeds`` is ``None`` for training data.
+    Episodes count as independent: the intervals are about further episodes of this policy, not about further
+    training runs. The interval of a mean is ``None`` for one episode. Lists called ``cost_...`` or
+    ``..._per_cost...`` have one entry for each cost. ``seeds``, ``returns`` and ``costs`` have one
+    entry for each episode, in the same order; ``seeds`` is ``None`` for training data.
     """
     per_cost = [
         dataclasses.replace(evaluation, costs=c[:, None], cost_limit=(limit,))
@@ -95,25 +103,38 @@ def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
     return {
         **evaluation.summary(),
         "cost_limit": list(evaluation.cost_limit),
-        "return_interval": list(bootstrap_interval(evaluation.returns.tolist())),
-        "cost_interval": [list(bootstrap_interval(c.tolist())) for c in evaluation.costs.T],
+        "intervals": interval_note("episodes"),
+        "return_interval": mean_interval(evaluation.returns.tolist()),
+        "cost_interval": [cost_interval(c.tolist()) for c in evaluation.costs.T],
+        "share_above_limit_interval": _share_interval(evaluation),
         "feasible_per_cost": [one.feasible for one in per_cost],
         "share_above_limit_per_cost": [one.share_above_limit for one in per_cost],
+        "share_above_limit_per_cost_interval": [_share_interval(one) for one in per_cost],
         "seeds": None if evaluation.seeds is None else list(evaluation.seeds),
         "returns": evaluation.returns.tolist(),
         "costs": evaluation.costs.tolist(),
     }
 
 
+def _share_interval(evaluation: Evaluation) -> tuple[float, float]:
+    """The interval of the share of the episodes above the limit."""
+    total = len(evaluation.returns)
+    return share_interval(round(evaluation.share_above_limit * total), total)
+
+
 def evaluation_table(evaluation: Evaluation) -> str:
     """The report as a table with a row for the return, for each cost, and for all costs together."""
     report = evaluation_report(evaluation)
 
-    def cells(mean: float, interval: Sequence[float]) -> list[str]:
-        return [f"{mean:.2f}", f"[{interval[0]:.2f}, {interval[1]:.2f}]"]
+    def cells(mean: float, interval: Sequence[float] | None) -> list[str]:
+        return [f"{mean:.2f}", "-" if interval is None else f"[{interval[0]:.2f}, {interval[1]:.2f}]"]
 
-    def verdict(share: float, feasible: bool) -> list[str]:
-        return [f"{100 * share:.0f}%", "yes" if feasible else "no"]
+    def verdict(
+        share: float, interval: Sequence[float], feasible: bool, limits: Sequence[float]
+    ) -> list[str]:
+        if not any(math.isfinite(limit) for limit in limits):
+            return ["-", "-"]
+        return [share_text(share, interval), "yes" if feasible else "no"]
 
     rows = [["return", *cells(report["return_mean"], report["return_interval"]), "", "", ""]]
     for i, limit in enumerate(evaluation.cost_limit):
@@ -122,8 +143,19 @@ def evaluation_table(evaluation: Evaluation) -> str:
                 "cost" if len(evaluation.cost_limit) == 1 else f"cost {i}",
                 *cells(report["cost_mean"][i], report["cost_interval"][i]),
                 f"{limit:g}",
-                *verdict(report["share_above_limit_per_cost"][i], report["feasible_per_cost"][i]),
+                *verdict(
+                    report["share_above_limit_per_cost"][i],
+                    report["share_above_limit_per_cost_interval"][i],
+                    report["feasible_per_cost"][i],
+                    [limit],
+                ),
             ]
         )
-    rows.append(["overall", "", "", "", *verdict(report["share_above_limit"], report["feasible"])])
-    return text_table(["", "mean", "95% interval", "limit", "episodes above", "feasible"], rows)
+    overall = verdict(
+        report["share_above_limit"],
+        report["share_above_limit_interval"],
+        report["feasible"],
+        evaluation.cost_limit,
+    )
+    rows.append(["overall", "", "", "", *overall])
+    return text_table(["", "mean", "95% interval", "limit", "episodes above [95%]", "feasible"], rows)

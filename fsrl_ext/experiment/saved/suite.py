@@ -22,7 +22,14 @@ from fsrl_ext.experiment.saved.adapt import AdaptationPoint, adapt
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.report import text_table
 from fsrl_ext.report.folder import Which, checkpoint_file
-from fsrl_ext.report.statistics import bootstrap_interval
+from fsrl_ext.report.statistics import (
+    cost_interval,
+    interval_note,
+    mean_interval,
+    mean_text,
+    share_interval,
+    share_text,
+)
 from fsrl_ext.trainer import Evaluation
 
 
@@ -137,7 +144,10 @@ def _collected(points: Sequence[AdaptationPoint]) -> Evaluation | None:
 
 
 def suite_report(evaluation: SuiteEvaluation) -> dict[str, Any]:
-    """The evaluation as plain numbers for JSON, with 95% bootstrap intervals of the mean over tasks.
+    """The evaluation as plain numbers for JSON, with 95% intervals over tasks.
+
+    Tasks count as independent. Episodes of one task do not, so the share of the episodes is a mean over tasks
+    of their shares, with the interval of a mean.
 
     ``seeds`` are those of the deterministic episodes, which are the same for every task, before and after.
     """
@@ -148,6 +158,7 @@ def suite_report(evaluation: SuiteEvaluation) -> dict[str, Any]:
         "suite": evaluation.suite,
         "adapt_steps": evaluation.adapt_steps,
         "cost_limit": list(evaluation.cost_limit),
+        "intervals": interval_note("tasks"),
         "seeds": list(evaluation.before[0].seeds or ()),
         "before": _over_tasks(evaluation.before),
         "during": _over_tasks(during) if during else None,
@@ -178,10 +189,10 @@ def suite_table(evaluation: SuiteEvaluation) -> str:
         rows.append(
             [
                 name,
-                _interval(point["return_mean"], point["return_interval"]),
-                ", ".join(_interval(mean, interval) for mean, interval in costs),
-                f"{point['tasks_above_limit']:.0%}",
-                f"{point['share_above_limit']:.0%}",
+                mean_text(point["return_mean"], point["return_interval"], 2),
+                ", ".join(mean_text(mean, interval, 2) for mean, interval in costs),
+                share_text(point["tasks_above_limit"], point["tasks_above_limit_interval"]),
+                share_text(point["share_above_limit"], point["share_above_limit_interval"]),
             ]
         )
     return text_table(["", "return", "cost", "tasks above", "episodes above"], rows)
@@ -190,15 +201,15 @@ def suite_table(evaluation: SuiteEvaluation) -> str:
 def _over_tasks(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     returns = [x.return_mean for x in evaluations]
     costs = np.stack([x.cost_mean for x in evaluations])  # [N, C]
+    above = any_cost_above(costs, evaluations[0].cost_limit)
+    shares = [x.share_above_limit for x in evaluations]
     return {
         "return_mean": float(np.mean(returns)),
-        "return_interval": list(bootstrap_interval(returns)),
+        "return_interval": mean_interval(returns),
         "cost_mean": costs.mean(0).tolist(),
-        "cost_interval": [list(bootstrap_interval(c.tolist())) for c in costs.T],
-        "tasks_above_limit": float(any_cost_above(costs, evaluations[0].cost_limit).mean()),
-        "share_above_limit": float(np.mean([x.share_above_limit for x in evaluations])),
+        "cost_interval": [cost_interval(c.tolist()) for c in costs.T],
+        "tasks_above_limit": float(above.mean()),
+        "tasks_above_limit_interval": share_interval(int(above.sum()), len(above)),
+        "share_above_limit": float(np.mean(shares)),
+        "share_above_limit_interval": mean_interval(shares, lowest=0.0, highest=1.0),
     }
-
-
-def _interval(mean: float, interval: Sequence[float]) -> str:
-    return f"{mean:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
