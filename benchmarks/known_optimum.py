@@ -34,6 +34,8 @@ from fsrl_ext.experiment.registry import algorithm, algorithms
 from fsrl_ext.experiment.settings import list_settings
 
 RESULTS = Path(__file__).parent / "results" / "known_optimum"
+DOCS = Path(__file__).parents[1] / "docs" / "known_optimum.md"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 # The groups of cases, a table for each: where the cost lies and what is seen, and the units.
 GROUPS = {
@@ -79,9 +81,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(required=True)
     run = commands.add_parser("run", help="train what has no result, then print the table")
-    run.set_defaults(command=_run)
+    run.set_defaults(command=_run, write=False)
     table = commands.add_parser("table", help="print the results that there are")
     table.set_defaults(command=_table)
+    table.add_argument("--write", action="store_true", help=f"also put it into docs/{DOCS.name}")
     one = commands.add_parser("one", help="train one policy on one case in this process, as run does")
     one.set_defaults(command=_one)
     for command in (run, table):
@@ -192,12 +195,11 @@ def _one(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     file = result_file(options.out, options.policy, options.case, options.seed)
     file.write_text(json.dumps(result, indent=1) + "\n")
-    print(_line(result), flush=True)
+    print(f"{_line(result)}, {'misses a bar' if misses(result) else 'passes'}", flush=True)
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    signal.signal(signal.SIGTERM, _stop)
     pairs = [(policy, case) for policy in _policies(options) for case in _cases(options)]
     missing = []
     for policy, case in pairs:
@@ -209,22 +211,29 @@ def _run(options: argparse.Namespace) -> int:
             raise ValueError(
                 f"{file} is of a run with other settings; --again replaces it, --out DIR leaves it alone"
             )
-    with ThreadPoolExecutor(options.jobs) as pool:
-        failed = [name for name in pool.map(lambda pair: _train_apart(options, *pair), missing) if name]
-    for name in failed:
-        print(f"{name}: failed")
+    failed = _train_all(options, missing) if missing else []
+    for policy, case in failed:
+        print(f"{policy}, {case}: failed")
     return max(_table(options), int(bool(failed)))
 
 
-def _train_apart(options: argparse.Namespace, policy: str, case: str) -> str | None:
-    """Trains in a process of its own; returns the name of a run that failed."""
+def _train_all(options: argparse.Namespace, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Trains policies on cases, several side by side; returns the pairs that failed."""
+    signal.signal(signal.SIGTERM, _stop)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        codes = list(pool.map(lambda pair: _train_apart(options, *pair), pairs))
+    return [pair for pair, code in zip(pairs, codes, strict=True) if code]
+
+
+def _train_apart(options: argparse.Namespace, policy: str, case: str) -> int:
+    """Trains in a process of its own; returns its exit status."""
     command = [sys.executable, __file__, "one", policy, case, "--out", str(options.out)]
     command += ["--steps", str(options.steps), "--seed", str(options.seed)]
     command += [word for setting in options.set for word in ("--set", setting)]
     command += ["--import", options.module] if options.module else []
     with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) as training:
         _trainings.append(training)
-    return f"{policy} {case}" if training.returncode else None
+    return training.returncode
 
 
 def _stop(signal_number: int, frame: Any) -> None:
@@ -259,8 +268,7 @@ def misses(result: dict[str, Any]) -> bool:
 def _line(result: dict[str, Any]) -> str:
     """Returns a run's four shares as text."""
     shares = ", ".join(f"{m} {result[m]['return']:.2f} at {result[m]['cost']:.2f}" for m in MODES)
-    verdict = "misses" if misses(result) else "passes"
-    return f"{result['policy']} {result['case']} seed {result['seed']}: {shares}: {verdict}"
+    return f"{result['policy']}, {result['case']}, seed {result['seed']}: {shares}"
 
 
 def _cell(results: Sequence[dict[str, Any]]) -> str:
@@ -282,21 +290,21 @@ def _table(options: argparse.Namespace) -> int:
         for policy in policies
         for case in cases
     }
+    lines = []
     for title, group in GROUPS.items():
-        columns = [case for case in cases if case in group]
-        if not columns:
+        if not (columns := [case for case in cases if case in group]):
             continue
-        print(f"\n| {title} | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}")
+        lines += [f"| {title} | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
         for policy in policies:
-            print(f"| {policy} | {' | '.join(_cell(results[policy, case]) for case in columns)} |")
-    print(
-        f"\nReturn over the optimum, at cost over the limit: the worse of {EPISODES} deterministic and "
-        f"{EPISODES} stochastic episodes\nof the last policy, and the worst seed. Bold: a return below "
-        f"{LEAST_RETURN} or a cost above {MOST_COST}."
-    )
+            lines.append(f"| {policy} | {' | '.join(_cell(results[policy, case]) for case in columns)} |")
+        lines.append("")
     missed = [_line(result) for seeds in results.values() for result in seeds if misses(result)]
-    absent = [f"{policy} {case}: no result" for (policy, case), seeds in results.items() if not seeds]
-    print("\n" + "\n".join(missed + absent or ["Nothing misses a bar."]))
+    absent = [f"{policy}, {case}: no result" for (policy, case), seeds in results.items() if not seeds]
+    lines += [f"- {line}" for line in missed + absent] or ["Nothing misses a bar."]
+    print("\n".join(lines))
+    if options.write:
+        head, _, rest = DOCS.read_text().partition(BEGIN)
+        DOCS.write_text("\n".join([f"{head}{BEGIN}", *lines, f"{END}{rest.partition(END)[2]}"]))
     return int(bool(missed or absent))
 
 

@@ -238,7 +238,7 @@ KINDS = sorted(
 )
 
 
-# Every kind of task with one agent in turn; `benchmarks/environments.py --ids` builds all 361.
+# Every kind of task with one agent in turn; `benchmarks/environments.py --ids` builds all 371.
 @pytest.mark.parametrize(
     "task",
     [f"Safety{AGENTS[i % len(AGENTS)]}{kind}" for i, kind in enumerate(KINDS)]
