@@ -3,7 +3,8 @@
 The files in the order in which to read them:
 
 - `contract`: what `make` promises of every environment, and the classes that keep the promise;
-- `suite_tasks`: the tasks of the two suites as a table;
+- `known_optimum`: toy tasks whose best policy within the limit is known;
+- `suite_tasks`: the tasks of all suites as a table;
 - `registry`: `make` by name, users' own tasks, and the list of all tasks;
 - `bullet`: the adapter of bullet-safety-gym;
 - `safety_gymnasium/`: the adapter of safety-gymnasium, and its fast steps and resets;
@@ -15,6 +16,7 @@ simulator that its task needs.
 """
 
 from fsrl_ext.env.contract import CostEnv, CostError, CostReader, CostWrapper, MissingCostError
+from fsrl_ext.env.known_optimum import KnownOptimumEnv
 from fsrl_ext.env.meta.registration import register_family
 from fsrl_ext.env.registry import (
     SuiteNotInstalledError,
@@ -33,6 +35,7 @@ __all__ = [
     "CostError",
     "CostReader",
     "CostWrapper",
+    "KnownOptimumEnv",
     "MissingCostError",
     "SuiteNotInstalledError",
     "TaskInfo",

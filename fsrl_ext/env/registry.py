@@ -11,7 +11,17 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from fsrl_ext.env.contract import CostWrapper
-from fsrl_ext.env.suite_tasks import BULLET, META, SAFETY_BUILDER, SUITE_TASKS, SUITES, USER, TaskInfo
+from fsrl_ext.env.known_optimum import make_known_optimum
+from fsrl_ext.env.suite_tasks import (
+    BULLET,
+    KNOWN_OPTIMUM,
+    META,
+    SAFETY_BUILDER,
+    SUITE_TASKS,
+    SUITES,
+    USER,
+    TaskInfo,
+)
 
 
 class UnknownTaskError(ValueError):
@@ -46,8 +56,8 @@ def make(
     - `reset(seed=s)` seeds simulator and action space, and the same seed gives the same episodes.
     - An episode that reaches the time limit is `truncated`.
 
-    :param id: a task of bullet-safety-gym or safety-gymnasium, or any id registered with
-        `register_task` or `gymnasium.register`; "module:id" imports the module first.
+    :param id: a task that `list_tasks` has, or any id registered with `gymnasium.register`; "module:id"
+        imports the module first.
     :param render_mode: None, "rgb_array", "human", or another mode of the environment.
     :param max_episode_steps: a horizon other than the registered one.
     :param task_seed: draws the task of a family (`fsrl_ext.env.meta`), in [0, 2**32); None stands for 0. The
@@ -81,6 +91,8 @@ def make(
         "max_episode_steps": horizon,
         "spec": spec,
     }
+    if task.suite == KNOWN_OPTIMUM:
+        return make_known_optimum(id, **common, **kwargs)
     if task.suite == BULLET:
         from fsrl_ext.env.bullet import make_bullet
 
@@ -219,7 +231,7 @@ def register_task(
 
 
 def list_tasks() -> list[TaskInfo]:
-    """Return the tasks of both suites, installed or not, and then those of `register_task`."""
+    """Return the tasks of all suites, installed or not, and then those of `register_task`."""
     installed = {name: _installed(name) for name in SUITES}
     suites = [dataclasses.replace(task, installed=installed[task.suite]) for task in SUITE_TASKS.values()]
     return suites + list(_user_tasks.values())

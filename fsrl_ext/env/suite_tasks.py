@@ -1,14 +1,18 @@
-"""List the tasks of the two suites in a table, so that a look at the list imports no simulator.
+"""List the tasks of the suites in a table, so that a look at the list imports no simulator.
 
 `tests/env` compares the table with what the installed packages register.
 """
 
 from dataclasses import dataclass
 
+from fsrl_ext.env.known_optimum import HORIZON, KNOWN_OPTIMUM_TASKS
+
 BULLET = "bullet-safety-gym"
 SAFETY = "safety-gymnasium"
 # Tasks of this package on safety-gymnasium's robots: `fsrl_ext.env.meta`.
 META = "meta"
+# Tasks of this package without a simulator: `fsrl_ext.env.known_optimum`.
+KNOWN_OPTIMUM = "known-optimum"
 USER = "user"
 # Entry point of safety-gymnasium's navigation tasks, and of users' own tasks of that kind.
 SAFETY_BUILDER = "safety_gymnasium.builder:Builder"
@@ -19,7 +23,7 @@ class TaskInfo:
     """Describes a task without building it.
 
     :param id: the name that `make` takes.
-    :param suite: "bullet-safety-gym", "safety-gymnasium", "meta" or "user".
+    :param suite: "bullet-safety-gym", "safety-gymnasium", "meta", "known-optimum" or "user".
     :param horizon: steps after which an episode is truncated; None for no limit.
     :param can_terminate: whether an episode can end before the horizon; None if unknown. Goal and Push tasks
         also end where 10,000 draws give no place for the next goal, which does not count here.
@@ -65,6 +69,7 @@ SUITES = {
     ),
     SAFETY: _SAFETY,
     META: _SAFETY,
+    KNOWN_OPTIMUM: Suite(name="fsrl_ext", modules=(), install="pip install fsrl_ext"),
 }
 
 # Horizons by task and agent.
@@ -164,6 +169,13 @@ def _meta_tasks() -> list[TaskInfo]:
     ]
 
 
+def _known_optimum_tasks() -> list[TaskInfo]:
+    return [
+        TaskInfo(id=id, suite=KNOWN_OPTIMUM, horizon=HORIZON, can_terminate=False, num_costs=1)
+        for id in KNOWN_OPTIMUM_TASKS
+    ]
+
+
 SUITE_TASKS: dict[str, TaskInfo] = {
-    task.id: task for task in _bullet_tasks() + _safety_tasks() + _meta_tasks()
+    task.id: task for task in _bullet_tasks() + _safety_tasks() + _meta_tasks() + _known_optimum_tasks()
 }

@@ -20,6 +20,9 @@ TASK_DEFAULTS: tuple[TaskDefaults, ...] = (
     ("safety-gymnasium", "*", {"cost_limit": (25.0,), "gamma": 0.99, "estimation_step": 3}),
     ("meta", "*", {"cost_limit": (25.0,), "gamma": 0.99, "estimation_step": 3}),
     ("safety-gymnasium", "*Velocity-v1", {"gamma": 0.98, "estimation_step": 2}),
+    ("known-optimum", "*", {"cost_limit": (3.0,)}),
+    ("known-optimum", "*LargeCosts-v0", {"cost_limit": (300.0,)}),
+    ("known-optimum", "*SmallCosts-v0", {"cost_limit": (0.03,)}),
 )
 
 TUNED = "tuned"

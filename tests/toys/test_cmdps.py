@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 
-from toys.cmdps import ThrottleEnv, TwoStateEnv, two_state_optimum, two_state_values
+from toys.cmdps import TwoStateEnv, two_state_optimum, two_state_values
 from toys.envs import LineEnv
 
 
@@ -15,52 +14,6 @@ def play(env, throttle):
     env.reset(seed=0)
     steps = [env.step(np.array([2 * x - 1])) for x in throttle]
     return np.array([[reward, info["cost"]] for _, reward, _, _, info in steps])
-
-
-def best_throttle(env, cost_limit):
-    """Maximise an episode's return over all sequences of actions within the limit, by SLSQP."""
-    horizon = env.HORIZON
-    result = minimize(
-        lambda x: -play(env, x)[:, 0].sum(),
-        np.full(horizon, 0.1),
-        bounds=[(0, 1)] * horizon,
-        constraints={"type": "ineq", "fun": lambda x: cost_limit - play(env, x)[:, 1].sum()},
-        options={"maxiter": 200, "ftol": 1e-10},
-    )
-    assert result.success, result.message
-    return result.x
-
-
-@pytest.mark.parametrize(
-    ("settings", "cost_limit"),
-    [
-        ({}, 4.0),
-        ({}, 0.0),
-        ({}, 12.0),
-        ({"window": (5, 15)}, 4.0),
-        ({"window": (30, 40), "reward_scale": 3.0, "cost_scale": 0.5}, 1.0),
-    ],
-)
-def test_no_sequence_of_actions_beats_the_throttles_optimum(settings, cost_limit):
-    env = ThrottleEnv(**settings)
-    inside, best = env.optimum(cost_limit)
-    first, end = env.window
-    expected = np.ones(env.HORIZON)
-    expected[first:end] = inside
-    np.testing.assert_allclose(best_throttle(env, cost_limit), expected, atol=1e-3)
-    played = play(env, expected).sum(0)
-    assert played[0] == pytest.approx(best, rel=1e-12)
-    assert played[1] == pytest.approx(min(cost_limit, env.cost_scale * env.FULL_COST), rel=1e-12)
-
-
-def test_the_throttle_costs_a_quarter_in_each_of_40_steps_and_shows_its_window():
-    env = ThrottleEnv()
-    np.testing.assert_allclose(play(env, np.full(40, 0.6)), [[1 - 0.4**2, 0.15]] * 40)
-    env = ThrottleEnv(window=(2, 4))
-    shown = [env.reset()[0][0]] + [env.step(np.ones(1))[0][0] for _ in range(5)]
-    assert shown == [0, 0, 1, 1, 0, 0]
-    env.reset()
-    assert [env.step(np.ones(1))[3] for _ in range(40)] == [False] * 39 + [True]
 
 
 def test_the_lines_best_action_spends_the_limit():
@@ -110,7 +63,7 @@ def test_no_policy_of_a_grid_beats_the_two_state_optimum(cost_per_step):
 
 
 def test_observations_lie_in_their_space():
-    for env in (ThrottleEnv(), TwoStateEnv(), LineEnv()):
+    for env in (TwoStateEnv(), LineEnv()):
         observation, _ = env.reset(seed=0)
         assert env.observation_space.contains(observation)
         assert env.observation_space.contains(env.step(env.action_space.sample())[0])
