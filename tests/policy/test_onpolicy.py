@@ -52,8 +52,12 @@ def linear_policy(**settings):
     )
 
 
-def test_advantages_bootstrap_from_where_the_environment_really_was():
-    """A plain loop agrees, over a time limit, a terminal state and the collect's end, in two environments."""
+@pytest.mark.parametrize("cost_gamma", [None, 0.7, 1.0])
+def test_advantages_bootstrap_from_where_the_environment_really_was(cost_gamma):
+    """A plain loop agrees, over a time limit, a terminal state and the collect's end, in two environments.
+
+    Undiscounted costs end at the time limit, and bootstrap where the collect cuts an episode.
+    """
     buffer = CostVectorReplayBuffer(8, 2)
     # Environment 0: a time limit at 0.3 and the next episode from 0.9 on, cut after its second step.
     for obs, obs_next, truncated in ((0.1, 0.2, 0), (0.2, 0.3, 1), (0.9, 0.8, 0), (0.8, 0.7, 0)):
@@ -61,24 +65,32 @@ def test_advantages_bootstrap_from_where_the_environment_really_was():
     # Environment 1: terminal after two steps; the observation after the terminal step is never read.
     for obs, obs_next, terminated in ((0.4, 0.5, 0), (0.5, 1e9, 1), (0.6, 0.65, 0)):
         add_step(buffer, 1, obs, obs_next, terminated=bool(terminated), cost=obs)
-    policy = linear_policy(gae_lambda=0.8, cost_gae_lambda=0.5)
+    policy = linear_policy(gae_lambda=0.8, cost_gae_lambda=0.5, cost_gamma=cost_gamma)
     batch, indices = buffer.sample(0)
     rows = list(zip(batch.obs[:, 0], batch.obs_next[:, 0], batch.rew, batch.cost[:, 0], strict=True))
     processed = policy.process_fn(batch, buffer, indices)
     ends = [False, True, False, True, False, True, True]
     terminal = [False, False, False, False, False, True, False]
-    for signal, (scale, decay) in enumerate(((10.0, 0.8), (1.0, 0.5))):
+    limit = [False, True, False, False, False, False, False]
+    for signal, (scale, gamma, decay) in enumerate(((10.0, 0.9, 0.8), (1.0, cost_gamma or 0.9, 0.5))):
         advantage, expected = 0.0, []
-        for (obs, obs_next, *signals), end, last in reversed(list(zip(rows, ends, terminal, strict=True))):
-            ahead = 0.0 if last else 0.9 * scale * obs_next
+        over = [x or (y and gamma == 1.0) for x, y in zip(terminal, limit, strict=True)]
+        for (obs, obs_next, *signals), end, last in reversed(list(zip(rows, ends, over, strict=True))):
+            ahead = 0.0 if last else gamma * scale * obs_next
             delta = signals[signal] + ahead - scale * obs
-            advantage = delta + (0.0 if end else 0.9 * decay * advantage)
+            advantage = delta + (0.0 if end else gamma * decay * advantage)
             expected.append(advantage)
         torch.testing.assert_close(
             processed.advantages[:, signal], torch.tensor(expected[::-1], dtype=torch.float32)
         )
     values = torch.tensor([[10.0 * obs, obs] for obs, *_ in rows], dtype=torch.float32)
     torch.testing.assert_close(processed.returns, processed.advantages + values)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.1, math.nan])
+def test_a_discount_of_costs_outside_its_range_is_refused(value):
+    with pytest.raises(ValueError, match=rf"cost_gamma must be in \(0, 1\], got {value}"):
+        linear_policy(cost_gamma=value)
 
 
 def test_a_buffer_without_the_final_observations_is_refused():

@@ -45,6 +45,9 @@ class OnpolicyConfig(PolicyConfig):
     """Decay lambda of the reward's generalised advantage estimates, in (0, 1]."""
     cost_gae_lambda: float = 0.95
     """Decay lambda of the costs' generalised advantage estimates, in (0, 1]."""
+    cost_gamma: float | None = None
+    """Discount factor of the costs, in (0, 1]; ``None`` for ``gamma``. With 1 a time limit ends the costs to
+    come; with less the value of the state after it stands for further costs."""
     normalise_observations: bool = True
     """Whether the networks see observations shifted by their mean and divided by their standard deviation;
     both are saved with the policy."""
@@ -55,6 +58,13 @@ class OnpolicyConfig(PolicyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields(self, unit_interval=("gae_lambda", "cost_gae_lambda"), at_least_one=("normalise_steps",))
+        if self.cost_gamma is not None:
+            check_fields(self, unit_interval=("cost_gamma",))
+
+    @property
+    def discount_of_costs(self) -> float:
+        """Discount factor of the costs in force: ``cost_gamma``, or else ``gamma``."""
+        return self.gamma if self.cost_gamma is None else self.cost_gamma
 
 
 TConfig = TypeVar("TConfig", bound=OnpolicyConfig)
@@ -98,6 +108,8 @@ class Trajectories(NamedTuple):
     """``[T, S]`` reward and costs."""
     terminated: Tensor
     """``[T]`` bool: whether the step led to a terminal state."""
+    truncated: Tensor
+    """``[T]`` bool: whether the time limit ended the episode with the step."""
     ends: Tensor
     """``[T]`` bool: whether the next row belongs to another episode or environment."""
 
@@ -219,6 +231,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
             self._normalised(buffer.obs_next[indices]),
             to_device(signals, device),
             to_device(buffer.terminated[indices], device),
+            to_device(buffer.truncated[indices], device),
             to_device(ends, device),
         )
         self._prepare_critic(data)
@@ -232,14 +245,23 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         """Prepares the critic before it estimates advantages; only meta-learners do so."""
 
     def _advantages(self, data: Trajectories, gae_lambda: float, cost_gae_lambda: float) -> Advantages:
-        """Computes generalised advantages and value targets, ``[T, S]`` each, with the critic as it is."""
+        """Computes generalised advantages and value targets, ``[T, S]`` each, with the critic as it is.
+
+        Undiscounted costs end at a time limit, because the sum of all costs without an end is not finite.
+        Where the collect cuts an episode, the critic's values stand for the costs until its end.
+        """
+        cost_gamma = self.config.discount_of_costs
+        next_values = self.critic(data.next_obs)
+        if cost_gamma == 1.0:
+            over = data.truncated[:, None] & (torch.arange(self.num_costs + 1, device=self.device) > 0)
+            next_values = next_values.masked_fill(over, 0.0)
         return generalised_advantages(
             data.signals,
             self.critic(data.obs),
-            self.critic(data.next_obs),
+            next_values,
             terminated=data.terminated,
             ends=data.ends,
-            gamma=self.config.gamma,
+            gamma=[self.config.gamma, *[cost_gamma] * self.num_costs],
             gae_lambda=[gae_lambda, *[cost_gae_lambda] * self.num_costs],
         )
 
