@@ -336,7 +336,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         metrics = per_cost("constraint/episode_cost", cost.tolist())
         if self.multipliers is not None:
             bound = self.cost_bound
-            self.multipliers.update(to_device(cost, self.device), bound)
+            self.multipliers.update(to_device(cost, self.device), bound, self.cost_unit(self.step_scale))
             metrics |= per_cost("constraint/multiplier", self.multipliers.values.tolist())
             surplus = to_device(cost, self.device) - bound
             metrics |= self.per_constraint("constraint/surplus", surplus.tolist())

@@ -33,6 +33,9 @@ from fsrl_ext.policy.base import (
 )
 from fsrl_ext.policy.optimise import descend, fit_with_lbfgs
 
+SCALE_FLOOR = 0.01
+"""Smallest standard deviation of a signal that is divided by, relative to its root mean square."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OnpolicyConfig(PolicyConfig):
@@ -48,6 +51,9 @@ class OnpolicyConfig(PolicyConfig):
     cost_gamma: float | None = None
     """Discount factor of the costs, in (0, 1]; ``None`` for ``gamma``. With 1 a time limit ends the costs to
     come; with less the value of the state after it stands for further costs."""
+    normalise_signals: bool = True
+    """Whether the critic learns returns divided by the standard deviations of reward and costs, so that no
+    setting depends on their units."""
     normalise_observations: bool = True
     """Whether the networks see observations shifted by their mean and divided by their standard deviation;
     both are saved with the policy."""
@@ -183,6 +189,13 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
             if obs_dim is None:
                 raise ValueError("obs_dim must be given to normalise observations, got None")
             self.normaliser = ObservationNormaliser(obs_dim, horizon=self.config.normalise_steps)
+        self._moments = np.zeros((3, 1 + self.num_costs))
+        self.signal_scale: Tensor
+        """``[S]`` scales of reward and costs, by which the critic's targets are divided."""
+        self.step_scale: Tensor
+        """``[C]`` standard deviations of the costs of all steps so far."""
+        self.register_buffer("signal_scale", torch.ones(1 + self.num_costs), persistent=False)
+        self.register_buffer("step_scale", torch.ones(self.num_costs), persistent=False)
         self.episode_cost = np.zeros(self.num_costs)
         """``[C]`` mean undiscounted cost of the episodes that ended in the newest data."""
         self.episode_length = float(max_episode_steps)
@@ -234,12 +247,35 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
             to_device(buffer.truncated[indices], device),
             to_device(ends, device),
         )
+        self._measure_scales(signals)
         self._prepare_critic(data)
         estimates = self._advantages(data, self.config.gae_lambda, self.config.cost_gae_lambda)
         batch.advantages, batch.returns = estimates.advantages, estimates.returns
         batch.obs = to_device(batch.obs, device)
         batch.act = to_device(batch.act, device)
         return batch
+
+    def _measure_scales(self, signals: np.ndarray) -> None:
+        """Adds ``signals [T, S]`` to the moments of all steps, and sets the scales.
+
+        A scale stays as it is until it is wrong by a factor of two, because the critic learnt with it.
+        """
+        signals = signals.astype(np.float64)
+        self._moments += np.stack([np.ones_like(signals), signals, signals**2]).sum(1)
+        count, first, second = self._moments
+        size = np.sqrt(second / count)
+        deviation = np.sqrt(np.maximum(second / count - (first / count) ** 2, (SCALE_FLOOR * size) ** 2))
+        deviation = np.where(deviation > 0.0, deviation, 1.0)
+        self.step_scale.copy_(torch.as_tensor(deviation[1:]))
+        if not self.config.normalise_signals:
+            return
+        scale = self.signal_scale.cpu().numpy().astype(np.float64)
+        wrong = (np.abs(np.log(deviation / scale)) > np.log(2.0)) | (count == len(signals))
+        self.signal_scale.copy_(torch.as_tensor(np.where(wrong, deviation, scale)))
+
+    def _values(self, obs: Tensor) -> Tensor:
+        """Returns the critic's values ``[T, S]`` of observations ``[T, O]``, in units of reward and costs."""
+        return self.critic(obs) * self.signal_scale
 
     def _prepare_critic(self, data: Trajectories) -> None:
         """Prepares the critic before it estimates advantages; only meta-learners do so."""
@@ -251,13 +287,13 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         Where the collect cuts an episode, the critic's values stand for the costs until its end.
         """
         cost_gamma = self.config.discount_of_costs
-        next_values = self.critic(data.next_obs)
+        next_values = self._values(data.next_obs)
         if cost_gamma == 1.0:
             over = data.truncated[:, None] & (torch.arange(self.num_costs + 1, device=self.device) > 0)
             next_values = next_values.masked_fill(over, 0.0)
         return generalised_advantages(
             data.signals,
-            self.critic(data.obs),
+            self._values(data.obs),
             next_values,
             terminated=data.terminated,
             ends=data.ends,
@@ -282,11 +318,20 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         return (to_device(self.episode_cost, self.device) - self.cost_bound) / self.episode_length
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Returns mean cost and length of the newest episodes."""
-        return {"episode_cost": self.episode_cost.tolist(), "episode_length": self.episode_length}
+        """Returns mean cost and length of the newest episodes, and the scales of reward and costs."""
+        return {
+            "episode_cost": self.episode_cost.tolist(),
+            "episode_length": self.episode_length,
+            "moments": self._moments.tolist(),
+            "signal_scale": self.signal_scale.tolist(),
+            "step_scale": self.step_scale.tolist(),
+        }
 
     def _load_progress(self, state: Mapping[str, Any]) -> None:
         self.episode_cost, self.episode_length = np.array(state["episode_cost"]), state["episode_length"]
+        self._moments = np.array(state["moments"])
+        self.signal_scale.copy_(torch.tensor(state["signal_scale"]))
+        self.step_scale.copy_(torch.tensor(state["step_scale"]))
 
     def learn(
         self, batch: RolloutBatchProtocol, batch_size: int | None, repeat: int, *args: Any, **kwargs: Any
@@ -366,8 +411,10 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         :raises NonFiniteError: if the loss is not finite; the step on that loss is not taken.
         """
 
+        targets = returns / self.signal_scale
+
         def losses(places: Tensor | slice) -> Tensor:
-            return (self.critic(obs[places]) - returns[places]).square().mean(0)
+            return (self.critic(obs[places]) - targets[places]).square().mean(0)
 
         everything, parameters = slice(None), self._critic_parameters
         if isinstance(self.critic_optim, torch.optim.LBFGS):
@@ -378,7 +425,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
                     descend(self.critic_optim, losses(places).sum(), parameters, "critic loss")
         with torch.no_grad():
             remaining = losses(everything)
-        unexplained = (remaining / returns.var(0, correction=0).clamp(min=1e-12)).tolist()
+        unexplained = (remaining / targets.var(0, correction=0).clamp(min=1e-12)).tolist()
         metrics = {"loss/critic_reward": float(remaining[0]), "critic/unexplained_reward": unexplained[0]}
         metrics |= per_cost("loss/critic_cost", remaining[1:].tolist())
         return metrics | per_cost("critic/unexplained_cost", unexplained[1:])

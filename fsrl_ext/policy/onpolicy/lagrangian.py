@@ -41,7 +41,7 @@ def follow_episodes(
         return standard[:, 0], {}
     # Multipliers
     cost = to_device(policy.episode_cost, policy.device)
-    multipliers.update(cost, policy.cost_bound)
+    multipliers.update(cost, policy.cost_bound, policy.cost_unit(policy.step_scale))
     metrics = per_cost("constraint/multiplier", multipliers.values.tolist())
     metrics |= policy.per_constraint("constraint/surplus", (cost - policy.cost_bound).tolist())
     return lagrangian_advantage(standard, multipliers.values, rescale=rescale), metrics
