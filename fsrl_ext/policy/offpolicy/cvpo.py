@@ -123,6 +123,12 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self.register_buffer("kl_multipliers", torch.zeros(2))
         bounds = torch.tensor([self.config.kl_bound_mean, self.config.kl_bound_scale])
         self.register_buffer("kl_bounds", bounds, persistent=False)
+        self.kl_multiplier_lr: Tensor
+        """``[2]`` change of each KL multiplier per relative violation of its bound."""
+        self.kl_multiplier_max: Tensor
+        """``[2]`` largest values of the KL multipliers."""
+        for name in ("kl_multiplier_lr", "kl_multiplier_max"):
+            self.register_buffer(name, torch.tensor(getattr(self.config, name)), persistent=False)
         self.register_buffer("cost_bias", torch.zeros_like(self.cost_threshold))
         self.measured_cost = torch.zeros_like(self.cost_threshold)
         """``[C]`` mean cost of the newest steps in the unit of the cost critics, on the host."""
@@ -334,8 +340,8 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
                     self.kl_multipliers,
                     kl,
                     self.kl_bounds,
-                    lr=config.kl_multiplier_lr,
-                    multiplier_max=config.kl_multiplier_max,
+                    lr=self.kl_multiplier_lr,
+                    multiplier_max=self.kl_multiplier_max,
                 )
                 step = mstep_loss(
                     moments,
