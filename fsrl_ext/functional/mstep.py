@@ -127,15 +127,15 @@ def _mahalanobis_trace(scale: Tensor, second: Tensor) -> Tensor:
 
 
 def update_kl_multipliers(
-    multipliers: Tensor, kl: Tensor, kl_bound: Tensor, *, lr: float, multiplier_max: float
+    multipliers: Tensor, kl: Tensor, kl_bound: Tensor, *, lr: Tensor, multiplier_max: Tensor
 ) -> Tensor:
     """Take one projected ascent step on the KL multipliers, in units of the bound.
 
     ``alpha <- clip(alpha + lr * (KL / bound - 1), 0, multiplier_max)``. The *stored* value is clipped, so it
     cannot fall below zero for many steps and then lag behind a violated trust region.
 
-    :param multipliers: ``[2]`` for mean and covariance; likewise ``kl`` and ``kl_bound``.
+    :param multipliers: ``[2]`` for mean and covariance; likewise all other arguments.
     :return: the new multipliers ``[2]``; a non-finite KL leaves its multiplier unchanged.
     """
     step = torch.nan_to_num(kl / kl_bound - 1.0, nan=0.0, posinf=0.0, neginf=0.0)
-    return (multipliers + lr * step).clamp(0.0, multiplier_max)
+    return (multipliers + lr * step).clamp(min=0.0).minimum(multiplier_max)

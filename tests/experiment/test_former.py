@@ -10,6 +10,7 @@ from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment import ExperimentConfig, evaluate, load_policy, resume
 from fsrl_ext.experiment.algorithms.onpolicy import OnpolicyTraining
 from fsrl_ext.experiment.former import from_saved
+from fsrl_ext.policy import CVPOConfig
 
 RUNS = Path(__file__).parent / "data" / "v0_1_0"
 
@@ -34,6 +35,11 @@ def test_an_unused_setting_had_its_default():
         from_saved(OnpolicyTraining, {**saved, "actor_lr": 1.0})
     with pytest.raises(ValueError, match="OnpolicyTraining has no setting forgotten, got 1"):
         from_saved(OnpolicyTraining, {**saved, "forgotten": 1})
+
+
+def test_one_number_for_mean_and_covariance_is_for_both():
+    config = from_saved(CVPOConfig, {"kl_multiplier_lr": 0.1, "kl_multiplier_max": 7.0, "gamma": 0.9})
+    assert (config.kl_multiplier_lr, config.kl_multiplier_max) == ((0.1, 0.1), (7.0, 7.0))
 
 
 def test_a_snapshot_is_refused_with_the_version_that_can_resume_it():

@@ -1,16 +1,19 @@
 """Where a setting comes from: defaults, task, preset, user, in this order; and from text."""
 
 import dataclasses
+import math
 
+import numpy as np
 import pytest
 from toys.settings import small_config
 
-from fsrl_ext.experiment import ExperimentConfig, make_config, registry
+from fsrl_ext.experiment import ExperimentConfig, make_config, registry, run
 from fsrl_ext.experiment.algorithms.offpolicy import CVPOTraining, OffpolicyTraining
 from fsrl_ext.experiment.registry import algorithms
 from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.functional.returns import decayed_cost_limit
 from fsrl_ext.policy import CVPOConfig, DDPGLagConfig, TD3LagConfig
+from fsrl_ext.report import read_progress
 
 
 def test_tasks_have_their_suites_defaults():
@@ -47,6 +50,57 @@ def test_every_preset_makes_a_config():
         )
 
 
+def settings_of(config):
+    """Return the settings of policy and training by name."""
+    return {**dataclasses.asdict(config.policy_config), **dataclasses.asdict(config.training)}
+
+
+def test_the_paper_preset_holds_the_authors_settings():
+    """Of their configuration file, code and scripts; what scales with the likelihood is theirs times N."""
+    samples, bound = 32, 1e-3
+    expected = {
+        "kl_bound": 0.1, "num_samples": samples, "solver": "slsqp", "threshold": "paper", "cost_margin": 0.0,
+        "cost_level_rate": 1.0, "cost_calibration": 0.0, "multiplier_max": None,
+        "kl_bound_mean": bound, "kl_bound_scale": bound, "mstep_iterations": 6,
+        "kl_multiplier_lr": pytest.approx((1.0 * bound * samples, 100.0 * bound * samples)),
+        "kl_multiplier_max": pytest.approx((0.1 * samples, 10.0 * samples)),
+        "max_grad_norm": pytest.approx(0.01 * samples),
+        "old_policy": "polyak", "old_policy_tau": 0.005, "tau": 0.005, "average_tau": None,
+        "gamma": 0.99, "estimation_step": 1, "reward_ensemble": 2, "cost_ensemble": 1, "shared_body": False,
+        "covariance": "full", "initial_std": pytest.approx(math.log(2.0), abs=1e-3),
+        "hidden_sizes": (256, 256), "critic_hidden_sizes": None, "actor_lr": 2e-3, "critic_lr": 1e-3,
+        "batch_size": 300, "buffer_size": 80_000, "step_per_collect": 20 * 400, "warmup_steps": 4000,
+        "update_per_step": pytest.approx(40 / 300),
+    }  # fmt: skip
+    for task in ("SafetyCarButton1-v0", "SafetyCarCircle-v0"):
+        values = settings_of(make_config("cvpo", task, preset="paper"))
+        assert {name: values[name] for name in expected} == expected
+
+
+def test_the_cal_preset_holds_the_authors_settings():
+    expected = {
+        "augmented_penalty": 10.0, "cost_ensemble": 4, "cost_reduction": "ucb", "ucb_scale": 0.5,
+        "cost_targets": "own", "multiplier_source": "critic", "multiplier_method": "ascent",
+        "multiplier_lr": 3e-4, "multiplier_init": 0.6931, "threshold": "paper", "rescale": False,
+    }  # fmt: skip
+    values = settings_of(make_config("sac_lag", "SafetyCarButton1-v0", preset="cal"))
+    assert {name: values[name] for name in expected} == expected
+
+
+def test_a_run_with_the_paper_preset_stays_finite(tmp_path):
+    small = {"num_envs": 4, "selections": 1, "selection_episodes": 2, "final_episodes": 2}
+    data = {"steps": 600, "step_per_collect": 100, "warmup_steps": 200}
+    config = make_config("cvpo", "ToyLine-v0", preset="paper", cost_limit=5.0, **small, **data)
+    done = run(config, out=tmp_path, show_progress=False)
+    progress = read_progress(done.folder)
+    for name in ("loss/actor", "loss/critic_cost", "mstep/multiplier_scale", "policy/std"):
+        values = progress[f"update/{name}"]
+        values = values[~np.isnan(values)]  # rows of other kinds have no entry
+        assert len(values) >= 3
+        assert np.isfinite(values).all()
+    assert np.isfinite(done.result["last"]["return_mean"])
+
+
 def test_unknown_preset_is_refused():
     with pytest.raises(ValueError, match="preset must be one of tuned, paper, got 'papre'; did you mean"):
         make_config("cvpo", "SafetyCarCircle-v0", preset="papre")
@@ -58,6 +112,7 @@ def test_unknown_preset_is_refused():
         ("cost_limit", "10,25.5", (10.0, 25.5)),
         ("cost_limit", "inf", (float("inf"),)),
         ("hidden_sizes", "64,32", (64, 32)),
+        ("kl_multiplier_max", "3.2,320", (3.2, 320.0)),
         ("shared_body", "True", True),
         ("threshold", "stationary", "stationary"),
         ("multiplier_max", "none", None),

@@ -114,22 +114,25 @@ def test_mean_and_covariance_get_their_own_gradients(full):
 
 def test_kl_multiplier_moves_with_the_violation_and_never_winds_up():
     alpha, bound = torch.tensor([1.0, 0.0]), torch.tensor([0.1, 0.1])
-    up = update_kl_multipliers(alpha, torch.tensor([0.2, 0.0]), bound, lr=0.5, multiplier_max=10.0)
+    speed = {"lr": torch.tensor([0.5, 0.25]), "multiplier_max": torch.tensor([10.0, 20.0])}
+    up = update_kl_multipliers(alpha, torch.tensor([0.2, 0.0]), bound, **speed)
     torch.testing.assert_close(up, torch.tensor([1.5, 0.0]))
     # After many slack steps the stored value is zero, so one violated step raises it at once.
     for _ in range(100):
-        alpha = update_kl_multipliers(alpha, torch.zeros(2), bound, lr=0.5, multiplier_max=10.0)
-    alpha = update_kl_multipliers(alpha, 3 * bound, bound, lr=0.5, multiplier_max=10.0)
-    torch.testing.assert_close(alpha, torch.tensor([1.0, 1.0]))
-    alpha = update_kl_multipliers(alpha, 1e6 * bound, bound, lr=0.5, multiplier_max=10.0)
-    torch.testing.assert_close(alpha, torch.tensor([10.0, 10.0]))
+        alpha = update_kl_multipliers(alpha, torch.zeros(2), bound, **speed)
+    alpha = update_kl_multipliers(alpha, 3 * bound, bound, **speed)
+    torch.testing.assert_close(alpha, torch.tensor([1.0, 0.5]))
+    alpha = update_kl_multipliers(alpha, 1e6 * bound, bound, **speed)
+    torch.testing.assert_close(alpha, torch.tensor([10.0, 20.0]))
 
 
 def test_kl_multiplier_survives_a_non_finite_kl_and_mutates_nothing():
     alpha = torch.tensor([0.5, 0.7])
     kept = alpha.clone()
     kl = torch.tensor([float("nan"), float("inf")])
-    out = update_kl_multipliers(alpha, kl, torch.ones(2), lr=1.0, multiplier_max=5.0)
+    out = update_kl_multipliers(
+        alpha, kl, torch.ones(2), lr=torch.ones(2), multiplier_max=torch.tensor([5.0, 5.0])
+    )
     torch.testing.assert_close(out, kept)
     torch.testing.assert_close(alpha, kept)
 

@@ -199,6 +199,20 @@ def test_mstep_stays_near_its_trust_region():
         assert np.mean([x[f"mstep/kl_{part}_relative"] for x in metrics[-20:]]) < 2.0
 
 
+def test_kl_multipliers_of_mean_and_covariance_have_their_own_rates_and_caps():
+    policy = build_cvpo(kl_multiplier_lr=(1.0, 50.0), kl_multiplier_max=(1e-3, 2.0), kl_bound_mean=1e-6)
+    policy.kl_multipliers = torch.tensor([0.0, 1000.0])
+    update(policy, collected(policy), 1)
+    assert policy.kl_multipliers.tolist() == [0.0, 2.0]  # the first KL is 0, and the second one is capped
+    update(policy, collected(policy), 5)
+    assert policy.kl_multipliers[0].item() == pytest.approx(1e-3)
+    assert build_cvpo(kl_multiplier_max=3).config.kl_multiplier_max == (3, 3)
+    assert build_cvpo(kl_multiplier_lr=[0.1, 0.2]).config.kl_multiplier_lr == (0.1, 0.2)
+    for bad in (-1.0, (0.1, -0.1), (), (1.0, 2.0, 3.0), math.nan):
+        with pytest.raises(ValueError, match="kl_multiplier_lr must be one number >= 0 or two"):
+            build_cvpo(kl_multiplier_lr=bad)
+
+
 def test_cost_margin_tightens_the_threshold():
     policy = build_cvpo(cost_limit=5.0)
     with_margin = build_cvpo(cost_limit=5.0, cost_margin=0.25)

@@ -207,47 +207,71 @@ _TWIN: dict[str, Any] = {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2}
 _DDPG: dict[str, Any] = {**_BASELINE, "warmup_steps": 10_000}
 _TD3: dict[str, Any] = {**_TWIN, "warmup_steps": 10_000, "target_std": 0.05}
 
-# The released code of Liu et al. 2022 (button and goal tasks); kl_multiplier_max is theirs times N, because
-# our likelihood is a weighted sum over the samples and theirs a mean.
+# The released code of Liu et al. 2022 (github.com/liuzuxin/cvpo-safe-rl) for its button and goal tasks, whose
+# episodes have 400 steps: script/config/config_cvpo.yaml, and safe_rl/ or script/ where another is named.
+# Its likelihood is a mean over the N = 32 samples and ours a weighted sum, so whatever is added to the
+# likelihood, or clips its gradient, is N times as large here.
 _CVPO_PAPER: dict[str, Any] = {
-    "solver": "slsqp",
-    "old_policy": "polyak",
-    "old_policy_tau": 0.005,
-    "kl_bound": 0.1,
-    "kl_bound_mean": 1e-3,
-    "kl_bound_scale": 1e-3,
-    "num_samples": 32,
-    "mstep_iterations": 6,
-    "threshold": "paper",
-    "cost_margin": 0.0,
-    "cost_level": "critic",
-    "cost_level_rate": 1.0,
+    # E-step
+    "kl_bound": 0.1,  # dual_constraint
+    "num_samples": 32,  # sample_action_num
+    "solver": "slsqp",  # policy/cvpo.py
+    "threshold": "paper",  # policy/cvpo.py: qc_thres
+    "cost_margin": 0.0,  # none
+    "cost_level_rate": 1.0,  # each batch has to meet the threshold
+    "cost_level": "critic",  # policy/cvpo.py: qc_thres
+    # This library's own
     "normalise_signals": False,
     "normalise_observations": False,
     "bound_targets": False,
+    # M-step
+    "kl_bound_mean": 1e-3,  # kl_mean_constraint
+    "kl_bound_scale": 1e-3,  # kl_var_constraint
+    "kl_multiplier_lr": (0.032, 3.2),  # alpha_mean_scale 1, alpha_var_scale 100, times bound 1e-3, times N
+    "kl_multiplier_max": (3.2, 320.0),  # alpha_mean_max 0.1, alpha_var_max 10, times N
+    "mstep_iterations": 6,  # mstep_iteration_num
+    "max_grad_norm": 0.32,  # policy/cvpo.py: 0.01, times N
+    "old_policy": "polyak",  # policy/cvpo.py: actor_targ
+    "old_policy_tau": 0.005,  # polyak 0.995
+    # Critics
     "gamma": 0.99,
-    "estimation_step": 1,
+    "estimation_step": 1,  # policy/cvpo.py
+    "tau": 0.005,  # polyak 0.995
+    "reward_ensemble": 2,  # num_q
+    "cost_ensemble": 1,  # num_qc
+    # Networks and optimisers
+    "covariance": "full",  # policy/cvpo.py: CholeskyGaussianActor
+    "initial_std": 0.693,  # softplus(0), in policy/model/mlp_ac.py
+    "hidden_sizes": (256, 256),
     "actor_lr": 2e-3,
     "critic_lr": 1e-3,
+    # Data
     "batch_size": 300,
-    "hidden_sizes": (256, 256),
-    "reward_ensemble": 2,
-    "cost_ensemble": 1,
     "buffer_size": 80_000,
-    "update_per_step": 40 / 300,
+    "step_per_collect": 8_000,  # sample_episode_num 20, of 400 steps
+    "update_per_step": 40 / 300,  # episode_rerun_num / batch_size
+    "warmup_steps": 4_000,  # script/button.py, script/goal.py
 }
 
-# What is CAL's own in Wu et al. 2024: k, E, c and the multiplier's start and rate, as released.
+# What is CAL's own in Wu et al. 2024, from the released code (github.com/ZifanWu/CAL): arguments.py unless
+# agent/cal.py is named. docs/algorithms/lagrangian.md lists what is left out.
 _CAL: dict[str, Any] = {
-    "augmented_penalty": 10.0,
-    "cost_ensemble": 4,
+    # Theirs count discounted cost, and ours the limit as one: times 2.5, the threshold of their tasks.
+    "augmented_penalty": 25.0,  # c 10
+    "cost_ensemble": 4,  # qc_ens_size
     "cost_reduction": "ucb",
-    "ucb_scale": 0.5,
-    "cost_targets": "own",
-    "multiplier_source": "critic",
+    "ucb_scale": 0.5,  # k
+    "cost_targets": "own",  # intrgt_max off
+    "multiplier_source": "critic",  # agent/cal.py: lam_loss
     "multiplier_method": "ascent",
-    "multiplier_lr": 3e-4,
-    "multiplier_init": 0.6931,
+    "multiplier_lr": 7.5e-4,  # lr 3e-4
+    "multiplier_init": 0.6931,  # agent/cal.py: log_lam
+    "cost_level": "critic",  # agent/cal.py: target_cost
+    "threshold": "paper",  # agent/cal.py: target_cost
+    "normalise_signals": False,
+    "normalise_observations": False,
+    "bound_targets": False,
+    "rescale": False,  # agent/cal.py: actor_loss
 }
 
 ALGORITHMS = {

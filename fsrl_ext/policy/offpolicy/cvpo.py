@@ -116,6 +116,12 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self.register_buffer("kl_multipliers", torch.zeros(2))
         bounds = torch.tensor([self.config.kl_bound_mean, self.config.kl_bound_scale])
         self.register_buffer("kl_bounds", bounds, persistent=False)
+        self.kl_multiplier_lr: Tensor
+        """``[2]`` change of each KL multiplier per relative violation of its bound."""
+        self.kl_multiplier_max: Tensor
+        """``[2]`` largest values of the KL multipliers."""
+        for name in ("kl_multiplier_lr", "kl_multiplier_max"):
+            self.register_buffer(name, torch.tensor(getattr(self.config, name)), persistent=False)
         low = self.config.estep_precision == "bfloat16"
         self._estep_precision = {"hidden_dtype": torch.bfloat16} if low else {}
         self.data = self.config.statistics(self.num_costs)
@@ -377,8 +383,8 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
                     self.kl_multipliers,
                     kl,
                     self.kl_bounds,
-                    lr=config.kl_multiplier_lr,
-                    multiplier_max=config.kl_multiplier_max,
+                    lr=self.kl_multiplier_lr,
+                    multiplier_max=self.kl_multiplier_max,
                 )
                 step = mstep_loss(
                     moments,

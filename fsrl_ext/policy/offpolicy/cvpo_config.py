@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,10 +40,11 @@ class CVPOConfig(OffpolicyConfig):
     """M-step: bound on the KL divergence that the change of the Gaussian mean causes, in nats, > 0."""
     kl_bound_scale: float = 1e-3
     """M-step: bound on the KL divergence that the change of the covariance causes, in nats, > 0."""
-    kl_multiplier_lr: float = 0.01
-    """M-step: change of a KL multiplier per iteration and relative violation of its bound, >= 0."""
-    kl_multiplier_max: float = 10.0
-    """M-step: largest value of a KL multiplier, >= 0."""
+    kl_multiplier_lr: tuple[float, ...] = (0.01, 0.01)
+    """M-step: change of the KL multipliers of mean and covariance per iteration and relative violation of
+    their bounds, >= 0; one number is for both."""
+    kl_multiplier_max: tuple[float, ...] = (10.0, 10.0)
+    """M-step: largest values of the KL multipliers of mean and covariance, >= 0; one number is for both."""
     mstep_iterations: int = 1
     """M-step: optimiser steps of the actor after each E-step, >= 1."""
     max_grad_norm: float = 40.0
@@ -64,7 +66,6 @@ class CVPOConfig(OffpolicyConfig):
         check_fields(
             self,
             positive=("kl_bound", "kl_bound_mean", "kl_bound_scale", "max_grad_norm"),
-            non_negative=("kl_multiplier_lr", "kl_multiplier_max"),
             unit_interval=("old_policy_tau", "cost_level_rate"),
             at_least_one=("num_samples", "mstep_iterations"),
             below_one=("cost_margin",),
@@ -74,6 +75,8 @@ class CVPOConfig(OffpolicyConfig):
                 "old_policy": ("frozen", "polyak"),
             },
         )
+        for name in ("kl_multiplier_lr", "kl_multiplier_max"):
+            object.__setattr__(self, name, _mean_and_covariance(name, getattr(self, name)))
         if self.average_tau is not None and not 0.0 < self.average_tau <= 1.0:
             raise ValueError(f"average_tau must be None or in (0, 1], got {self.average_tau}")
         if self.multiplier_max is not None and not self.multiplier_max >= 0:
@@ -85,3 +88,11 @@ class CVPOConfig(OffpolicyConfig):
     def uses_threshold(self) -> bool:
         """Whether learning depends on the discounted threshold, which assumes episodes of full length."""
         return self.cost_level == "critic"
+
+
+def _mean_and_covariance(name: str, value: float | Sequence[float]) -> tuple[float, float]:
+    """Returns a setting's numbers for mean and covariance; files of version 0.1.0 have one for both."""
+    numbers = (value,) if isinstance(value, int | float) else tuple(value)
+    if len(numbers) not in (1, 2) or not all(x >= 0 for x in numbers):
+        raise ValueError(f"{name} must be one number >= 0 or two (mean, covariance), got {value}")
+    return numbers[0], numbers[-1]
