@@ -38,6 +38,7 @@ import numpy as np
 import torch
 
 from fsrl_ext.functional.constrained_step import ConstrainedStep, StepExpressions, constrained_step
+from fsrl_ext.report.files import in_json, write_json
 
 TOLERANCE = 1e-6
 # The solver's own accuracy is about 1e-9: below this, two optimal values are the same.
@@ -230,9 +231,9 @@ def main() -> None:
         "misses": misses,
         "milliseconds_at_10000_parameters": timings(),
     }
-    print(json.dumps(result, indent=2))
+    print(json.dumps(in_json(result), indent=2, allow_nan=False))
     if args.out:
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(args.out, result)
     sys.exit(1 if misses else 0)
 
 

@@ -10,7 +10,6 @@ the discounted sum lies beyond the time limit.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tianshou.policy.base import policy_within_training_step
 from fsrl_ext.env import make
 from fsrl_ext.experiment.saved.load import load_experiment
 from fsrl_ext.report import text_table
+from fsrl_ext.report.files import write_json
 from fsrl_ext.trainer import seed_range
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     threshold = float(policy.cost_threshold[0])
     print(f"threshold {threshold:.3f} for cost limit {config.cost_limit[0]:g}; T = {spec.max_episode_steps}")
     if options.json:
-        options.json.write_text(json.dumps(numbers, indent=1) + "\n")
+        write_json(options.json, numbers, indent=1)
 
 
 def play(policy, env, seed, stochastic):

@@ -13,13 +13,13 @@ were feasible, and when the first of them came.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fsrl_ext.report import text_table
+from fsrl_ext.report.files import read_json
 
 RESULTS = Path(__file__).parent / "results"
 CURVES = {"train": ("train_return", "train_cost"), "start": ("start_return", "start_cost")}
@@ -45,7 +45,7 @@ def folder_rows(folder: str, at: list[int], window: int) -> list[list[str]]:
     for kind, names in CURVES.items():
         means = []
         for path in paths:
-            data = json.loads(path.read_text())
+            data = read_json(path)
             if names[0] not in data["curve"]:
                 continue
             means.append([[windowed_mean(data["curve"], x, step, window) for x in names] for step in at])

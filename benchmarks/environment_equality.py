@@ -14,7 +14,6 @@ continues from there. The exit status is 1 if anything differs.
 """
 
 import argparse
-import json
 import pathlib
 import sys
 import time
@@ -29,6 +28,7 @@ import numpy as np
 from fsrl_ext.env import list_tasks, make, time_limit
 from fsrl_ext.env.display import require_offscreen_gl
 from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
+from fsrl_ext.report.files import read_json, write_json
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "environment_equality.json"
 AGENTS = ("Point", "Car", "Racecar", "Doggo", "Ant")
@@ -202,7 +202,7 @@ def main() -> int:
     parser.add_argument("--missing", action="store_true", help="only tasks without results of all seeds")
     parser.add_argument("--jobs", type=int, default=1, help="tasks at once, each in a process of its own")
     options = parser.parse_args()
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    known = read_json(RESULTS) if RESULTS.exists() else []
     results = {(r["task"], r["mode"], r["seed"]): r for r in known}
     images = not options.no_images and images_can_be_compared()
     tasks = options.tasks or all_tasks()
@@ -227,7 +227,7 @@ def main() -> int:
                 flush=True,
             )
             RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps([results[key] for key in sorted(results)], indent=1) + "\n")
+            write_json(RESULTS, [results[key] for key in sorted(results)], indent=1)
     return 1 if failed else 0
 
 

@@ -15,7 +15,6 @@ thorough comparison. Results go to `benchmarks/results/environments.json` and in
 """
 
 import argparse
-import json
 import pathlib
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from gymnasium.utils.env_checker import check_env
 
 from fsrl_ext.env import list_tasks, make, time_limit
 from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
+from fsrl_ext.report.files import read_json, write_json
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "environments.json"
@@ -199,12 +199,12 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def save(rows: list[dict[str, Any]]) -> None:
     """Merges rows into the result file, and writes its table into the docs."""
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    known = read_json(RESULTS) if RESULTS.exists() else []
     merged = {r["task"]: r for r in [*known, *rows]}
     order = [*BARS, *(task for task in merged if task not in BARS)]
     ordered = [merged[task] for task in order if task in merged]
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
+    write_json(RESULTS, ordered, indent=1)
     text = DOCS.read_text()
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)

@@ -34,6 +34,7 @@ import numpy as np
 import torch
 
 from fsrl_ext.functional.estep import EStepSolution, solve_dual
+from fsrl_ext.report.files import write_json
 
 TOLERANCE = 1e-6
 TIME_BAR_MS = 1.0
@@ -431,7 +432,7 @@ def main() -> int:
             if t.count
         }
         result = {"known": known, "conic": conic_result, "timing": timing, "passed": passed}
-        args.out.write_text(json.dumps(result, indent=2, default=float) + "\n")
+        write_json(args.out, json.loads(json.dumps(result, default=float)))
     return 0 if all(passed.values()) else 1
 
 

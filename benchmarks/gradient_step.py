@@ -15,7 +15,6 @@ medians.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import time
@@ -37,6 +36,7 @@ from fsrl_ext.net import EnsembleCritic, GaussianActor
 from fsrl_ext.policy import CVPOPolicy
 from fsrl_ext.policy.offpolicy import cvpo as stages
 from fsrl_ext.report import text_table
+from fsrl_ext.report.files import write_json
 
 OBS, ACT, ENVS = 8, 2, 10
 
@@ -70,7 +70,7 @@ def main() -> None:
     for task in chosen or [floor_and_stages]:
         result |= task(options.rounds)
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(options.json, result, indent=1)
 
 
 class Step:

@@ -12,7 +12,6 @@ reads these files. ``run`` hands further options to ``fsrl-ext train``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from fsrl_ext.report import read_progress, read_result, text_table
+from fsrl_ext.report.files import read_json, write_json
 from fsrl_ext.report.folder import RunFolder
 from fsrl_ext.report.statistics import (
     caution,
@@ -93,7 +93,7 @@ def _train(options: argparse.Namespace, settings: list[str], folder: Path, seed:
         if training.returncode or not _finished(run_folder):
             return 1
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"seed{seed}.json").write_text(json.dumps(_small(run_folder), indent=1) + "\n")
+    write_json(folder / f"seed{seed}.json", _small(run_folder), indent=1)
     print(f"{name}: done", flush=True)
     return 0
 
@@ -136,7 +136,7 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
         sys.exit(f"unrecognized arguments: {' '.join(rest)}")
     rows = []
     for folder in sorted({path.parent for path in RESULTS.rglob("seed*.json")}):
-        files = [json.loads(p.read_text()) for p in sorted(folder.glob("seed*.json"))]
+        files = [read_json(p) for p in sorted(folder.glob("seed*.json"))]
         rows.append(
             [
                 str(folder.relative_to(RESULTS)),

@@ -58,6 +58,7 @@ from fsrl_ext.functional.meta_gradient import (
 from fsrl_ext.functional.trust_region import Surrogates, line_search
 from fsrl_ext.policy.meta_adaptation import MovingFisher
 from fsrl_ext.policy.onpolicy.trust_region import TrustRegionConfig
+from fsrl_ext.report.files import write_json
 
 OBS, ACT, TASKS, STEPS, ROWS, KL_BOUND = 40, 2, 3, 3, 3000, 0.01
 BARS = {"euclidean": 0.5, "fisher": 3.0}
@@ -386,7 +387,7 @@ def main() -> None:
     missed = report(result)
     result["missed"] = missed
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(options.json, result, indent=1)
     print("missed:", ", ".join(missed) or "nothing")
     sys.exit(1 if missed else 0)
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -40,7 +39,11 @@ from fsrl_ext.experiment.saved.suite import suite_report
 from fsrl_ext.experiment.training.build import build_policy, seed_everything
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkpoint
 from fsrl_ext.report import text_table
+<<<<<<< HEAD
 from fsrl_ext.report.statistics import caution, mean_interval, share_text
+=======
+from fsrl_ext.report.files import read_json, write_json
+>>>>>>> i/evaluate
 
 SCRATCH = "cpo_from_scratch"
 # Networks, critics and amount of data are those of the meta-learners; CPO's KL bound and theirs is 0.01.
@@ -105,7 +108,7 @@ def _read(options: argparse.Namespace, stem: str) -> dict[str, list[dict[str, An
         learner = str(path.parent.relative_to(folder))
         label = learner.partition("/")[2]
         if path.stem.rstrip("0123456789") == stem and (not label or label in options.labels):
-            found.setdefault(learner, []).append(json.loads(path.read_text()))
+            found.setdefault(learner, []).append(read_json(path))
     return found
 
 
@@ -185,7 +188,7 @@ def _adapt_run(job: tuple[str, str, dict[str, Any], str, Path]) -> Path:
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     data = {"command": command, "run": Path(run).name, "suite": suite_report(suite), "curves": curves}
-    file.write_text(json.dumps(data, indent=1) + "\n")
+    write_json(file, data, indent=1)
     return file
 
 

@@ -11,7 +11,6 @@ bit, before the cast to float32; the exit status is 1 if something differs. Resu
 """
 
 import argparse
-import json
 import pathlib
 import sys
 import time
@@ -21,6 +20,7 @@ import numpy as np
 
 from fsrl_ext.env import make
 from fsrl_ext.env.meta.safety_families import AGENTS, KINDS
+from fsrl_ext.report.files import read_json, write_json
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "meta_tasks.json"
@@ -99,13 +99,13 @@ def main() -> int:
     parser.add_argument("--episodes", type=int, default=5)
     options = parser.parse_args()
     ids = [f"Safety{a}{kind}{n}-v0" for a in options.agents for kind in KINDS for n in options.levels]
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    known = read_json(RESULTS) if RESULTS.exists() else []
     rows = {row["task"]: row for row in known}
     for id in ids:
         rows[id] = measure(id, options.episodes)
         print(table([rows[id]]).splitlines()[-1], flush=True)
     ordered = list(rows.values())
-    RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
+    write_json(RESULTS, ordered, indent=1)
     head, _, rest = DOCS.read_text().partition(BEGIN)
     DOCS.write_text(f"{head}{BEGIN}\n{table(ordered)}\n{END}{rest.partition(END)[2]}")
     return 0 if all(rows[id]["equal"] for id in ids) else 1

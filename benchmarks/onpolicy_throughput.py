@@ -25,7 +25,6 @@ to those in the file.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -41,6 +40,7 @@ from fsrl_ext.experiment import make_config
 from fsrl_ext.experiment.training import build
 from fsrl_ext.experiment.training.checkpoint import versions
 from fsrl_ext.report import text_table
+from fsrl_ext.report.files import read_json, write_json
 from fsrl_ext.trainer import CostOnpolicyTrainer, seed_range
 
 PARTS = ("all", "collect", "actor", "critic")
@@ -70,7 +70,7 @@ def main() -> None:
     result = own(options) if options.own else compare(options)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(options.json, result, indent=1)
 
 
 def own(options: argparse.Namespace) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     commands["fsrl_ext"] += ["--fisher-fraction", str(options.fisher_fraction)]
     if options.peer:
         commands["OmniSafe"] = [options.peer, str(here / "peers" / "omnisafe_cpo.py"), *common]
-    before = json.loads(options.json.read_text())["sides"] if options.add and options.json.exists() else {}
+    before = read_json(options.json)["sides"] if options.add and options.json.exists() else {}
     sides: dict[str, dict[str, Any]] = {}
     runs: dict[str, list[dict[str, Any]]] = {
         name: before[name]["runs"] if before else [] for name in commands

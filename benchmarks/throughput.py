@@ -37,6 +37,7 @@ from fsrl_ext.env import make
 from fsrl_ext.experiment import make_config
 from fsrl_ext.experiment.training import build
 from fsrl_ext.report import text_table
+from fsrl_ext.report.files import read_json, write_json
 from fsrl_ext.trainer import CostOffpolicyTrainer, seed_range
 
 _COMMON: dict[str, Any] = {"batch_size": 256, "hidden_sizes": (128, 128), "update_per_step": 0.2}
@@ -82,7 +83,7 @@ def main() -> None:
     torch.set_num_threads(1)
     result = options.command(options)
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(options.json, result, indent=1)
 
 
 def own(options: argparse.Namespace) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def run_apart(command: list[str]) -> dict[str, Any]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        return json.loads(out.read_text())
+        return read_json(out)
 
 
 def _summary(cycles: list[dict[str, float]]) -> dict[str, float]:

@@ -221,7 +221,7 @@ def write(options: argparse.Namespace, config: Any, result: dict[str, Any]) -> N
     tables = {"curve": curve, "selections": columns(result["selections"])}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     partial = options.json.with_suffix(".part")
-    partial.write_text(json.dumps(rounded(head | result | tables), indent=1) + "\n")
+    partial.write_text(json.dumps(rounded(head | result | tables), indent=1, allow_nan=False) + "\n")
     partial.replace(options.json)
 
 

@@ -77,7 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = train(options, folder)
-    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    options.json.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
 def train(options: argparse.Namespace, folder: str) -> dict[str, Any]:

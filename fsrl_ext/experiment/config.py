@@ -15,6 +15,7 @@ from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.training_config import TrainingConfig
 from fsrl_ext.functional.returns import as_cost_limits, decayed_cost_limit
 from fsrl_ext.policy.base import PolicyConfig
+from fsrl_ext.report.files import from_json
 
 LIMIT_SCHEDULE = ("cost_limit_start", "cost_limit_decay_steps")
 """Fields that only algorithms with a constraint have a use for."""
@@ -119,11 +120,14 @@ class ExperimentConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ExperimentConfig:
-        """The inverse of :meth:`as_dict`, also after a round trip through JSON.
+        """The inverse of :meth:`as_dict`, also after a round trip through the JSON of a run folder.
+
+        Infinity may be the number, or the text that :mod:`fsrl_ext.report.files` writes for it.
 
         :raises ValueError: for settings that the algorithm does not have; see
             :mod:`fsrl_ext.experiment.former` for what files of version 0.1.0 may have.
         """
+        data = from_json(data)
         row = algorithm(data["policy"])
         return cls(
             **{
@@ -144,4 +148,5 @@ class ExperimentConfig:
         """Short hash of everything that decides the result, seed apart."""
         data = self.as_dict()
         del data["seed"], data["threads"]
+        # Not strict JSON, so that a config has the digest that it had in version 0.1.0.
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fsrl_ext.errors import RunFolderError
+from fsrl_ext.report.files import read_json
 from fsrl_ext.report.folder import RunFolder
 
 
@@ -35,4 +35,4 @@ def read_result(folder: Path) -> dict[str, Any]:
     path = RunFolder(Path(folder)).result
     if not path.is_file():
         raise RunFolderError(f"{folder} has no {path.name}; has the run ended?")
-    return json.loads(path.read_text())
+    return read_json(path)

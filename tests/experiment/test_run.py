@@ -17,7 +17,7 @@ from toys.settings import small_config
 from fsrl_ext.errors import CheckpointError, NonFiniteError, RunFolderError
 from fsrl_ext.experiment import ExperimentConfig, load_policy, make_config, run
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
-from fsrl_ext.report import read_progress, result_table
+from fsrl_ext.report import read_progress, read_result, result_table
 
 
 def small(task="ToyLine-v0", **settings):
@@ -42,8 +42,32 @@ def test_run_folder_holds_what_is_promised(done):
 
 def test_config_file_gives_the_config_back(done):
     data = json.loads((done.folder / "config.json").read_text())
-    assert data.pop("command").startswith("run(")
+    assert data.pop("command") == done.result["command"]
     assert ExperimentConfig.from_dict(data) == small()
+
+
+def test_a_run_without_a_limit_writes_strict_json_and_a_command_that_runs(done, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = small_config("sac", steps=160, selections=1)
+    first = run(config, show_progress=False)
+    for file in (first.folder / "config.json", first.folder / "result.json"):
+        strict = json.loads(file.read_text(), parse_constant=pytest.fail)
+        assert strict.get("config", strict)["cost_limit"] == ["Infinity"]
+    assert read_result(first.folder)["config"]["cost_limit"] == [math.inf]
+    assert ExperimentConfig.from_dict(read_result(first.folder)["config"]) == config
+    exec(read_result(first.folder)["command"], {})
+    (again,) = [x for x in (tmp_path / "runs").iterdir() if x != tmp_path / first.folder]
+    assert read_result(again)["last"] == first.result["last"]
+    assert read_result(again)["command"] == first.result["command"]
+
+
+def test_the_noted_command_starts_from_the_same_policy(done, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = run(small(steps=80, selections=1), init_from=done.folder, show_progress=False)
+    exec(first.result["command"], {})
+    again = read_result(first.folder.with_name("ToyLine-v0-cvpo-seed0-2"))
+    assert again["init_from"] == first.result["init_from"]
+    assert again["last"] == first.result["last"]
 
 
 def test_curves_are_over_environment_steps(done):

@@ -63,4 +63,4 @@ def _suite_as_dict(kind: str, where: str) -> dict[str, Any]:
 def suites_as_text() -> str:
     """Return the text that `held_out.json` must contain."""
     suites = {kind: {where: _suite_as_dict(kind, where) for where in SUITE_LEVELS} for kind in KINDS}
-    return json.dumps(suites, indent=1) + "\n"
+    return json.dumps(suites, indent=1, allow_nan=False) + "\n"

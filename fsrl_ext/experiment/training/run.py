@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from fsrl_ext.experiment.training.session import Session
 from fsrl_ext.experiment.training.snapshot import load_policy_state, read_snapshot
 from fsrl_ext.experiment.training.warm_start import start_from
 from fsrl_ext.report import read_result
-from fsrl_ext.report.files import write_json
+from fsrl_ext.report.files import in_json, write_json
 from fsrl_ext.report.folder import RunFolder
 
 
@@ -71,7 +70,7 @@ def run(
 
     :param out: the run folder's parent.
     :param run_name: the run folder's name; a fresh one with a counter if not given.
-    :param command: the command line to note in the result.
+    :param command: the command line to note in the result; Python code that makes the same run if not given.
     :param init_from: a run folder (its best policy) or a checkpoint file whose networks, target networks,
         multipliers and optimiser moments the policy starts with. Settings are the config's, learning rates
         and cost limits too, and counters start from zero; there is no warm-up with random actions.
@@ -88,8 +87,7 @@ def run(
     policy, spec = build.build_policy(config)
     origin = None if init_from is None else start_from(policy, config, init_from)
     folder = new_run_folder(Path(out), config, run_name)
-    start = "" if init_from is None else f", init_from={str(init_from)!r}"
-    command = command or f"run(ExperimentConfig.from_dict({json.dumps(config.as_dict())}){start})"
+    command = command or _python_command(config, init_from)
     noted = {"command": command, **({} if origin is None else {"init_from": origin})}
     write_json(folder.config, {**noted, **config.as_dict()})
     session = Session(
@@ -152,6 +150,15 @@ def resume(
         snapshot=snapshot,
     )
     return RunResult(files.path, session.execute())
+
+
+def _python_command(config: ExperimentConfig, init_from: str | os.PathLike[str] | None) -> str:
+    """One line of Python that makes the run again; it has no names but those that it imports."""
+    start = "" if init_from is None else f", init_from={os.fspath(init_from)!r}"
+    return (
+        "from fsrl_ext.experiment import ExperimentConfig, run; "
+        f"run(ExperimentConfig.from_dict({in_json(config.as_dict())!r}){start})"
+    )
 
 
 def _why_not_resumable(folder: RunFolder) -> str:

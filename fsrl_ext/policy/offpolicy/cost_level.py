@@ -15,6 +15,8 @@ from torch import Tensor
 
 LEVEL_STATES = 1024
 """Number of the newest states, about, in which the level of the critics is looked at."""
+MOST_POLICIES = 64
+"""Number of the newest policies whose estimates are kept; an episode that took more collects is cut to it."""
 APART_CYCLES = 50
 """Number of collects in a row after which a warning says that the critics' level is wrong."""
 
@@ -22,44 +24,66 @@ APART_CYCLES = 50
 class MeasuredCost:
     r"""Estimates the undiscounted episode cost ``[C]`` of the policy that learns.
 
-    The costs of finished episodes tell the level, and the critics only how a change of the policy changes it:
+    The costs of finished episodes tell the level, and the critics only how the updates of a cycle change it.
+    The estimate follows the expected changes :math:`\Delta` and is corrected by measured costs:
 
-    .. math:: \hat J \leftarrow (1 - w) (\hat J + \Delta) + w J
+    .. math:: \hat J_k = \hat J_{k-1} + \Delta_k + w \left( J
+        - \tfrac1n \sum_{i=k-n+1}^k (\hat J_{i-1} + \Delta_i) \right)
 
-    J is the mean cost of the episodes of the newest collect, and :math:`\Delta` the change that the critics
-    expect of the updates before the collect. Without a finished episode, :math:`w = 0`.
+    J is the mean cost of the episodes that ended in the newest collect. They began up to n collects before
+    and were played by n policies, so J is compared with the mean of the estimates for these policies. Without
+    a finished episode, w is 0.
 
-    :param weight: w, in (0, 1]; 1 trusts the newest episodes alone.
+    :param weight: w, in (0, 1].
     """
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
-        self.value: Tensor | None = None
-        """``[C]`` float64 on the host; ``None`` before the first measurement."""
+        self._estimates: list[Tensor] = []
+        self._cycles = 0
+        self._steps = 0
+
+    @property
+    def value(self) -> Tensor | None:
+        """The estimate ``[C]``, float64 on the host; ``None`` before the first measurement."""
+        return self._estimates[-1] if self._estimates else None
 
     def change(self, expected: Tensor) -> None:
-        """Adds the expected change ``[C]`` of the episode cost."""
-        if self.value is not None:
-            self.value = (self.value + expected).clamp(min=0.0)
+        """Adds the change ``[C]`` of the episode cost that the updates of the last cycle were to make."""
+        if self._estimates:
+            changed = (self._estimates[-1] + expected).clamp(min=0.0)
+            self._estimates = [*self._estimates[1 - MOST_POLICIES :], changed]
 
-    def measure(self, costs: np.ndarray, otherwise: np.ndarray) -> None:
-        """Corrects the estimate by measured costs.
+    def measure(self, costs: np.ndarray, lens: np.ndarray, *, num_envs: int, otherwise: np.ndarray) -> None:
+        """Corrects the estimate by measured costs, once for each collect.
 
-        :param costs: ``[E, C]`` undiscounted costs of the episodes of the newest collect.
+        :param costs: ``[E, C]`` undiscounted costs of the episodes that ended in the newest collect.
+        :param lens: ``[E]`` numbers of their steps.
+        :param num_envs: number of environments, which tells how many collects an episode takes.
         :param otherwise: ``[C]`` first estimate, if no episode has finished yet.
         """
-        if self.value is None:
-            self.value = torch.as_tensor(costs.mean(0) if len(costs) else otherwise, dtype=torch.float64)
+        self._cycles += 1
+        self._steps += int(lens.sum())
+        if not self._estimates:
+            first = costs.mean(0) if len(costs) else otherwise
+            self._estimates = [torch.as_tensor(first, dtype=torch.float64)]
         elif len(costs):
-            self.value = self.value.lerp(torch.as_tensor(costs.mean(0), dtype=torch.float64), self.weight)
+            cost = torch.as_tensor(costs.mean(0), dtype=torch.float64)
+            span = round(float(lens.mean()) * num_envs * self._cycles / self._steps)
+            span = min(max(span, 1), len(self._estimates))
+            played = self._estimates[-span:]
+            correction = self.weight * (cost - torch.stack(played).mean(0))
+            self._estimates[-span:] = [(x + correction).clamp(min=0.0) for x in played]
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the estimate as a list of numbers."""
-        return {"value": None if self.value is None else self.value.tolist()}
+        """Returns estimates and counts as numbers."""
+        estimates = [x.tolist() for x in self._estimates]
+        return {"estimates": estimates, "cycles": self._cycles, "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
-        self.value = None if state["value"] is None else torch.tensor(state["value"], dtype=torch.float64)
+        self._estimates = [torch.tensor(x, dtype=torch.float64) for x in state["estimates"]]
+        self._cycles, self._steps = state["cycles"], state["steps"]
 
 
 class CriticLevel:

@@ -192,8 +192,13 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         before, after = self._expected_costs(self.data.observations(obs))
         self.measured_cost.change(self._episode_steps * (after - before) * self._cost_scale)
         # Scales of the signals, and costs of the newest episodes
-        costs = self.data.measure(buffer)
-        self.measured_cost.measure(costs, self._episode_steps * self.data.step_cost)
+        costs, lens = self.data.measure(buffer)
+        self.measured_cost.measure(
+            costs,
+            lens,
+            num_envs=len(buffer.subbuffer_edges) - 1,
+            otherwise=self._episode_steps * self.data.step_cost,
+        )
         if len(costs):
             level = after * self._cost_scale / self._level_unit
             self.level.compare(level.numpy(), costs.mean(0), self.cost_limit)
@@ -307,10 +312,13 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         :param old_cost: ``[C]`` mean of Q_c over the batch under the old policy, in units of the scales.
         """
         if self.config.cost_level == "measured":
+            assert self.measured_cost.value is not None, "process_fn comes before learn"
+            slack = self.cost_bound.cpu().double() - self.measured_cost.value
+            # Towards the limit the cost moves in parts of the distance, because critics rather underestimate
+            # the changes; back from beyond the limit it moves at once.
+            slack = torch.where(slack > 0, self.config.limit_approach * slack, slack)
             # A difference to the old policy counts once for each step of an episode.
-            assert self.measured_cost.value is not None
-            slack = (self.cost_bound.cpu().double() - self.measured_cost.value) / self._episode_steps
-            return old_cost + slack / self._cost_scale
+            return old_cost + slack / (self._episode_steps * self._cost_scale)
         # The constraint is on the mean over all states. This batch's states may be dearer or cheaper than
         # that mean, so the threshold moves with them.
         self._running_level.add(old_cost)

@@ -30,6 +30,9 @@ class CVPOConfig(OffpolicyConfig):
     cost_margin: float = 0.0
     """E-step: share of the cost limit that the threshold keeps free, in [0, 1). A policy whose *mean* cost is
     at the limit exceeds the limit in about every other episode."""
+    limit_approach: float = 0.3
+    """E-step, with ``cost_level`` ``measured``: share of the distance between measured cost and limit that
+    the updates of one collect cycle may use up, in (0, 1]."""
     cost_level_rate: float = 0.1
     """E-step, with ``cost_level`` ``critic``: weight of the newest batch in the running mean of Q_c that has
     to meet the threshold, in (0, 1]. With 1 the states of every single batch have to meet it (the paper)."""
@@ -66,7 +69,7 @@ class CVPOConfig(OffpolicyConfig):
         check_fields(
             self,
             positive=("kl_bound", "kl_bound_mean", "kl_bound_scale", "max_grad_norm"),
-            unit_interval=("old_policy_tau", "cost_level_rate"),
+            unit_interval=("old_policy_tau", "cost_level_rate", "limit_approach"),
             at_least_one=("num_samples", "mstep_iterations"),
             below_one=("cost_margin",),
             choices={

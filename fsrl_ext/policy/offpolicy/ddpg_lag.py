@@ -54,9 +54,8 @@ class DDPGLagPolicy(LagrangianPolicy[DDPGLagConfig]):
         self._targets.add(self.target_actor, self.actor)
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
-        return act_deterministically(
-            self.actor, self.data.observations(obs), state, std=self.config.exploration_std if explore else 0.0
-        )
+        std = self.config.exploration_std if explore else 0.0
+        return act_deterministically(self.actor, self.data.observations(obs), state, std=std)
 
     def _next_action(self, obs: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return self.target_actor(obs)[0], None

@@ -173,6 +173,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
 
     needs_states_between: ClassVar[bool] = False
     """Whether the targets depend on the states between the first and the last one of an n-step window."""
+
     @property
     def episode_cost(self) -> np.ndarray | None:
         """``[C]`` mean undiscounted cost of the newest finished episodes; ``None`` before the first ones."""
@@ -238,9 +239,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         q = self.target_critic(next_obs, self._executed(next_act))
         q_cost = q.cost.flatten(0, 1) if self.config.cost_targets == "own" else self.config.reduce_cost(q)
         bootstrap = torch.cat([reduce_reward(q.reward)[:, None], q_cost.T], dim=1)
-        batch.returns = nstep_returns(
-            window, bootstrap, config=self.config, data=self.data, bonus=bonus
-        )
+        batch.returns = nstep_returns(window, bootstrap, config=self.config, data=self.data, bonus=bonus)
         return batch
 
     def _begin_cycle(self, buffer: ReplayBuffer) -> None:
@@ -249,7 +248,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         If no episode ended, the multipliers stay.
         """
         # Scales of the signals, and costs of the newest episodes
-        costs = self.data.measure(buffer)
+        costs, _ = self.data.measure(buffer)
         expected = self._expected.restart()
         if not len(costs):
             return

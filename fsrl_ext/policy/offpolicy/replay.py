@@ -87,12 +87,12 @@ class ReplayStatistics(nn.Module):
         self._cycle = buffer.episodes.cycle
         return True
 
-    def measure(self, buffer: Any) -> np.ndarray:
+    def measure(self, buffer: Any) -> tuple[np.ndarray, np.ndarray]:
         """Measures the buffer's data at the beginning of a cycle.
 
-        :return: ``[E, C]`` undiscounted costs of the episodes that ended since the last call. The first call
-            returns no episode, because those in the buffer may be from random actions or from another
-            policy.
+        :return: undiscounted costs ``[E, C]`` and lengths ``[E]`` of the episodes that ended since the last
+            call. The first call returns no episode, because those in the buffer may be from random actions or
+            from another policy.
         """
         places = buffer.sample_indices(0)
         signals = np.concatenate([buffer.rew[places, None], buffer.cost[places]], axis=1, dtype=np.float64)
@@ -113,7 +113,7 @@ class ReplayStatistics(nn.Module):
         costs, lens = buffer.episodes.since(self._count if seen is None else seen)
         if len(costs):
             self.episode_cost, self.episode_length = costs.mean(0), float(lens.mean())
-        return costs
+        return costs, lens
 
     def _show(self, low: np.ndarray, high: np.ndarray) -> None:
         """Copies scales and bounds ``[S]`` to the policy's device."""
@@ -125,7 +125,7 @@ class ReplayStatistics(nn.Module):
             tensor.copy_(torch.as_tensor(values))
 
     def _measure_observations(self, obs: np.ndarray) -> None:
-        """Finds the features of ``obs [n, O]`` that are far from unit size; such a feature stays normalised."""
+        """Finds the features of ``obs [n, O]`` that are far from unit size, and normalises them from then on."""
         obs = obs.astype(np.float64)
         size = np.sqrt(np.square(obs).mean(0))
         varies = obs.std(0) > 1e-6 * size
@@ -192,7 +192,9 @@ class ReplayStatistics(nn.Module):
         self._cycle, self._count, self._settled = state["cycle"], state["count"], state["settled"]
         self.episode_length = state["episode_length"]
         names = ("episode_cost", "step_cost", "scale", "step_scale", "value_low", "value_high", "shift")
-        arrays = {x: None if state[x] is None else np.array(state[x]) for x in (*names, "deviation")}
+        arrays: dict[str, Any] = {
+            x: None if state[x] is None else np.array(state[x]) for x in (*names, "deviation")
+        }
         self.episode_cost, self.step_cost = arrays["episode_cost"], arrays["step_cost"]
         self.scale = arrays["scale"]
         self.step_scale.copy_(torch.as_tensor(arrays["step_scale"]))

@@ -66,9 +66,8 @@ class TD3LagPolicy(LagrangianPolicy[TD3LagConfig]):
         self._critic_steps = 0
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
-        return act_deterministically(
-            self.actor, self.data.observations(obs), state, std=self.config.exploration_std if explore else 0.0
-        )
+        std = self.config.exploration_std if explore else 0.0
+        return act_deterministically(self.actor, self.data.observations(obs), state, std=std)
 
     def _next_action(self, obs: Tensor, between: Tensor | None) -> tuple[Tensor, Tensor | None]:
         act = self.target_actor(obs)[0]
