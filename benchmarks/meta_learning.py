@@ -39,11 +39,8 @@ from fsrl_ext.experiment.saved.suite import suite_report
 from fsrl_ext.experiment.training.build import build_policy, seed_everything
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkpoint
 from fsrl_ext.report import text_table
-<<<<<<< HEAD
-from fsrl_ext.report.statistics import caution, mean_interval, share_text
-=======
 from fsrl_ext.report.files import read_json, write_json
->>>>>>> i/evaluate
+from fsrl_ext.report.statistics import caution, mean_interval, share_text
 
 SCRATCH = "cpo_from_scratch"
 # Networks, critics and amount of data are those of the meta-learners; CPO's KL bound and theirs is 0.01.
