@@ -1,7 +1,7 @@
 """Intervals with a stated coverage: Student t for means, Clopper-Pearson for shares.
 
 Both are intervals over independent observations: seeds, tasks, or episodes of one fixed policy. The caller
-says which, because only the caller knows. ``benchmarks/coverage.py`` measures how often they hold.
+says which, because only the caller knows. ``benchmarks/interval_coverage.py`` measures how often they hold.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ def caution(counts: Iterable[int], unit: str) -> str:
         return ""
     numbers = ", ".join(map(str, few))
     return (
-        f"\nwarning: there are results of {numbers} {unit}. With fewer than {FEW}, the interval of a mean\n"
-        f"is wide, and it holds its {COVERAGE:.0%} only if the values are about normal: it can miss rare\n"
-        "costs. A single value has no interval."
+        f"\nwarning: fewer than {FEW} {unit} ({numbers}). The interval of a mean is then wide, and holds\n"
+        f"its {COVERAGE:.0%} only if the values are about normal: it can miss rare costs. A single value\n"
+        "has no interval."
     )
 
 

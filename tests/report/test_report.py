@@ -56,7 +56,7 @@ def test_share_intervals_are_those_of_clopper_and_pearson():
 
 def test_few_values_are_a_warning():
     assert caution([5, 50], "seeds") == ""
-    assert "warning: there are results of 1, 3 seeds." in caution([3, 8, 3, 1], "seeds")
+    assert "warning: fewer than 5 seeds (1, 3)." in caution([3, 8, 3, 1], "seeds")
 
 
 def test_texts_of_single_values_claim_no_interval():
