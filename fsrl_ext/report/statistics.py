@@ -98,9 +98,8 @@ def caution(counts: Iterable[int], unit: str) -> str:
 
 def mean_text(mean: float, interval: Sequence[float] | None, digits: int = 1) -> str:
     """The mean with its interval in brackets, or alone without one."""
-    if interval is None:
-        return f"{mean:.{digits}f}"
-    return f"{mean:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+    texts = [f"{x:z.{digits}f}" for x in (mean, *(interval or ()))]
+    return texts[0] if interval is None else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
 def share_text(share: float, interval: Sequence[float] | None) -> str:

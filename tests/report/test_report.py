@@ -62,6 +62,7 @@ def test_few_values_are_a_warning():
 def test_texts_of_single_values_claim_no_interval():
     assert mean_text(2.0, (1.25, 2.75), 2) == "2.00 [1.25, 2.75]"
     assert mean_text(2.0, None) == "2.0"
+    assert mean_text(1.0, (-0.04, 2.0)) == "1.0 [0.0, 2.0]"
     assert share_text(0.5, (0.1, 0.9)) == "50% [10%, 90%]"
     assert share_text(0.5, None) == "50%"
     assert error_text(2.0, 0.0, 1) == "2.0"
