@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from fsrl_ext.report.statistics import cost_interval, mean_interval
 
 Found = dict[str, list[dict[str, Any]]]  # result files by learner, one per seed
+Interval = Callable[[Sequence[float]], tuple[float, float] | None]
 SMOOTHED = 5  # meta-iterations of training episodes and cosines, which are few and noisy
 
 
@@ -33,7 +34,7 @@ def plot_adaptation(path: Path, found: Found, family: str) -> None:
                 )
                 for file in files
             ]
-            _band(axis, range(len(values[0])), values, _label(policy, files), cost=name == "cost_mean")
+            _band(axis, range(len(values[0])), values, _label(policy, files), _interval(name))
             axis.set_xlabel("steps of the adaptation")
     _limits(axes[1], [file["suite"]["cost_limit"] for files in found.values() for file in files])
     axes[0].set(title=f"{family}, tasks outside of the training range", ylabel="return")
@@ -65,7 +66,7 @@ def plot_training(path: Path, found: Found, family: str) -> None:
             if curves:
                 steps = curves[0][0]  # a run without episodes in a meta-iteration has a point less
                 rows = [np.interp(steps, *curve) for curve in curves]
-                _band(axis, steps, rows, label, cost=name.endswith("cost") or name == "cost_mean")
+                _band(axis, steps, rows, label, _interval(name))
             else:
                 axis.plot([], [])  # keeps a learner's colour the same everywhere
     for axis in axes[:, 1]:
@@ -74,12 +75,19 @@ def plot_training(path: Path, found: Found, family: str) -> None:
     axes[0, 1].set(title="meta-policy, level 0", ylabel="cost")
     axes[1, 0].set(title="training episodes after the adaptation", ylabel="return")
     axes[1, 1].set(title="training episodes after the adaptation", ylabel="cost")
-    axes[1, 2].set(title="cosine of first-order and exact meta-gradient", ylim=(-0.2, 1))
+    axes[1, 2].set(title="cosine of first-order and exact meta-gradient")
     axes[0, 2].axis("off")
     axes[0, 2].legend(*axes[0, 0].get_legend_handles_labels(), loc="center")
     for axis in axes.flat:
         axis.set_xlabel("environment steps (millions)")
     figure.savefig(path, dpi=120)
+
+
+def _interval(name: str) -> Interval:
+    """Student's t interval, cut where a cost or a cosine ends."""
+    if name == "cosine":
+        return lambda values: mean_interval(np.clip(values, -1.0, 1.0).tolist(), lowest=-1.0, highest=1.0)
+    return cost_interval if "cost" in name else mean_interval
 
 
 def _label(learner: str, files: Sequence[Any]) -> str:
@@ -95,13 +103,12 @@ def _curve(part: dict[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _band(
-    axis: Axes, x: Sequence[float] | np.ndarray, rows: Sequence[Any], label: str, *, cost: bool
+    axis: Axes, x: Sequence[float] | np.ndarray, rows: Sequence[Any], label: str, make: Interval
 ) -> None:
-    """Draws the mean over the rows and, of several rows, Student's t interval, cut at 0 for costs."""
+    """Draws the mean over the rows and, of several rows, its interval."""
     values = np.array(rows)
     (line,) = axis.plot(x, values.mean(0), label=label, linewidth=1.3)
     if len(values) > 1:
-        make = cost_interval if cost else mean_interval
         low, high = np.array([make(column.tolist()) for column in values.T]).T
         axis.fill_between(x, low, high, alpha=0.2, color=line.get_color())
 

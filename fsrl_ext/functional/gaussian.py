@@ -91,7 +91,7 @@ def sample_actions(
 
 
 def scale_noise(noise: Tensor, scale: Tensor) -> Tensor:
-    """Return unit noise ``[B, N, A]`` with the deviations or the Cholesky factor of a Gaussian's ``scale``."""
+    """Return unit noise ``[B, N, A]`` times the deviations or the Cholesky factor in ``scale``."""
     if scale.dim() == noise.dim():
         return noise @ scale.transpose(-1, -2)
     return noise * scale.unsqueeze(-2)

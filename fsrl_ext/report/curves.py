@@ -2,71 +2,140 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fsrl_ext.report.progress import read_progress
+from fsrl_ext.report.progress import read_progress, read_result
+
+# A cost axis is linear up to twice the limit, and logarithmic above if costs reach this many limits.
+_TALL = 5.0
+# Curves with at most this many points have marks, without which a single point would not be seen.
+_FEW_POINTS = 40
+_WITHIN, _ABOVE = "selection", "selection, mean + standard error above the limit"
 
 
 def plot_run(folder: Path, *, title: str, cost_limit: tuple[float, ...], path: Path) -> None:
-    """Draws return and cost over environment steps, training episodes and deterministic tests.
+    """Draws return and cost over environment steps: training episodes, and the selections.
 
-    :param folder: a run folder with ``progress.csv``.
+    Every value is within the axes. Selections are drawn with their standard error, since a mean cost below
+    the limit is not feasible if mean and standard error together are above it. Marks of a cost are its own
+    verdict, and marks of the return that of all costs.
+
+    :param folder: a run folder with ``progress.csv`` and ``result.json``.
     :param cost_limit: a dashed line for each finite limit.
     :param path: the PNG to write.
-    :raises RunFolderError: if the folder has no ``progress.csv``.
+    :raises RunFolderError: if the folder has no ``progress.csv`` or no ``result.json``.
     """
     # Without pyplot there is no global state and no display is looked for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    progress = read_progress(folder)
+    progress, selections = read_progress(folder), read_result(folder)["selections"]
     steps = progress.get("env_step", np.zeros(0))
-    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    figure = Figure(figsize=(9, 2.6 + 2.2 * (1 + len(cost_limit))), layout="constrained")
     FigureCanvasAgg(figure)
-    top, *cost_axes = figure.subplots(1 + len(cost_limit), 1, sharex=True)
-    feasible = progress.get("test/feasible")
-    _draw(top, steps, progress.get("train/returns_stat/mean"), progress.get("test/return"), feasible)
-    top.set_ylabel("episode return")
-    top.set_title(title)
-    for index, (axis, limit) in enumerate(zip(cost_axes, cost_limit, strict=True)):
-        train = progress.get(f"train/costs_stat/{index}/mean")
-        _draw(axis, steps, train, progress.get(f"test/cost/{index}"), feasible)
+    axes = figure.subplots(1 + len(cost_limit), 1, sharex=True)
+    tested = [x["env_step"] for x in selections]
+    returns = [(x["return_mean"], x["return_stderr"]) for x in selections]
+    _training(axes[0], steps, progress.get("train/returns_stat/mean"))
+    _selections(axes[0], tested, returns, [x["feasible"] for x in selections])
+    axes[0].set(ylabel="episode return", title=title)
+    for i, (axis, limit) in enumerate(zip(axes[1:], cost_limit, strict=True)):
+        train = progress.get(f"train/costs_stat/{i}/mean")
+        tests = [(x["cost_mean"][i], x["cost_stderr"][i]) for x in selections]
+        _training(axis, steps, train)
+        _selections(axis, tested, tests, [mean + error <= limit for mean, error in tests])
         if np.isfinite(limit):
-            axis.axhline(limit, color="black", linestyle="--", linewidth=1.2, label=f"limit {limit:g}")
-            # Untrained policies can be far above the limit; what matters happens around it.
-            axis.set_ylim(0, max(4 * limit, 1.0))
-        axis.set_ylabel("episode cost" if len(cost_limit) == 1 else f"episode cost {index}")
-        axis.legend(loc="upper right", fontsize=8)
-    top.legend(loc="lower right", fontsize=8)
-    cost_axes[-1].set_xlabel("environment steps")
+            label = "limit" if len(set(cost_limit)) > 1 else f"limit {limit:g}"
+            axis.axhline(limit, color="black", linestyle="--", linewidth=1.2, label=label)
+        shown = [end for mean, error in tests for end in (mean - error, mean + error)]
+        shown += [] if train is None else train[np.isfinite(train)].tolist()
+        _cost_axis(axis, shown, limit)
+        axis.set_ylabel("episode cost" if len(cost_limit) == 1 else f"episode cost {i}")
+    axes[-1].set_xlabel("environment steps")
+    # All axes share one legend, outside of them, where it hides nothing.
+    entries = {
+        label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    if entries:
+        figure.legend(
+            list(entries.values()),
+            list(entries),
+            loc="outside lower center",
+            ncols=2,
+            fontsize=8,
+            title="selections: deterministic episodes, mean ± standard error",
+            title_fontsize=8,
+        )
     figure.savefig(path, dpi=120)
 
 
-def _draw(
-    axis: Any,
-    steps: np.ndarray,
-    train: np.ndarray | None,
-    test: np.ndarray | None,
-    feasible: np.ndarray | None,
-) -> None:
-    if train is not None:
-        there = ~np.isnan(train)
-        axis.plot(steps[there], train[there], color="tab:blue", linewidth=1, label="training (stochastic)")
-    if test is not None and feasible is not None:
-        there = ~np.isnan(test)
-        axis.plot(steps[there], test[there], color="tab:orange", linewidth=1, alpha=0.6)
-        for value, marker, name in ((1.0, "o", "feasible"), (0.0, "x", "above the limit")):
-            those = there & (feasible == value)
-            axis.plot(
-                steps[those],
-                test[those],
-                marker,
-                color="tab:orange",
-                markersize=4,
-                label=f"deterministic, {name}",
-            )
+def _training(axis: Any, steps: np.ndarray, values: np.ndarray | None) -> None:
+    """Draws the means of the training episodes."""
     axis.grid(alpha=0.3)
-    axis.margins(x=0.01)
+    axis.margins(x=0.02)
+    if values is None:
+        return
+    there = np.isfinite(values)
+    marker = "." if there.sum() <= _FEW_POINTS else None
+    axis.plot(
+        steps[there],
+        values[there],
+        color="tab:blue",
+        linewidth=1,
+        marker=marker,
+        label="training episodes (stochastic), means",
+    )
+
+
+def _selections(
+    axis: Any, steps: Sequence[int], values: Sequence[tuple[float, float]], within: Sequence[bool]
+) -> None:
+    """Draws means and standard errors of the selections, marked by whether they are within the limit."""
+    axis.plot(steps, [mean for mean, _ in values], color="tab:orange", linewidth=1, alpha=0.6)
+    for verdict, marker, color, label in (
+        (True, "o", "tab:orange", _WITHIN),
+        (False, "X", "tab:red", _ABOVE),
+    ):
+        chosen = [
+            (step, *value) for step, value, x in zip(steps, values, within, strict=True) if x is verdict
+        ]
+        if chosen:
+            at, means, errors = zip(*chosen, strict=True)
+            axis.errorbar(
+                at, means, errors, fmt=marker, color=color, markersize=4, elinewidth=0.8, label=label
+            )
+
+
+def _cost_axis(axis: Any, values: Sequence[float], limit: float) -> None:
+    """Scales an axis so that every value and the limit are on it, and what happens at the limit is seen.
+
+    Values of untrained policies can be many times the limit. The axis then is linear up to twice the limit,
+    and logarithmic above. Without a positive limit, the median of the positive values takes its place.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    positive = [x for x in values if x > 0]
+    finite = [limit] if np.isfinite(limit) else []
+    top, bottom = max([*values, *finite, 0.0]), min([*values, *finite, 0.0])
+    size = limit if np.isfinite(limit) and limit > 0 else float(np.median(positive)) if positive else 1.0
+    if max(top, -bottom) <= _TALL * size:
+        height = (top - bottom) or 1.0
+        axis.set_ylim(bottom - 0.08 * height, bottom + 1.08 * height)
+        return
+    axis.set_yscale("symlog", linthresh=2 * size)
+    top = max(top, 2 * size)
+    axis.set_ylim(bottom * 1.3 if bottom < 0 else -0.3 * size, top * 1.3)
+    decades = [k * 10.0**n for n in range(-3, 12) for k in (1, 2, 5)]
+    above = [x for x in decades if 2.5 * size < x <= top * 1.3]
+    above = above[:: 1 + len(above) // 6]
+    ticks = [0.0, size, 2 * size, *above]
+    if bottom < 0:
+        ticks += [-x for x in (*above, 2 * size) if x <= -bottom * 1.3]
+    axis.yaxis.set_major_locator(FixedLocator(sorted(ticks)))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    axis.axhline(2 * size, color="grey", linewidth=0.8, linestyle=":", label="above: logarithmic axis")

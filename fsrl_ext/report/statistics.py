@@ -1,7 +1,7 @@
 """Intervals with a stated coverage: Student t for means, Clopper-Pearson for shares.
 
 Both are intervals over independent observations: seeds, tasks, or episodes of one fixed policy. The caller
-says which, because only the caller knows. ``benchmarks/coverage.py`` measures how often they hold.
+says which, because only the caller knows. ``benchmarks/interval_coverage.py`` measures how often they hold.
 """
 
 from __future__ import annotations
@@ -90,17 +90,16 @@ def caution(counts: Iterable[int], unit: str) -> str:
         return ""
     numbers = ", ".join(map(str, few))
     return (
-        f"\nwarning: there are results of {numbers} {unit}. With fewer than {FEW}, the interval of a mean\n"
-        f"is wide, and it holds its {COVERAGE:.0%} only if the values are about normal: it can miss rare\n"
-        "costs. A single value has no interval."
+        f"\nwarning: fewer than {FEW} {unit} ({numbers}). The interval of a mean is then wide, and holds\n"
+        f"its {COVERAGE:.0%} only if the values are about normal: it can miss rare costs. A single value\n"
+        "has no interval."
     )
 
 
 def mean_text(mean: float, interval: Sequence[float] | None, digits: int = 1) -> str:
     """The mean with its interval in brackets, or alone without one."""
-    if interval is None:
-        return f"{mean:.{digits}f}"
-    return f"{mean:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+    texts = [f"{x:z.{digits}f}" for x in (mean, *(interval or ()))]
+    return texts[0] if interval is None else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
 def share_text(share: float, interval: Sequence[float] | None) -> str:

@@ -40,5 +40,5 @@ def plot_trajectories(
     for side in (-wall, wall):
         axis.axvline(side, color="tab:red", linewidth=1)
     axis.set(xlabel="x in m", ylabel="y in m", title=title, aspect="equal")
-    axis.legend(loc="upper right", fontsize="small")
+    figure.legend(loc="outside lower center", ncols=max(1, len(paths)), fontsize="small")
     figure.savefig(path, dpi=150)

@@ -173,7 +173,7 @@ def test_command_judges_several_costs_by_other_limits(two_costs, capsys):
     share = ["100%", "[29%,", "100%]", "no"]
     assert ["0", *share] in [row[-5:] for row in rows if row[:2] == ["cost", "1"]]
     assert ["overall", *share] in rows
-    assert "warning: there are results of 3 episodes." in out
+    assert "warning: fewer than 5 episodes (3)." in out
     assert "last.pt" in out
     assert "3 stochastic episodes, seeds 5 to 7" in out
 

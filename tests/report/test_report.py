@@ -56,12 +56,13 @@ def test_share_intervals_are_those_of_clopper_and_pearson():
 
 def test_few_values_are_a_warning():
     assert caution([5, 50], "seeds") == ""
-    assert "warning: there are results of 1, 3 seeds." in caution([3, 8, 3, 1], "seeds")
+    assert "warning: fewer than 5 seeds (1, 3)." in caution([3, 8, 3, 1], "seeds")
 
 
 def test_texts_of_single_values_claim_no_interval():
     assert mean_text(2.0, (1.25, 2.75), 2) == "2.00 [1.25, 2.75]"
     assert mean_text(2.0, None) == "2.0"
+    assert mean_text(1.0, (-0.04, 2.0)) == "1.0 [0.0, 2.0]"
     assert share_text(0.5, (0.1, 0.9)) == "50% [10%, 90%]"
     assert share_text(0.5, None) == "50%"
     assert error_text(2.0, 0.0, 1) == "2.0"

@@ -49,8 +49,8 @@ class OffpolicyConfig(PolicyConfig):
     """Whether the critics' targets stay between the lowest and the highest value that the rewards and costs
     in the buffer allow."""
     time_limits: Literal["bootstrap", "end"] = "bootstrap"
-    """Value of the state in which a time limit ends an episode: that of its successors, as if the episode went
-    on (``bootstrap``), or none (``end``), which suits observations that tell the time."""
+    """What follows a state in which a time limit ends an episode: further states, as if the episode went on
+    (``bootstrap``), or nothing (``end``), which suits observations that tell the time."""
     cost_level: Literal["measured", "critic"] = "measured"
     """Where the level of the cost comes from, wherever critics decide about a constraint: from the
     ``measured`` costs of finished episodes, or from the ``critic`` alone, which is right only if the cost is

@@ -341,7 +341,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         return MetricStats.of(metrics, self._constraint_metrics())
 
     def _constraint_metrics(self) -> dict[str, float]:
-        """Returns numbers to log: costs of the newest episodes, their surplus if the multipliers follow it."""
+        """Returns numbers to log: costs of the newest episodes, and their surplus if multipliers use it."""
         if self.episode_cost is None:
             return {}
         metrics = per_cost("constraint/episode_cost", self.episode_cost.tolist())

@@ -125,7 +125,7 @@ class ReplayStatistics(nn.Module):
             tensor.copy_(torch.as_tensor(values))
 
     def _measure_observations(self, obs: np.ndarray) -> None:
-        """Finds the features of ``obs [n, O]`` that are far from unit size, and normalises them from then on."""
+        """Finds the features of ``obs [n, O]`` that are far from unit size; they stay normalised."""
         obs = obs.astype(np.float64)
         size = np.sqrt(np.square(obs).mean(0))
         varies = obs.std(0) > 1e-6 * size

@@ -1,6 +1,6 @@
 """Measures how often intervals over a few seeds hold the true mean: Student t against a percentile bootstrap.
 
-    python benchmarks/coverage.py
+    python benchmarks/interval_coverage.py
 
 Every experiment draws one value per seed and makes both intervals, with a stated coverage of 95%; the table
 shows the share of the experiments whose interval holds the true mean. Three kinds of values are drawn:
