@@ -31,7 +31,7 @@ POLICIES = {**OFFPOLICY, **ONPOLICY}
 
 # The settings with which each policy learns the toy problems fast.
 LEARN = {
-    "cvpo": {"threshold": "stationary", "kl_bound": 0.1, "kl_bound_mean": 0.02, "kl_bound_scale": 0.01},
+    "cvpo": {"kl_bound": 0.1, "kl_bound_mean": 0.02, "kl_bound_scale": 0.01},
     "sac": {"entropy": "fixed", "alpha": 0.002},
     "ddpg": {"exploration_std": 0.2},
     "td3": {"exploration_std": 0.2, "policy_delay": 1, "target_std": 0.05},
@@ -40,7 +40,7 @@ LEARN = {
     "ppo": {},
     "focops": {"rescale": True},
 }
-PID = {"multiplier_gains": (0.2, 0.02, 0.0)}
+PID = {"multiplier_gains": (1.0, 0.1, 0.0)}
 # Standard deviation of an untrained stochastic actor; SAC's actor keeps its default.
 INITIAL_STD = {"cvpo": 0.2, **dict.fromkeys(ONPOLICY, 0.5)}
 
@@ -106,6 +106,9 @@ def build(
     ).to(device)
 
 
+# Settings of off-policy policies with which critics learn in the units of reward and cost.
+RAW = {"normalise_signals": False, "bound_targets": False}
+
 # CVPO with its own defaults for discount and exploration.
 build_cvpo = functools.partial(build, "cvpo", initial_std=0.6, gamma=CVPOConfig().gamma)
 
@@ -114,7 +117,7 @@ def learner(name, **settings):
     """Return a policy as :func:`build` does, with settings that learn the toy problems."""
     shared = {"lr": 1e-3 if name in LAGRANGIAN else 3e-3, **({} if name in ("cvpo", "cpo") else PID)}
     if name in LAGRANGIAN:
-        shared["multiplier_init"] = 2.0
+        shared["multiplier_init"] = 1.0
     return build(name, **{**shared, **LEARN[name], **settings})
 
 
