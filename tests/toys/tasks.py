@@ -6,7 +6,16 @@ from typing import Any
 
 from fsrl_ext.env import register_family, register_task
 from fsrl_ext.env.meta import Fixed, Uniform
-from toys.envs import AimEnv, DiscreteEnv, EarlyEndEnv, ForgetfulEnv, LineEnv, NoCostEnv
+from toys.envs import (
+    AimEnv,
+    DiscreteEnv,
+    EarlyEndEnv,
+    ForgetfulEnv,
+    GlobalNoiseEnv,
+    LineEnv,
+    NoCostEnv,
+    StrictEnv,
+)
 
 # Steps of an episode of the toy tasks, and of the family.
 HORIZON = 20
@@ -20,6 +29,9 @@ TASKS = (
     ("ToyEarlyEnd-v0", EarlyEndEnv, {}, True),
     ("ToyForgetful-v0", ForgetfulEnv, {}, False),
     ("ToyNoCost-v0", NoCostEnv, {}, False),
+    ("ToyGlobalNoise-v0", GlobalNoiseEnv, {}, False),
+    ("ToyStrict-v0", StrictEnv, {}, False),
+    ("ToyStrictWider-v0", StrictEnv, {"high": (0.3, 0.7)}, False),
     ("ToyDiscrete-v0", DiscreteEnv, {}, False),
 )
 
