@@ -116,7 +116,7 @@ class AheadCollector:
         stats, arrays = self._rows
         self._forget()
         self._store(arrays)
-        self.buffer.episodes.publish(stats.costs, stats.lens)
+        self.buffer.episodes.publish(stats.costs, stats.lens, arrays["rew"].shape[1])
         self.collect_step += stats.n_collected_steps
         self.collect_episode += stats.n_collected_episodes
         self.collect_time += time.perf_counter() - begun

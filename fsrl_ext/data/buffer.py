@@ -58,6 +58,11 @@ class CostBuffer(ReplayBuffer):
         super().reset(keep_statistics=keep_statistics)
         self.episodes.clear()
 
+    @property
+    def places(self) -> int:
+        """The number of transitions that each sub-buffer holds, or the whole buffer without sub-buffers."""
+        return int(self.subbuffer_edges[1] - self.subbuffer_edges[0])
+
     def nstep_window(self, indices: np.ndarray, num_steps: int) -> NStepWindow:
         """Read the windows that start at ``indices [B]``, see :func:`~fsrl_ext.data.nstep.nstep_window`."""
         return nstep_window(self, indices, num_steps)

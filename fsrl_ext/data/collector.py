@@ -274,8 +274,9 @@ class CostCollector(Collector[CostCollectStats]):
             if isinstance(error, NonFiniteStepError) and error.step is None:
                 raise NonFiniteStepError(error.field, error.env_id, self.env.steps) from error
             raise
-        stats.set_episodes(self._episodes.pop_finished(), discounted=self.discount is not None)
-        self.buffer.episodes.publish(stats.costs, stats.lens)
+        finished = self._episodes.pop_finished()
+        stats.set_episodes(finished, discounted=self.discount is not None)
+        self.buffer.episodes.publish(finished.costs, finished.lens, finished.steps)
         # Tianshou's synchronous collector leaves its clock at zero.
         self.collect_time += time.perf_counter() - start
         return stats

@@ -32,6 +32,8 @@ class FinishedEpisodes:
     """``[E]`` sum of ``discount^t rew_t``, ``t = 0`` at the episode's first step."""
     discounted_costs: np.ndarray
     """``[E, C]`` sums of ``discount^t cost_t``."""
+    steps: np.ndarray
+    """``[N]`` steps of each environment since the last time, in finished episodes and in others."""
 
 
 class EpisodeLog:
@@ -55,12 +57,16 @@ class EpisodeLog:
         """``[E, C]`` (float64) undiscounted costs of the episodes since the buffer was last emptied."""
         self.lens = np.zeros(0, dtype=np.int64)
         """``[E]`` numbers of steps of these episodes."""
+        self.steps = np.zeros(1, dtype=np.int64)
+        """``[N]`` steps of each environment since the buffer was last emptied, overwritten ones included;
+        ``[1]``, a zero, before the first collect."""
 
-    def publish(self, costs: np.ndarray, lens: np.ndarray) -> None:
+    def publish(self, costs: np.ndarray, lens: np.ndarray, steps: np.ndarray | int = 0) -> None:
         """Add the episodes of one collect, which may be none, and count the collect.
 
         :param costs: ``[E, C]`` undiscounted episode costs, in the order in which the episodes ended.
         :param lens: ``[E]`` numbers of steps.
+        :param steps: ``[N]`` steps that each environment took in the collect, or one number for all.
         :raises ValueError: the shapes do not fit.
         """
         if costs.shape != (len(lens), self.costs.shape[1]) or lens.shape != (len(lens),):
@@ -70,6 +76,7 @@ class EpisodeLog:
             )
         self.cycle += 1
         self.count += len(lens)
+        self.steps = self.steps + steps
         if len(lens):
             self.costs = np.concatenate([self.costs, costs])[-self.capacity :]
             self.lens = np.concatenate([self.lens, lens])[-self.capacity :]
@@ -87,6 +94,7 @@ class EpisodeLog:
     def clear(self) -> None:
         """Forget the episodes, because the buffer is emptied. :attr:`cycle` and :attr:`count` stay."""
         self.costs, self.lens = self.costs[:0], self.lens[:0]
+        self.steps = np.zeros(1, dtype=np.int64)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counters and the episodes that are kept, as numbers and arrays."""
@@ -95,12 +103,14 @@ class EpisodeLog:
             "count": self.count,
             "costs": self.costs.copy(),
             "lens": self.lens.copy(),
+            "steps": self.steps.copy(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what :meth:`state_dict` returned."""
         self.cycle, self.count = state["cycle"], state["count"]
         self.costs, self.lens = state["costs"].copy(), state["lens"].copy()
+        self.steps = state["steps"].copy()
 
 
 class EpisodeTracker:
@@ -123,6 +133,7 @@ class EpisodeTracker:
         self._discounted = np.zeros((num_envs, 1 + num_costs))
         self._weight = np.ones((num_envs, 1))
         self._lens = np.zeros(num_envs, dtype=int)
+        self._steps = np.zeros(num_envs, dtype=int)
         self._finished: list[tuple[int, int, np.ndarray, np.ndarray]] = []
 
     def reset(self) -> None:
@@ -138,6 +149,7 @@ class EpisodeTracker:
         """
         signals = np.concatenate([rew[:, None], cost], axis=1)
         self._lens[ids] += 1
+        self._steps[ids] += 1
         self._sums[ids] += signals
         if self.discount != 1.0:
             self._discounted[ids] += self._weight[ids] * signals
@@ -151,8 +163,9 @@ class EpisodeTracker:
             self._start(ended)
 
     def pop_finished(self) -> FinishedEpisodes:
-        """Return the episodes that finished since the last call, and forget them."""
+        """Return the episodes that finished since the last call, and forget them and all steps."""
         finished, self._finished = self._finished, []
+        steps, self._steps = self._steps, np.zeros_like(self._steps)
         shape = (len(finished), 1 + self.num_costs)
         sums = np.array([entry[2] for entry in finished]).reshape(shape)
         discounted = np.array([entry[3] for entry in finished]).reshape(shape)
@@ -163,6 +176,7 @@ class EpisodeTracker:
             env_ids=np.array([entry[0] for entry in finished], dtype=int),
             discounted_returns=discounted[:, 0],
             discounted_costs=discounted[:, 1:],
+            steps=steps,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -34,12 +34,19 @@ def nstep_window(buffer: ReplayBuffer, indices: np.ndarray, num_steps: int) -> N
     """Read the windows of up to ``num_steps`` steps that start at the transitions ``indices [B]``.
 
     :param buffer: a buffer that stores ``cost [S, C]``.
-    :raises ValueError: ``num_steps`` is below 1, or the buffer does not store ``obs_next``.
+    :raises ValueError: ``num_steps`` is below 1 or more than an environment has places in the buffer, or the
+        buffer does not store ``obs_next``.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be >= 1, got {num_steps}")
     if not buffer._save_obs_next:
         raise ValueError("the buffer must store obs_next (ignore_obs_next=False)")
+    places_each = np.diff(buffer.subbuffer_edges).min()
+    if num_steps > places_each:
+        raise ValueError(
+            f"num_steps must be <= {places_each}, the places that the buffer of size {buffer.maxsize} has "
+            f"for each environment, got {num_steps}"
+        )
     places = np.empty((num_steps, len(indices)), dtype=np.int64)
     alive = np.ones((num_steps, len(indices)), dtype=bool)
     places[0] = indices

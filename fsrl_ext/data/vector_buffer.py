@@ -32,7 +32,7 @@ class CostVectorReplayBuffer(CostBuffer, VectorReplayBuffer):
     :param buffer_num: number of sub-buffers ``N``, at least the number of environments.
     :param num_costs: number of cost signals ``C``.
     :param random_seed: seed of the sampling, of the manager and (spawned) of every sub-buffer.
-    :raises ValueError: ``total_size``, ``buffer_num`` or ``num_costs`` is below 1.
+    :raises ValueError: ``total_size`` is below ``buffer_num``, or ``buffer_num`` or ``num_costs`` is below 1.
 
     The other arguments are those of :class:`CostReplayBuffer`.
     """
@@ -50,6 +50,11 @@ class CostVectorReplayBuffer(CostBuffer, VectorReplayBuffer):
         random_seed: int = 42,
     ) -> None:
         check_at_least_one(total_size=total_size, buffer_num=buffer_num, num_costs=num_costs)
+        if total_size < buffer_num:
+            raise ValueError(
+                f"total_size must be >= {buffer_num}, one place for each of the buffer_num={buffer_num} "
+                f"sub-buffers, got {total_size}"
+            )
         seed, *part_seeds = buffer_seeds(random_seed, buffer_num)
         parts: list[ReplayBuffer] = [
             CostReplayBuffer(

@@ -80,6 +80,7 @@ class ExperimentConfig:
             ),
         )
         self.training.check_steps(self.steps)
+        self.training.check_policy(self.policy_config)
         self._check_limits(constrained=row.constrained, counterpart=row.constrained_as)
 
     def _check_limits(self, *, constrained: bool, counterpart: str | None) -> None:

@@ -25,6 +25,7 @@ from tianshou.policy import BasePolicy
 from fsrl_ext.data import AheadCollector, CostCollector, MetaCollector
 from fsrl_ext.data.worker_env import WorkerEnvFn
 from fsrl_ext.errors import check_fields
+from fsrl_ext.policy.base import PolicyConfig
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 
 WorkerType = Literal["shmem", "subproc", "ray"]
@@ -91,6 +92,12 @@ class TrainingConfig(ABC):
         """
         if steps < 1 or steps != int(steps):
             raise ValueError(f"steps must be a whole number >= 1, got {steps}")
+
+    def check_policy(self, policy_config: PolicyConfig) -> None:  # noqa: B027 - most have nothing to check
+        """Checks the settings that the policy's own settings bound.
+
+        :raises ValueError: for a setting that cannot work with the policy's.
+        """
 
     @abstractmethod
     def collector(

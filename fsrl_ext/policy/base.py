@@ -443,6 +443,20 @@ def check_cost_buffer(buffer: Any) -> None:
         )
 
 
+def check_whole_collect(buffer: Any) -> None:
+    """Refuses buffers in which steps were overwritten since they were last emptied.
+
+    :raises ValueError: naming the buffer's size and the size that is needed.
+    """
+    steps, places = buffer.episodes.steps, buffer.places
+    if steps.max() > places:
+        needed = int(steps.max()) * (buffer.maxsize // places)
+        raise ValueError(
+            f"buffer must hold every step since it was last emptied, up to {steps.max()} of an environment, "
+            f"which needs a size of {needed}, got {buffer.maxsize}"
+        )
+
+
 def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Moves values to a device, without waiting for it, and converts float64 to float32.
 

@@ -37,11 +37,15 @@ def played(env, episode, t, num_costs):
 
 @pytest.mark.parametrize("num_steps", [1, 2, 4])
 @pytest.mark.parametrize("num_envs", [1, 3])
-@pytest.mark.parametrize("steps", [13, 50], ids=["partly filled", "wrapped around"])
-def test_windows_follow_the_episodes_and_stop_at_their_ends(num_steps, num_envs, steps):
-    buffer = filled(20, steps, num_envs)
+@pytest.mark.parametrize(
+    ("size", "steps"),
+    [(20, 13), (20, 50), (5, 48), (4, 50)],
+    ids=["partly filled", "wrapped around", "smaller than an episode", "one window"],
+)
+def test_windows_follow_the_episodes_and_stop_at_their_ends(num_steps, num_envs, size, steps):
+    buffer = filled(size, steps, num_envs)
     indices = buffer.sample_indices(0)
-    assert len(indices) == num_envs * min(steps, 20)
+    assert len(indices) == num_envs * min(steps, size)
     stored = {tuple(buffer.obs[i, :3].astype(int)) for i in indices}
     window = buffer.nstep_window(indices, num_steps)
     assert window.signals.shape == (num_steps, len(indices), 3)
@@ -76,6 +80,14 @@ def test_a_time_limit_does_not_terminate():
     assert buffer.obs[ends, 1].tolist() == [0, 1, 2, 3, 4]
     # The reset of the environment cut off episode 0, and the time limit cut off the odd ones.
     assert window.terminated.tolist() == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_windows_longer_than_the_buffer_are_named(num_envs):
+    buffer = filled(4, 50, num_envs)
+    words = f"num_steps must be <= 4, the places that the buffer of size {4 * num_envs} has .* got 5"
+    with pytest.raises(ValueError, match=words):
+        buffer.nstep_window(buffer.sample_indices(0), 5)
 
 
 def test_unreadable_windows_are_named():

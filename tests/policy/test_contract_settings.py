@@ -128,6 +128,16 @@ def test_every_policy_checks_its_discount(name, gamma):
     [
         (gym.spaces.Discrete(3), "action_space must be continuous .* got Discrete"),
         (gym.spaces.Box(-np.inf, np.inf, (1,)), "action_space must be bounded .* got Box"),
+        (gym.spaces.Box(np.nan, 1.0, (1,)), "action_space must be bounded .* got Box"),
+        (gym.spaces.Box(0, 3, (1,), np.int64), "must have a floating-point dtype .* got int64 in Box"),
+        (gym.spaces.Box(-1.0, 1.0, (1, 2)), r"must be flat.*got the shape \(1, 2\)"),
+        (gym.spaces.Box(-1.0, 1.0, ()), r"must be flat.*got the shape \(\)"),
+        (
+            gym.spaces.Box(np.zeros(2), np.array([1.0, 0.0])),
+            r"low < high.* got low 0.0 and high 0.0 in dim.* 1",
+        ),
+        (gym.spaces.Box(np.ones(1), np.zeros(1)), r"low < high.* got low 1.0 and high 0.0 in dimension 0"),
+        (gym.spaces.Box(-3e38, 3e38, (1,)), r"low < high, with a finite difference.* got low -3"),
     ],
 )
 def test_action_spaces_that_cannot_be_scaled_are_refused(name, space, words):

@@ -317,7 +317,7 @@ def test_a_constant_bias_of_the_cost_critic_has_no_effect_on_a_measured_level(le
         ({"average_tau": 0.0}, r"average_tau must be None or in \(0, 1\], got 0.0"),
         ({"cost_margin": 1.0}, r"cost_margin must be in \[0, 1\), got 1.0"),
         ({"cost_level": "both"}, "cost_level must be one of .* got 'both'"),
-        ({"cost_level_weight": 0.0}, r"cost_level_weight must be in \(0, 1\], got 0.0"),
+        ({"cost_level_episodes": -1.0}, "cost_level_episodes must be >= 0, got -1.0"),
         ({"limit_approach": 1.5}, r"limit_approach must be in \(0, 1\], got 1.5"),
         ({"time_limits": "ends"}, "time_limits must be one of .* got 'ends'"),
         ({"tau": 0.0}, r"tau must be in \(0, 1\], got 0.0"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -127,6 +129,49 @@ class DrawnLineEnv(LineEnv):
 
     def render(self) -> np.ndarray | None:
         return np.full((33, 48, 3), 10 * self.time, np.uint8) if self.render_mode == "rgb_array" else None
+
+
+class DearEnv(NoiseEnv):
+    """Pays the action and costs 1 in every step, so that an episode costs as much as it has steps."""
+
+    def step(self, action: np.ndarray) -> tuple:
+        return self.observe(), float(action[0]), False, False, {"cost": 1.0}
+
+
+class GlobalNoiseEnv(LineEnv):
+    """Is a :class:`LineEnv` whose rewards draw from the global generators of Python and NumPy, too."""
+
+    def step(self, action: np.ndarray) -> tuple:
+        obs, reward, *rest = super().step(action)
+        return obs, reward + random.random() + np.random.random(), *rest  # noqa: NPY002 - what is tested
+
+
+class StrictEnv(NoiseEnv):
+    """Accepts only actions that lie in its action space and have its dtype; pays and costs where they lie.
+
+    :param low: lower bounds ``[A]``.
+    :param high: upper bounds ``[A]``.
+    :param dtype: of the actions.
+    """
+
+    def __init__(
+        self,
+        low: Sequence[float] = (-0.7, -0.1),
+        high: Sequence[float] = (0.3, 0.6),
+        dtype: str = "float64",
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(render_mode=render_mode)
+        self.action_space = spaces.Box(
+            np.array(low, dtype), np.array(high, dtype), dtype=np.dtype(dtype).type
+        )
+
+    def step(self, action: np.ndarray) -> tuple:
+        space = self.action_space
+        if not isinstance(action, np.ndarray) or action.dtype != space.dtype or not space.contains(action):
+            raise ValueError(f"{action!r} is not in {space} of {space.dtype}")
+        share = float((action[0] - space.low[0]) / (space.high[0] - space.low[0]))
+        return self.observe(), share, False, False, {"cost": share}
 
 
 class AimEnv(NoiseEnv):

@@ -11,9 +11,11 @@ from toys.envs import (
     DiscreteEnv,
     EarlyEndEnv,
     ForgetfulEnv,
+    GlobalNoiseEnv,
     LineEnv,
     NoCostEnv,
     SeedLengthEnv,
+    StrictEnv,
 )
 
 # Steps of an episode of the toy tasks, and of the family.
@@ -29,6 +31,9 @@ TASKS = (
     ("ToySeedLength-v0", SeedLengthEnv, {}, None),
     ("ToyForgetful-v0", ForgetfulEnv, {}, False),
     ("ToyNoCost-v0", NoCostEnv, {}, False),
+    ("ToyGlobalNoise-v0", GlobalNoiseEnv, {}, False),
+    ("ToyStrict-v0", StrictEnv, {}, False),
+    ("ToyStrictWider-v0", StrictEnv, {"high": (0.3, 0.7)}, False),
     ("ToyDiscrete-v0", DiscreteEnv, {}, False),
 )
 

@@ -31,6 +31,7 @@ from fsrl_ext.policy import (
     TD3LagConfig,
     TD3LagPolicy,
 )
+from fsrl_ext.policy.base import PolicyConfig
 from fsrl_ext.trainer import CostOffpolicyTrainer, seed_range
 from fsrl_ext.trainer.seeds import collecting_process_seed
 
@@ -48,7 +49,8 @@ class OffpolicyTraining(TrainingConfig):
     batch_size: int = 128
     """Transitions of a gradient step."""
     buffer_size: int = 200_000
-    """Transitions that the replay buffer holds."""
+    """Transitions that the replay buffer holds, shared out evenly among the training environments; at least
+    the policy's estimation_step for each."""
     collect_ahead: bool = False
     """Collect in another process while this one learns; the policy that acts is then one collect old."""
     update_per_step: float = 0.4
@@ -65,6 +67,11 @@ class OffpolicyTraining(TrainingConfig):
             non_negative=("warmup_steps",),
             at_least_one=("reward_ensemble", "cost_ensemble", "batch_size", "buffer_size"),
         )
+        if self.buffer_size < self.env_num:
+            raise ValueError(
+                f"buffer_size must be >= {self.env_num}, one place for each training environment, "
+                f"got {self.buffer_size}"
+            )
 
     def check_steps(self, steps: int) -> None:
         super().check_steps(steps)
@@ -72,6 +79,15 @@ class OffpolicyTraining(TrainingConfig):
             raise ValueError(
                 f"steps must be more than warmup_steps={self.warmup_steps}, in which nothing is learnt, "
                 f"got {steps}"
+            )
+
+    def check_policy(self, policy_config: PolicyConfig) -> None:
+        # A smaller buffer would cut every n-step window short.
+        num_steps = getattr(policy_config, "estimation_step", 1)
+        if self.buffer_size < num_steps * self.env_num:
+            raise ValueError(
+                f"buffer_size must be >= {num_steps * self.env_num}, which is estimation_step={num_steps} "
+                f"for each of {self.env_num} training environments, got {self.buffer_size}"
             )
 
     def collector(

@@ -24,21 +24,21 @@ APART_CYCLES = 50
 class MeasuredCost:
     r"""Estimates the undiscounted episode cost ``[C]`` of the policy that learns.
 
-    The costs of finished episodes tell the level, and the critics only how the updates of a cycle change it.
-    The estimate follows the expected changes :math:`\Delta` and is corrected by measured costs:
+    The costs of finished episodes tell the level, and the critics only by how much the updates of a cycle
+    raise it. A rise :math:`\Delta^+` counts at once, and a fall only when it was measured: a policy that was
+    optimised against critics costs more than they say.
 
-    .. math:: \hat J_k = \hat J_{k-1} + \Delta_k + w \left( J
-        - \tfrac1n \sum_{i=k-n+1}^k (\hat J_{i-1} + \Delta_i) \right)
+    .. math:: \hat J_k = \hat J_{k-1} + \Delta_k^+ + \frac{E}{E + E_0} \left( J
+        - \tfrac1n \sum_{i=k-n+1}^k (\hat J_{i-1} + \Delta_i^+) \right)
 
-    J is the mean cost of the episodes that ended in the newest collect. They began up to n collects before
-    and were played by n policies, so J is compared with the mean of the estimates for these policies. Without
-    a finished episode, w is 0.
+    J is the mean cost of the E episodes that ended in the newest collect. They began up to n collects before
+    and were played by n policies, so J is compared with the mean of the estimates for these policies.
 
-    :param weight: w, in (0, 1].
+    :param former_episodes: :math:`E_0`, the number of episodes that the former estimate counts for.
     """
 
-    def __init__(self, weight: float) -> None:
-        self.weight = weight
+    def __init__(self, former_episodes: float) -> None:
+        self.former_episodes = former_episodes
         self._estimates: list[Tensor] = []
         self._cycles = 0
         self._steps = 0
@@ -51,7 +51,7 @@ class MeasuredCost:
     def change(self, expected: Tensor) -> None:
         """Adds the change ``[C]`` of the episode cost that the updates of the last cycle were to make."""
         if self._estimates:
-            changed = (self._estimates[-1] + expected).clamp(min=0.0)
+            changed = self._estimates[-1] + expected.clamp(min=0.0)
             self._estimates = [*self._estimates[1 - MOST_POLICIES :], changed]
 
     def measure(self, costs: np.ndarray, lens: np.ndarray, *, num_envs: int, otherwise: np.ndarray) -> None:
@@ -72,7 +72,8 @@ class MeasuredCost:
             span = round(float(lens.mean()) * num_envs * self._cycles / self._steps)
             span = min(max(span, 1), len(self._estimates))
             played = self._estimates[-span:]
-            correction = self.weight * (cost - torch.stack(played).mean(0))
+            weight = len(costs) / (len(costs) + self.former_episodes)
+            correction = weight * (cost - torch.stack(played).mean(0))
             self._estimates[-span:] = [(x + correction).clamp(min=0.0) for x in played]
 
     def state_dict(self) -> dict[str, Any]:

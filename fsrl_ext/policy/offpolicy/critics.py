@@ -55,8 +55,8 @@ class OffpolicyConfig(PolicyConfig):
     """Where the level of the cost comes from, wherever critics decide about a constraint: from the
     ``measured`` costs of finished episodes, or from the ``critic`` alone, which is right only if the cost is
     spread evenly over episodes of full length."""
-    cost_level_weight: float = 0.5
-    """Weight of the newest collect's episodes in the measured level, in (0, 1]."""
+    cost_level_episodes: float = 2.0
+    """Number of episodes, >= 0, that the former level counts for beside those of the newest collect."""
     threshold: Threshold = "auto"
     """With ``cost_level`` ``critic``: how the cost limit becomes a threshold for discounted cost critics:
     ``paper``, the discounted cost of one episode from its first step; ``stationary``, the level of a critic
@@ -72,8 +72,8 @@ class OffpolicyConfig(PolicyConfig):
         super().__post_init__()
         check_fields(
             self,
-            non_negative=("ucb_scale",),
-            unit_interval=("tau", "cost_level_weight"),
+            non_negative=("ucb_scale", "cost_level_episodes"),
+            unit_interval=("tau",),
             at_least_one=("estimation_step", "normalise_steps"),
             choices={
                 "cost_reduction": get_args(CostReduction),

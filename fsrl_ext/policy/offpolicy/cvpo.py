@@ -126,7 +126,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self._estep_precision = {"hidden_dtype": torch.bfloat16} if low else {}
         self.data = self.config.statistics(self.num_costs)
         """Scales, bounds and episode costs that were measured in the buffer."""
-        self.measured_cost = MeasuredCost(self.config.cost_level_weight)
+        self.measured_cost = MeasuredCost(self.config.cost_level_episodes)
         """Estimate of the actor's undiscounted episode cost, from measured costs."""
         self.level = CriticLevel(measured=self.config.cost_level == "measured")
         """Episode cost that the critics' level stands for, held against measured costs."""

@@ -261,7 +261,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         self.level.compare(level.numpy(), cost.numpy(), self.cost_limit)
         if expected is not None and self.config.cost_level == "measured":
             bias = cost.to(self.device) - self._episode_units(expected)
-            self.cost_bias.lerp_(bias, self.config.cost_level_weight)
+            self.cost_bias.lerp_(bias, len(costs) / (len(costs) + self.config.cost_level_episodes))
         # Multipliers
         if self.config.multiplier_source == "episodes":
             self._move_multipliers(cost.to(self.device))

@@ -28,6 +28,7 @@ from fsrl_ext.policy.base import (
     MetricStats,
     PolicyConfig,
     check_cost_buffer,
+    check_whole_collect,
     per_cost,
     to_device,
 )
@@ -227,10 +228,11 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         :param buffer: a buffer of :mod:`fsrl_ext.data`.
         :param indices: ``[T]`` places of all transitions in the buffer, each environment's in order of time.
         :raises TypeError: if the buffer does not store costs.
-        :raises ValueError: if the buffer does not store ``obs_next``: the last observation of an episode
-            that the time limit ends is nowhere else.
+        :raises ValueError: if steps were overwritten since the buffer was last emptied, or if it does not
+            store ``obs_next``: the last observation of an episode that the time limit ends is nowhere else.
         """
         check_cost_buffer(buffer)
+        check_whole_collect(buffer)
         if not buffer._save_obs_next:
             raise ValueError("buffer must store obs_next (ignore_obs_next=False), got ignore_obs_next=True")
         assert isinstance(batch.obs, np.ndarray), "flat observations"

@@ -1,0 +1,80 @@
+"""Two runs of one seed are the same, with every kind of worker, and workers make no difference."""
+
+import numpy as np
+import pytest
+from toys.runs import assert_same_run, resumable_config, run_killed
+from toys.settings import small_config
+
+from fsrl_ext.experiment import evaluate, resume, run
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint
+from fsrl_ext.report import read_progress
+
+SHORT = {"steps": 240, "warmup_steps": 80, "step_per_collect": 40, "selections": 2, "num_envs": 2}
+
+
+def play(out, name, task, **settings):
+    config = small_config(name, task, **{**SHORT, **settings})
+    return run(config, out=out, run_name="run", show_progress=False).folder
+
+
+@pytest.mark.parametrize("task", ["ToyLine-v0", "ToyGlobalNoise-v0"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"workers": 1},
+        {"workers": 2},
+        {"workers": 2, "worker_type": "subproc"},
+        {"workers": 2, "worker_type": "ray"},
+        {"collect_ahead": True},
+        {"workers": 2, "collect_ahead": True},
+        {"workers": 2, "worker_type": "subproc", "collect_ahead": True},
+    ],
+    ids=lambda x: "-".join(map(str, x.values())) or "none",
+)
+def test_the_same_seed_is_the_same_run(settings, task, tmp_path):
+    if settings.get("worker_type") == "ray":
+        pytest.importorskip("ray")
+    assert_same_run(*(play(tmp_path / str(i), "sac_lag", task, **settings) for i in range(2)))
+
+
+def curves(folder):
+    return {k: v for k, v in read_progress(folder).items() if "time" not in k and "speed" not in k}
+
+
+@pytest.mark.parametrize("name", ["td3_lag", "ppo_lag"])
+def test_workers_make_no_difference(name, tmp_path):
+    shared = {} if name == "td3_lag" else {"warmup_steps": None}
+    shared = {k: v for k, v in {**SHORT, **shared}.items() if v is not None}
+    expected = None
+    for i, settings in enumerate(({}, {"workers": 2}, {"workers": 2, "worker_type": "subproc"})):
+        config = small_config(name, "ToyLine-v0", **shared, **settings)
+        found = curves(run(config, out=tmp_path / str(i), run_name="run", show_progress=False).folder)
+        expected = expected or found
+        assert found.keys() == expected.keys()
+        for key, values in found.items():
+            np.testing.assert_array_equal(values, expected[key], err_msg=key)
+
+
+def test_evaluating_repeats_itself_where_global_generators_decide(tmp_path):
+    folder = play(tmp_path, "sac_lag", "ToyGlobalNoise-v0")
+    np.random.seed(1)  # noqa: NPY002 - what is tested
+    first, drawn = evaluate(folder, episodes=4), np.random.random()  # noqa: NPY002
+    np.random.seed(1)  # noqa: NPY002
+    assert np.random.random() == drawn  # noqa: NPY002
+    second = evaluate(folder, episodes=4)
+    assert first.returns.tolist() == second.returns.tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_float64_space_is_kept_through_resuming_and_evaluating(workers, tmp_path):
+    config = resumable_config("sac_lag", "ToyStrict-v0", warmup_steps=300, workers=workers)
+    expected = run(config, out=tmp_path / "whole", run_name="run", show_progress=False)
+    folder = run_killed(config, 250, tmp_path / "killed")
+    resume(folder, show_progress=False)
+    assert_same_run(folder, expected.folder)
+    judged = evaluate(folder, checkpoint="last", episodes=config.final_episodes)
+    assert judged.return_mean == expected.result["last"]["return_mean"]
+    assert read_checkpoint(folder / "checkpoints" / "last.pt")["spec"]["action_dtype"] == "float64"
+    with pytest.raises(ValueError, match=r"same bounds as in training: ToyStrictWider-v0 has Box"):
+        evaluate(folder, task="ToyStrictWider-v0")
