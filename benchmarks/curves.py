@@ -7,7 +7,7 @@ Reads ``benchmarks/results/<folder>/seed<k>.json``, which ``learning.py`` and ``
 number is the mean over the points of a curve in ``(step - window, step]``; a curve has at most 200 points, so
 a window should span several of them. Printed for each seed and as the mean over seeds: return and cost of the
 training episodes (of meta-learners, after the adaptation; ``start`` rows are before it), the selections that
-were feasible, and when the first of them came.
+were feasible, and when the first of them came. Means over seeds have a 95% interval (Student t).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 
 from fsrl_ext.report import text_table
 from fsrl_ext.report.files import read_json
+from fsrl_ext.report.statistics import caution, cost_interval, mean_interval, mean_text
 
 RESULTS = Path(__file__).parent / "results"
 CURVES = {"train": ("train_return", "train_cost"), "start": ("start_return", "start_cost")}
@@ -34,6 +35,11 @@ def main() -> None:
     header = ["folder", "seed", *(f"return, cost at {x:,}" for x in options.at), "feasible", "first feasible"]
     rows = [row for folder in options.folders for row in folder_rows(folder, options.at, options.window)]
     print(text_table(header, rows))
+    seeds = (len(list((RESULTS / folder).glob("seed*.json"))) for folder in options.folders)
+    print(
+        "means over seeds, which are independent [95% Student t, cut at 0 for costs]"
+        + caution(seeds, "seeds")
+    )
 
 
 def folder_rows(folder: str, at: list[int], window: int) -> list[list[str]]:
@@ -52,7 +58,7 @@ def folder_rows(folder: str, at: list[int], window: int) -> list[list[str]]:
             label = folder if kind == "train" else f"{folder} ({kind})"
             rows.append([label, path.stem.removeprefix("seed"), *map(pair, means[-1]), *selections(data)])
         if len(means) > 1:
-            rows.append([rows[-1][0], "mean", *map(pair, np.mean(means, axis=0).tolist()), "", ""])
+            rows.append([rows[-1][0], "mean", *map(over_seeds, np.array(means).swapaxes(0, 1)), "", ""])
     return rows
 
 
@@ -69,6 +75,13 @@ def selections(data: dict[str, Any]) -> list[str]:
     first = np.flatnonzero(feasible)[:1]
     at = [f"{data['selections']['env_step'][i]:,.0f}" for i in first]
     return [f"{feasible.sum()} of {len(feasible)}", *(at or ["-"])]
+
+
+def over_seeds(values: np.ndarray) -> str:
+    """Means and intervals of return and cost ``[seeds, 2]``."""
+    returns, costs = values.T.tolist()
+    parts = ((returns, mean_interval(returns)), (costs, cost_interval(costs)))
+    return ", ".join(mean_text(float(np.mean(part)), interval) for part, interval in parts)
 
 
 def pair(values: list[float]) -> str:
