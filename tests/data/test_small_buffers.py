@@ -50,8 +50,7 @@ def test_the_constraint_sees_every_episode_whatever_the_size(name, num_envs):
         assert policy.episode_cost.tolist() == [T], size
 
 
-@pytest.mark.parametrize("size", [20, 8])
-@pytest.mark.parametrize("name", ["sac", "cvpo"])
+@pytest.mark.parametrize(("name", "size"), [("sac", 20), ("cvpo", 8)])
 def test_so_it_does_when_collecting_ahead(name, size):
     made = []
 
@@ -70,11 +69,10 @@ def test_so_it_does_when_collecting_ahead(name, size):
     assert policy.episode_cost.tolist() == [T]
 
 
-@pytest.mark.parametrize("size", [40, 200])
-def test_the_limit_is_kept_with_a_buffer_below_one_collect(size):
+def test_the_limit_is_kept_with_a_buffer_below_one_collect():
     policy = learner("sac", cost_limit=5.0)
-    collector = collector_for(policy, env=LineEnv, size=size)
-    train(policy, collector, cycles=40, updates=40)
+    collector = collector_for(policy, env=LineEnv, size=40)
+    train(policy, collector, cycles=40, updates=20)
     costs = [collect(policy, collector).costs for _ in range(5)]
     assert 3.5 < np.concatenate(costs).mean() < 5.5
 

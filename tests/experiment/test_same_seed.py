@@ -5,8 +5,11 @@ import pytest
 from toys.runs import assert_same_run, resumable_config, run_killed
 from toys.settings import small_config
 
+from fsrl_ext.data.cost_env import CostVectorEnv
+from fsrl_ext.env import env_fn
 from fsrl_ext.experiment import evaluate, resume, run
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
+from fsrl_ext.experiment.training_config import train_envs
 from fsrl_ext.report import read_progress
 
 SHORT = {"steps": 240, "warmup_steps": 80, "step_per_collect": 40, "selections": 2, "num_envs": 2}
@@ -17,25 +20,41 @@ def play(out, name, task, **settings):
     return run(config, out=out, run_name="run", show_progress=False).folder
 
 
-@pytest.mark.parametrize("task", ["ToyLine-v0", "ToyGlobalNoise-v0"])
 @pytest.mark.parametrize(
-    "settings",
+    ("task", "settings"),
     [
-        {},
-        {"workers": 1},
-        {"workers": 2},
-        {"workers": 2, "worker_type": "subproc"},
-        {"workers": 2, "worker_type": "ray"},
-        {"collect_ahead": True},
-        {"workers": 2, "collect_ahead": True},
-        {"workers": 2, "worker_type": "subproc", "collect_ahead": True},
+        ("ToyGlobalNoise-v0", {}),
+        ("ToyLine-v0", {"workers": 1}),
+        ("ToyLine-v0", {"workers": 2}),
+        ("ToyGlobalNoise-v0", {"workers": 2}),
+        ("ToyLine-v0", {"workers": 2, "worker_type": "subproc"}),
+        ("ToyGlobalNoise-v0", {"workers": 2, "worker_type": "subproc"}),
+        ("ToyGlobalNoise-v0", {"workers": 2, "worker_type": "ray"}),
+        ("ToyGlobalNoise-v0", {"collect_ahead": True}),
+        ("ToyLine-v0", {"workers": 2, "collect_ahead": True}),
+        ("ToyGlobalNoise-v0", {"workers": 2, "worker_type": "subproc", "collect_ahead": True}),
     ],
-    ids=lambda x: "-".join(map(str, x.values())) or "none",
+    ids=str,
 )
-def test_the_same_seed_is_the_same_run(settings, task, tmp_path):
+def test_the_same_seed_is_the_same_run(task, settings, tmp_path):
     if settings.get("worker_type") == "ray":
         pytest.importorskip("ray")
     assert_same_run(*(play(tmp_path / str(i), "sac_lag", task, **settings) for i in range(2)))
+
+
+@pytest.mark.parametrize("kind", ["shmem", "subproc", "ray"])
+def test_a_seed_determines_the_global_generators_of_its_worker(kind):
+    if kind == "ray":
+        pytest.importorskip("ray")
+    envs = CostVectorEnv(train_envs(env_fn("ToyGlobalNoise-v0"), 2, kind, 0), 1)
+    rewards = []
+    for seeds in ([5, 6], [5, 6], [6, 5]):
+        envs.reset(seed=seeds)
+        rewards.append([envs.step(np.zeros((2, 1)))[1].tolist() for _ in range(3)])
+    envs.close()
+    assert rewards[0] == rewards[1] != rewards[2]
+    assert rewards[2] == [step[::-1] for step in rewards[0]]
+    assert all(one != other for one, other in rewards[0])
 
 
 def curves(folder):
