@@ -34,11 +34,20 @@ class MeasuredCost:
     J is the mean cost of the E episodes that ended in the newest collect. They began up to n collects before
     and were played by n policies, so J is compared with the mean of the estimates for these policies.
 
+    Where measured costs stay above the bound b that the constraint aims at, a reserve r below b grows, as the
+    integral part of a controller does:
+
+    .. math:: r \leftarrow clip(r + g \min(J - b, b),\; 0,\; b / 2)
+
     :param former_episodes: :math:`E_0`, the number of episodes that the former estimate counts for.
+    :param reserve_rate: g, in [0, 1].
     """
 
-    def __init__(self, former_episodes: float) -> None:
+    def __init__(self, former_episodes: float, reserve_rate: float) -> None:
         self.former_episodes = former_episodes
+        self.reserve_rate = reserve_rate
+        self.reserve: Tensor | float = 0.0
+        """``[C]`` the reserve, float64 on the host, or 0 before the first measurement."""
         self._estimates: list[Tensor] = []
         self._cycles = 0
         self._steps = 0
@@ -54,11 +63,20 @@ class MeasuredCost:
             changed = self._estimates[-1] + expected.clamp(min=0.0)
             self._estimates = [*self._estimates[1 - MOST_POLICIES :], changed]
 
-    def measure(self, costs: np.ndarray, lens: np.ndarray, *, num_envs: int, otherwise: np.ndarray) -> None:
-        """Corrects the estimate by measured costs, once for each collect.
+    def measure(
+        self,
+        costs: np.ndarray,
+        lens: np.ndarray,
+        *,
+        bound: Tensor,
+        num_envs: int,
+        otherwise: np.ndarray,
+    ) -> None:
+        """Corrects estimate and reserve by measured costs, once for each collect.
 
         :param costs: ``[E, C]`` undiscounted costs of the episodes that ended in the newest collect.
         :param lens: ``[E]`` numbers of their steps.
+        :param bound: b, ``[C]`` float64 on the host; ``inf`` for a cost without a constraint.
         :param num_envs: number of environments, which tells how many collects an episode takes.
         :param otherwise: ``[C]`` first estimate, if no episode has finished yet.
         """
@@ -75,16 +93,27 @@ class MeasuredCost:
             weight = len(costs) / (len(costs) + self.former_episodes)
             correction = weight * (cost - torch.stack(played).mean(0))
             self._estimates[-span:] = [(x + correction).clamp(min=0.0) for x in played]
+            grown = self.reserve + self.reserve_rate * torch.minimum(cost - bound, bound)
+            reserve = grown.clamp(min=0.0).minimum(0.5 * bound)
+            self.reserve = torch.where(torch.isfinite(bound), reserve, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns estimates and counts as numbers."""
         estimates = [x.tolist() for x in self._estimates]
-        return {"estimates": estimates, "cycles": self._cycles, "steps": self._steps}
+        reserve = torch.as_tensor(self.reserve).tolist()
+        return {
+            "estimates": estimates,
+            "cycles": self._cycles,
+            "steps": self._steps,
+            "reserve": reserve,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
         self._estimates = [torch.tensor(x, dtype=torch.float64) for x in state["estimates"]]
         self._cycles, self._steps = state["cycles"], state["steps"]
+        reserve = state["reserve"]
+        self.reserve = torch.tensor(reserve, dtype=torch.float64) if isinstance(reserve, list) else reserve
 
 
 class CriticLevel:

@@ -126,7 +126,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self._estep_precision = {"hidden_dtype": torch.bfloat16} if low else {}
         self.data = self.config.statistics(self.num_costs)
         """Scales, bounds and episode costs that were measured in the buffer."""
-        self.measured_cost = MeasuredCost(self.config.cost_level_episodes)
+        self.measured_cost = MeasuredCost(self.config.cost_level_episodes, self.config.reserve_rate)
         """Estimate of the actor's undiscounted episode cost, from measured costs."""
         self.level = CriticLevel(measured=self.config.cost_level == "measured")
         """Episode cost that the critics' level stands for, held against measured costs."""
@@ -196,6 +196,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self.measured_cost.measure(
             costs,
             lens,
+            bound=self.cost_bound.cpu().double(),
             num_envs=len(buffer.subbuffer_edges) - 1,
             otherwise=self._episode_steps * self.data.step_cost,
         )
@@ -313,7 +314,8 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         """
         if self.config.cost_level == "measured":
             assert self.measured_cost.value is not None, "process_fn comes before learn"
-            slack = self.cost_bound.cpu().double() - self.measured_cost.value
+            bound = self.cost_bound.cpu().double() - self.measured_cost.reserve
+            slack = bound - self.measured_cost.value
             # Towards the limit the cost moves in parts of the distance, because critics rather underestimate
             # the changes; back from beyond the limit it moves at once.
             slack = torch.where(slack > 0, self.config.limit_approach * slack, slack)
