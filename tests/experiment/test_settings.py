@@ -1,14 +1,16 @@
 """Where a setting comes from: defaults, task, preset, user, in this order; and from text."""
 
 import dataclasses
+import math
 
 import pytest
-from toys.settings import small_config
+from toys.settings import META_NAMES, small_config
 
 from fsrl_ext.experiment import ExperimentConfig, make_config, registry
 from fsrl_ext.experiment.algorithms.offpolicy import CVPOTraining, OffpolicyTraining
+from fsrl_ext.experiment.explained import Default, explained_defaults
 from fsrl_ext.experiment.registry import algorithms
-from fsrl_ext.experiment.settings import list_settings
+from fsrl_ext.experiment.settings import as_text, list_settings
 from fsrl_ext.functional.returns import decayed_cost_limit
 from fsrl_ext.policy import CVPOConfig, DDPGLagConfig, TD3LagConfig
 
@@ -45,6 +47,44 @@ def test_every_preset_makes_a_config():
         assert make_config(name, "SafetyCarCircle-v0", preset=preset) != make_config(
             name, "SafetyCarCircle-v0"
         )
+
+
+TASKS = (
+    "SafetyCarCircle-v0",
+    "SafetyBallCircle-v0",
+    "SafetyPointGoal1-v0",
+    "SafetyAntVelocity-v1",
+    "Mine-v0",
+)
+
+
+@pytest.mark.parametrize("name", list(algorithms()))
+def test_explained_defaults_are_what_runs(name):
+    tasks = ("SafetyPointStcircle", "MetaAim") if name in META_NAMES else TASKS
+    for preset in ("tuned", *algorithms()[name].presets):
+        for task in tasks:
+            config = make_config(name, task, preset=preset)
+            defaults = explained_defaults(name, task, preset=preset)
+            for key, setting in list_settings(name).items():
+                if key in ("policy", "task"):
+                    continue
+                section = {"run": config, "policy": config.policy_config, "training": config.training}
+                value = getattr(section[setting.section], key)
+                assert defaults[key].value == value, (task, preset, key)
+                assert setting.parse(as_text(value)) == value, key
+
+
+def test_explained_defaults_say_where_they_come_from():
+    assert explained_defaults("cpo", "SafetyCarCircle-v0")["cost_margin"] == Default(0.2, "task")
+    assert explained_defaults("cpo", "SafetyPointGoal1-v0")["cost_margin"] == Default(0.0)
+    anywhere = explained_defaults("cvpo")
+    assert anywhere["gamma"] == Default(
+        0.97, elsewhere={"safety-gymnasium tasks": 0.99, "meta tasks": 0.99, "*Velocity-v1": 0.98}
+    )
+    assert anywhere["cost_margin"].elsewhere == {}
+    paper = explained_defaults("cvpo", "SafetyPointGoal1-v0", preset="paper")
+    assert (paper["estimation_step"], paper["cost_limit"]) == (Default(1, "preset"), Default((25.0,), "task"))
+    assert explained_defaults("sac", "SafetyPointGoal1-v0")["cost_limit"] == Default((math.inf,))
 
 
 def test_unknown_preset_is_refused():
@@ -134,7 +174,8 @@ def test_settings_without_a_docstring_show_their_default(monkeypatch):
         monkeypatch.setitem(registry._algorithms, "undocumented", row)
         settings = list_settings("undocumented")
         assert settings["gamma"].help.startswith("Discount factor")
-        assert settings["gamma"].help.endswith("(default: 0.5)")
-        assert settings["plain"].help == "(default: 3)"
+        assert settings["plain"].help == ""
+        defaults = explained_defaults("undocumented")
+        assert [defaults[name].value for name in ("gamma", "plain", "several")] == [0.5, 3, []]
         with pytest.raises(ValueError, match=r"several must be set from Python, .*, got '1,2'"):
             settings["several"].parse("1,2")
