@@ -35,9 +35,23 @@ def default_settings(policy: str, task: str, known: Sequence[str]) -> dict[str, 
     :param task: the environment id that the policy is judged in; an unknown one gets the rows for all tasks.
     :param known: the algorithm's settings; what it does not have is left out of the rows for all algorithms.
     """
-    row = algorithm(policy)
-    for_all = {k: v for k, v in _matching(TASK_DEFAULTS, task).items() if k in known}
-    return {**row.defaults, **for_all, **_matching(row.task_defaults, task)}
+    settings = dict(algorithm(policy).defaults)
+    for suite_pattern, pattern, row in task_rows(policy, known):
+        if matches(task, suite_pattern, pattern):
+            settings |= row
+    return settings
+
+
+def task_rows(policy: str, known: Sequence[str]) -> list[TaskDefaults]:
+    """All rows of task defaults of an algorithm, in the order in which later ones win.
+
+    :param known: the algorithm's settings; what it does not have is left out of the rows for all algorithms.
+    """
+    for_all = [
+        (suite, pattern, {name: value for name, value in row.items() if name in known})
+        for suite, pattern, row in TASK_DEFAULTS
+    ]
+    return [*for_all, *algorithm(policy).task_defaults]
 
 
 def preset_settings(policy: str, preset: str) -> Mapping[str, Any]:
@@ -53,12 +67,12 @@ def preset_settings(policy: str, preset: str) -> Mapping[str, Any]:
     return presets[preset]
 
 
-def _matching(rows: Sequence[TaskDefaults], task: str) -> dict[str, Any]:
-    """The settings of all rows that match a task."""
+def matches(task: str, suite_pattern: str, pattern: str) -> bool:
+    """Whether a row of task defaults applies to an environment id."""
+    return fnmatchcase(suite_of(task), suite_pattern) and fnmatchcase(task.rpartition(":")[2], pattern)
+
+
+def suite_of(task: str) -> str:
+    """The suite of an environment id; ``user`` for one that neither a suite nor a family has."""
     name = task.rpartition(":")[2]
-    suite = next((info.suite for info in list_tasks() if info.id == name), "user")
-    settings: dict[str, Any] = {}
-    for suite_pattern, pattern, row in rows:
-        if fnmatchcase(suite, suite_pattern) and fnmatchcase(name, pattern):
-            settings |= row
-    return settings
+    return next((info.suite for info in list_tasks() if info.id == name), "user")

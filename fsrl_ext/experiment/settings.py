@@ -27,7 +27,7 @@ class Setting:
 
     :param section: which config the field belongs to.
     :param kind: the field's type, resolved.
-    :param help: the field's docstring, with the default.
+    :param help: the field's docstring, without a full stop.
     """
 
     name: str
@@ -66,10 +66,7 @@ def list_settings(policy: str = "cvpo") -> dict[str, Setting]:
         for name in (x.name for x in dataclasses.fields(cls)):
             if name in absent:
                 continue
-            words, default = texts.get(name, ("", None))
-            default = repr(row.defaults[name]) if name in row.defaults else default
-            text = words if default is None else f"{words} (default: {default})".strip()
-            settings[name] = Setting(name, section, kinds[name], text)
+            settings[name] = Setting(name, section, kinds[name], texts.get(name, ""))
     return settings
 
 
@@ -109,13 +106,13 @@ def make_config(policy: str, task: str, *, preset: str = TUNED, **settings: Any)
 
 
 @functools.cache
-def _field_docs(cls: type) -> dict[str, tuple[str, str | None]]:
-    """The docstring below each field of a dataclass and of its bases, and the field's default as text.
+def _field_docs(cls: type) -> dict[str, str]:
+    """The docstring below each field of a dataclass and of its bases.
 
     A field without a docstring has that of the base class, or none. A class without source code, such as one
     that was typed into an interpreter, has no texts of its own.
     """
-    docs: dict[str, tuple[str, str | None]] = {}
+    docs: dict[str, str] = {}
     for owner in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
         try:
             body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
@@ -125,10 +122,8 @@ def _field_docs(cls: type) -> dict[str, tuple[str, str | None]]:
         for field, text in zip(body.body, [*body.body[1:], None], strict=True):
             if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
                 continue
-            words, _ = docs.get(field.target.id, ("", None))
             if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                words = " ".join(str(text.value.value).split()).replace("``", "").rstrip(".")
-            docs[field.target.id] = (words, ast.unparse(field.value) if field.value else None)
+                docs[field.target.id] = " ".join(str(text.value.value).split()).replace("``", "").rstrip(".")
     return docs
 
 
@@ -148,6 +143,20 @@ def _convert(text: str, kind: Any) -> Any:
     if kind not in (int, float, str):
         raise ValueError(text)
     return kind(text)
+
+
+def as_text(value: Any) -> str:
+    """The text that :meth:`Setting.parse` turns into a value; of what text cannot express, its ``repr``."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    if isinstance(value, tuple) and value:
+        return ",".join(as_text(part) for part in value)
+    return value if isinstance(value, str) else repr(value)
 
 
 def _describe(kind: Any) -> str:

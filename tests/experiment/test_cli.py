@@ -65,6 +65,52 @@ def test_help_lists_every_setting_with_its_default():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (
+            ["cpo", "SafetyPointGoal1-v0"],
+            ["at most (default: 20000, from the task)", "(default: 25, from the task)"],
+        ),
+        (["cpo", "SafetyCarCircle-v0"], ["at most (default: 6000)", "[0, 1) (default: 0.2, from the task)"]),
+        (["cpo"], ["at most (default: 6000; 20000 on safety-gymnasium tasks)"]),
+        (["cvpo", "SafetyPointGoal1-v0"], ["in (0, 1) (default: 0.99, from the task)"]),
+        (["cvpo"], ["in (0, 1) (default: 0.97; 0.99 on safety-gymnasium tasks; 0.99 on meta tasks; 0.98 on"]),
+        (
+            ["--gamma", "0.9", "cvpo", "--steps", "500", "SafetyPointGoal1-v0", "--preset", "paper"],
+            [
+                "those of cvpo with the preset paper on SafetyPointGoal1-v0 (suite safety-gymnasium)",
+                "in (0, 1) (default: 0.99, from the preset paper; given here: 0.9)",
+                "included (default: 150000; given here: 500)",
+                "per cost (default: 25, from the task)",
+            ],
+        ),
+        (["cpo", "Mine-v0"], ["those of cpo on Mine-v0 (a task of yours)"]),
+        (["meta_cpo", "MetaAim"], ["at most (default: 3000)", "(default: 3600000)"]),
+        ([], ["those of cvpo,"]),
+    ],
+)
+def test_help_says_what_would_run(capsys, arguments, words):
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", *arguments, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for each in words:
+        assert each in text, each
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cvop"], "did you mean cvpo?"),
+        (["cvpo", "SafetyCarCircle-v0", "--preset", "papre"], "preset must be one of tuned, paper"),
+        (["meta_cpo", "Nobodys"], "unknown family 'Nobodys'"),
+    ],
+)
+def test_help_about_what_there_is_not_is_one_line(capsys, arguments, words):
+    assert main(["train", *arguments, "--help"]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
         (["cvop", "SafetyCarCircle-v0"], "did you mean cvpo?"),
         (["cvpo", "SafetyCarCircel-v0"], "did you mean SafetyCarCircle-v0"),
         (["cvpo", "SafetyBallCircle-v0", "--cost-limit", "-1"], "cost_limit must be >= 0"),

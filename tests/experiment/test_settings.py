@@ -5,12 +5,13 @@ import math
 
 import numpy as np
 import pytest
-from toys.settings import small_config
+from toys.settings import META_NAMES, small_config
 
 from fsrl_ext.experiment import ExperimentConfig, make_config, registry, run
 from fsrl_ext.experiment.algorithms.offpolicy import CVPOTraining, OffpolicyTraining
+from fsrl_ext.experiment.explained import Default, explained_defaults
 from fsrl_ext.experiment.registry import algorithms
-from fsrl_ext.experiment.settings import list_settings
+from fsrl_ext.experiment.settings import as_text, list_settings
 from fsrl_ext.functional.returns import decayed_cost_limit
 from fsrl_ext.policy import CVPOConfig, DDPGLagConfig, TD3LagConfig
 from fsrl_ext.report import read_progress
@@ -60,7 +61,8 @@ def test_the_paper_preset_holds_the_authors_settings():
     samples, bound = 32, 1e-3
     expected = {
         "kl_bound": 0.1, "num_samples": samples, "solver": "slsqp", "threshold": "paper", "cost_margin": 0.0,
-        "cost_level_rate": 1.0, "cost_calibration": 0.0, "multiplier_max": None,
+        "cost_level": "critic", "cost_level_rate": 1.0, "multiplier_max": None,
+        "normalise_signals": False, "normalise_observations": False, "bound_targets": False,
         "kl_bound_mean": bound, "kl_bound_scale": bound, "mstep_iterations": 6,
         "kl_multiplier_lr": pytest.approx((1.0 * bound * samples, 100.0 * bound * samples)),
         "kl_multiplier_max": pytest.approx((0.1 * samples, 10.0 * samples)),
@@ -79,9 +81,11 @@ def test_the_paper_preset_holds_the_authors_settings():
 
 def test_the_cal_preset_holds_the_authors_settings():
     expected = {
-        "augmented_penalty": 10.0, "cost_ensemble": 4, "cost_reduction": "ucb", "ucb_scale": 0.5,
+        "augmented_penalty": 2.5 * 10.0, "cost_ensemble": 4, "cost_reduction": "ucb", "ucb_scale": 0.5,
         "cost_targets": "own", "multiplier_source": "critic", "multiplier_method": "ascent",
-        "multiplier_lr": 3e-4, "multiplier_init": 0.6931, "threshold": "paper", "rescale": False,
+        "multiplier_lr": pytest.approx(2.5 * 3e-4), "multiplier_init": 0.6931, "threshold": "paper",
+        "rescale": False, "cost_level": "critic", "normalise_signals": False, "normalise_observations": False,
+        "bound_targets": False,
     }  # fmt: skip
     values = settings_of(make_config("sac_lag", "SafetyCarButton1-v0", preset="cal"))
     assert {name: values[name] for name in expected} == expected
@@ -99,6 +103,44 @@ def test_a_run_with_the_paper_preset_stays_finite(tmp_path):
         assert len(values) >= 3
         assert np.isfinite(values).all()
     assert np.isfinite(done.result["last"]["return_mean"])
+
+
+TASKS = (
+    "SafetyCarCircle-v0",
+    "SafetyBallCircle-v0",
+    "SafetyPointGoal1-v0",
+    "SafetyAntVelocity-v1",
+    "Mine-v0",
+)
+
+
+@pytest.mark.parametrize("name", list(algorithms()))
+def test_explained_defaults_are_what_runs(name):
+    tasks = ("SafetyPointStcircle", "MetaAim") if name in META_NAMES else TASKS
+    for preset in ("tuned", *algorithms()[name].presets):
+        for task in tasks:
+            config = make_config(name, task, preset=preset)
+            defaults = explained_defaults(name, task, preset=preset)
+            for key, setting in list_settings(name).items():
+                if key in ("policy", "task"):
+                    continue
+                section = {"run": config, "policy": config.policy_config, "training": config.training}
+                value = getattr(section[setting.section], key)
+                assert defaults[key].value == value, (task, preset, key)
+                assert setting.parse(as_text(value)) == value, key
+
+
+def test_explained_defaults_say_where_they_come_from():
+    assert explained_defaults("cpo", "SafetyCarCircle-v0")["cost_margin"] == Default(0.2, "task")
+    assert explained_defaults("cpo", "SafetyPointGoal1-v0")["cost_margin"] == Default(0.0)
+    anywhere = explained_defaults("cvpo")
+    assert anywhere["gamma"] == Default(
+        0.97, elsewhere={"safety-gymnasium tasks": 0.99, "meta tasks": 0.99, "*Velocity-v1": 0.98}
+    )
+    assert anywhere["cost_margin"].elsewhere == {}
+    paper = explained_defaults("cvpo", "SafetyPointGoal1-v0", preset="paper")
+    assert (paper["estimation_step"], paper["cost_limit"]) == (Default(1, "preset"), Default((25.0,), "task"))
+    assert explained_defaults("sac", "SafetyPointGoal1-v0")["cost_limit"] == Default((math.inf,))
 
 
 def test_unknown_preset_is_refused():
@@ -189,7 +231,8 @@ def test_settings_without_a_docstring_show_their_default(monkeypatch):
         monkeypatch.setitem(registry._algorithms, "undocumented", row)
         settings = list_settings("undocumented")
         assert settings["gamma"].help.startswith("Discount factor")
-        assert settings["gamma"].help.endswith("(default: 0.5)")
-        assert settings["plain"].help == "(default: 3)"
+        assert settings["plain"].help == ""
+        defaults = explained_defaults("undocumented")
+        assert [defaults[name].value for name in ("gamma", "plain", "several")] == [0.5, 3, []]
         with pytest.raises(ValueError, match=r"several must be set from Python, .*, got '1,2'"):
             settings["several"].parse("1,2")
