@@ -39,15 +39,16 @@ class MeasuredCost:
 
     .. math:: r \leftarrow clip(r + g \min(J - b, b),\; 0,\; b / 2)
 
+    :param num_costs: C.
     :param former_episodes: :math:`E_0`, the number of episodes that the former estimate counts for.
     :param reserve_rate: g, in [0, 1].
     """
 
-    def __init__(self, former_episodes: float, reserve_rate: float) -> None:
+    def __init__(self, num_costs: int, *, former_episodes: float, reserve_rate: float) -> None:
         self.former_episodes = former_episodes
         self.reserve_rate = reserve_rate
-        self.reserve: Tensor | float = 0.0
-        """``[C]`` the reserve, float64 on the host, or 0 before the first measurement."""
+        self.reserve = torch.zeros(num_costs, dtype=torch.float64)
+        """``[C]`` the reserve, on the host."""
         self._estimates: list[Tensor] = []
         self._cycles = 0
         self._steps = 0
@@ -100,20 +101,18 @@ class MeasuredCost:
     def state_dict(self) -> dict[str, Any]:
         """Returns estimates and counts as numbers."""
         estimates = [x.tolist() for x in self._estimates]
-        reserve = torch.as_tensor(self.reserve).tolist()
         return {
             "estimates": estimates,
             "cycles": self._cycles,
             "steps": self._steps,
-            "reserve": reserve,
+            "reserve": self.reserve.tolist(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
         self._estimates = [torch.tensor(x, dtype=torch.float64) for x in state["estimates"]]
         self._cycles, self._steps = state["cycles"], state["steps"]
-        reserve = state["reserve"]
-        self.reserve = torch.tensor(reserve, dtype=torch.float64) if isinstance(reserve, list) else reserve
+        self.reserve = torch.tensor(state["reserve"], dtype=torch.float64)
 
 
 class CriticLevel:

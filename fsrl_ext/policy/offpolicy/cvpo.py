@@ -126,7 +126,11 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self._estep_precision = {"hidden_dtype": torch.bfloat16} if low else {}
         self.data = self.config.statistics(self.num_costs)
         """Scales, bounds and episode costs that were measured in the buffer."""
-        self.measured_cost = MeasuredCost(self.config.cost_level_episodes, self.config.reserve_rate)
+        self.measured_cost = MeasuredCost(
+            self.num_costs,
+            former_episodes=self.config.cost_level_episodes,
+            reserve_rate=self.config.reserve_rate,
+        )
         """Estimate of the actor's undiscounted episode cost, from measured costs."""
         self.level = CriticLevel(measured=self.config.cost_level == "measured")
         """Episode cost that the critics' level stands for, held against measured costs."""
@@ -445,6 +449,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             metrics |= per_cost("constraint/critic_level", self.level.value.tolist())
         if self.measured_cost.value is not None:
             metrics |= per_cost("constraint/measured_cost", self.measured_cost.value.tolist())
+            metrics |= per_cost("constraint/reserve", self.measured_cost.reserve.tolist())
         return (
             metrics
             | per_cost("constraint/expected_cost", expected.tolist())
