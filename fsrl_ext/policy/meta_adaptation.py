@@ -50,6 +50,8 @@ class TaskOutcome:
     """Data of the adapted policy."""
     episode_cost: np.ndarray
     """``[C]`` mean undiscounted cost of the adapted policy's episodes."""
+    episode_length: float
+    """Mean number of steps of these episodes."""
     critic: list[Tensor]
     """Parameters of the critic that was fitted to the task."""
     cosine: float

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from fsrl_ext.functional.conjugate_gradient import flatten, unflatten
 from fsrl_ext.functional.constrained_step import ExtraConstraints, constrained_step
 from fsrl_ext.functional.meta_gradient import meta_gradient, replay
 from fsrl_ext.functional.multiplier import lagrangian_advantage
-from fsrl_ext.functional.trust_region import SurrogateLoss, Surrogates, surrogate_gradients
+from fsrl_ext.functional.trust_region import LineSearchResult, SurrogateLoss, Surrogates, surrogate_gradients
 from fsrl_ext.policy.base import MetricStats, per_cost, to_device
 from fsrl_ext.policy.meta_adaptation import (
     MovingFisher,
@@ -40,6 +40,7 @@ from fsrl_ext.policy.meta_config import MAMLLagConfig, MetaCPOConfig
 from fsrl_ext.policy.multipliers import MultiplierConfig, Multipliers
 from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout, Trajectories
 from fsrl_ext.policy.onpolicy.trust_region import (
+    CostChanges,
     check_extra_constraints,
     mean_kl,
     measured,
@@ -113,10 +114,23 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         self.multipliers: Multipliers | None = None
         if isinstance(self.config, MultiplierConfig):
             self.multipliers = Multipliers(self.num_costs, self.config)
+        self._changes = {room: CostChanges(room) for room in ("adaptation", "constraint")}
         self.record: TaskRecord | None = None
         """Record of the current task; ``None`` without ``begin_task(record=True)``."""
         self.finished: list[TaskRecord] = []
         """Records of the tasks that were finished since the last meta-step."""
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Returns mean cost and length of the newest episodes, and the last changes of that cost."""
+        return {
+            **super().get_extra_state(),
+            "changes": {room: changes.state_dict() for room, changes in self._changes.items()},
+        }
+
+    def _load_progress(self, state: Mapping[str, Any]) -> None:
+        super()._load_progress(state)
+        for room, changes in state.get("changes", {}).items():  # runs of version 0.1.0 have none
+            self._changes[room].load_state_dict(changes)
 
     def begin_task(self, *, record: bool = False) -> None:
         """Resets the acting copies to the meta-policy and the shared critic.
@@ -127,6 +141,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         self.critic.load_state_dict(self.meta_critic.state_dict())
         # The optimiser's moments belong to the critic of the last task.
         self.critic_optim.state.clear()
+        self._changes["adaptation"].forget_open()
         self.record = TaskRecord() if record else None
 
     def forget_tasks(self) -> None:
@@ -156,6 +171,8 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         return MetricStats.of({}, metrics)
 
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
+        # What became of the step before
+        metrics = self._changes["adaptation"].play(self.episode_cost)
         # Surrogates, surplus and metric of the step
         loss, surplus = self._problem(rollout)
         metric = self._metric(self.actor, [rollout])
@@ -173,7 +190,10 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         if self.record is not None:
             self.record.steps.append(step)
             self.record.rollouts.append(rollout)
-        return adaptation_metrics(step, search, self.episode_cost)
+        if self.multipliers is None:
+            change = self.episode_length * np.subtract(search.after.costs, search.before.costs)
+            metrics |= self._changes["adaptation"].predict(self.episode_cost, change)
+        return metrics | adaptation_metrics(step, search, self.episode_cost)
 
     def _problem(self, rollout: Rollout) -> tuple[SurrogateLoss, Tensor]:
         """Returns the surrogates of a rollout, and its surplus over each constraint per step, ``[m]``.
@@ -212,6 +232,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         batch = self.process_fn(batch, buffer, indices)
         assert isinstance(batch.obs, Tensor)
         record.observations.append(batch.obs)
+        self._changes["adaptation"].play(self.episode_cost)
         record.outcome = self._task_outcome(self._rollout(batch), record)
         self.finished.append(record)
         self.begin_task()
@@ -239,6 +260,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
             loss=loss,
             last=rollout,
             episode_cost=self.episode_cost,
+            episode_length=self.episode_length,
             critic=[x.detach().clone() for x in self.critic.parameters()],
             cosine=cosine,
             cases=cases,
@@ -297,11 +319,28 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
 
         search = search_along(parameters, step, evaluate, b, kl_bound=config.outer_kl_bound, config=config)
 
+        # What became of the last meta-step, and what this one predicts
+        metrics = meta_step_metrics(step, search, b, outcomes) | self._cost_changes(search, outcomes)
         # Statistics, shared critic and multipliers
-        metrics = meta_step_metrics(step, search, b, outcomes) | self._update_shared(records)
+        metrics |= self._update_shared(records)
         metrics["meta/adapted_kl"] = self._adapted_kl(flatten(parameters).detach(), records)
         self.begin_task()
         return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+    def _cost_changes(self, search: LineSearchResult, outcomes: list[TaskOutcome]) -> dict[str, float]:
+        """Compares the last meta-step's prediction with the adapted policies' costs, and keeps the new one.
+
+        Both are means over the tasks. The tasks of two meta-iterations differ, and so do their costs.
+        """
+        if self.multipliers is not None:
+            return {}
+        cost = np.mean([x.episode_cost for x in outcomes], axis=0)
+        change = np.subtract(search.after.costs, search.before.costs).reshape(-1, self.num_costs)
+        lengths = np.array([x.episode_length for x in outcomes])
+        # One row for the mean over the tasks, or one row per task
+        change = (lengths[:, None] * change).mean(0)
+        metrics = self._changes["constraint"].play(cost)
+        return metrics | self._changes["constraint"].predict(cost, change)
 
     @torch.no_grad()
     def _adapted_kl(self, theta: Tensor, records: list[TaskRecord]) -> float:

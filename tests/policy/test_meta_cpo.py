@@ -49,6 +49,26 @@ def test_every_step_is_about_data_of_the_policy_that_it_starts_from():
         assert float(noise.std()) == pytest.approx(1.0, abs=4 / math.sqrt(2 * len(noise)))
 
 
+def test_steps_of_both_kinds_are_compared_with_what_became_of_them():
+    policy = build(inner_steps=2)
+    collector, rows = collector_for(policy), []
+    learn = policy.learn
+    policy.learn = lambda *args, **kwargs: rows.append(learn(*args, **kwargs)) or rows[-1]
+    first, second = (iterate(policy, collector, TARGETS) for _ in range(2))
+    rows = [row.metrics for row in rows]
+    # The first step of a task follows no other; the second one's data show what became of the first.
+    assert ["adaptation/played_change" in row for row in rows] == [False, True] * 4
+    played = rows[1]["adaptation/episode_cost"] - rows[0]["adaptation/episode_cost"]
+    assert rows[1]["adaptation/played_change"] == pytest.approx(played)
+    assert "adaptation/played_per_predicted" in rows[1]
+    assert "constraint/played_change" not in first
+    played = second["constraint/episode_cost"] - first["constraint/episode_cost"]
+    assert second["constraint/played_change"] == pytest.approx(played)
+    assert math.isfinite(first["constraint/predicted_change"])
+    policy.load_state_dict(policy.state_dict())
+    assert len(policy.state_dict()["_extra_state"]["changes"]["adaptation"]["pairs"]) == 8
+
+
 def test_a_meta_step_that_nothing_accepts_leaves_the_meta_policy_bit_for_bit(monkeypatch):
     policy = build()
     collector, start = collector_for(policy), theta(policy)

@@ -1,5 +1,6 @@
 """What is the on-policy family's own: advantages, episodes, critics, losses and the trust region."""
 
+import itertools
 import math
 
 import gymnasium as gym
@@ -21,7 +22,7 @@ from fsrl_ext.functional.multiplier import lagrangian_advantage
 from fsrl_ext.net import OnpolicyActor
 from fsrl_ext.policy.onpolicy.focops import focops_loss
 from fsrl_ext.policy.onpolicy.ppo_lag import clipped_loss
-from fsrl_ext.policy.onpolicy.trust_region import must_improve
+from fsrl_ext.policy.onpolicy.trust_region import CostChanges, must_improve
 
 every = pytest.mark.parametrize("name", list(ONPOLICY))
 
@@ -189,6 +190,55 @@ def test_cpo_steps_keep_their_promises():
         expected = policy.episode_cost[0] + T * metrics["step/cost_change"]
         assert metrics["constraint/expected_cost"] == pytest.approx(expected)
     assert {"step/case_active", "step/case_recovery"} <= cases
+
+
+def test_played_changes_are_compared_with_what_was_predicted():
+    changes = CostChanges()
+    assert changes.play(np.array([9.0, 9.0])) == {}
+    assert changes.predict(np.array([10.0, 5.0]), np.array([-2.0, 0.0])) == {
+        "constraint/predicted_change_0": -2.0,
+        "constraint/predicted_change_1": 0.0,
+    }
+    metrics = changes.play(np.array([9.0, 6.0]))
+    assert metrics["constraint/played_change_0"] == -1.0
+    assert metrics["constraint/played_per_predicted_0"] == 0.5
+    assert "constraint/played_per_predicted_1" not in metrics  # nothing was predicted that it could be
+    # A regression slope does not jump where a prediction is near zero.
+    changes.predict(np.array([9.0, 6.0]), np.array([1e-3, 1.0]))
+    restored = CostChanges()
+    restored.load_state_dict(changes.state_dict())
+    metrics = restored.play(np.array([10.0, 6.5]))
+    assert metrics["constraint/played_per_predicted_0"] == pytest.approx(2.001 / 4.000001)
+    assert metrics["constraint/played_per_predicted_1"] == 0.5
+    assert metrics["constraint/unpredicted_change_0"] == pytest.approx((1.0 + 0.999) / 2)
+    assert metrics["constraint/unpredicted_change_1"] == 0.25
+    restored.predict(np.zeros(2), np.ones(2))
+    restored.forget_open()
+    assert restored.play(np.ones(2)) == {}
+    for k in range(CostChanges.window):
+        restored.predict(np.array([float(k), 0.0]), np.ones(2))
+        metrics = restored.play(np.array([k + 3.0, 0.0]))
+    assert metrics["constraint/played_per_predicted_0"] == 3.0  # nothing is left of what came before
+
+
+def test_cpo_logs_what_became_of_its_last_update():
+    policy = build("cpo", cost_limit=4.0)
+    collector, rows = collector_for(policy), []
+    for _ in range(3):
+        collect(policy, collector, 400)
+        rows.append(update(policy, collector, 4).metrics)
+        state = policy.state_dict()
+        policy._changes = CostChanges()
+        policy.load_state_dict(state)
+    assert "constraint/played_change" not in rows[0]
+    for before, after in itertools.pairwise(rows):
+        played = after["constraint/episode_cost"] - before["constraint/episode_cost"]
+        assert after["constraint/played_change"] == pytest.approx(played)
+        change = before["constraint/expected_cost"] - before["constraint/episode_cost"]
+        assert before["constraint/predicted_change"] == pytest.approx(change)
+    x = np.array([row["constraint/predicted_change"] for row in rows[:2]])
+    y = np.array([row["constraint/played_change"] for row in rows[1:]])
+    assert rows[2]["constraint/played_per_predicted"] == pytest.approx(x @ y / (x @ x))
 
 
 def test_cpo_pays_with_reward_for_the_way_back_within_the_limit():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -17,6 +17,7 @@ from fsrl_ext.functional.constrained_step import Backend, ExtraConstraints
 from fsrl_ext.policy.base import per_cost
 from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy.trust_region import (
+    CostChanges,
     TrustRegionConfig,
     check_extra_constraints,
     trust_region_update,
@@ -98,10 +99,24 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
         check_extra_constraints(extra_constraints, self.config.step_backend)
         self.extra_constraints = extra_constraints
 
+    def _set_up(self) -> None:
+        self._changes = CostChanges()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Returns mean cost and length of the newest episodes, and the last changes of that cost."""
+        return {**super().get_extra_state(), "changes": self._changes.state_dict()}
+
+    def _load_progress(self, state: Mapping[str, Any]) -> None:
+        super()._load_progress(state)
+        if "changes" in state:  # not in runs of version 0.1.0
+            self._changes.load_state_dict(state["changes"])
+
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
+        # What became of the last update
+        metrics = self._changes.play(self.episode_cost)
         # Constrained step inside the trust region
         reward, costs = rollout.advantages[:, 0], rollout.advantages[:, 1:].T
-        metrics, search = trust_region_update(
+        step_metrics, search = trust_region_update(
             self.actor,
             rollout,
             # The step does not depend on the scale of the reward. Costs keep the scale of the surplus.
@@ -113,7 +128,7 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
             backend=self.config.step_backend,
             extra_constraints=self.extra_constraints,
         )
-        # Cost of an episode that the surrogates, which are means over steps, expect of the updated policy
-        change = np.subtract(search.after.costs, search.before.costs)
-        expected = self.episode_cost + self.episode_length * change
-        return metrics | per_cost("constraint/expected_cost", expected.tolist())
+        # Change of an episode's cost that the surrogates, which are means over steps, expect
+        change = self.episode_length * np.subtract(search.after.costs, search.before.costs)
+        metrics |= step_metrics | self._changes.predict(self.episode_cost, change)
+        return metrics | per_cost("constraint/expected_cost", (self.episode_cost + change).tolist())

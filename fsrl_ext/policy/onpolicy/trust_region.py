@@ -4,16 +4,19 @@ The update reads from top to bottom: gradients of the surrogates, products with 
 :func:`~fsrl_ext.functional.constrained_step.constrained_step`,
 :func:`~fsrl_ext.functional.trust_region.line_search`.
 
-Dimension letters: ``T`` steps, ``P`` parameters, ``m`` constraints.
+:class:`CostChanges` compares the change of the cost that updates predict with the change that is played.
+
+Dimension letters: ``T`` steps, ``P`` parameters, ``m`` constraints, ``C`` costs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -70,6 +73,67 @@ class TrustRegionConfig(OnpolicyConfig):
         )
         if not 0.0 < self.backtrack_factor < 1.0:
             raise ValueError(f"backtrack_factor must be in (0, 1), got {self.backtrack_factor}")
+
+
+class CostChanges:
+    """Compares the changes of an episode's cost that updates predicted with the changes that were played.
+
+    An update predicts ``T (mean(ratio A_c) after - before)``, in units of episode cost. The played change is
+    the difference between the mean costs of the episodes before the update and of those after it, which the
+    next data show. A mean over few episodes is noisy, so the ratio is a regression slope over the last
+    :attr:`window` updates.
+
+    :param room: part of the names of logged numbers before the slash.
+    """
+
+    window = 20
+    """Number of updates that the comparison is about, the last ones."""
+
+    def __init__(self, room: str = "constraint") -> None:
+        self._room = room
+        self._pairs: list[tuple[list[float], list[float]]] = []
+        self._open: tuple[list[float], list[float]] | None = None
+
+    def forget_open(self) -> None:
+        """Drops the prediction whose played change is not known yet, because other data follow."""
+        self._open = None
+
+    def play(self, cost: np.ndarray) -> dict[str, float]:
+        """Compares the last prediction with what was played, if there is one; returns numbers to log.
+
+        :param cost: ``[C]`` mean undiscounted cost of the episodes after the last update.
+        """
+        if self._open is None:
+            return {}
+        before, predicted = self._open
+        played = (cost - np.array(before)).tolist()
+        self._pairs = [*self._pairs, (predicted, played)][-self.window :]
+        self._open = None
+        x, y = np.array(self._pairs).swapaxes(0, 1)
+        squares = (x * x).sum(0)
+        slope = np.divide((x * y).sum(0), squares, out=np.full_like(squares, np.nan), where=squares > 0)
+        metrics = per_cost(f"{self._room}/played_change", played)
+        metrics |= per_cost(f"{self._room}/played_per_predicted", slope.tolist())
+        metrics |= per_cost(f"{self._room}/unpredicted_change", (y - x).mean(0).tolist())
+        return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+    def predict(self, cost: np.ndarray, change: np.ndarray) -> dict[str, float]:
+        """Keeps the prediction of an update until its data come; returns numbers to log.
+
+        :param cost: ``[C]`` mean undiscounted cost of the episodes before the update.
+        :param change: ``[C]`` predicted change of that cost.
+        """
+        self._open = (cost.tolist(), change.tolist())
+        return per_cost(f"{self._room}/predicted_change", change.tolist())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the last changes as lists of numbers."""
+        return {"pairs": [list(x) for x in self._pairs], "open": self._open and list(self._open)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what :meth:`state_dict` returned."""
+        self._pairs = [(x, y) for x, y in state["pairs"]]
+        self._open = state["open"] and tuple(state["open"])
 
 
 def trust_region_update(
