@@ -20,7 +20,7 @@ from fsrl_ext.report import read_progress
 def test_tasks_have_their_suites_defaults():
     bullet = make_config("cvpo", "SafetyCarCircle-v0")
     assert bullet.cost_limit == (10.0,)
-    assert bullet.policy_config == CVPOConfig(cost_margin=0.5)
+    assert bullet.policy_config == CVPOConfig(cost_margin=0.4)
     assert bullet.training == CVPOTraining()
     circle = make_config("cvpo", "SafetyPointCircle1-v0")
     assert circle.cost_limit == (25.0,)

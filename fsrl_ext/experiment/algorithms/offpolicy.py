@@ -13,7 +13,7 @@ from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import check_fields
 from fsrl_ext.experiment.algorithms.optimisers import adam
-from fsrl_ext.experiment.registry import Algorithm
+from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import TrainingConfig, train_envs
 from fsrl_ext.net import DeterministicActor, EnsembleCritic, GaussianActor
@@ -290,6 +290,10 @@ _CAL: dict[str, Any] = {
     "rescale": False,  # agent/cal.py: actor_loss
 }
 
+# A policy whose mean cost is at the limit exceeds it in about every other training episode. The margin makes
+# such episodes rare where the published results are compared (docs/algorithms/cvpo.md).
+_CVPO_TASKS: tuple[TaskDefaults, ...] = (("bullet-safety-gym", "*", {"cost_margin": 0.4}),)
+
 ALGORITHMS = {
     "cvpo": Algorithm(
         summary="Constrained Variational Policy Optimization (Liu et al., ICML 2022), off-policy",
@@ -297,9 +301,7 @@ ALGORITHMS = {
         config=CVPOConfig,
         training=CVPOTraining,
         networks=cvpo_networks,
-        # Training episodes then exceed the limit about as rarely as those of the others
-        # (docs/algorithms/cvpo.md).
-        defaults={"cost_margin": 0.0},
+        task_defaults=_CVPO_TASKS,
         presets={"paper": _CVPO_PAPER},
     ),
     "sac_lag": Algorithm(
