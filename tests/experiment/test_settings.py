@@ -137,7 +137,7 @@ def test_explained_defaults_say_where_they_come_from():
     assert anywhere["gamma"] == Default(
         0.97, elsewhere={"safety-gymnasium tasks": 0.99, "meta tasks": 0.99, "*Velocity-v1": 0.98}
     )
-    assert anywhere["cost_margin"].elsewhere == {}
+    assert anywhere["cost_margin"] == Default(0.0, elsewhere={"bullet-safety-gym tasks": 0.4})
     paper = explained_defaults("cvpo", "SafetyPointGoal1-v0", preset="paper")
     assert (paper["estimation_step"], paper["cost_limit"]) == (Default(1, "preset"), Default((25.0,), "task"))
     assert explained_defaults("sac", "SafetyPointGoal1-v0")["cost_limit"] == Default((math.inf,))
@@ -173,7 +173,7 @@ def test_settings_from_text(name, text, value):
     [
         ("steps", "many", "steps must be a whole number, got 'many'"),
         ("gamma", "", "gamma must be a number, got ''"),
-        ("threshold", "papers", "threshold must be one of paper, stationary, got 'papers'"),
+        ("threshold", "papers", "threshold must be one of auto, paper, stationary, finite, got 'papers'"),
         ("multiplier_max", "max", "multiplier_max must be a number or none, got 'max'"),
         ("hidden_sizes", "64,,32", "several separated by commas"),
     ],
