@@ -106,10 +106,3 @@ class MAMLLagConfig(MAMLConfig, OnpolicyMultiplierConfig):
 
     :raises ValueError: for a value outside its range; the message names the field, the value and the range.
     """
-
-    cost_margin: float = 0.0
-    """Share of the cost limit that the multipliers keep free, in [0, 1)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fields(self, below_one=("cost_margin",))

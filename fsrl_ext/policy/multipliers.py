@@ -44,6 +44,8 @@ class MultiplierConfig(PolicyConfig):
     """Largest value of a multiplier, > 0."""
     rescale: bool = True
     """Divide the actor's loss by one plus the sum of the multipliers."""
+    cost_margin: float = 0.0
+    """Share of each cost limit that the multipliers keep free, in [0, 1)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,7 +54,7 @@ class MultiplierConfig(PolicyConfig):
             self,
             positive=("multiplier_max",),
             non_negative=("multiplier_lr", "multiplier_init"),
-            below_one=("multiplier_smoothing",),
+            below_one=("multiplier_smoothing", "cost_margin"),
             choices={"multiplier_method": get_args(MultiplierMethod)},
         )
         if not self.multiplier_surplus_max > 0.0:

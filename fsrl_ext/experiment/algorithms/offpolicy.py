@@ -288,6 +288,7 @@ _CAL: dict[str, Any] = {
     "normalise_observations": False,
     "bound_targets": False,
     "rescale": False,  # agent/cal.py: actor_loss
+    "cost_margin": 0.0,  # none
 }
 
 # A policy whose mean cost is at the limit exceeds it in about every other training episode. The margin makes

@@ -63,6 +63,9 @@ class LagrangianConfig(ActorCriticConfig, MultiplierConfig):
     :raises ValueError: for a value outside its range; the message names the field, the value and the range.
     """
 
+    cost_margin: float = 0.05
+    """Share of each cost limit that the multipliers keep free, in [0, 1). The newest policy's cost differs by
+    some percent from the mean that the multipliers hold."""
     multiplier_source: MultiplierSource = "episodes"
     """Cost that the multipliers compare with its limit: of the ``episodes`` that ended in the newest collect,
     once per collect; or the ``critic``'s estimate, with the discounted threshold, at every actor step."""
