@@ -84,7 +84,8 @@ def test_the_cal_preset_holds_the_authors_settings():
         "augmented_penalty": 2.5 * 10.0, "cost_ensemble": 4, "cost_reduction": "ucb", "ucb_scale": 0.5,
         "cost_targets": "own", "multiplier_source": "critic", "multiplier_method": "ascent",
         "multiplier_lr": pytest.approx(2.5 * 3e-4), "multiplier_init": 0.6931, "threshold": "paper",
-        "rescale": False, "cost_margin": 0.0, "cost_level": "critic", "normalise_signals": False, "normalise_observations": False,
+        "rescale": False, "cost_margin": 0.0, "cost_level": "critic", "normalise_signals": False,
+        "normalise_observations": False,
         "bound_targets": False,
     }  # fmt: skip
     values = settings_of(make_config("sac_lag", "SafetyCarButton1-v0", preset="cal"))
