@@ -23,13 +23,21 @@ def test_stationary_threshold_is_an_endless_even_cost():
     assert paper / got == pytest.approx(1 - 0.99**300)
 
 
+@pytest.mark.parametrize(("horizon", "gamma"), [(300, 0.97), (40, 0.99), (1, 0.5), (7, 0.0)])
+def test_finite_threshold_is_the_mean_over_an_even_episode_that_ends(horizon, gamma):
+    limit = 10.0
+    values = [sum(gamma**k * limit / horizon for k in range(horizon - t)) for t in range(horizon)]
+    got = cost_threshold(limit, max_episode_steps=horizon, gamma=gamma, unit="finite")
+    assert got == pytest.approx(sum(values) / horizon, rel=1e-12)
+
+
 @pytest.mark.parametrize(("gamma", "expected"), [(1.0, 25.0), (1 - 1e-12, 25.0), (0.0, 0.025)])
 def test_paper_threshold_at_the_ends_of_gamma(gamma, expected):
     got = cost_threshold(25.0, max_episode_steps=1000, gamma=gamma)
     assert got == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("unit", ["paper", "stationary"])
+@pytest.mark.parametrize("unit", ["paper", "stationary", "finite"])
 def test_infinite_limit_stays_infinite(unit):
     got = cost_threshold(math.inf, max_episode_steps=10, gamma=0.9, unit=unit)
     assert got == math.inf
@@ -43,6 +51,7 @@ def test_infinite_limit_stays_infinite(unit):
         ({"max_episode_steps": 0}, "max_episode_steps must be >= 1, got 0"),
         ({"gamma": 1.2}, r"gamma must be in \[0, 1\], got 1.2"),
         ({"gamma": 1.0, "unit": "stationary"}, "gamma must be < 1"),
+        ({"gamma": 1.0, "unit": "finite"}, "gamma must be < 1"),
         ({"unit": "stationery"}, "must be one of .* got 'stationery'"),
     ],
 )

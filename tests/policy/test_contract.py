@@ -131,6 +131,36 @@ def test_a_slack_limit_is_no_limit(name):
     assert_same_state(plain, run(0.0, 0.0))
 
 
+@single_task
+@pytest.mark.parametrize("limit", [2.0, 0.0])
+def test_units_of_reward_and_cost_change_nothing(name, limit):
+    """Rewards are multiplied, and costs together with their limit.
+
+    Powers of two leave no rounding, so the multipliers and the actor are then the same bit for bit.
+    """
+
+    def run(reward_scale, cost_scale):
+        policy = build(name, cost_limit=limit * cost_scale)
+        collector = collector_for(policy, reward_scale=reward_scale, cost_scale=cost_scale)
+        torch.manual_seed(0)
+        metrics = learn(policy, collector, cycles=3, updates=4)
+        names = {"estep/temperature", "constraint/multiplier"} & metrics.keys()
+        actor = {k: v for k, v in tensors(policy).items() if k.startswith("actor")}
+        return actor, torch.tensor([metrics[x] for x in sorted(names)])
+
+    actor, numbers = run(1.0, 1.0)
+    assert (numbers > 0).all()
+    for scales in ((128.0, 1 / 128), (1 / 128, 128.0)):
+        same_actor, same_numbers = run(*scales)
+        assert_same_state(actor, same_actor)
+        assert torch.equal(numbers, same_numbers)
+    for scales in ((100.0, 0.01), (0.01, 100.0)):
+        same_actor, same_numbers = run(*scales)
+        for key, value in actor.items():
+            torch.testing.assert_close(same_actor[key], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(same_numbers, numbers, rtol=1e-4, atol=0.0)
+
+
 @every
 def test_a_limit_can_change_while_training(name):
     """A new limit acts at the next update, exactly as one that the policy was built with."""

@@ -13,11 +13,12 @@ from tianshou.trainer import OffpolicyTrainer
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.continuous import ActorProb
 from torch import nn
-from toys.envs import LineEnv
+from toys.envs import EarlyEndEnv, LineEnv
 from toys.policies import GAMMA, T, build, build_cvpo, learner
 from toys.training import collect, collected, collector_for, deterministic, train, update
 
 from fsrl_ext.functional.gaussian import sample_actions
+from fsrl_ext.functional.returns import cost_threshold
 from fsrl_ext.net import GaussianActor
 from fsrl_ext.net.critic import QValues
 from fsrl_ext.policy import CVPOPolicy
@@ -101,15 +102,19 @@ def test_critics_see_the_action_as_executed_and_likelihoods_the_raw_one():
     assert max(seen) == 1.0  # clipped, not squashed
 
 
-def test_nstep_targets_stop_at_the_ends_of_episodes():
-    """Targets for every stored transition against a loop over the episodes."""
+@pytest.mark.parametrize("env", [LineEnv, EarlyEndEnv])
+@pytest.mark.parametrize("time_limits", ["bootstrap", "end"])
+def test_nstep_targets_stop_at_the_ends_of_episodes(env, time_limits):
+    """Targets for every stored transition against a loop over the episodes, for reward and cost alike."""
     gamma, steps = 0.9, 3
-    buffer = collected(build_cvpo(), steps=4 * 50).buffer
+    buffer = collected(build_cvpo(), steps=4 * 50, env=env).buffer
+    assert buffer.truncated.any() == (env is LineEnv)
+    assert buffer.terminated.any() == (env is EarlyEndEnv)
     indices = buffer.sample_indices(0)
     window = buffer.nstep_window(indices, steps)
     next_obs = torch.as_tensor(window.obs_next)
     values = torch.stack([next_obs[:, 0] + 2, next_obs[:, 1] - 3], 1)
-    config = OffpolicyConfig(gamma=gamma)
+    config = OffpolicyConfig(gamma=gamma, time_limits=time_limits)
     targets = nstep_returns(window, values, config=config, data=config.statistics(1))
     newest = set(buffer.last_index.tolist())
     for index, row in zip(indices, targets.double().numpy(), strict=True):
@@ -120,6 +125,8 @@ def test_nstep_targets_stop_at_the_ends_of_episodes():
                 break
             i += 1
         bootstrap = np.array([buffer.obs_next[i, 0] + 2, buffer.obs_next[i, 1] - 3])
+        if buffer.terminated[i] or (time_limits == "end" and buffer.truncated[i]):
+            bootstrap[:] = 0.0
         np.testing.assert_allclose(row, expected + gamma ** (k + 1) * bootstrap, rtol=1e-4)
 
 
@@ -212,6 +219,16 @@ def test_kl_multipliers_of_mean_and_covariance_have_their_own_rates_and_caps():
     for bad in (-1.0, (0.1, -0.1), (), (1.0, 2.0, 3.0), math.nan):
         with pytest.raises(ValueError, match="kl_multiplier_lr must be one number >= 0 or two"):
             build_cvpo(kl_multiplier_lr=bad)
+
+
+@pytest.mark.parametrize(("time_limits", "unit"), [("bootstrap", "stationary"), ("end", "finite")])
+def test_the_thresholds_unit_follows_how_the_critics_learn(time_limits, unit):
+    policy = build_cvpo(cost_limit=5.0, time_limits=time_limits)
+    expected = cost_threshold(5.0, max_episode_steps=T, gamma=policy.config.gamma, unit=unit)
+    assert policy.cost_threshold.item() == expected
+    named = build_cvpo(cost_limit=5.0, time_limits=time_limits, threshold="paper")
+    paper = cost_threshold(5.0, max_episode_steps=T, gamma=policy.config.gamma, unit="paper")
+    assert named.cost_threshold.item() == paper
 
 
 def test_cost_margin_tightens_the_threshold():

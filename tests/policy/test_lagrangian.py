@@ -199,6 +199,32 @@ def test_critics_estimates_are_compared_with_the_discounted_threshold(name, unit
         assert policy.multipliers.values.item() == pytest.approx(1.0 + 0.1 * excess, abs=1e-5)
 
 
+@every
+@pytest.mark.parametrize("level", ["measured", "critic"])
+@pytest.mark.parametrize("value", [0.0, 3.0, 40.0])
+def test_a_measured_level_takes_the_critics_bias_away(name, level, value):
+    """The critics say the same number for ever, and multipliers follow the measured costs all the same."""
+    policy = build(
+        name, multiplier_source="critic", cost_level=level, lr=0.0, cost_limit=2.0, **RAW, **DUE.get(name, {})
+    )
+    for critic in (policy.critic, policy.target_critic):
+        value_everywhere(critic, 0.0, value)
+    collector = filled(policy)
+    critics, bias, costs = value * T * (1 - GAMMA), 0.0, []
+    for _ in range(8):
+        metrics = update(policy, collector, 2).metrics
+        expected = critics + bias if level == "measured" else critics
+        assert metrics["constraint/expected_cost"] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        assert metrics["constraint/surplus"] == pytest.approx(expected - 2.0, rel=1e-4, abs=1e-4)
+        costs.append(collect(policy, collector).costs.mean())
+        bias += 0.5 * (costs[-1] - critics - bias)
+    update(policy, collector)
+    assert policy.cost_bias.item() == pytest.approx(bias if level == "measured" else 0.0, abs=1e-3)
+    if level == "measured":
+        # Less than half a percent of the first bias is left.
+        assert critics + bias == pytest.approx(np.mean(costs), rel=0.1, abs=0.005 * critics)
+
+
 def loss_and_cost(name, policy, obs):
     """Return the actor's loss without a constraint and the mean value of the cost, by their formulas."""
     if name == "sac":

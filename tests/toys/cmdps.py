@@ -15,13 +15,15 @@ class TwoStateEnv(gym.Env):
     probability ``x``; a step in state 1 earns ``2 x``, costs ``x^2`` and leads to 0 with probability 1/2.
 
     :param num_costs: C; each further cost is half of the one before.
+    :param reward_scale: factor of all rewards.
     :param cost_scale: factor of all costs.
     """
 
-    def __init__(self, num_costs: int = 1, cost_scale: float = 1.0) -> None:
+    def __init__(self, num_costs: int = 1, reward_scale: float = 1.0, cost_scale: float = 1.0) -> None:
         self.observation_space = gym.spaces.Box(0.0, 1.0, (2,), np.float32)
         self.action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
-        self.num_costs, self.cost_scale, self.state = num_costs, cost_scale, 0
+        self.num_costs, self.state = num_costs, 0
+        self.reward_scale, self.cost_scale = reward_scale, cost_scale
 
     def _observe(self) -> np.ndarray:
         return np.eye(2, dtype=np.float32)[self.state]
@@ -33,7 +35,7 @@ class TwoStateEnv(gym.Env):
 
     def step(self, action: np.ndarray) -> tuple:
         x = (1 + float(action[0])) / 2
-        reward, cost = (1 + self.state) * x, self.cost_scale * x**2
+        reward, cost = self.reward_scale * (1 + self.state) * x, self.cost_scale * x**2
         if self.np_random.random() < (x, 0.5)[self.state]:
             self.state = 1 - self.state
         return self._observe(), reward, False, False, {"cost": halving_costs(cost, self.num_costs)}

@@ -1,4 +1,4 @@
-"""Build every policy with small networks, for two observations and one action."""
+"""Build every policy with small networks, by default for two observations and one action."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ PID = {"multiplier_gains": (1.0, 0.1, 0.0)}
 INITIAL_STD = {"cvpo": 0.2, **dict.fromkeys(ONPOLICY, 0.5)}
 
 
-def small_actor(name, *, act_dim=1, hidden=(32, 32), initial_std=None):
+def small_actor(name, *, obs_dim=2, act_dim=1, hidden=(32, 32), initial_std=None):
     """Return the actor that a policy's name asks for.
 
     :param initial_std: see :data:`INITIAL_STD`, which None stands for.
     """
     if name in ("ddpg", "td3"):
-        return DeterministicActor(2, act_dim, hidden_sizes=hidden)
+        return DeterministicActor(obs_dim, act_dim, hidden_sizes=hidden)
     std = INITIAL_STD.get(name) if initial_std is None else initial_std
     settings = {} if std is None else {"initial_std": std}
     if name in ONPOLICY:
-        return OnpolicyActor(2, act_dim, hidden_sizes=hidden, **settings)
-    return GaussianActor(2, act_dim, hidden_sizes=hidden, bounded=name != "sac", **settings)
+        return OnpolicyActor(obs_dim, act_dim, hidden_sizes=hidden, **settings)
+    return GaussianActor(obs_dim, act_dim, hidden_sizes=hidden, bounded=name != "sac", **settings)
 
 
 def build(
@@ -70,6 +70,7 @@ def build(
     hidden=(32, 32),
     lr=3e-3,
     device="cpu",
+    obs_dim=2,
     space=None,
     ensemble=1,
     **settings,
@@ -77,7 +78,7 @@ def build(
     """Return a fresh policy, always with the same parameters.
 
     :param actor: used instead of :func:`small_actor`.
-    :param critic: used instead of a network for two observations, with ``critic_optim`` among the settings;
+    :param critic: used instead of a network, with ``critic_optim`` among the settings;
         off-policy only.
     :param space: an action space other than one action in [-1, 1].
     :param ensemble: members of the critic of each signal; off-policy only.
@@ -86,14 +87,16 @@ def build(
     torch.manual_seed(0)
     act_dim = 1 if space is None else space.shape[0]
     if actor is None:
-        actor = small_actor(name, act_dim=act_dim, hidden=hidden, initial_std=initial_std)
+        actor = small_actor(name, obs_dim=obs_dim, act_dim=act_dim, hidden=hidden, initial_std=initial_std)
     actor = actor.to(device)
     if name in ONPOLICY:
-        critic = ValueCritic(2, num_costs=num_costs, hidden_sizes=hidden).to(device)
-        settings = {"obs_dim": 2, **settings}
+        critic = ValueCritic(obs_dim, num_costs=num_costs, hidden_sizes=hidden).to(device)
+        settings = {"obs_dim": obs_dim, **settings}
     elif critic is None:
         sizes = {"reward_ensemble": ensemble, "cost_ensemble": ensemble}
-        critic = EnsembleCritic(2, act_dim, num_costs=num_costs, hidden_sizes=hidden, **sizes).to(device)
+        critic = EnsembleCritic(obs_dim, act_dim, num_costs=num_costs, hidden_sizes=hidden, **sizes).to(
+            device
+        )
     if name not in ("cpo", "trpo"):  # their step has no learning rate
         settings["actor_optim"] = torch.optim.Adam(actor.parameters(), lr=lr)
     return POLICIES[name](
@@ -101,8 +104,12 @@ def build(
         critic=critic,
         action_space=gym.spaces.Box(-1, 1, (1,)) if space is None else space,
         cost_limit=cost_limit,
-        max_episode_steps=T,
-        **{"gamma": GAMMA, "critic_optim": torch.optim.Adam(critic.parameters(), lr=lr), **settings},
+        **{
+            "gamma": GAMMA,
+            "max_episode_steps": T,
+            "critic_optim": torch.optim.Adam(critic.parameters(), lr=lr),
+            **settings,
+        },
     ).to(device)
 
 

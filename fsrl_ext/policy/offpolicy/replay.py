@@ -126,7 +126,7 @@ class ReplayStatistics(nn.Module):
 
     def _measure_observations(self, obs: np.ndarray) -> None:
         """Finds the features of ``obs [n, O]`` that are far from unit size; they stay normalised."""
-        obs = obs.astype(np.float64)
+        obs = obs.reshape(len(obs), -1).astype(np.float64)
         size = np.sqrt(np.square(obs).mean(0))
         varies = obs.std(0) > 1e-6 * size
         far = (size > FAR_ABOVE) | ((np.abs(obs).max(0) < FAR_BELOW) & varies)

@@ -116,11 +116,12 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
         metrics = self._changes.play(self.episode_cost)
         # Constrained step inside the trust region
         reward, costs = rollout.advantages[:, 0], rollout.advantages[:, 1:].T
+        deviation = reward.std(correction=0) + 1e-8 * self.signal_scale[0]
         step_metrics, search = trust_region_update(
             self.actor,
             rollout,
             # The step does not depend on the scale of the reward. Costs keep the scale of the surplus.
-            advantage=(reward - reward.mean()) / (reward.std(correction=0) + 1e-8),
+            advantage=(reward - reward.mean()) / deviation,
             cost_advantages=costs - costs.mean(1, keepdim=True),
             surplus=self._step_surplus(),
             config=self.config,

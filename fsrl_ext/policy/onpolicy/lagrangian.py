@@ -36,7 +36,8 @@ def follow_episodes(
     """
     # Standardised advantages
     advantages = rollout.advantages
-    standard = (advantages - advantages.mean(0)) / (advantages.std(0, correction=0) + 1e-8)
+    deviation = advantages.std(0, correction=0) + 1e-8 * policy.signal_scale
+    standard = (advantages - advantages.mean(0)) / deviation
     if not policy.constrained:
         return standard[:, 0], {}
     # Multipliers

@@ -1,0 +1,180 @@
+"""The measured level of the cost, and the comparison of the critics' level with it."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from fsrl_ext.policy.offpolicy.cost_level import APART_CYCLES, CriticLevel, MeasuredCost
+
+NUM_ENVS = 4
+
+
+def measure(level, costs, *, steps=20, otherwise=(0.0,)):
+    """Give a level the episodes of one collect: ``costs [E]`` or ``[E, C]``, of ``steps`` steps each."""
+    costs = np.array(costs, dtype=np.float64).reshape(-1, len(otherwise))
+    level.measure(
+        costs, np.full(len(costs), steps), num_envs=NUM_ENVS, otherwise=np.array(otherwise, dtype=np.float64)
+    )
+
+
+def played(costs, spans, *, steps=20):
+    """Follow policies of the episode costs ``costs [K]``, one for each collect, with exact changes.
+
+    In every ``spans``-th collect an episode of each environment ends, which the newest ``spans`` policies
+    played in equal parts.
+
+    :return: the level, which started from a first estimate of zero.
+    """
+    level = MeasuredCost(0.5)
+    for k, cost in enumerate(costs):
+        level.change(torch.tensor([cost - costs[k - 1] if k else 0.0], dtype=torch.float64))
+        ended = (k + 1) % spans == 0
+        measure(level, [np.mean(costs[k + 1 - spans : k + 1])] * NUM_ENVS if ended else [], steps=steps)
+    return level
+
+
+def test_the_level_converges_to_measured_costs_by_its_weight():
+    level = MeasuredCost(0.25)
+    assert level.value is None
+    measure(level, [4.0])
+    assert level.value.tolist() == [4.0]
+    for i in range(1, 30):
+        measure(level, [6.0, 10.0])
+        assert level.value.item() == pytest.approx(8.0 - 4.0 * 0.75**i)
+
+
+def test_costs_are_measured_on_their_own():
+    level = MeasuredCost(0.5)
+    for _ in range(30):
+        measure(level, [[1.0, 200.0, 0.0], [3.0, 400.0, 0.0]], otherwise=(0.0, 0.0, 0.0))
+    np.testing.assert_allclose(level.value, [2.0, 300.0, 0.0])
+    level.change(torch.tensor([0.5, -50.0, 0.0]))
+    np.testing.assert_allclose(level.value, [2.5, 250.0, 0.0])
+
+
+def test_without_a_finished_episode_the_level_follows_the_expected_changes_alone():
+    level = MeasuredCost(0.5)
+    level.change(torch.tensor([7.0]))  # there is no estimate yet that could change
+    assert level.value is None
+    measure(level, [], otherwise=(5.0,))
+    assert level.value.tolist() == [5.0]
+    for i in range(1, 6):
+        level.change(torch.tensor([0.5]))
+        measure(level, [], otherwise=(99.0,))
+        assert level.value.item() == pytest.approx(5.0 + 0.5 * i)
+
+
+@pytest.mark.parametrize("spans", [1, 4, 10])
+def test_the_level_is_that_of_the_newest_policy_and_not_of_those_that_played(spans):
+    """The cost falls by 0.3 with each collect, so the mean of the last ``spans`` policies is dearer."""
+    costs = 50.0 - 0.3 * np.arange(120)
+    assert played(costs, spans).value.item() == pytest.approx(costs[-1], abs=0.02)
+
+
+def test_episodes_that_took_more_collects_than_there_were_are_compared_with_all_policies():
+    level = MeasuredCost(1.0)
+    measure(level, [], otherwise=(3.0,))
+    level.change(torch.tensor([2.0]))
+    measure(level, [10.0], steps=10_000)
+    # The mean of both estimates, 3 and 5, is corrected to 10.
+    assert level.value.item() == pytest.approx(11.0)
+
+
+def test_no_level_is_below_zero():
+    level = MeasuredCost(1.0)
+    measure(level, [1.0])
+    level.change(torch.tensor([-5.0]))
+    assert level.value.tolist() == [0.0]
+    # Nothing is owed: the next rise starts from zero.
+    level.change(torch.tensor([0.25]))
+    assert level.value.tolist() == [0.25]
+    # A correction stops at zero, too: the mean of the last two estimates is 1, and the measured mean is 0.
+    level = MeasuredCost(1.0)
+    measure(level, [], otherwise=(2.0,))
+    level.change(torch.tensor([-2.0]))
+    measure(level, [0.0, 0.0], steps=4 * 20)
+    assert level.value.tolist() == [0.0]
+
+
+def test_a_saved_level_goes_on_as_it_was():
+    costs = 50.0 - 0.3 * np.arange(50)
+    level, other = played(costs, 4), MeasuredCost(0.5)
+    other.load_state_dict(level.state_dict())
+    assert other.state_dict() == level.state_dict()
+    for x in (level, other):
+        x.change(torch.tensor([-0.3]))
+        measure(x, [30.0] * NUM_ENVS)
+    assert torch.equal(level.value, other.value)
+    assert level.value.dtype == torch.float64
+
+
+def compare(level, times, *, critics=(1.0,), measured=(4.0,), limits=(5.0,)):
+    """Compare the same numbers several times; return the texts of the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(times):
+            level.compare(np.array(critics), np.array(measured), limits)
+    return [str(x.message) for x in caught]
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        (True, ("the limit holds", "uses measured costs")),
+        (False, ("the limit need not hold", "uses the critics' level")),
+    ],
+)
+def test_a_level_that_stays_apart_is_warned_of_once_and_the_warning_tells_the_effect(measured, words):
+    level = CriticLevel(measured=measured)
+    assert compare(level, APART_CYCLES - 1) == []
+    (text,) = compare(level, 1)
+    assert "(1)" in text
+    assert "(4)" in text
+    assert all(x in text for x in words)
+    assert compare(level, 3 * APART_CYCLES) == []
+    assert level.value == [1.0]
+
+
+def test_one_look_at_which_the_levels_agree_begins_the_count_anew():
+    level = CriticLevel(measured=True)
+    for _ in range(3):
+        assert compare(level, APART_CYCLES - 1) == []
+        assert compare(level, 1, critics=(3.0,)) == []
+    compare(level, APART_CYCLES - 1)
+    assert len(compare(level, 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("critics", "measured", "limits", "warned"),
+    [
+        ((2.1,), (4.0,), (5.0,), False),  # apart by less than half
+        ((8.1,), (4.0,), (5.0,), True),  # above, by more than half of the larger one
+        ((-4.0,), (0.0,), (5.0,), True),  # no cost can be negative
+        ((0.1,), (0.4,), (5.0,), False),  # both are far below the limit
+        ((0.1,), (0.4,), (0.0,), True),
+        ((1.0,), (4.0,), (math.inf,), False),
+        ((4.0, 1.0), (4.0, 4.0), (5.0, math.inf), False),
+        ((4.0, 1.0), (4.0, 4.0), (math.inf, 5.0), True),
+    ],
+)
+def test_levels_are_apart_where_a_finite_limit_feels_it(critics, measured, limits, warned):
+    level = CriticLevel(measured=True)
+    texts = compare(level, 4 * APART_CYCLES, critics=critics, measured=measured, limits=limits)
+    assert len(texts) == warned
+
+
+def test_a_saved_comparison_goes_on_as_it_was():
+    level, other = CriticLevel(measured=True), CriticLevel(measured=True)
+    other.load_state_dict(level.state_dict())
+    assert other.value is None
+    compare(level, APART_CYCLES - 1)
+    other.load_state_dict(level.state_dict())
+    assert other.state_dict() == level.state_dict()
+    assert len(compare(other, 1)) == 1
+    # What has been said once is not said again after a restart.
+    again = CriticLevel(measured=True)
+    again.load_state_dict(other.state_dict())
+    assert compare(again, 2 * APART_CYCLES) == []
