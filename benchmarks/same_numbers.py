@@ -92,8 +92,8 @@ VARIANTS: list[tuple[str, str, str, str]] = [
     ("ascent", "td3_lag", BULLET, "--multiplier-method ascent --cost-targets own --rescale false"),
     ("cal", "sac_lag", BULLET, "--preset cal"),
     (
-        "calibrated", "cvpo", BULLET,
-        "--cost-calibration 0.5 --average-tau 0.01 --cost-level-rate 0.1 --multiplier-max 0.5",
+        "critic_level", "cvpo", BULLET,
+        "--cost-level critic --time-limits end --average-tau 0.01 --cost-level-rate 0.1 --multiplier-max 0.5",
     ),
     (
         "ensemble", "cvpo", SAFETY,

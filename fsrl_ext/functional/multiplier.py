@@ -1,8 +1,7 @@
 r"""Lagrange multipliers of cost constraints: their updates, and their place in a loss.
 
 Every update is a pure function from state to state. Costs and limits share one unit, which the caller
-chooses: undiscounted episode costs with ``cost_limit``, or a critic's estimate with
-``returns.cost_threshold``.
+chooses, such as episode costs in parts of their limit (``docs/cost_level.md``).
 
 Dimension letter: ``C`` costs.
 """

@@ -78,7 +78,7 @@ def test_the_algorithm_is_listed_and_shows_its_help(shell):
     assert (code, err) == (0, "")
     assert "--penalty" in out
     words = " ".join(out.split())
-    assert "Weight that a cost's multiplier gains where the critics expect more than the threshold" in words
+    assert "Weight that a cost's multiplier gains where the critics expect more than the limit" in words
     assert "Transitions of a gradient step (default: 256)" in words
     assert "those of sac_penalty" in words
 

@@ -68,7 +68,7 @@ class LagrangianConfig(ActorCriticConfig, MultiplierConfig):
     some percent from the mean that the multipliers hold."""
     multiplier_source: MultiplierSource = "episodes"
     """Cost that the multipliers compare with its limit: of the ``episodes`` that ended in the newest collect,
-    once per collect; or the ``critic``'s estimate, with the discounted threshold, at every actor step."""
+    once per collect; or the episode cost that the ``critic`` expects, at every actor step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
