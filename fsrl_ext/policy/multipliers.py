@@ -5,7 +5,6 @@ Dimension letter: ``C`` costs.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -34,7 +33,7 @@ class MultiplierConfig(PolicyConfig):
     multiplier_smoothing: float = 0.0
     """PID: weight of the last smoothed cost in the next one, in [0, 1), for the proportional and derivative
     parts; 0 takes each cost as it is."""
-    multiplier_surplus_max: float = math.inf
+    multiplier_surplus_max: float = 1.0
     """PID: largest cost surplus that one update adds to the integral, > 0, relative to the cost limit."""
     multiplier_lr: float = 0.1
     """Ascent: change of a multiplier per update and surplus of the size of the cost limit, >= 0."""
@@ -80,8 +79,6 @@ class OnpolicyMultiplierConfig(MultiplierConfig):
     multiplier_gains: tuple[float, ...] = (0.5, 0.05, 0.5)
     """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per surplus of the size
     of the cost limit."""
-    multiplier_surplus_max: float = 1.0
-    """PID: largest cost surplus that one update adds to the integral, > 0, relative to the cost limit."""
 
 
 class Multipliers(nn.Module):

@@ -12,15 +12,27 @@ from fsrl_ext.policy.offpolicy.cost_level import APART_CYCLES, CriticLevel, Meas
 NUM_ENVS = 4
 
 
-def measure(level, costs, *, steps=20, otherwise=(0.0,)):
+def tensor(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def measured_cost(*, num_costs=1, former_episodes=0.0, reserve_rate=0.0):
+    return MeasuredCost(num_costs, former_episodes=former_episodes, reserve_rate=reserve_rate)
+
+
+def measure(level, costs, *, steps=20, otherwise=(0.0,), bound=(math.inf,)):
     """Give a level the episodes of one collect: ``costs [E]`` or ``[E, C]``, of ``steps`` steps each."""
     costs = np.array(costs, dtype=np.float64).reshape(-1, len(otherwise))
     level.measure(
-        costs, np.full(len(costs), steps), num_envs=NUM_ENVS, otherwise=np.array(otherwise, dtype=np.float64)
+        costs,
+        np.full(len(costs), steps),
+        bound=tensor(*bound),
+        num_envs=NUM_ENVS,
+        otherwise=np.array(otherwise, dtype=np.float64),
     )
 
 
-def played(costs, spans, *, steps=20):
+def played(costs, spans):
     """Follow policies of the episode costs ``costs [K]``, one for each collect, with exact changes.
 
     In every ``spans``-th collect an episode of each environment ends, which the newest ``spans`` policies
@@ -28,16 +40,17 @@ def played(costs, spans, *, steps=20):
 
     :return: the level, which started from a first estimate of zero.
     """
-    level = MeasuredCost(0.5)
+    level = measured_cost(former_episodes=4.0)
     for k, cost in enumerate(costs):
-        level.change(torch.tensor([cost - costs[k - 1] if k else 0.0], dtype=torch.float64))
+        level.change(tensor(cost - costs[k - 1] if k else 0.0))
         ended = (k + 1) % spans == 0
-        measure(level, [np.mean(costs[k + 1 - spans : k + 1])] * NUM_ENVS if ended else [], steps=steps)
+        measure(level, [np.mean(costs[k + 1 - spans : k + 1])] * NUM_ENVS if ended else [])
     return level
 
 
 def test_the_level_converges_to_measured_costs_by_its_weight():
-    level = MeasuredCost(0.25)
+    """Two episodes against six that the former estimate counts for have the weight 1/4."""
+    level = measured_cost(former_episodes=6.0)
     assert level.value is None
     measure(level, [4.0])
     assert level.value.tolist() == [4.0]
@@ -47,65 +60,83 @@ def test_the_level_converges_to_measured_costs_by_its_weight():
 
 
 def test_costs_are_measured_on_their_own():
-    level = MeasuredCost(0.5)
+    level = measured_cost(num_costs=3, former_episodes=2.0)
+    infinite = (math.inf,) * 3
     for _ in range(30):
-        measure(level, [[1.0, 200.0, 0.0], [3.0, 400.0, 0.0]], otherwise=(0.0, 0.0, 0.0))
+        measure(level, [[1.0, 200.0, 0.0], [3.0, 400.0, 0.0]], otherwise=(0.0, 0.0, 0.0), bound=infinite)
     np.testing.assert_allclose(level.value, [2.0, 300.0, 0.0])
-    level.change(torch.tensor([0.5, -50.0, 0.0]))
-    np.testing.assert_allclose(level.value, [2.5, 250.0, 0.0])
+    level.change(tensor(0.5, -50.0, 0.0))
+    np.testing.assert_allclose(level.value, [2.5, 300.0, 0.0])
 
 
-def test_without_a_finished_episode_the_level_follows_the_expected_changes_alone():
-    level = MeasuredCost(0.5)
-    level.change(torch.tensor([7.0]))  # there is no estimate yet that could change
+def test_expected_rises_count_at_once_and_falls_when_they_are_measured():
+    level = measured_cost()
+    level.change(tensor(7.0))  # there is no estimate yet that could change
     assert level.value is None
-    measure(level, [], otherwise=(5.0,))
+    measure(level, [5.0] * NUM_ENVS)
     assert level.value.tolist() == [5.0]
     for i in range(1, 6):
-        level.change(torch.tensor([0.5]))
+        level.change(tensor(0.5))
         measure(level, [], otherwise=(99.0,))
         assert level.value.item() == pytest.approx(5.0 + 0.5 * i)
+    level.change(tensor(-3.0))
+    assert level.value.item() == pytest.approx(7.5)
+    measure(level, [1.0] * NUM_ENVS)
+    # Four policies played, for which the estimates are 6.5, 7, 7.5 and 7.5.
+    assert level.value.item() == pytest.approx(7.5 + 1.0 - 7.125)
 
 
 @pytest.mark.parametrize("spans", [1, 4, 10])
 def test_the_level_is_that_of_the_newest_policy_and_not_of_those_that_played(spans):
-    """The cost falls by 0.3 with each collect, so the mean of the last ``spans`` policies is dearer."""
-    costs = 50.0 - 0.3 * np.arange(120)
+    """The cost rises by 0.3 with each collect, so the mean of the last ``spans`` policies is cheaper."""
+    costs = 5.0 + 0.3 * np.arange(120)
     assert played(costs, spans).value.item() == pytest.approx(costs[-1], abs=0.02)
 
 
 def test_episodes_that_took_more_collects_than_there_were_are_compared_with_all_policies():
-    level = MeasuredCost(1.0)
+    level = measured_cost()
     measure(level, [], otherwise=(3.0,))
-    level.change(torch.tensor([2.0]))
+    level.change(tensor(2.0))
     measure(level, [10.0], steps=10_000)
     # The mean of both estimates, 3 and 5, is corrected to 10.
     assert level.value.item() == pytest.approx(11.0)
 
 
 def test_no_level_is_below_zero():
-    level = MeasuredCost(1.0)
-    measure(level, [1.0])
-    level.change(torch.tensor([-5.0]))
-    assert level.value.tolist() == [0.0]
-    # Nothing is owed: the next rise starts from zero.
-    level.change(torch.tensor([0.25]))
-    assert level.value.tolist() == [0.25]
-    # A correction stops at zero, too: the mean of the last two estimates is 1, and the measured mean is 0.
-    level = MeasuredCost(1.0)
-    measure(level, [], otherwise=(2.0,))
-    level.change(torch.tensor([-2.0]))
+    """The mean of both estimates, 1 and 3, is 2, and the measured mean is 0."""
+    level = measured_cost()
+    measure(level, [], otherwise=(1.0,))
+    level.change(tensor(2.0))
     measure(level, [0.0, 0.0], steps=4 * 20)
-    assert level.value.tolist() == [0.0]
+    assert level.state_dict()["estimates"] == [[0.0], [1.0]]
+
+
+def test_the_reserve_grows_with_the_measured_excess_and_shrinks_again():
+    level = measured_cost(reserve_rate=0.1)
+    measure(level, [9.0], bound=(6.0,))  # the first measurement sets the level alone
+    assert level.reserve.tolist() == [0.0]
+    measure(level, [9.0], bound=(6.0,))
+    assert level.reserve.item() == pytest.approx(0.3)
+    measure(level, [60.0], bound=(6.0,))  # an excess counts up to the size of the bound
+    assert level.reserve.item() == pytest.approx(0.9)
+    measure(level, [], bound=(6.0,))
+    assert level.reserve.item() == pytest.approx(0.9)
+    for _ in range(20):
+        measure(level, [60.0], bound=(6.0,))
+    assert level.reserve.item() == pytest.approx(3.0)  # half of the bound at most
+    measure(level, [2.0], bound=(6.0,))
+    assert level.reserve.item() == pytest.approx(2.6)
+    measure(level, [60.0], bound=(math.inf,))
+    assert level.reserve.tolist() == [0.0]
 
 
 def test_a_saved_level_goes_on_as_it_was():
-    costs = 50.0 - 0.3 * np.arange(50)
-    level, other = played(costs, 4), MeasuredCost(0.5)
+    costs = 5.0 + 0.3 * np.arange(50)
+    level, other = played(costs, 4), measured_cost(former_episodes=4.0)
     other.load_state_dict(level.state_dict())
     assert other.state_dict() == level.state_dict()
     for x in (level, other):
-        x.change(torch.tensor([-0.3]))
+        x.change(tensor(0.3))
         measure(x, [30.0] * NUM_ENVS)
     assert torch.equal(level.value, other.value)
     assert level.value.dtype == torch.float64
