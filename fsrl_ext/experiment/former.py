@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_GONE = ("cost_calibration",)
+"""Settings of learning that no class has any more; a saved policy acts without them."""
+
 # By name the values that a setting without a field may have had.
 _UNUSED: dict[str, tuple[Any, ...]] = {
     # Training settings of other families.
@@ -54,7 +57,7 @@ def from_saved(cls: type[T], saved: Mapping[str, Any]) -> T:
     """
     names = {x.name for x in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name, value in saved.items():
-        if name in names:
+        if name in names or name in _GONE:
             continue
         unused = _UNUSED.get(name, ())
         if name == "constraint":  # of meta-learners; the algorithm's name says it now

@@ -23,7 +23,18 @@ BEFORE = json.loads((Path(__file__).parent / "data" / "v0_1_0" / "settings.json"
 # without constrained steps has no settings about them.
 GONE = {name: {"constraint"} for name in META_NAMES}
 GONE["maml_lag"] = GONE["maml_trpo"] = {"constraint", "limit_gradient", "outer_constraint"}
-NEW = {name: {"step_backend"} for name in ("cpo", "meta_cpo", "multitask_cpo")}
+GONE["cvpo"] = {"cost_calibration"}
+_DATA = {"normalise_signals"}
+_OFFPOLICY = _DATA | {"bound_targets", "time_limits", "normalise_observations", "normalise_steps"}
+_LEVEL = {"cost_level", "cost_level_episodes"}
+NEW = {
+    **{name: _OFFPOLICY for name in ("sac", "ddpg", "td3")},
+    **{name: _OFFPOLICY | _LEVEL | {"cost_margin"} for name in ("sac_lag", "ddpg_lag", "td3_lag")},
+    **{name: _DATA | {"cost_gamma"} for name in ("trpo", "ppo", "maml_trpo", "maml_lag")},
+    **{name: _DATA | {"cost_gamma", "cost_margin"} for name in ("trpo_lag", "ppo_lag", "focops")},
+    **{name: _DATA | {"cost_gamma", "step_backend"} for name in ("cpo", "meta_cpo", "multitask_cpo")},
+    "cvpo": _OFFPOLICY | _LEVEL | {"limit_approach", "reserve_rate"},
+}
 MINE = {
     "summary": "mine", "policy": DDPGLagPolicy, "config": DDPGLagConfig, "training": OffpolicyTraining,
     "networks": deterministic_networks,

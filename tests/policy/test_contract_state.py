@@ -65,7 +65,7 @@ def test_the_saved_state_is_no_trivial_one():
         assert taught(name)[0].multipliers.values > 0, name
     progress = taught("td3")[0].get_extra_state()
     assert progress["critic_steps"] == 9  # the next step of the critics moves the actor, too
-    assert progress["cycles"]["cycle"] == 3
+    assert progress["data"]["cycle"] == 3
     assert taught(META)[0].normaliser.count > 0
 
 
@@ -73,7 +73,7 @@ def test_the_saved_state_is_no_trivial_one():
     ("name", "settings"),
     [
         *((name, {}) for name in EVERY),
-        ("cvpo", {"cost_calibration": 0.5, "solver": "slsqp", "average_tau": 0.1}),
+        ("cvpo", {"reserve_rate": 0.5, "solver": "slsqp", "average_tau": 0.1}),
     ],
 )
 def test_a_loaded_policy_goes_on_as_the_saved_one(name, settings, tmp_path):

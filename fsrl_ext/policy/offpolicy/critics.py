@@ -51,17 +51,6 @@ class OffpolicyConfig(PolicyConfig):
     time_limits: Literal["bootstrap", "end"] = "bootstrap"
     """What follows a state in which a time limit ends an episode: further states, as if the episode went on
     (``bootstrap``), or nothing (``end``), which suits observations that tell the time."""
-    cost_level: Literal["measured", "critic"] = "measured"
-    """Where the level of the cost comes from, wherever critics decide about a constraint: from the
-    ``measured`` costs of finished episodes, or from the ``critic`` alone, which is right only if the cost is
-    spread evenly over episodes of full length."""
-    cost_level_episodes: float = 2.0
-    """Number of episodes, >= 0, that the former level counts for beside those of the newest collect."""
-    threshold: Threshold = "auto"
-    """With ``cost_level`` ``critic``: how the cost limit becomes a threshold for discounted cost critics:
-    ``paper``, the discounted cost of one episode from its first step; ``stationary``, the level of a critic
-    that bootstraps at time limits; ``finite``, that of a critic for which they are ends; ``auto``, the one of
-    the last two that fits ``time_limits``."""
     normalise_observations: bool = True
     """Whether features of the observations that are far from unit size are shifted by their mean and divided
     by their standard deviation; both are saved with the policy."""
@@ -72,23 +61,14 @@ class OffpolicyConfig(PolicyConfig):
         super().__post_init__()
         check_fields(
             self,
-            non_negative=("ucb_scale", "cost_level_episodes"),
+            non_negative=("ucb_scale",),
             unit_interval=("tau",),
             at_least_one=("estimation_step", "normalise_steps"),
             choices={
                 "cost_reduction": get_args(CostReduction),
                 "time_limits": ("bootstrap", "end"),
-                "cost_level": ("measured", "critic"),
-                "threshold": get_args(Threshold),
             },
         )
-
-    @property
-    def threshold_unit(self) -> ThresholdUnit:
-        """Unit of the critics' threshold; ``auto`` is the one that their targets give."""
-        if self.threshold != "auto":
-            return self.threshold
-        return "stationary" if self.time_limits == "bootstrap" else "finite"
 
     def statistics(self, num_costs: int) -> ReplayStatistics:
         """Returns the statistics of a buffer, before any collect, as these settings want them."""
@@ -103,6 +83,41 @@ class OffpolicyConfig(PolicyConfig):
     def reduce_cost(self, q: QValues) -> Tensor:
         """Returns one estimate per cost, ``[C, ...]``, from the ensembles ``q.cost [C, E, ...]``."""
         return reduce_cost(q.cost, self.cost_reduction, self.ucb_scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostLevelConfig(OffpolicyConfig):
+    """Settings of the level of the cost that a constraint is about; ``docs/cost_level.md``.
+
+    :raises ValueError: for a value outside its range; the message names the field, the value and the range.
+    """
+
+    cost_level: Literal["measured", "critic"] = "measured"
+    """Where the level of the cost comes from, wherever critics decide about a constraint: from the
+    ``measured`` costs of finished episodes, or from the ``critic`` alone, which is right only if the cost is
+    spread evenly over episodes of full length."""
+    cost_level_episodes: float = 2.0
+    """Number of episodes, >= 0, that the former level counts for beside those of the newest collect."""
+    threshold: Threshold = "auto"
+    """With ``cost_level`` ``critic``: how the cost limit becomes a threshold for discounted cost critics:
+    ``paper``, the discounted cost of one episode from its first step; ``stationary``, the level of a critic
+    that bootstraps at time limits; ``finite``, that of a critic for which they are ends; ``auto``, the one of
+    the last two that fits ``time_limits``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(
+            self,
+            non_negative=("cost_level_episodes",),
+            choices={"cost_level": ("measured", "critic"), "threshold": get_args(Threshold)},
+        )
+
+    @property
+    def threshold_unit(self) -> ThresholdUnit:
+        """Unit of the critics' threshold; ``auto`` is the one that their targets give."""
+        if self.threshold != "auto":
+            return self.threshold
+        return "stationary" if self.time_limits == "bootstrap" else "finite"
 
 
 def to_tensors(batch: RolloutBatchProtocol, data: ReplayStatistics) -> None:

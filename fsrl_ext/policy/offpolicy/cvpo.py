@@ -240,6 +240,16 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             means.append(q_cost.mean((1, 2), dtype=torch.float64).cpu())
         return means[0], means[1]
 
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Loads what ``state_dict`` returned, as the base class does.
+
+        A measured bias of the critics, which version 0.1.0 saved, has no place any more.
+        """
+        state = {name: value for name, value in state_dict.items() if name != "cost_bias"}
+        return super().load_state_dict(state, strict=strict, assign=assign)
+
     def get_extra_state(self) -> dict[str, Any]:
         """Returns what was measured in the buffer, the level of the cost, and where SLSQP starts."""
         return {

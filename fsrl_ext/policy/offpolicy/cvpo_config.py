@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fsrl_ext.errors import check_fields
-from fsrl_ext.policy.offpolicy.critics import OffpolicyConfig
+from fsrl_ext.policy.offpolicy.critics import CostLevelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class CVPOConfig(OffpolicyConfig):
+class CVPOConfig(CostLevelConfig):
     """Settings of :class:`~fsrl_ext.policy.CVPOPolicy`; ``docs/algorithms/cvpo.md`` explains the defaults.
 
     :raises ValueError: for a value outside its range; the message names the field, the value and the range.

@@ -33,7 +33,13 @@ from fsrl_ext.policy.base import (
 )
 from fsrl_ext.policy.multipliers import MultiplierConfig, Multipliers
 from fsrl_ext.policy.offpolicy.cost_level import LEVEL_STATES, CostLevel, CriticLevel
-from fsrl_ext.policy.offpolicy.critics import OffpolicyConfig, critic_losses, nstep_returns, to_tensors
+from fsrl_ext.policy.offpolicy.critics import (
+    CostLevelConfig,
+    OffpolicyConfig,
+    critic_losses,
+    nstep_returns,
+    to_tensors,
+)
 from fsrl_ext.policy.offpolicy.replay import newest_places
 
 MultiplierSource = Literal["episodes", "critic"]
@@ -57,7 +63,7 @@ class ActorCriticConfig(OffpolicyConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LagrangianConfig(ActorCriticConfig, MultiplierConfig):
+class LagrangianConfig(ActorCriticConfig, CostLevelConfig, MultiplierConfig):
     """Settings of the constraint of SAC-Lag, DDPG-Lag and TD3-Lag; ``docs/algorithms/lagrangian.md``.
 
     :raises ValueError: for a value outside its range; the message names the field, the value and the range.
