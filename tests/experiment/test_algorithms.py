@@ -28,7 +28,7 @@ _DATA = {"normalise_signals"}
 _OFFPOLICY = _DATA | {"bound_targets", "time_limits", "normalise_observations", "normalise_steps"}
 _LEVEL = {"cost_level", "cost_level_episodes"}
 NEW = {
-    **{name: _OFFPOLICY for name in ("sac", "ddpg", "td3")},
+    **dict.fromkeys(("sac", "ddpg", "td3"), _OFFPOLICY),
     **{name: _OFFPOLICY | _LEVEL | {"cost_margin"} for name in ("sac_lag", "ddpg_lag", "td3_lag")},
     **{name: _DATA | {"cost_gamma"} for name in ("trpo", "ppo", "maml_trpo", "maml_lag")},
     **{name: _DATA | {"cost_gamma", "cost_margin"} for name in ("trpo_lag", "ppo_lag", "focops")},
