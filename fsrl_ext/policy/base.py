@@ -232,20 +232,30 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         return super().load_state_dict({"_extra_state": {}, **state_dict}, strict=strict, assign=assign)
 
     def set_extra_state(self, state: Any) -> None:
-        """Restores what :meth:`get_extra_state` returned; an empty state changes nothing."""
-        if state:
-            self._load_progress(state)
+        """Restores what :meth:`get_extra_state` returned; an empty state changes nothing.
+
+        A state that has ``units`` alone restores these, for a run that starts from a saved policy.
+        """
+        if "units" in state:
+            self._load_units(state["units"])
+        progress = {name: value for name, value in state.items() if name != "units"}
+        if progress:
+            self._load_progress(progress)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Returns the progress of learning that is neither a parameter nor a buffer; ``state_dict`` holds it.
 
         It consists of numbers, text, ``None`` and lists and dictionaries of these, so that
-        ``torch.load(..., weights_only=True)`` reads it.
+        ``torch.load(..., weights_only=True)`` reads it. The entry ``units``, which not every policy has, holds
+        the units in which the networks see observations, rewards and costs.
         """
         return {}
 
     def _load_progress(self, state: Mapping[str, Any]) -> None:
-        """Restores a non-empty result of :meth:`get_extra_state`."""
+        """Restores a non-empty result of :meth:`get_extra_state`, ``units`` apart."""
+
+    def _load_units(self, state: Mapping[str, Any]) -> None:
+        """Restores the entry ``units`` of :meth:`get_extra_state`."""
 
     @property
     def device(self) -> torch.device:

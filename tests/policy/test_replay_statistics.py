@@ -233,7 +233,7 @@ def test_statistics_of_observations_settle(size):
     for first in range(0, 600, 100):
         part = obs[first : first + 100] * (1 + first)
         data.measure(add(buffer, some_signals(100, 1, seed=first), part))
-        states.append(data.progress()["deviation"])
+        states.append(data.units()["deviation"])
         signals.append(data.scale.tolist())
     assert states[0] != states[1]
     assert all(x == states[1] for x in states[2:])
@@ -269,7 +269,7 @@ def test_the_statistics_move_to_the_policys_device():
     obs = torch.zeros(3, 6, device="meta")
     assert data.to("meta").observations(obs).device.type == "meta"
     other = statistics().to("meta")
-    other.load_progress(looked_at(some_observations())[0].progress())
+    other.load_units(looked_at(some_observations())[0].units())
     assert other.observations(obs).device.type == "meta"
 
 
@@ -315,10 +315,10 @@ def test_statistics_are_saved_with_the_policy_and_frozen_at_evaluation(name, tmp
     numbers = np.linspace(0.0, 3000.0, 50)
     obs = np.stack([np.zeros(50), numbers, np.full(50, 1000.0)], 1).astype(np.float32)
     batch = Batch(obs=obs, info={})
-    before = policy.data.progress()
+    before = policy.data.units()
     for _ in range(3):
         assert torch.equal(policy(batch).act, other(batch).act)
-    assert other.data.progress() == policy.data.progress() == before
+    assert other.data.units() == policy.data.units() == before
     raw = build(name, obs_dim=3)
     raw.load_state_dict(tensors(policy))
     assert not torch.allclose(raw(batch).act, policy(batch).act)

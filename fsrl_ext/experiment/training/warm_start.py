@@ -29,13 +29,16 @@ def start_from(
         raise CheckpointError(
             f"init_from {path} does not fit: it holds the policy {origin['policy']!r}, not {config.policy!r}"
         )
-    # The new run counts from zero: what the old one had seen of its data stays behind.
+    # The new run counts from zero: what the old one had seen of its data stays behind. The units in which the
+    # networks see observations, rewards and costs go with them.
+    units = data["policy"].get("_extra_state", {}).get("units")
     data["policy"] = {k: v for k, v in data["policy"].items() if isinstance(v, torch.Tensor)}
-    data["policy"].pop("_extra_state", None)
+    data["policy"]["_extra_state"] = {} if units is None else {"units": units}
     there, here = (
         {k: list(v.shape) for k, v in x.items() if isinstance(v, torch.Tensor)}
         for x in (data["policy"], policy.state_dict())
     )
+    there.pop("cost_bias", None)  # CVPO of version 0.1.0 had it
     different = [name for name in here | there if here.get(name) != there.get(name)]
     if different:
         name = different[0]

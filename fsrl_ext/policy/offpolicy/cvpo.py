@@ -253,6 +253,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
     def get_extra_state(self) -> dict[str, Any]:
         """Returns what was measured in the buffer, the level of the cost, and where SLSQP starts."""
         return {
+            "units": self.data.units(),
             "data": self.data.progress(),
             "measured_cost": self.measured_cost.state_dict(),
             "level": self.level.state_dict(),
@@ -260,6 +261,9 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             "acted_since_update": self._acted_since_update,
             "slsqp_start": self._slsqp_start,
         }
+
+    def _load_units(self, state: Mapping[str, Any]) -> None:
+        self.data.load_units(state)
 
     def _load_progress(self, state: Mapping[str, Any]) -> None:
         self.data.load_progress(state["data"])

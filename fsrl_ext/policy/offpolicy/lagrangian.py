@@ -286,11 +286,15 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
     def get_extra_state(self) -> dict[str, Any]:
         """Returns what was measured in the buffer, and the level of the critics."""
         return {
+            "units": self.data.units(),
             "data": self.data.progress(),
             "level": self.level.state_dict(),
             "expected": self._expected.state_dict(),
             "cost_bias": self.cost_bias.tolist(),
         }
+
+    def _load_units(self, state: Mapping[str, Any]) -> None:
+        self.data.load_units(state)
 
     def _load_progress(self, state: Mapping[str, Any]) -> None:
         self.data.load_progress(state["data"])

@@ -171,11 +171,9 @@ class ReplayStatistics(nn.Module):
         obs = torch.as_tensor(obs, dtype=torch.float32, device=shift.device).flatten(1)
         return ((obs - shift) * factor).clamp(-clip, clip)
 
-    def progress(self) -> dict[str, Any]:
-        """Returns everything that was measured, as numbers, lists and ``None``."""
+    def units(self) -> dict[str, Any]:
+        """Returns scales, bounds and the observations' statistics, as lists, booleans and ``None``."""
         arrays = {
-            "episode_cost": self.episode_cost,
-            "step_cost": self.step_cost,
             "scale": self.scale,
             "step_scale": self.step_scale.cpu().numpy(),
             "value_low": self.value_low.cpu().numpy(),
@@ -184,23 +182,35 @@ class ReplayStatistics(nn.Module):
             "deviation": self._deviation,
         }
         lists = {name: None if x is None else x.tolist() for name, x in arrays.items()}
-        lists["episode_length"] = self.episode_length
-        return {"cycle": self._cycle, "count": self._count, "settled": self._settled, **lists}
+        return {**lists, "settled": self._settled}
+
+    def load_units(self, state: Mapping[str, Any]) -> None:
+        """Restores what :meth:`units` returned."""
+        self.scale, self._settled = np.array(state["scale"]), state["settled"]
+        self.step_scale.copy_(torch.tensor(state["step_scale"]))
+        self._show(np.array(state["value_low"]), np.array(state["value_high"]))
+        self._shift, self._deviation = (
+            None if state[name] is None else np.array(state[name]) for name in ("shift", "deviation")
+        )
+        self._build_tables()
+
+    def progress(self) -> dict[str, Any]:
+        """Returns the counts of collects and episodes, and costs and length of the newest episodes."""
+        cost = self.episode_cost
+        return {
+            "cycle": self._cycle,
+            "count": self._count,
+            "episode_cost": None if cost is None else cost.tolist(),
+            "episode_length": self.episode_length,
+            "step_cost": self.step_cost.tolist(),
+        }
 
     def load_progress(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`progress` returned."""
-        self._cycle, self._count, self._settled = state["cycle"], state["count"], state["settled"]
-        self.episode_length = state["episode_length"]
-        names = ("episode_cost", "step_cost", "scale", "step_scale", "value_low", "value_high", "shift")
-        arrays: dict[str, Any] = {
-            x: None if state[x] is None else np.array(state[x]) for x in (*names, "deviation")
-        }
-        self.episode_cost, self.step_cost = arrays["episode_cost"], arrays["step_cost"]
-        self.scale = arrays["scale"]
-        self.step_scale.copy_(torch.as_tensor(arrays["step_scale"]))
-        self._shift, self._deviation = arrays["shift"], arrays["deviation"]
-        self._show(arrays["value_low"], arrays["value_high"])
-        self._build_tables()
+        self._cycle, self._count = state["cycle"], state["count"]
+        cost = state["episode_cost"]
+        self.episode_cost = None if cost is None else np.array(cost)
+        self.episode_length, self.step_cost = state["episode_length"], np.array(state["step_cost"])
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:

@@ -324,13 +324,17 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         return {
             "episode_cost": self.episode_cost.tolist(),
             "episode_length": self.episode_length,
-            "moments": self._moments.tolist(),
-            "signal_scale": self.signal_scale.tolist(),
-            "step_scale": self.step_scale.tolist(),
+            "units": {
+                "moments": self._moments.tolist(),
+                "signal_scale": self.signal_scale.tolist(),
+                "step_scale": self.step_scale.tolist(),
+            },
         }
 
     def _load_progress(self, state: Mapping[str, Any]) -> None:
         self.episode_cost, self.episode_length = np.array(state["episode_cost"]), state["episode_length"]
+
+    def _load_units(self, state: Mapping[str, Any]) -> None:
         self._moments = np.array(state["moments"])
         self.signal_scale.copy_(torch.tensor(state["signal_scale"]))
         self.step_scale.copy_(torch.tensor(state["step_scale"]))
