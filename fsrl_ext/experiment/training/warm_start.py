@@ -30,7 +30,7 @@ def start_from(
             f"init_from {path} does not fit: it holds the policy {origin['policy']!r}, not {config.policy!r}"
         )
     # The new run counts from zero: what the old one had seen of its data stays behind. The units in which the
-    # networks see observations, rewards and costs go with them.
+    # networks see observations, rewards and costs stay with the networks.
     units = data["policy"].get("_extra_state", {}).get("units")
     data["policy"] = {k: v for k, v in data["policy"].items() if isinstance(v, torch.Tensor)}
     data["policy"]["_extra_state"] = {} if units is None else {"units": units}
