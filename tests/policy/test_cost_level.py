@@ -1,4 +1,4 @@
-"""The measured level of the cost, and the comparison of the critics' level with it."""
+"""The measured level of the cost, the comparison of the critics' level with it, and what both lead to."""
 
 import math
 import warnings
@@ -6,7 +6,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from toys.policies import build
+from toys.training import collect, collector_for, update
 
+from fsrl_ext.env.known_optimum import HORIZON, KnownOptimumEnv
 from fsrl_ext.policy.offpolicy.cost_level import APART_CYCLES, CriticLevel, MeasuredCost
 
 NUM_ENVS = 4
@@ -91,6 +94,16 @@ def test_the_level_is_that_of_the_newest_policy_and_not_of_those_that_played(spa
     """The cost rises by 0.3 with each collect, so the mean of the last ``spans`` policies is cheaper."""
     costs = 5.0 + 0.3 * np.arange(120)
     assert played(costs, spans).value.item() == pytest.approx(costs[-1], abs=0.02)
+
+
+def test_what_a_policy_played_is_corrected_once():
+    """Each episode takes four collects, and one of them ends in every collect."""
+    level = MeasuredCost(0.5)
+    measure(level, [], otherwise=(0.0,))
+    for i in range(1, 12):
+        level.change(torch.tensor([0.0]))
+        measure(level, [8.0])
+        assert level.value.item() == pytest.approx(8.0 * (1 - 0.5**i))
 
 
 def test_episodes_that_took_more_collects_than_there_were_are_compared_with_all_policies():
@@ -209,3 +222,48 @@ def test_a_saved_comparison_goes_on_as_it_was():
     again = CriticLevel(measured=True)
     again.load_state_dict(other.state_dict())
     assert compare(again, 2 * APART_CYCLES) == []
+
+
+FIRST_SIX, LAST_SIX = (0, 6), (HORIZON - 6, HORIZON)
+
+
+@pytest.mark.parametrize(
+    ("level", "case"),
+    [
+        ("measured", {"window": FIRST_SIX}),
+        ("measured", {}),
+        ("measured", {"window": LAST_SIX}),
+        ("measured", {"clock": True}),
+        ("critic", {"window": FIRST_SIX}),
+    ],
+    ids=["measured_first_six", "measured_all", "measured_last_six", "measured_clock", "critic_first_six"],
+)
+def test_cvpo_ends_at_the_limit_wherever_the_cost_falls_if_its_level_is_measured(level, case):
+    """An untrained policy costs 5 an episode, and the limit is 3.
+
+    The critics' level alone assumes an even cost. In this training of 6000 steps it ends far above the limit
+    if the cost falls at the beginning of the episodes.
+    """
+    limit, cycles = 3.0, 15
+    policy = build(
+        "cvpo",
+        obs_dim=3,
+        cost_limit=limit,
+        max_episode_steps=HORIZON,
+        cost_level=level,
+        initial_std=0.6,
+        gamma=0.97,
+        lr=1e-3,
+        kl_bound_scale=0.005,
+    )
+    collector = collector_for(policy, env=KnownOptimumEnv, limit=HORIZON, **case)
+    costs = []
+    for _ in range(cycles):
+        costs.append(collect(policy, collector, 400).costs.mean())
+        update(policy, collector, 80, batch_size=128)
+    # Fifty episodes
+    newest = np.mean(costs[-5:])
+    if level == "measured":
+        assert newest == pytest.approx(limit, rel=0.15)
+    else:
+        assert newest > 2 * limit

@@ -333,15 +333,13 @@ def test_a_collecting_process_acts_with_the_learners_statistics():
     policy = build("ddpg", obs_dim=3, exploration_std=0.0)
     with torch.no_grad():
         policy.actor.head.weight.mul_(20.0)  # the action depends on the observation
-    collector = AheadCollector(
-        policy, functools.partial(make_envs, 2), CostVectorReplayBuffer(400, 2), seed=0
-    )
+    buffer = CostVectorReplayBuffer(400, 2)
+    collector = AheadCollector(policy, functools.partial(make_envs, 2), buffer, seed=0)
     try:
         collector.reset(gym_reset_kwargs={"seed": [0, 1]})
         collector.collect(n_step=100)
         update(policy, collector)
         collector.collect(n_step=100)
-        buffer = collector.buffer
         newest = np.concatenate([i - np.arange(50) for i in buffer.last_index])
         expected = policy(Batch(obs=buffer.obs[newest], info={})).act.detach()
     finally:
