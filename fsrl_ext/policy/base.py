@@ -246,8 +246,8 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         """Returns the progress of learning that is neither a parameter nor a buffer; ``state_dict`` holds it.
 
         It consists of numbers, text, ``None`` and lists and dictionaries of these, so that
-        ``torch.load(..., weights_only=True)`` reads it. Its entry ``units``, which not every policy has, holds
-        the units in which the networks see observations, rewards and costs.
+        ``torch.load(..., weights_only=True)`` reads it. The units in which the networks see observations,
+        rewards and costs have an entry of their own, ``units``.
         """
         return {}
 

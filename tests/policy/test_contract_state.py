@@ -74,6 +74,7 @@ def test_the_saved_state_is_no_trivial_one():
     [
         *((name, {}) for name in EVERY),
         ("cvpo", {"reserve_rate": 0.5, "solver": "slsqp", "average_tau": 0.1}),
+        ("sac", {"multiplier_source": "critic", "multiplier_method": "ascent", "augmented_penalty": 1.0}),
     ],
 )
 def test_a_loaded_policy_goes_on_as_the_saved_one(name, settings, tmp_path):

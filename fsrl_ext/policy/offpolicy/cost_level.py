@@ -177,12 +177,12 @@ class CostLevel:
     def add(self, cost: Tensor) -> None:
         """Adds the mean ``[C]`` of one batch to both means."""
         self._count += 1
-        self._sum = cost.clone() if self._sum is None else self._sum + cost
+        self._sum = cost.clone() if self._sum is None else self._sum.to(cost) + cost
         if self._running is None:
             self._running = cost.clone()
         else:
             # The first batches have equal weights, so that the very first one is forgotten as fast.
-            self._running = self._running.lerp(cost, max(self.rate, 1.0 / self._count))
+            self._running = self._running.to(cost).lerp(cost, max(self.rate, 1.0 / self._count))
 
     @property
     def running(self) -> Tensor:

@@ -269,7 +269,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         level = self._episode_units(q_cost.mean(1)).cpu()
         self.level.compare(level.numpy(), cost.numpy(), self.cost_limit)
         if expected is not None and self.config.cost_level == "measured":
-            bias = cost.to(self.device) - self._episode_units(expected)
+            bias = cost.to(self.device) - self._episode_units(expected.to(self.cost_bias))
             self.cost_bias.lerp_(bias, len(costs) / (len(costs) + self.config.cost_level_episodes))
         # Multipliers
         if self.config.multiplier_source == "episodes":
