@@ -27,13 +27,13 @@ class MultiplierConfig(PolicyConfig):
 
     multiplier_method: MultiplierMethod = "pid"
     """How the multipliers move with the cost surplus: ``pid`` control, or gradient ``ascent`` on the dual."""
-    multiplier_gains: tuple[float, ...] = (0.5, 0.2, 0.0)
+    multiplier_gains: tuple[float, ...] = (0.1, 0.05, 0.0)
     """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per surplus of the size
     of the cost limit."""
     multiplier_smoothing: float = 0.0
     """PID: weight of the last smoothed cost in the next one, in [0, 1), for the proportional and derivative
     parts; 0 takes each cost as it is."""
-    multiplier_surplus_max: float = 1.0
+    multiplier_surplus_max: float = math.inf
     """PID: largest cost surplus that one update adds to the integral, > 0, relative to the cost limit."""
     multiplier_lr: float = 0.1
     """Ascent: change of a multiplier per update and surplus of the size of the cost limit, >= 0."""
@@ -79,6 +79,8 @@ class OnpolicyMultiplierConfig(MultiplierConfig):
     multiplier_gains: tuple[float, ...] = (0.5, 0.05, 0.5)
     """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per surplus of the size
     of the cost limit."""
+    multiplier_surplus_max: float = 1.0
+    """PID: largest cost surplus that one update adds to the integral, > 0, relative to the cost limit."""
 
 
 class Multipliers(nn.Module):
