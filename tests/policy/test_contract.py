@@ -19,6 +19,7 @@ from toys.policies import (
     ONPOLICY,
     ONPOLICY_LAGRANGIAN,
     POLICIES,
+    RAW,
     T,
     assert_same_state,
     build,
@@ -34,6 +35,10 @@ every = pytest.mark.parametrize("name", EVERY)
 single_task = pytest.mark.parametrize("name", list(POLICIES))
 off_policy = pytest.mark.parametrize("name", list(OFFPOLICY))
 lagrangian = pytest.mark.parametrize("name", [*LAGRANGIAN, *ONPOLICY_LAGRANGIAN])
+
+# What these policies log of their constraints beside what all of them do.
+CHANGES = {"predicted_change", "played_change", "played_per_predicted", "unpredicted_change"}
+OWN_NAMES = {"cvpo": {"critic_level", "measured_cost", "reserve"}, "cpo": CHANGES, META: CHANGES}
 
 
 @every
@@ -52,7 +57,10 @@ def test_same_seed_same_parameters(name):
 @every
 @pytest.mark.parametrize("cost_limit", [2.0, (2.0, math.inf)])
 def test_all_log_their_constraints_under_the_same_names(name, cost_limit):
-    """Several costs have numbered names, and a cost without a limit has no surplus."""
+    """Several costs have numbered names, and a cost without a limit has no surplus.
+
+    What one kind of policy alone knows has further names.
+    """
     num_costs = np.size(cost_limit)
     policy = make(name, cost_limit=cost_limit, num_costs=num_costs)
     metrics = learn(policy, data_for(policy, num_costs=num_costs), cycles=3, updates=4)
@@ -62,7 +70,11 @@ def test_all_log_their_constraints_under_the_same_names(name, cost_limit):
     endings = [""] if num_costs == 1 else ["_0", "_1"]
     names = {f"constraint/{x}{ending}" for x in logged for ending in endings}
     surplus = f"constraint/surplus{endings[0]}"
-    assert {x for x in metrics if x.startswith("constraint/")} == names | {surplus}
+    logged = {x for x in metrics if x.startswith("constraint/")}
+    assert logged >= names | {surplus}
+    own = {x.removeprefix("constraint/").rstrip("_01") for x in logged - names - {surplus}}
+    assert own <= OWN_NAMES.get(name, {"critic_level"} if name in OFFPOLICY else set())
+    assert ("critic_level" in own) == (name in OFFPOLICY)
     assert {k for k, x in metrics.items() if not math.isfinite(x)} <= {"estep/cost_threshold_1"}
     # An untrained policy is above the limit. CVPO's E-step compares critics, which are untrained as well.
     assert metrics[f"constraint/episode_cost{endings[0]}"] > 2.0
@@ -216,9 +228,11 @@ def test_nan_leaves_everything_as_it_was(name, field):
 
 
 @off_policy
-def test_time_limits_bootstrap_and_terminal_states_do_not(name):
+@pytest.mark.parametrize("time_limits", ["bootstrap", "end"])
+def test_terminal_states_do_not_bootstrap_and_time_limits_do_unless_they_are_ends(name, time_limits):
     """One-step targets are right where the target critic says 7 for reward and 3 for cost everywhere."""
-    policy = build(name, estimation_step=1, **({"entropy": "fixed", "alpha": 1e-8} if name == "sac" else {}))
+    entropy = {"entropy": "fixed", "alpha": 1e-8} if name == "sac" else {}
+    policy = build(name, estimation_step=1, time_limits=time_limits, **RAW, **entropy)
     buffer = CostVectorReplayBuffer(20, 1)
     for terminated, truncated in ((False, False), (False, True), (True, False)):
         buffer.add(
@@ -233,10 +247,10 @@ def test_time_limits_bootstrap_and_terminal_states_do_not(name):
         last.bias[0], last.bias[1] = 7.0, 3.0
     indices = np.arange(3)
     returns = policy.process_fn(buffer[indices], buffer, indices).returns
-    bootstrapped = [1 + GAMMA * 7, 0.5 + GAMMA * 3]
-    torch.testing.assert_close(
-        returns, torch.tensor([bootstrapped, bootstrapped, [1.0, 0.5]]), atol=1e-5, rtol=1e-5
-    )
+    bootstrapped, ended = [1 + GAMMA * 7, 0.5 + GAMMA * 3], [1.0, 0.5]
+    at_the_limit = bootstrapped if time_limits == "bootstrap" else ended
+    expected = torch.tensor([bootstrapped, at_the_limit, ended])
+    torch.testing.assert_close(returns, expected, atol=1e-5, rtol=1e-5)
 
 
 @single_task

@@ -49,7 +49,7 @@ def linear_policy(**settings):
         action_space=gym.spaces.Box(-1, 1, (1,)),
         cost_limit=1.0,
         max_episode_steps=T,
-        **{"gamma": 0.9, "normalise_observations": False, **settings},
+        **{"gamma": 0.9, "normalise_observations": False, "normalise_signals": False, **settings},
     )
 
 

@@ -60,7 +60,7 @@ def on_policy(policy, env, steps):
 
 
 def test_early_ends_that_nobody_declared_are_warned_about_once():
-    (message,) = messages(lambda: off_policy(build("cvpo"), EarlyEndEnv))
+    (message,) = messages(lambda: off_policy(build("cvpo", cost_level="critic"), EarlyEndEnv))
     episodes = ENVS * (T // 3)
     assert f"{episodes} of {episodes} training episodes (100%) ended before max_episode_steps={T}" in message
     assert "the mean length is 3.0 steps. CVPOPolicy takes" in message
@@ -69,7 +69,7 @@ def test_early_ends_that_nobody_declared_are_warned_about_once():
 
 
 def test_episodes_that_outlast_the_policys_limit_loosen_the_constraint():
-    (message,) = messages(lambda: off_policy(build("cvpo"), LineEnv, T + 5))
+    (message,) = messages(lambda: off_policy(build("cvpo", cost_level="critic"), LineEnv, T + 5))
     assert f"(100%) lasted longer than max_episode_steps={T}; the mean length is {T + 5}.0 steps" in message
     assert "looser than cost_limit" in message
 
@@ -77,9 +77,11 @@ def test_episodes_that_outlast_the_policys_limit_loosen_the_constraint():
 @pytest.mark.parametrize(
     ("policy", "env"),
     [
-        (("cvpo", {}), LineEnv),
-        (("cvpo", {"cost_limit": float("inf")}), EarlyEndEnv),
+        (("cvpo", {"cost_level": "critic"}), LineEnv),
+        (("cvpo", {"cost_level": "critic", "cost_limit": float("inf")}), EarlyEndEnv),
+        (("cvpo", {}), EarlyEndEnv),
         (("sac", {}), EarlyEndEnv),
+        (("sac", {"multiplier_source": "critic"}), EarlyEndEnv),
     ],
 )
 def test_there_is_no_warning_where_no_length_is_assumed_or_the_length_is_right(policy, env):
@@ -88,7 +90,8 @@ def test_there_is_no_warning_where_no_length_is_assumed_or_the_length_is_right(p
 
 
 def test_a_setting_that_assumes_the_length_is_seen():
-    (message,) = messages(lambda: off_policy(build("sac", multiplier_source="critic"), EarlyEndEnv))
+    policy = build("sac", multiplier_source="critic", cost_level="critic")
+    (message,) = messages(lambda: off_policy(policy, EarlyEndEnv))
     assert "SACLagPolicy takes episodes to last" in message
 
 
@@ -103,11 +106,12 @@ def stats_of(*lens, steps):
 
 
 def test_the_share_waits_until_full_episodes_can_have_ended():
-    lengths = EpisodeLengths(build("cvpo"), num_envs=2)
+    policy = build("cvpo", cost_level="critic")
+    lengths = EpisodeLengths(policy, num_envs=2)
     assert messages(lambda: lengths.see(stats_of(5, steps=2 * T - 2))) == []
     (message,) = messages(lambda: lengths.see(stats_of(T, T, T, steps=2)))
     assert "1 of 4 training episodes (25%) ended before" in message
     assert f"the mean length is {(5 + 3 * T) / 4:.1f} steps" in message
     assert messages(lambda: lengths.see(stats_of(5, steps=100))) == []
-    short = EpisodeLengths(build("cvpo"), num_envs=2)
+    short = EpisodeLengths(policy, num_envs=2)
     assert len(messages(lambda: short.see(stats_of(5, steps=10), last=True))) == 1
