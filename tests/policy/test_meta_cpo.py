@@ -137,6 +137,7 @@ def test_without_adaptation_a_task_alone_is_a_step_of_cpo(margin):
         kl_bound=0.03,
         fisher_fraction=0.2,
         cost_margin=margin,
+        margin_rate=0.0,
         **FAST,
     )
     with policy_within_training_step(cpo):
