@@ -125,8 +125,8 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
             self._changes.load_state_dict(state["changes"])
             self.extra_margin = np.array(state["extra_margin"])
 
-    def _widened_margin(self) -> np.ndarray:
-        """Returns the extra margin ``[C]`` after the newest episodes: at most half of what the limit leaves.
+    def _next_margin(self) -> np.ndarray:
+        """Returns the extra margin ``[C]`` of the next update: at most half of what ``cost_margin`` leaves.
 
         One update counts an excess of at most half the limit. The cost of an untrained policy would otherwise
         determine the margin for many updates.
@@ -140,10 +140,8 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
         # What became of the last update
         metrics = self._changes.play(self.episode_cost)
-        # Margin, from the cost of the newest episodes
-        self.extra_margin = self._widened_margin()
-        margin = to_device(self.extra_margin / self.episode_length, self.device)
         # Constrained step inside the trust region
+        margin = to_device(self.extra_margin / self.episode_length, self.device)
         reward, costs = rollout.advantages[:, 0], rollout.advantages[:, 1:].T
         step_metrics, search = trust_region_update(
             self.actor,
@@ -159,6 +157,9 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
         )
         # Change of an episode's cost that the surrogates, which are means over steps, expect
         change = self.episode_length * np.subtract(search.after.costs, search.before.costs)
+        # Margin of the next update; a recovery cannot go further than it does, whatever the margin is
         metrics |= per_cost("constraint/extra_margin", self.extra_margin.tolist())
+        if not step_metrics["step/case_recovery"]:
+            self.extra_margin = self._next_margin()
         metrics |= step_metrics | self._changes.predict(self.episode_cost, change)
         return metrics | per_cost("constraint/expected_cost", (self.episode_cost + change).tolist())
