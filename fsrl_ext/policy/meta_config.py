@@ -37,6 +37,9 @@ class MAMLConfig(TrustRegionConfig):
     (``euclidean``)."""
     outer_kl_bound: float = 0.03
     """Largest mean KL divergence of the meta-policies before and after a meta-step, in nats, > 0."""
+    fit_critic_first: bool = True
+    """Whether the critic of a task is fitted to the data of a collect before it judges them. Otherwise it is
+    fitted afterwards, so that it judges them by the collects before."""
     fisher_fraction: float = 0.2
     """Share of the states, evenly spaced, over which Fisher matrices are averaged, in (0, 1]."""
 

@@ -59,7 +59,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
     meta-iteration it calls :meth:`meta_step`.
 
     The critic of a task starts from a critic that all tasks share. It is fitted to the data of each collect
-    before it estimates their advantages.
+    before it estimates their advantages, or afterwards (``fit_critic_first=False``).
 
     With a :class:`~fsrl_ext.policy.MAMLLagConfig`, Lagrange multipliers weight the costs in the objective and
     no step has a constraint. With a :class:`~fsrl_ext.policy.MAMLConfig` and without a finite limit, the
@@ -115,6 +115,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         if isinstance(self.config, MultiplierConfig):
             self.multipliers = Multipliers(self.num_costs, self.config)
         self._changes = {room: CostChanges(room) for room in ("adaptation", "constraint")}
+        self._judged: Trajectories | None = None
         self.record: TaskRecord | None = None
         """Record of the current task; ``None`` without ``begin_task(record=True)``."""
         self.finished: list[TaskRecord] = []
@@ -151,6 +152,14 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
 
     def _prepare_critic(self, data: Trajectories) -> None:
         """Fits the critic to the data before it estimates advantages, because it may not know this task."""
+        self._judged = data
+        if self.config.fit_critic_first:
+            self._fit_to_judged()
+
+    def _fit_to_judged(self) -> None:
+        """Fits the critic to the data of the newest collect."""
+        data = self._judged
+        assert data is not None, "process_fn comes before learn"
         with torch.enable_grad():
             # With lambda = 1 only the ends of the data bootstrap from the critic.
             returns = self._advantages(data, 1.0, 1.0).returns.detach()
@@ -159,11 +168,14 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
         """Makes one inner step of the acting copy.
 
-        :param batch: what :meth:`process_fn` returned, which has fitted the critic already.
+        :param batch: what :meth:`process_fn` returned, which by default has fitted the critic already.
         :raises NonFiniteError: if the data or a gradient is not finite; the actor has not changed then.
         """
         # Inner step on the data of the acting copy
         metrics = self._update_actor(self._rollout(batch), None, 1)
+        # Critic
+        if not self.config.fit_critic_first:
+            self._fit_to_judged()
         # Observations, for the statistics that the meta-step updates
         if self.record is not None:
             assert isinstance(batch.obs, Tensor)
@@ -233,7 +245,10 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         assert isinstance(batch.obs, Tensor)
         record.observations.append(batch.obs)
         self._changes["adaptation"].play(self.episode_cost)
-        record.outcome = self._task_outcome(self._rollout(batch), record)
+        rollout = self._rollout(batch)
+        if not self.config.fit_critic_first:
+            self._fit_to_judged()
+        record.outcome = self._task_outcome(rollout, record)
         self.finished.append(record)
         self.begin_task()
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from toys.cmdps import TRAP_STEPS, trap_cost, trap_episodes
 
 from fsrl_ext.functional.returns import generalised_advantages
 
@@ -133,3 +134,64 @@ def test_refusals():
             generalised_advantages(*data, **{**good, **change})
     with pytest.raises(ValueError, match="next_values must have shape"):
         generalised_advantages(data[0], data[1], data[2][:2], **good)
+
+
+def slope_of_the_episode_cost(gamma, gae_lambda, *, escape, cut, fitted):
+    """Return the slope of the cost surrogate in the trap, per episode, relative to the exact slope.
+
+    :param escape: see :class:`toys.cmdps.TrapEpisodes`.
+    :param cut: whether the end of a collect cuts every episode at a random step.
+    :param fitted: whether the critic knows the mean cost to come of both states; otherwise it says 0.
+    """
+    share, width, episodes = 0.5, 1e-3, 20_000
+    torch.manual_seed(0)
+    data = trap_episodes(share, escape, episodes)
+    cost = (data.trapped & data.played).double()
+    ends = data.terminated.clone()
+    ends[-1] = True
+    if cut:
+        ends[torch.randint(TRAP_STEPS - 1, (episodes,)), torch.arange(episodes)] = True
+    values = torch.zeros(2, dtype=torch.float64)
+    if fitted:
+        to_come = cost.flip(0).cumsum(0).flip(0)
+        values = torch.stack([to_come[data.played & (data.trapped == x)].mean() for x in (False, True)])
+    next_values = values[data.led_to.long()]
+    if gamma == 1.0:
+        next_values[-1] = 0.0
+    result = generalised_advantages(
+        cost[..., None], values[data.trapped.long()][..., None], next_values[..., None],
+        terminated=data.terminated, ends=ends, gamma=gamma, gae_lambda=gae_lambda,
+    )  # fmt: skip
+    # The mean over steps of the gradient of ratio * advantage, times the mean length of an episode
+    advantage = result.advantages[..., 0] - result.advantages[data.played].mean()
+    score = torch.where(data.risky, 1 / share, -1 / (1 - share))
+    slope = (score * advantage)[data.played].mean() * data.played.sum(0).double().mean()
+    exact = (trap_cost(share + width, escape) - trap_cost(share - width, escape)) / (2 * width)
+    return float(slope) / exact
+
+
+@pytest.mark.parametrize("escape", [0.0, 0.05])
+@pytest.mark.parametrize("fitted", [False, True])
+def test_undiscounted_surrogates_have_the_slope_of_the_episode_cost(escape, fitted):
+    """Whatever the critic says, and where episodes end early, too."""
+    slope = slope_of_the_episode_cost(1.0, 1.0, escape=escape, cut=False, fitted=fitted)
+    assert slope == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("escape", [0.0, 0.05])
+def test_the_critic_stands_for_what_remains_where_a_collect_cuts_an_episode(escape):
+    known, unknown = (
+        slope_of_the_episode_cost(1.0, 1.0, escape=escape, cut=True, fitted=fitted)
+        for fitted in (True, False)
+    )
+    # It knows the state and not the remaining time, so part of the slope is lost.
+    assert known == pytest.approx(1.0, abs=0.2)
+    assert unknown < 0.7 or escape
+
+
+def test_discount_and_lambda_lose_slope_where_the_cost_follows_late():
+    slopes = [
+        slope_of_the_episode_cost(gamma, gae_lambda, escape=0.0, cut=False, fitted=fitted)
+        for gamma, gae_lambda, fitted in ((0.99, 0.95, False), (0.99, 0.95, True), (1.0, 0.95, False))
+    ]
+    assert slopes == pytest.approx([0.32, 0.68, 0.36], abs=0.05)

@@ -10,6 +10,7 @@ from tianshou.policy.base import policy_within_training_step
 from toys.meta import FAST, acting, adapt, build, collector_for, finish, iterate, theta
 from toys.policies import tensors
 
+from fsrl_ext.functional.conjugate_gradient import flatten
 from fsrl_ext.policy import CPOPolicy, MAMLLagConfig, meta_cpo
 
 TARGETS = (0.3, 0.7)
@@ -67,6 +68,28 @@ def test_steps_of_both_kinds_are_compared_with_what_became_of_them():
     assert math.isfinite(first["constraint/predicted_change"])
     policy.load_state_dict(policy.state_dict())
     assert len(policy.state_dict()["_extra_state"]["changes"]["adaptation"]["pairs"]) == 8
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_critic_judges_data_by_themselves_or_by_the_collects_before(first):
+    policy = build(inner_steps=2, fit_critic_first=first)
+    collector, judged = collector_for(policy), []
+    estimate = policy._advantages
+
+    def advantages(data, *lambdas):
+        if lambdas != (1.0, 1.0):  # not the targets of a fit
+            judged.append(flatten(policy.critic.parameters()).clone())
+        return estimate(data, *lambdas)
+
+    policy._advantages = advantages
+    shared = flatten(policy.meta_critic.parameters()).clone()
+    adapt(policy, collector, 0.7, record=True)
+    finish(policy, collector)
+    assert torch.equal(judged[0], shared) is not first
+    assert not torch.equal(judged[1], judged[0])
+    assert not torch.equal(judged[2], judged[1])
+    last = torch.cat([x.flatten() for x in policy.finished[0].finished.critic])
+    assert torch.equal(judged[2], last) is first  # the task's critic has learnt from all data in either case
 
 
 def test_a_meta_step_that_nothing_accepts_leaves_the_meta_policy_bit_for_bit(monkeypatch):
@@ -137,6 +160,7 @@ def test_without_adaptation_a_task_alone_is_a_step_of_cpo(margin):
         kl_bound=0.03,
         fisher_fraction=0.2,
         cost_margin=margin,
+        margin_rate=0.0,
         **FAST,
     )
     with policy_within_training_step(cpo):

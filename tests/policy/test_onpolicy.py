@@ -11,6 +11,7 @@ from tianshou.data import Batch, ReplayBuffer
 from tianshou.trainer import OnpolicyTrainer
 from torch import nn
 from toys.buffers import add_step
+from toys.cmdps import two_state_episode_cost
 from toys.policies import ONPOLICY, T, build, tensors
 from toys.training import collect, collector_for, update
 
@@ -177,6 +178,7 @@ def test_cpo_steps_keep_their_promises():
     """Every update stays inside the trust region, and the expected cost within the limit where it can."""
     policy = build("cpo", cost_limit=4.0, kl_bound=0.02)
     collector, cases = collector_for(policy), set()
+    margin = 0.0
     for _ in range(40):
         collect(policy, collector, 400)
         metrics = update(policy, collector, 4).metrics
@@ -186,7 +188,11 @@ def test_cpo_steps_keep_their_promises():
         if metrics["step/fraction"] > 0:
             assert metrics["step/cost_change"] <= max(-metrics["constraint/surplus"], 0.0) + 1e-6
             assert metrics["constraint/expected_cost"] <= max(4.0, policy.episode_cost[0]) + 1e-4
-        assert metrics["constraint/surplus"] == pytest.approx((policy.episode_cost[0] - 4.0) / T, abs=1e-6)
+        assert metrics["constraint/extra_margin"] == pytest.approx(margin)
+        excess = policy.episode_cost[0] - 4.0
+        assert metrics["constraint/surplus"] == pytest.approx((excess + margin) / T, abs=1e-6)
+        if metrics["step/case_recovery"] == 0.0:
+            margin = min(max(margin + 0.1 * min(excess, 2.0), 0.0), 2.0)
         expected = policy.episode_cost[0] + T * metrics["step/cost_change"]
         assert metrics["constraint/expected_cost"] == pytest.approx(expected)
     assert {"step/case_active", "step/case_recovery"} <= cases
@@ -221,6 +227,27 @@ def test_played_changes_are_compared_with_what_was_predicted():
     assert metrics["constraint/played_per_predicted_0"] == 3.0  # nothing is left of what came before
 
 
+@pytest.mark.parametrize("settings", [{}, {"cost_gamma": 1.0, "cost_gae_lambda": 1.0}])
+def test_cpo_predicts_the_change_of_the_episode_cost(settings):
+    """The prediction is within 20% of the exact change, in units of episode cost."""
+
+    def exact_cost():
+        (mean, std), _ = policy.actor(policy._normalised(np.eye(2, dtype=np.float32)))
+        return two_state_episode_cost(mean.detach().numpy()[:, 0], std.detach().numpy()[:, 0], T)
+
+    policy = build("cpo", cost_limit=4.0, normalise_observations=False, **settings)
+    collector, changes = collector_for(policy), []
+    for _ in range(5):
+        collect(policy, collector, 4000)
+        before = exact_cost()
+        predicted = update(policy, collector, 4, batch_size=200).metrics["constraint/predicted_change"]
+        changes.append((predicted, exact_cost() - before))
+    x, y = np.array(changes).T
+    assert x @ y / (x @ x) == pytest.approx(1.0, abs=0.2)
+    assert x.sum() == pytest.approx(y.sum(), rel=0.2)
+    assert y.sum() < -1.0
+
+
 def test_cpo_logs_what_became_of_its_last_update():
     policy = build("cpo", cost_limit=4.0)
     collector, rows = collector_for(policy), []
@@ -239,6 +266,32 @@ def test_cpo_logs_what_became_of_its_last_update():
     x = np.array([row["constraint/predicted_change"] for row in rows[:2]])
     y = np.array([row["constraint/played_change"] for row in rows[1:]])
     assert rows[2]["constraint/played_per_predicted"] == pytest.approx(x @ y / (x @ x))
+
+
+def test_the_margin_grows_while_the_cost_is_above_the_limit_and_shrinks_again_below():
+    policy = build("cpo", cost_limit=(10.0, math.inf, 0.0), num_costs=3, margin_rate=0.2, cost_margin=0.2)
+
+    def after(*costs):
+        policy.episode_cost = np.array(costs)
+        policy.extra_margin = policy._next_margin()
+        return policy.extra_margin.tolist()
+
+    assert after(12.0, 99.0, 3.0) == pytest.approx([0.4, 0.0, 0.0])
+    assert after(99.0, 99.0, 3.0) == pytest.approx([1.4, 0.0, 0.0])  # counts as an excess of half the limit
+    assert after(9.0, 99.0, 0.0) == pytest.approx([1.2, 0.0, 0.0])
+    for _ in range(9):
+        after(99.0, 99.0, 3.0)
+    assert policy.extra_margin.tolist() == pytest.approx([4.0, 0.0, 0.0])  # half of what cost_margin leaves
+    restored = build("cpo", cost_limit=(10.0, math.inf, 0.0), num_costs=3)
+    restored.load_state_dict(policy.state_dict())
+    assert restored.extra_margin.tolist() == policy.extra_margin.tolist()
+    for _ in range(5):
+        after(0.0, 0.0, 0.0)
+    assert policy.extra_margin.tolist() == [0.0, 0.0, 0.0]
+    policy = build("cpo", cost_limit=(10.0, math.inf), num_costs=2, margin_rate=0.0)
+    assert after(99.0, 99.0) == [0.0, 0.0]
+    with pytest.raises(ValueError, match=r"margin_rate must be in \[0, 1\), got 1.0"):
+        build("cpo", margin_rate=1.0)
 
 
 def test_cpo_pays_with_reward_for_the_way_back_within_the_limit():

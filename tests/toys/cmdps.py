@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import gymnasium as gym
 import numpy as np
+import torch
+from torch import Tensor
 
 from toys.envs import halving_costs
 
@@ -114,3 +118,77 @@ def two_state_optimum(cost_per_step: float, gamma: float) -> np.ndarray:
             x = np.array([grid[q0.argmax()], grid[q1.argmax()]])
         low, high = (price, high) if two_state_values(x, gamma)[2][1] > cost_per_step else (low, price)
     return x
+
+
+def mean_powers(mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means of ``x`` and ``x^2``, where ``x = (1 + a) / 2`` for a clipped Gaussian action a.
+
+    :param mean: ``[N]`` means of the Gaussians; likewise ``std``.
+    :return: ``[N]`` each, by quadrature.
+    """
+    points, weights = np.polynomial.hermite_e.hermegauss(200)
+    x = (1 + np.clip(mean[:, None] + std[:, None] * points, -1, 1)) / 2
+    return x @ weights / weights.sum(), x**2 @ weights / weights.sum()
+
+
+def two_state_episode_cost(mean: np.ndarray, std: np.ndarray, steps: int) -> float:
+    """Return the mean cost of an episode of `TwoStateEnv` under Gaussian actions, exactly.
+
+    :param mean: ``[2]`` mean of the action in each state; likewise ``std``.
+    :param steps: length of the episode.
+    """
+    x, squares = mean_powers(mean, std)
+    moves = np.array([[1 - x[0], x[0]], [0.5, 0.5]])
+    visits, cost = np.array([0.5, 0.5]), 0.0
+    for _ in range(steps):
+        cost += visits @ squares
+        visits = visits @ moves
+    return float(cost)
+
+
+class TrapEpisodes(NamedTuple):
+    """Episodes of a problem whose actions decide on the cost of all later steps.
+
+    Outside the trap, a risky action leads into it with probability 0.02. Inside, every step costs 1 and ends
+    the episode with probability ``escape``; no step leads back. The time limit is 100 steps.
+    """
+
+    trapped: Tensor
+    """``[T, E]`` bool: whether the step starts in the trap."""
+    led_to: Tensor
+    """``[T, E]`` bool: whether the step leads to the trap, or stays there."""
+    risky: Tensor
+    """``[T, E]`` bool: the actions."""
+    terminated: Tensor
+    """``[T, E]`` bool: whether the step ends the episode before the time limit."""
+    played: Tensor
+    """``[T, E]`` bool: whether the step belongs to the episode; those after its end do not."""
+
+
+TRAP_STEPS, TRAP_RISK = 100, 0.02
+
+
+def trap_episodes(share: float, escape: float, episodes: int) -> TrapEpisodes:
+    """Play episodes of the trap, each with a share of risky actions in every state."""
+    shape = (TRAP_STEPS, episodes)
+    risky = torch.rand(shape) < share
+    falls, ends = risky & (torch.rand(shape) < TRAP_RISK), torch.rand(shape) < escape
+    led_to = falls.long().cummax(0).values.bool()
+    trapped = torch.cat([torch.zeros(1, episodes, dtype=torch.bool), led_to[:-1]])
+    ended = (trapped & ends).long().cummax(0).values.bool()
+    before = torch.cat([torch.zeros(1, episodes, dtype=torch.bool), ended[:-1]])
+    return TrapEpisodes(trapped, led_to, risky, ended & ~before, ~before)
+
+
+def trap_cost(share: float, escape: float) -> float:
+    """Return the mean cost of an episode of the trap, exactly.
+
+    :param share: probability of the risky action.
+    :param escape: see :class:`TrapEpisodes`.
+    """
+    free, trapped, cost = 1.0, 0.0, 0.0
+    for _ in range(TRAP_STEPS):
+        cost += trapped
+        falls = free * share * TRAP_RISK
+        free, trapped = free - falls, trapped * (1 - escape) + falls
+    return cost

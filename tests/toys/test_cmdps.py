@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from toys.cmdps import TwoStateEnv, two_state_optimum, two_state_values
+from toys.cmdps import (
+    TwoStateEnv,
+    trap_cost,
+    trap_episodes,
+    two_state_episode_cost,
+    two_state_optimum,
+    two_state_values,
+)
 from toys.envs import LineEnv
 
 
@@ -60,6 +68,29 @@ def test_no_policy_of_a_grid_beats_the_two_state_optimum(cost_per_step):
     objective = reward - price * cost
     for reward, cost, _ in values.values():
         assert (reward - price * cost <= objective + 1e-3).all()
+
+
+def test_the_exact_cost_of_a_two_state_episode_is_that_of_a_simulation():
+    mean, std, steps, episodes = np.array([-0.4, 0.3]), np.array([0.5, 0.7]), 20, 2_000
+    env, rng, cost = TwoStateEnv(), np.random.default_rng(0), 0.0
+    for episode in range(episodes):
+        obs, _ = env.reset(seed=0 if episode == 0 else None)
+        for _ in range(steps):
+            state = obs.argmax()
+            action = np.clip(mean[state] + std[state] * rng.standard_normal(1), -1, 1)
+            obs, *_, info = env.step(action)
+            cost += info["cost"] / episodes
+    assert two_state_episode_cost(mean, std, steps) == pytest.approx(cost, rel=0.02)
+
+
+@pytest.mark.parametrize("escape", [0.0, 0.05])
+def test_the_exact_cost_of_the_trap_is_that_of_its_episodes(escape):
+    torch.manual_seed(0)
+    data = trap_episodes(0.3, escape, 20_000)
+    assert (data.trapped & data.played).sum(0).double().mean() == pytest.approx(
+        trap_cost(0.3, escape), rel=0.02
+    )
+    assert not data.terminated.any() or escape
 
 
 def test_observations_lie_in_their_space():

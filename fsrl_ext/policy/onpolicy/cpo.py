@@ -14,7 +14,7 @@ from torch import nn
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.constrained_step import Backend, ExtraConstraints
-from fsrl_ext.policy.base import per_cost
+from fsrl_ext.policy.base import per_cost, to_device
 from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy.trust_region import (
     CostChanges,
@@ -33,6 +33,9 @@ class CPOConfig(TrustRegionConfig):
 
     cost_margin: float = 0.0
     """Share of the cost limit that each step keeps free, in [0, 1)."""
+    margin_rate: float = 0.1
+    """Share of the excess of the episodes' cost over the limit by which an update widens the margin; by the
+    same share of the room below the limit it narrows the margin again, down to ``cost_margin``. In [0, 1)."""
     entropy_weight: float = 0.0
     """Weight of the policy's entropy beside the reward advantage, in standard deviations of that advantage
     per nat, >= 0."""
@@ -45,7 +48,7 @@ class CPOConfig(TrustRegionConfig):
         check_fields(
             self,
             non_negative=("entropy_weight",),
-            below_one=("cost_margin",),
+            below_one=("cost_margin", "margin_rate"),
             choices={"step_backend": get_args(Backend)},
         )
 
@@ -55,7 +58,11 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
 
     Every update solves the constrained trust-region problem exactly
     (:func:`~fsrl_ext.functional.constrained_step.constrained_step`) for the gradients of the surrogates and
-    ``b = (J_c - limit) / T`` with the cost ``J_c`` and length ``T`` of the collected episodes.
+    ``b = (J_c - limit + margin) / T`` with the cost ``J_c`` and length ``T`` of the collected episodes.
+
+    A step that keeps its constraint on its own data lets the cost rise on the next data, because it exploits
+    the noise of its gradients and because costs curve. The sum of these errors would settle the cost above
+    the limit, so a second part of the margin integrates the excess, ``m <- m + margin_rate (J_c - limit)``.
 
     :param extra_constraints: further convex sets for the step, see
         :func:`~fsrl_ext.functional.constrained_step.constrained_step`; they need
@@ -101,20 +108,40 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
 
     def _set_up(self) -> None:
         self._changes = CostChanges()
+        self.extra_margin = np.zeros(self.num_costs)
+        """``[C]`` cost of an episode that steps keep free beyond ``cost_margin``."""
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Returns mean cost and length of the newest episodes, and the last changes of that cost."""
-        return {**super().get_extra_state(), "changes": self._changes.state_dict()}
+        """Returns mean cost and length of the newest episodes, the last changes of that cost, the margin."""
+        return {
+            **super().get_extra_state(),
+            "changes": self._changes.state_dict(),
+            "extra_margin": self.extra_margin.tolist(),
+        }
 
     def _load_progress(self, state: Mapping[str, Any]) -> None:
         super()._load_progress(state)
         if "changes" in state:  # not in runs of version 0.1.0
             self._changes.load_state_dict(state["changes"])
+            self.extra_margin = np.array(state["extra_margin"])
+
+    def _next_margin(self) -> np.ndarray:
+        """Returns the extra margin ``[C]`` of the next update: at most half of what ``cost_margin`` leaves.
+
+        One update counts an excess of at most half the limit. The cost of an untrained policy would otherwise
+        determine the margin for many updates.
+        """
+        limit = np.array(self.cost_limit)
+        half = 0.5 * limit
+        excess = np.where(np.isfinite(limit), np.clip(self.episode_cost - limit, -half, half), 0.0)
+        margin = self.extra_margin + self.config.margin_rate * excess
+        return np.clip(margin, 0.0, (1.0 - self.config.cost_margin) * half)
 
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
         # What became of the last update
         metrics = self._changes.play(self.episode_cost)
         # Constrained step inside the trust region
+        margin = to_device(self.extra_margin / self.episode_length, self.device)
         reward, costs = rollout.advantages[:, 0], rollout.advantages[:, 1:].T
         deviation = reward.std(correction=0) + 1e-8 * self.signal_scale[0]
         step_metrics, search = trust_region_update(
@@ -123,7 +150,7 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
             # The step does not depend on the scale of the reward. Costs keep the scale of the surplus.
             advantage=(reward - reward.mean()) / deviation,
             cost_advantages=costs - costs.mean(1, keepdim=True),
-            surplus=self._step_surplus(),
+            surplus=self._step_surplus() + margin,
             config=self.config,
             entropy_weight=self.config.entropy_weight,
             backend=self.config.step_backend,
@@ -131,5 +158,9 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
         )
         # Change of an episode's cost that the surrogates, which are means over steps, expect
         change = self.episode_length * np.subtract(search.after.costs, search.before.costs)
+        # Margin of the next update; a recovery cannot go further than it does, whatever the margin is
+        metrics |= per_cost("constraint/extra_margin", self.extra_margin.tolist())
+        if not step_metrics["step/case_recovery"]:
+            self.extra_margin = self._next_margin()
         metrics |= step_metrics | self._changes.predict(self.episode_cost, change)
         return metrics | per_cost("constraint/expected_cost", (self.episode_cost + change).tolist())
