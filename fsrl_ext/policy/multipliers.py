@@ -5,6 +5,7 @@ Dimension letter: ``C`` costs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 

@@ -30,10 +30,15 @@ _LEVEL = {"cost_level", "cost_level_episodes"}
 NEW = {
     **dict.fromkeys(("sac", "ddpg", "td3"), _OFFPOLICY),
     **{name: _OFFPOLICY | _LEVEL | {"cost_margin"} for name in ("sac_lag", "ddpg_lag", "td3_lag")},
-    **{name: _DATA | {"cost_gamma"} for name in ("trpo", "ppo", "maml_trpo", "maml_lag")},
+    **{name: _DATA | {"cost_gamma"} for name in ("trpo", "ppo")},
+    **{name: _DATA | {"cost_gamma", "fit_critic_first"} for name in ("maml_trpo", "maml_lag")},
     **{name: _DATA | {"cost_gamma", "cost_margin"} for name in ("trpo_lag", "ppo_lag", "focops")},
-    **{name: _DATA | {"cost_gamma", "step_backend"} for name in ("cpo", "meta_cpo", "multitask_cpo")},
-    "cvpo": _OFFPOLICY | _LEVEL | {"limit_approach", "reserve_rate"},
+    "cpo": _DATA | {"cost_gamma", "step_backend", "margin_rate"},
+    **{
+        name: _DATA | {"cost_gamma", "step_backend", "fit_critic_first"}
+        for name in ("meta_cpo", "multitask_cpo")
+    },
+    "cvpo": _OFFPOLICY | _LEVEL | {"limit_approach", "margin_rate"},
 }
 MINE = {
     "summary": "mine", "policy": DDPGLagPolicy, "config": DDPGLagConfig, "training": OffpolicyTraining,

@@ -73,7 +73,7 @@ def test_the_saved_state_is_no_trivial_one():
     ("name", "settings"),
     [
         *((name, {}) for name in EVERY),
-        ("cvpo", {"reserve_rate": 0.5, "solver": "slsqp", "average_tau": 0.1}),
+        ("cvpo", {"margin_rate": 0.5, "solver": "slsqp", "average_tau": 0.1}),
         ("sac", {"multiplier_source": "critic", "multiplier_method": "ascent", "augmented_penalty": 1.0}),
     ],
 )

@@ -19,8 +19,8 @@ def tensor(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def measured_cost(*, num_costs=1, former_episodes=0.0, reserve_rate=0.0):
-    return MeasuredCost(num_costs, former_episodes=former_episodes, reserve_rate=reserve_rate)
+def measured_cost(*, num_costs=1, former_episodes=0.0, margin_rate=0.0):
+    return MeasuredCost(num_costs, former_episodes=former_episodes, margin_rate=margin_rate)
 
 
 def measure(level, costs, *, steps=20, otherwise=(0.0,), bound=(math.inf,)):
@@ -98,10 +98,10 @@ def test_the_level_is_that_of_the_newest_policy_and_not_of_those_that_played(spa
 
 def test_what_a_policy_played_is_corrected_once():
     """Each episode takes four collects, and one of them ends in every collect."""
-    level = MeasuredCost(0.5)
+    level = measured_cost(former_episodes=1.0)
     measure(level, [], otherwise=(0.0,))
     for i in range(1, 12):
-        level.change(torch.tensor([0.0]))
+        level.change(tensor(0.0))
         measure(level, [8.0])
         assert level.value.item() == pytest.approx(8.0 * (1 - 0.5**i))
 
@@ -124,23 +124,23 @@ def test_no_level_is_below_zero():
     assert level.state_dict()["estimates"] == [[0.0], [1.0]]
 
 
-def test_the_reserve_grows_with_the_measured_excess_and_shrinks_again():
-    level = measured_cost(reserve_rate=0.1)
+def test_the_extra_margin_grows_with_the_measured_excess_and_shrinks_again():
+    level = measured_cost(margin_rate=0.1)
     measure(level, [9.0], bound=(6.0,))  # the first measurement sets the level alone
-    assert level.reserve.tolist() == [0.0]
+    assert level.extra_margin.tolist() == [0.0]
     measure(level, [9.0], bound=(6.0,))
-    assert level.reserve.item() == pytest.approx(0.3)
+    assert level.extra_margin.item() == pytest.approx(0.3)
     measure(level, [60.0], bound=(6.0,))  # an excess counts up to the size of the bound
-    assert level.reserve.item() == pytest.approx(0.9)
+    assert level.extra_margin.item() == pytest.approx(0.9)
     measure(level, [], bound=(6.0,))
-    assert level.reserve.item() == pytest.approx(0.9)
+    assert level.extra_margin.item() == pytest.approx(0.9)
     for _ in range(20):
         measure(level, [60.0], bound=(6.0,))
-    assert level.reserve.item() == pytest.approx(3.0)  # half of the bound at most
+    assert level.extra_margin.item() == pytest.approx(3.0)  # half of the bound at most
     measure(level, [2.0], bound=(6.0,))
-    assert level.reserve.item() == pytest.approx(2.6)
+    assert level.extra_margin.item() == pytest.approx(2.6)
     measure(level, [60.0], bound=(math.inf,))
-    assert level.reserve.tolist() == [0.0]
+    assert level.extra_margin.tolist() == [0.0]
 
 
 def test_a_saved_level_goes_on_as_it_was():

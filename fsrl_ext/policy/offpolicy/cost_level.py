@@ -34,21 +34,21 @@ class MeasuredCost:
     J is the mean cost of the E episodes that ended in the newest collect. They began up to n collects before
     and were played by n policies, so J is compared with the mean of the estimates for these policies.
 
-    Where measured costs stay above the bound b that the constraint aims at, a reserve r below b grows, as the
-    integral part of a controller does:
+    Where measured costs stay above the bound b that the constraint aims at, an extra margin r below b grows,
+    as the integral part of a controller does:
 
     .. math:: r \leftarrow clip(r + g \min(J - b, b),\; 0,\; b / 2)
 
     :param num_costs: C.
     :param former_episodes: :math:`E_0`, the number of episodes that the former estimate counts for.
-    :param reserve_rate: g, in [0, 1].
+    :param margin_rate: g, in [0, 1].
     """
 
-    def __init__(self, num_costs: int, *, former_episodes: float, reserve_rate: float) -> None:
+    def __init__(self, num_costs: int, *, former_episodes: float, margin_rate: float) -> None:
         self.former_episodes = former_episodes
-        self.reserve_rate = reserve_rate
-        self.reserve = torch.zeros(num_costs, dtype=torch.float64)
-        """``[C]`` the reserve, on the host."""
+        self.margin_rate = margin_rate
+        self.extra_margin = torch.zeros(num_costs, dtype=torch.float64)
+        """``[C]`` the extra margin, on the host."""
         self._estimates: list[Tensor] = []
         self._cycles = 0
         self._steps = 0
@@ -73,7 +73,7 @@ class MeasuredCost:
         num_envs: int,
         otherwise: np.ndarray,
     ) -> None:
-        """Corrects estimate and reserve by measured costs, once for each collect.
+        """Corrects estimate and extra margin by measured costs, once for each collect.
 
         :param costs: ``[E, C]`` undiscounted costs of the episodes that ended in the newest collect.
         :param lens: ``[E]`` numbers of their steps.
@@ -94,9 +94,9 @@ class MeasuredCost:
             weight = len(costs) / (len(costs) + self.former_episodes)
             correction = weight * (cost - torch.stack(played).mean(0))
             self._estimates[-span:] = [(x + correction).clamp(min=0.0) for x in played]
-            grown = self.reserve + self.reserve_rate * torch.minimum(cost - bound, bound)
-            reserve = grown.clamp(min=0.0).minimum(0.5 * bound)
-            self.reserve = torch.where(torch.isfinite(bound), reserve, 0.0)
+            grown = self.extra_margin + self.margin_rate * torch.minimum(cost - bound, bound)
+            extra_margin = grown.clamp(min=0.0).minimum(0.5 * bound)
+            self.extra_margin = torch.where(torch.isfinite(bound), extra_margin, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns estimates and counts as numbers."""
@@ -105,14 +105,14 @@ class MeasuredCost:
             "estimates": estimates,
             "cycles": self._cycles,
             "steps": self._steps,
-            "reserve": self.reserve.tolist(),
+            "extra_margin": self.extra_margin.tolist(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
         self._estimates = [torch.tensor(x, dtype=torch.float64) for x in state["estimates"]]
         self._cycles, self._steps = state["cycles"], state["steps"]
-        self.reserve = torch.tensor(state["reserve"], dtype=torch.float64)
+        self.extra_margin = torch.tensor(state["extra_margin"], dtype=torch.float64)
 
 
 class CriticLevel:

@@ -129,7 +129,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self.measured_cost = MeasuredCost(
             self.num_costs,
             former_episodes=self.config.cost_level_episodes,
-            reserve_rate=self.config.reserve_rate,
+            margin_rate=self.config.margin_rate,
         )
         """Estimate of the actor's undiscounted episode cost, from measured costs."""
         self.level = CriticLevel(measured=self.config.cost_level == "measured")
@@ -332,7 +332,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         """
         if self.config.cost_level == "measured":
             assert self.measured_cost.value is not None, "process_fn comes before learn"
-            bound = self.cost_bound.cpu().double() - self.measured_cost.reserve
+            bound = self.cost_bound.cpu().double() - self.measured_cost.extra_margin
             slack = bound - self.measured_cost.value
             # Towards the limit the cost moves in parts of the distance, because critics rather underestimate
             # the changes; back from beyond the limit it moves at once.
@@ -463,7 +463,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             metrics |= per_cost("constraint/critic_level", self.level.value.tolist())
         if self.measured_cost.value is not None:
             metrics |= per_cost("constraint/measured_cost", self.measured_cost.value.tolist())
-            metrics |= per_cost("constraint/reserve", self.measured_cost.reserve.tolist())
+            metrics |= per_cost("constraint/extra_margin", self.measured_cost.extra_margin.tolist())
         return (
             metrics
             | per_cost("constraint/expected_cost", expected.tolist())

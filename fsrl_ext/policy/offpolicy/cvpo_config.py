@@ -33,10 +33,10 @@ class CVPOConfig(CostLevelConfig):
     limit_approach: float = 0.3
     """E-step, with ``cost_level`` ``measured``: share of the distance between measured cost and limit that
     the updates of one collect cycle may use up, in (0, 1]."""
-    reserve_rate: float = 0.1
-    """E-step, with ``cost_level`` ``measured``: share of the measured excess over the limit that is added to
-    a reserve below the limit, for each collect in which episodes ended, in [0, 1). The reserve shrinks at the
-    same rate, and is at most half of the limit."""
+    margin_rate: float = 0.1
+    """E-step, with ``cost_level`` ``measured``: share of the measured excess over the limit by which one cycle
+    widens the margin; by the same share of the room below the limit it narrows the margin again, down to
+    ``cost_margin``. In [0, 1)."""
     cost_level_rate: float = 0.1
     """E-step, with ``cost_level`` ``critic``: weight of the newest batch in the running mean of Q_c that has
     to meet the threshold, in (0, 1]. With 1 the states of every single batch have to meet it (the paper)."""
@@ -75,7 +75,7 @@ class CVPOConfig(CostLevelConfig):
             positive=("kl_bound", "kl_bound_mean", "kl_bound_scale", "max_grad_norm"),
             unit_interval=("old_policy_tau", "cost_level_rate", "limit_approach"),
             at_least_one=("num_samples", "mstep_iterations"),
-            below_one=("cost_margin", "reserve_rate"),
+            below_one=("cost_margin", "margin_rate"),
             choices={
                 "solver": ("exact", "slsqp"),
                 "estep_precision": ("float32", "bfloat16"),
