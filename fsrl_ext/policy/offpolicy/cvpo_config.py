@@ -34,7 +34,7 @@ class CVPOConfig(CostLevelConfig):
     """E-step, with ``cost_level`` ``measured``: share of the distance between measured cost and limit that
     the updates of one collect cycle may use up, in (0, 1]."""
     margin_rate: float = 0.1
-    """E-step, with ``cost_level`` ``measured``: share of the measured excess over the limit by which one cycle
+    """E-step, with ``cost_level`` ``measured``: share of the measured excess over the limit by which a cycle
     widens the margin; by the same share of the room below the limit it narrows the margin again, down to
     ``cost_margin``. In [0, 1)."""
     cost_level_rate: float = 0.1
