@@ -48,6 +48,16 @@ _UNUSED: dict[str, tuple[Any, ...]] = {
     "threshold": ("paper",),
 }
 
+_BEFORE: dict[str, Any] = {
+    "normalise_signals": False,
+    "normalise_observations": False,
+    "bound_targets": False,
+    "cost_level": "critic",
+    "cost_margin": 0.0,
+    "margin_rate": 0.0,
+}
+"""Settings that files of 0.1.0 lack, with the values that stand for what that version did."""
+
 
 def from_saved(cls: type[T], saved: Mapping[str, Any]) -> T:
     """An instance of a config class from the fields that were saved.
@@ -69,4 +79,5 @@ def from_saved(cls: type[T], saved: Mapping[str, Any]) -> T:
             raise ValueError(
                 f"{name} must be {allowed} for {cls.__name__}, which has no such setting, got {value!r}"
             )
-    return cls(**{name: value for name, value in saved.items() if name in names})
+    before = {name: value for name, value in _BEFORE.items() if name in names}
+    return cls(**{**before, **{name: value for name, value in saved.items() if name in names}})

@@ -94,7 +94,7 @@ def test_curves_show_what_the_algorithm_did(done):
         "update/estep/temperature",
         "update/constraint/multiplier",
         "update/constraint/expected_cost",
-        "update/estep/cost_threshold",
+        "update/constraint/measured_cost",
         "update/mstep/kl_mean_relative",
         "train/costs_stat/0/mean",
         "train/discounted_cost/0",
@@ -296,7 +296,7 @@ def test_poisoned_parameters_never_replace_the_last_good_ones(tmp_path, monkeypa
 @pytest.mark.parametrize("task", ["ToyEarlyEnd-v0", "ToySeedLength-v0"])
 @pytest.mark.parametrize("collect_ahead", [False, True])
 def test_early_ends_are_warned_about_once_declared_or_not(task, collect_ahead, tmp_path):
-    config = small(task, steps=160, selections=1, collect_ahead=collect_ahead)
+    config = small(task, steps=160, selections=1, collect_ahead=collect_ahead, cost_level="critic")
     with pytest.warns(
         UserWarning, match=r"training episodes \(100%\) ended before max_episode_steps"
     ) as caught:
@@ -307,7 +307,7 @@ def test_early_ends_are_warned_about_once_declared_or_not(task, collect_ahead, t
 def test_early_ends_without_a_limit_are_no_matter(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        config = small("ToyEarlyEnd-v0", steps=160, selections=1, cost_limit=math.inf)
+        config = small("ToyEarlyEnd-v0", steps=160, selections=1, cost_limit=math.inf, cost_level="critic")
         run(config, out=tmp_path, show_progress=False)
 
 

@@ -20,7 +20,7 @@ from fsrl_ext.report import read_progress
 def test_tasks_have_their_suites_defaults():
     bullet = make_config("cvpo", "SafetyCarCircle-v0")
     assert bullet.cost_limit == (10.0,)
-    assert bullet.policy_config == CVPOConfig(cost_margin=0.4)
+    assert bullet.policy_config == CVPOConfig(cost_margin=0.5)
     assert bullet.training == CVPOTraining()
     circle = make_config("cvpo", "SafetyPointCircle1-v0")
     assert circle.cost_limit == (25.0,)
@@ -138,7 +138,7 @@ def test_explained_defaults_say_where_they_come_from():
     assert anywhere["gamma"] == Default(
         0.97, elsewhere={"safety-gymnasium tasks": 0.99, "meta tasks": 0.99, "*Velocity-v1": 0.98}
     )
-    assert anywhere["cost_margin"] == Default(0.0, elsewhere={"bullet-safety-gym tasks": 0.4})
+    assert anywhere["cost_margin"] == Default(0.0, elsewhere={"bullet-safety-gym tasks": 0.5})
     paper = explained_defaults("cvpo", "SafetyPointGoal1-v0", preset="paper")
     assert (paper["estimation_step"], paper["cost_limit"]) == (Default(1, "preset"), Default((25.0,), "task"))
     assert explained_defaults("sac", "SafetyPointGoal1-v0")["cost_limit"] == Default((math.inf,))
