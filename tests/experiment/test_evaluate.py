@@ -359,6 +359,7 @@ def test_new_run_starts_from_the_saved_policy(done, tmp_path, monkeypatch):
     def watched(self, *args, **kwargs):
         if not start:
             start["policy"] = tensors(self)
+            start["units"], start["cycle"] = self.data.units(), self.data.progress()["cycle"]
             start["group"] = dict(self.actor_optim.state_dict()["param_groups"][0])
             state = self.actor_optim.state_dict()["state"][0]
             start["moments"] = {k: v.clone() for k, v in state.items()}
@@ -371,6 +372,10 @@ def test_new_run_starts_from_the_saved_policy(done, tmp_path, monkeypatch):
     saved = read_checkpoint(best)
     for name, value in start["policy"].items():
         assert torch.equal(value, saved["policy"][name]), name
+    # The units in which the networks see the data stay with them, and the counts of the old run do not.
+    assert start["units"] == saved["policy"]["_extra_state"]["units"]
+    assert start["units"]["scale"] != [1.0, 1.0]
+    assert start["cycle"] is None
     moments = saved["optimisers"]["actor_optim"]["state"][0]
     assert moments["step"] > 0
     for name, value in moments.items():
