@@ -38,7 +38,11 @@ lagrangian = pytest.mark.parametrize("name", [*LAGRANGIAN, *ONPOLICY_LAGRANGIAN]
 
 # What these policies log of their constraints beside what all of them do.
 CHANGES = {"predicted_change", "played_change", "played_per_predicted", "unpredicted_change"}
-OWN_NAMES = {"cvpo": {"critic_level", "measured_cost", "reserve"}, "cpo": CHANGES, META: CHANGES}
+OWN_NAMES = {
+    "cvpo": {"critic_level", "measured_cost", "extra_margin"},
+    "cpo": {"extra_margin", *CHANGES},
+    META: CHANGES,
+}
 
 
 @every
