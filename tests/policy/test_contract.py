@@ -40,7 +40,7 @@ lagrangian = pytest.mark.parametrize("name", [*LAGRANGIAN, *ONPOLICY_LAGRANGIAN]
 CHANGES = {"predicted_change", "played_change", "played_per_predicted", "unpredicted_change"}
 OWN_NAMES = {
     "cvpo": {"critic_level", "measured_cost", "extra_margin"},
-    "cpo": {"extra_margin", *CHANGES},
+    "cpo": CHANGES | {"extra_margin"},
     META: CHANGES,
 }
 
