@@ -213,7 +213,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         With Lagrange multipliers m is 0, and the multipliers enter the reward surrogate.
         """
         advantages = rollout.advantages - rollout.advantages.mean(0)
-        deviation = advantages.std(0, correction=0) + 1e-8
+        deviation = advantages.std(0, correction=0) + 1e-8 * self.signal_scale
         if self.multipliers is not None:
             standard, rescale = advantages / deviation, self.multipliers.config.rescale
             advantage = lagrangian_advantage(standard, self.multipliers.values, rescale=rescale)

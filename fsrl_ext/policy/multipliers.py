@@ -28,7 +28,7 @@ class MultiplierConfig(PolicyConfig):
 
     multiplier_method: MultiplierMethod = "pid"
     """How the multipliers move with the cost surplus: ``pid`` control, or gradient ``ascent`` on the dual."""
-    multiplier_gains: tuple[float, ...] = (0.1, 0.05, 0.0)
+    multiplier_gains: tuple[float, ...] = (0.3, 0.05, 0.0)
     """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per surplus of the size
     of the cost limit."""
     multiplier_smoothing: float = 0.0

@@ -195,6 +195,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         obs = to_device(buffer.obs[newest_places(buffer, self.max_episode_steps, LEVEL_STATES)], self.device)
         before, after = self._expected_costs(self.data.observations(obs))
         self.measured_cost.change(self._episode_steps * (after - before) * self._cost_scale)
+        level = after * self._cost_scale / self._level_unit
         # Scales of the signals, and costs of the newest episodes
         costs, lens = self.data.measure(buffer)
         self.measured_cost.measure(
@@ -205,7 +206,6 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             otherwise=self._episode_steps * self.data.step_cost,
         )
         if len(costs):
-            level = after * self._cost_scale / self._level_unit
             self.level.compare(level.numpy(), costs.mean(0), self.cost_limit)
         # The old policy of this cycle
         if self.config.old_policy == "frozen":
