@@ -92,6 +92,41 @@ def decayed_cost_limit(start: float, end: float, step: float, decay_steps: float
     return end + (start - end) * math.exp(-5.0 * step / decay_steps)
 
 
+SCALE_FLOOR = 0.01
+"""Smallest standard deviation of a signal that is divided by, relative to its root mean square."""
+
+
+def floored_deviation(deviation: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return the scales ``[k]`` that signals or features are divided by: standard deviations, floored.
+
+    :param deviation: ``[k]`` standard deviations.
+    :param size: ``[k]`` root mean squares; where they are zero, the scale is one.
+    """
+    floored = np.maximum(deviation, SCALE_FLOOR * size)
+    return np.where(floored > 0.0, floored, 1.0)
+
+
+def integral_margin(
+    margin: Tensor, cost: Tensor, aim: Tensor, *, rate: float, largest_excess: Tensor, largest: Tensor
+) -> Tensor:
+    r"""Widen the margin below a cost limit while measured costs exceed their aim, and narrow it otherwise.
+
+    This is the integral part of a controller, with bounds against wind-up:
+
+    .. math:: r \leftarrow clip(r + g \, clip(J - b, -e, e),\; 0,\; r_{max})
+
+    :param margin: r, ``[C]``; likewise all other tensors, in undiscounted cost of an episode.
+    :param cost: J, measured.
+    :param aim: b; where it is ``inf``, the margin is zero.
+    :param rate: g, in [0, 1).
+    :param largest_excess: e, the largest excess that one measurement counts.
+    :param largest: :math:`r_{max}`.
+    """
+    excess = (cost - aim).clamp(-largest_excess, largest_excess)
+    widened = (margin + rate * excess).clamp(min=0.0).minimum(largest)
+    return torch.where(torch.isfinite(aim), widened, 0.0)
+
+
 def nstep_targets(
     signals: Tensor,
     alive: Tensor,

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from fsrl_ext.functional.returns import as_cost_limits, cost_threshold, nstep_targets
+from fsrl_ext.functional.returns import (
+    as_cost_limits,
+    cost_threshold,
+    floored_deviation,
+    integral_margin,
+    nstep_targets,
+)
 
 
 def test_paper_threshold_is_the_discounted_cost_of_an_even_episode():
@@ -111,3 +117,21 @@ def test_nstep_targets_have_the_value_of_an_endless_constant_signal():
                 x, torch.ones(steps, 1, dtype=torch.bool), torch.zeros(1, dtype=torch.bool), value, gamma
             )
         assert float(value) == pytest.approx(2.0 / (1 - gamma))
+
+
+def test_the_integral_margin_follows_its_rule_within_its_bounds():
+    one, infinite = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([math.inf] * 3)
+    aim, cost = torch.tensor([6.0, 6.0, 6.0]), torch.tensor([9.0, 60.0, 0.0])
+    bounds = {"rate": 0.1, "largest_excess": aim, "largest": aim / 2}
+    margin = integral_margin(one, cost, aim, **bounds)
+    torch.testing.assert_close(margin, torch.tensor([1.3, 1.6, 0.4]))
+    for _ in range(50):
+        margin = integral_margin(margin, cost, aim, **bounds)
+    torch.testing.assert_close(margin, torch.tensor([3.0, 3.0, 0.0]))
+    unlimited = {"rate": 0.1, "largest_excess": infinite, "largest": infinite}
+    assert integral_margin(one, cost, infinite, **unlimited).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_deviations_are_floored_by_the_size_of_the_signal():
+    deviation = floored_deviation(np.array([2.0, 0.0, 0.0]), np.array([5.0, 50.0, 0.0]))
+    np.testing.assert_allclose(deviation, [2.0, 0.5, 1.0])

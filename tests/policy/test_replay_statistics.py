@@ -14,8 +14,9 @@ from toys.training import collect, collector_for, update
 
 from fsrl_ext.data import AheadCollector, CostReplayBuffer, CostVectorReplayBuffer
 from fsrl_ext.env.known_optimum import KnownOptimumEnv
+from fsrl_ext.functional.returns import SCALE_FLOOR
 from fsrl_ext.policy.offpolicy.critics import OffpolicyConfig, nstep_returns
-from fsrl_ext.policy.offpolicy.replay import CLIP, FLOOR
+from fsrl_ext.policy.offpolicy.replay import CLIP
 
 every = pytest.mark.parametrize("name", list(OFFPOLICY))
 ends = pytest.mark.parametrize("time_limits", ["bootstrap", "end"])
@@ -78,7 +79,9 @@ def test_a_constant_signal_has_a_share_of_its_size_and_a_zero_one_has_the_scale_
     data = statistics(3)
     signals = np.tile([-4.0, 0.0, 0.25, 1e-6], (30, 1))
     data.measure(add(CostReplayBuffer(30, 3), signals))
-    np.testing.assert_allclose(data.scale, [4.0 * FLOOR, 1.0, 0.25 * FLOOR, 1e-6 * FLOOR], rtol=1e-5)
+    np.testing.assert_allclose(
+        data.scale, [4.0 * SCALE_FLOOR, 1.0, 0.25 * SCALE_FLOOR, 1e-6 * SCALE_FLOOR], rtol=1e-5
+    )
 
 
 def test_without_normalising_signals_keep_their_units():
@@ -204,7 +207,7 @@ def test_a_constant_feature_that_changes_later_stays_small():
     changed = obs.copy()
     changed[:, CONSTANT] = np.linspace(900.0, 5000.0, len(obs))
     seen = data.observations(changed)[:, CONSTANT]
-    assert seen.min().item() == pytest.approx(-100.0 / (1000 * FLOOR))
+    assert seen.min().item() == pytest.approx(-100.0 / (1000 * SCALE_FLOOR))
     assert seen.max().item() == CLIP
     # The next collect has it, and from then on it varies by its own deviation.
     data.measure(add(buffer, obs=changed))

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fsrl_ext.functional.returns import integral_margin
+
 LEVEL_STATES = 1024
 """Number of the newest states, about, in which the level of the critics is looked at."""
 MOST_POLICIES = 64
@@ -35,9 +37,8 @@ class MeasuredCost:
     and were played by n policies, so J is compared with the mean of the estimates for these policies.
 
     Where measured costs stay above the bound b that the constraint aims at, an extra margin r below b grows,
-    as the integral part of a controller does:
-
-    .. math:: r \leftarrow clip(r + g \min(J - b, b),\; 0,\; b / 2)
+    by :func:`~fsrl_ext.functional.returns.integral_margin`. One measurement counts an excess of at most b,
+    and r is at most b / 2.
 
     :param num_costs: C.
     :param former_episodes: :math:`E_0`, the number of episodes that the former estimate counts for.
@@ -94,9 +95,14 @@ class MeasuredCost:
             weight = len(costs) / (len(costs) + self.former_episodes)
             correction = weight * (cost - torch.stack(played).mean(0))
             self._estimates[-span:] = [(x + correction).clamp(min=0.0) for x in played]
-            grown = self.extra_margin + self.margin_rate * torch.minimum(cost - bound, bound)
-            extra_margin = grown.clamp(min=0.0).minimum(0.5 * bound)
-            self.extra_margin = torch.where(torch.isfinite(bound), extra_margin, 0.0)
+            self.extra_margin = integral_margin(
+                self.extra_margin,
+                cost,
+                bound,
+                rate=self.margin_rate,
+                largest_excess=bound,
+                largest=0.5 * bound,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Returns estimates and counts as numbers."""

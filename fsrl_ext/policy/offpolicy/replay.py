@@ -15,12 +15,12 @@ import torch
 from tianshou.data import ReplayBuffer, ReplayBufferManager
 from torch import Tensor, nn
 
+from fsrl_ext.functional.returns import floored_deviation
+
 FAR_ABOVE = 10.0
 """A feature whose root mean square is larger than this is far from unit size."""
 FAR_BELOW = 0.05
 """A feature whose largest absolute value is smaller than this is far from unit size."""
-FLOOR = 0.01
-"""Smallest standard deviation that is divided by, relative to the root mean square."""
 CLIP = 10.0
 """Largest absolute value of a feature that was normalised."""
 
@@ -214,10 +214,8 @@ class ReplayStatistics(nn.Module):
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:
-    """Returns the standard deviations ``[k]`` of ``values [n, k]``, floored; one for a column of zeros."""
-    size = np.sqrt(np.square(values).mean(0))
-    deviation = np.maximum(values.std(0), FLOOR * size)
-    return np.where(deviation > 0.0, deviation, 1.0)
+    """Returns the floored standard deviations ``[k]`` of ``values [n, k]``."""
+    return floored_deviation(values.std(0), np.sqrt(np.square(values).mean(0)))
 
 
 def newest_places(buffer: ReplayBuffer, window: int, count: int) -> np.ndarray:

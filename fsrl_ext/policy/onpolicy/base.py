@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fsrl_ext.errors import check_all_finite, check_fields
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
-from fsrl_ext.functional.returns import Advantages, generalised_advantages
+from fsrl_ext.functional.returns import Advantages, floored_deviation, generalised_advantages
 from fsrl_ext.net.normaliser import ObservationNormaliser
 from fsrl_ext.policy.base import (
     ConstrainedPolicy,
@@ -33,9 +33,6 @@ from fsrl_ext.policy.base import (
     to_device,
 )
 from fsrl_ext.policy.optimise import descend, fit_with_lbfgs
-
-SCALE_FLOOR = 0.01
-"""Smallest standard deviation of a signal that is divided by, relative to its root mean square."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,9 +262,8 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         signals = signals.astype(np.float64)
         self._moments += np.stack([np.ones_like(signals), signals, signals**2]).sum(1)
         count, first, second = self._moments
-        size = np.sqrt(second / count)
-        deviation = np.sqrt(np.maximum(second / count - (first / count) ** 2, (SCALE_FLOOR * size) ** 2))
-        deviation = np.where(deviation > 0.0, deviation, 1.0)
+        variance = np.maximum(second / count - (first / count) ** 2, 0.0)
+        deviation = floored_deviation(np.sqrt(variance), np.sqrt(second / count))
         self.step_scale.copy_(torch.as_tensor(deviation[1:]))
         if not self.config.normalise_signals:
             return

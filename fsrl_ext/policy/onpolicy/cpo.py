@@ -14,6 +14,7 @@ from torch import nn
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.constrained_step import Backend, ExtraConstraints
+from fsrl_ext.functional.returns import integral_margin
 from fsrl_ext.policy.base import per_cost, to_device
 from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy.trust_region import (
@@ -131,11 +132,15 @@ class CPOPolicy(OnpolicyPolicy[CPOConfig]):
         One update counts an excess of at most half the limit. The cost of an untrained policy would otherwise
         determine the margin for many updates.
         """
-        limit = np.array(self.cost_limit)
-        half = 0.5 * limit
-        excess = np.where(np.isfinite(limit), np.clip(self.episode_cost - limit, -half, half), 0.0)
-        margin = self.extra_margin + self.config.margin_rate * excess
-        return np.clip(margin, 0.0, (1.0 - self.config.cost_margin) * half)
+        limit = torch.tensor(self.cost_limit, dtype=torch.float64)
+        return integral_margin(
+            torch.from_numpy(self.extra_margin),
+            torch.from_numpy(self.episode_cost),
+            limit,
+            rate=self.config.margin_rate,
+            largest_excess=0.5 * limit,
+            largest=0.5 * (1.0 - self.config.cost_margin) * limit,
+        ).numpy()
 
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
         # What became of the last update
