@@ -195,7 +195,7 @@ class ReplayStatistics(nn.Module):
         self._build_tables()
 
     def progress(self) -> dict[str, Any]:
-        """Returns the counts of collects and episodes, and costs and length of the newest episodes."""
+        """Returns counts of collects and episodes, costs and length of the newest ones, what was warned."""
         cost = self.episode_cost
         return {
             "cycle": self._cycle,
@@ -203,6 +203,7 @@ class ReplayStatistics(nn.Module):
             "episode_cost": None if cost is None else cost.tolist(),
             "episode_length": self.episode_length,
             "step_cost": self.step_cost.tolist(),
+            "warned": self._warned,
         }
 
     def load_progress(self, state: Mapping[str, Any]) -> None:
@@ -211,6 +212,7 @@ class ReplayStatistics(nn.Module):
         cost = state["episode_cost"]
         self.episode_cost = None if cost is None else np.array(cost)
         self.episode_length, self.step_cost = state["episode_length"], np.array(state["step_cost"])
+        self._warned = state["warned"]
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:
