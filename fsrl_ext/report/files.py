@@ -1,4 +1,4 @@
-"""JSON files, and checks of new files, which never overwrite what is there.
+"""Files that are replaced in one move, JSON files, and checks of new files, which never overwrite anything.
 
 JSON has no infinity and no NaN. Files hold the text ``"Infinity"``, ``"-Infinity"`` or ``"NaN"`` in their
 place, which Python's ``float`` and JavaScript's ``Number`` understand. The readers here return the numbers.
@@ -9,16 +9,52 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a new file beside ``path`` for writing, and moves it to ``path`` when the block has ended well.
+
+    The content is on the disk before the move, so a crash at any moment leaves the old file or the new one. A
+    block that raises leaves the old file. A symbolic link at ``path`` is replaced, and its target stays as it
+    is. A process that is killed may leave the file beside, ``.<name>.<random>.tmp``.
+
+    :raises OSError: if the folder cannot be written or the disk is full.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with beside.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:  # Ctrl-C, too, leaves half a file
+        beside.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def _flush_folder(path: Path) -> None:
+    """Writes a folder's list of names to the disk, on the systems that can."""
+    if os.name == "posix":
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
 def write_json(path: Path, data: Any, *, indent: int = 2) -> None:
-    """Writes strict, indented JSON with a final newline."""
-    path.write_text(json.dumps(in_json(data), indent=indent, allow_nan=False) + "\n")
+    """Writes strict, indented JSON with a final newline, in one move."""
+    with replacing(path) as file:
+        file.write((json.dumps(in_json(data), indent=indent, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:

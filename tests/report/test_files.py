@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fsrl_ext.report.files import from_json, in_json, read_json, write_json
+from fsrl_ext.report.files import from_json, in_json, read_json, replacing, write_json
 
 DATA = {
     "limits": (math.inf, 3.0, -math.inf),
@@ -54,3 +54,34 @@ def test_bare_constants_of_older_files_are_read(tmp_path):
     with pytest.raises(ValueError, match="Infinity is no JSON"):
         json.loads(old.read_text(), parse_constant=refuse)
     assert read_json(old)["config"]["cost_limit"] == [math.inf]
+
+
+def interrupted(path):
+    with replacing(path) as file:
+        file.write(b"half of the sec")
+        raise KeyboardInterrupt
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.bin"
+    with replacing(path) as file:
+        file.write(b"first")
+        assert not path.exists()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(path)
+    assert path.read_bytes() == b"first"
+    with replacing(path) as file:
+        file.write(b"second")
+    assert path.read_bytes() == b"second"
+    assert [x.name for x in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_symbolic_link_is_replaced_and_its_target_stays(tmp_path):
+    target = tmp_path / "target"
+    target.write_text("mine")
+    link = tmp_path / "result.json"
+    link.symlink_to(target)
+    write_json(link, {"a": 1})
+    assert target.read_text() == "mine"
+    assert not link.is_symlink()
+    assert read_json(link) == {"a": 1}

@@ -25,6 +25,7 @@ from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import algorithms
 from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.report.files import replacing
 
 Kind = Literal["checkpoint", "snapshot"]
 FORMATS: dict[Kind, int] = {"checkpoint": 1, "snapshot": 2}
@@ -100,13 +101,8 @@ def optimisers_of(policy: BasePolicy) -> dict[str, torch.optim.Optimizer]:
 
 def write_checked(path: Path, data: dict[str, Any], *, kind: Kind) -> None:
     """Writes tensors, numbers and text in one move, with format and versions."""
-    temporary = path.with_suffix(".tmp")
-    try:
-        torch.save({f"fsrl_ext_{kind}": FORMATS[kind], **data, "versions": versions()}, temporary)
-        os.replace(temporary, path)
-    except BaseException:  # Ctrl-C, too, leaves half a file
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        torch.save({f"fsrl_ext_{kind}": FORMATS[kind], **data, "versions": versions()}, file)
 
 
 def read_checked(path: Path, *, kind: Kind) -> dict[str, Any]:
