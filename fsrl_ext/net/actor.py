@@ -21,6 +21,9 @@ Covariance = Literal["diagonal", "full"]
 # state, near the middle of the box, where tanh has a slope.
 LAST_LAYER_SCALE = 0.1
 
+INWARD_SLOPE = 0.1
+"""Least slope of :func:`squash` for gradient steps that move an action towards the middle of the box."""
+
 
 class GaussianActor(nn.Module):
     """Maps an observation to a Gaussian over the normalised action box ``[-1, 1]``.
@@ -114,7 +117,35 @@ class DeterministicActor(nn.Module):
 
     def forward(self, obs: np.ndarray | Tensor, state: Any = None, info: Any = None) -> tuple[Tensor, Any]:
         """Return actions ``[B, A]`` for observations ``[B, O]``."""
-        return torch.tanh(_run(self.body, self.head, obs)), state
+        return squash(_run(self.body, self.head, obs)), state
+
+
+def squash(x: Tensor) -> Tensor:
+    """Map numbers of any shape to (-1, 1) by a tanh that actions can come back from.
+
+    At the edge of the box the slope of tanh vanishes, and a deterministic policy that has gone there before
+    its multipliers have grown stays there, whatever the multipliers say. The gradient here is that of tanh,
+    but its factor is at least :data:`INWARD_SLOPE` where a descent step moves the action inwards. Each action
+    moves in the same direction as with tanh. (Hausknecht & Stone, arXiv 1511.04143, scale gradients by
+    direction likewise.)
+    """
+    return _Squash.apply(x)
+
+
+class _Squash(torch.autograd.Function):
+    """The function of :func:`squash` and its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        out = torch.tanh(x)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (out,), (gradient,) = ctx.saved_tensors, gradients
+        slope = 1 - out * out
+        return gradient * torch.where(gradient * out > 0, slope.clamp(min=INWARD_SLOPE), slope)
 
 
 def _body(obs_dim: int, hidden_sizes: Sequence[int]) -> nn.ModuleList:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from fsrl_ext.net import EnsembleCritic, GaussianActor, reduce_cost, reduce_reward
+from fsrl_ext.net import DeterministicActor, EnsembleCritic, GaussianActor, reduce_cost, reduce_reward
+from fsrl_ext.net.actor import squash
 
 OBS, A, B, N, C = 5, 3, 4, 6, 2
 
@@ -135,3 +136,29 @@ def test_bad_actors_are_named():
         GaussianActor(OBS, A, covariance="banded")
     with pytest.raises(ValueError, match="std_range must enclose"):
         GaussianActor(OBS, A, initial_std=3.0)
+
+
+def test_squash_is_tanh_with_a_way_back_from_the_edge():
+    x = torch.tensor([-9.0, -0.7, 0.0, 0.7, 9.0, 9.0], requires_grad=True)
+    out = squash(x)
+    torch.testing.assert_close(out, x.tanh())
+    (gradient,) = torch.autograd.grad(out, x, torch.tensor([-2.0, 3.0, 3.0, 3.0, -2.0, 2.0]))
+    slope = 1 - x.detach().tanh() ** 2
+    # Inwards from both edges at least a tenth; outwards and in the middle as tanh.
+    torch.testing.assert_close(
+        gradient, torch.tensor([-0.2, 3 * slope[1], 3.0, 3 * slope[3], -2 * slope[4], 0.2])
+    )
+
+
+def test_a_deterministic_actor_comes_back_from_the_edge():
+    torch.manual_seed(0)
+    actor = DeterministicActor(2, 1, hidden_sizes=(16,))
+    with torch.no_grad():
+        actor.head.bias.fill_(12.0)  # where the slope of tanh is zero in float32
+    optim = torch.optim.Adam(actor.parameters(), 1e-2)
+    obs = torch.eye(2)
+    for _ in range(400):
+        optim.zero_grad()
+        (actor(obs)[0] + 0.4).square().mean().backward()
+        optim.step()
+    torch.testing.assert_close(actor(obs)[0], torch.full((2, 1), -0.4), atol=0.02, rtol=0)
