@@ -234,6 +234,45 @@ class TwoCostWalkEnv(WalkEnv):
         return observation, reward, terminated, truncated, info
 
 
+class OddEnv(WalkEnv):
+    """Is a :class:`WalkEnv` that breaks Gymnasium's contract.
+
+    :param values: number of values that a step returns.
+    :param info: whether a reset returns an info.
+    """
+
+    def __init__(self, values: int = 5, info: bool = True, render_mode: str | None = None) -> None:
+        super().__init__()
+        self.values, self.info = values, info
+
+    def reset(self, **kwargs: Any) -> Any:
+        answer = super().reset(**kwargs)
+        return answer if self.info else answer[0]
+
+    def step(self, action: np.ndarray) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self.values == 4:
+            return observation, reward, terminated, info
+        return (observation, reward, *[info["cost"]] * (self.values - 5), terminated, truncated, info)
+
+
+class SelfishEnv(WalkEnv):
+    """Is a :class:`WalkEnv` that keeps the dictionary that it returns, and adds to its cost.
+
+    :param weights: which it changes.
+    """
+
+    def __init__(self, weights: Any = (), render_mode: str | None = None) -> None:
+        super().__init__()
+        self.weights, self.kept = weights, {"cost": np.zeros(2)}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.kept["cost"] += 1 / 3
+        if len(self.weights):
+            self.weights[0] += 1.0
+        return *super().step(action)[:4], self.kept
+
+
 class PushEnv(gym.Env):
     """Pushes a mass on a line; the reward is its speed, and the cost is 1 beyond the fence on either side."""
 
