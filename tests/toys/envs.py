@@ -131,6 +131,18 @@ class DrawnLineEnv(LineEnv):
         return np.full((33, 48, 3), 10 * self.time, np.uint8) if self.render_mode == "rgb_array" else None
 
 
+class CreditEnv(LineEnv):
+    """Is a :class:`LineEnv` whose costs are all below zero, ``((1 + a) / 2 - 1.5) scale``."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def step(self, action: np.ndarray) -> tuple:
+        *rest, info = super().step(action)
+        return *rest, {"cost": (info["cost"] - 1.5) * self.scale}
+
+
 class DearEnv(NoiseEnv):
     """Pays the action and costs 1 in every step, so that an episode costs as much as it has steps."""
 
