@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from tianshou.env import BaseVectorEnv, DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, VectorEnvWrapper
 from tianshou.env.worker import DummyEnvWorker, EnvWorker, SubprocEnvWorker
 
@@ -79,7 +81,8 @@ class EnvWorkers:
                     answer = self.workers[i].env.step(action)  # type: ignore[attr-defined]
                     if type(answer) is not tuple or len(answer) != 5 or type(answer[4]) is not dict:
                         check_step(answer)
-                    answers.append(answer)
+                    # Copies, because the step of the next environment may change what both share.
+                    answers.append((_copied(answer[0]), *answer[1:4], _copied_info(answer[4])))
             except Exception as error:
                 error.add_note(_note(ids[len(answers)]))
                 raise
@@ -101,7 +104,7 @@ class EnvWorkers:
                 for i, kwargs in zip(ids, arguments, strict=True):
                     answer = self.workers[i].env.reset(**kwargs)  # type: ignore[attr-defined]
                     check_reset(answer)
-                    answers.append(answer)
+                    answers.append((_copied(answer[0]), answer[1]))
             except Exception as error:
                 error.add_note(_note(ids[len(answers)]))
                 raise
@@ -117,7 +120,7 @@ class EnvWorkers:
         renewed = sorted(self._lost.intersection(ids))
         close_workers([self.workers[i] for i in renewed], wait=0.0)
         for i in renewed:
-            self.workers[i] = _successor(self.workers[i])
+            self.workers[i] = _successor(self.workers[i], i)
             self._lost.discard(i)
 
     @property
@@ -180,29 +183,40 @@ def build_vector(kind: type[BaseVectorEnv], env_fns: Sequence[Callable[[], gym.E
     """
     if kind not in PLAIN_VECTORS:
         return kind(env_fns)  # type: ignore[call-arg]
-    worker_class = DummyEnvWorker if kind is DummyVectorEnv else SubprocEnvWorker
-    settings = {} if kind is DummyVectorEnv else {"share_memory": kind is ShmemVectorEnv}
+    in_process = kind is DummyVectorEnv
+    settings = {} if in_process else {"share_memory": kind is ShmemVectorEnv}
     workers: list[EnvWorker] = []
 
-    def build_worker(env_fn: Callable[[], gym.Env]) -> EnvWorker:
-        worker = worker_class.__new__(worker_class)
-        worker.is_closed = False
-        workers.append(worker)  # before its constructor, which may fail half-way
-        worker.__init__(env_fn, **settings)  # type: ignore[misc]
-        return worker
+    def add_worker(env_fn: Callable[[], gym.Env]) -> EnvWorker:
+        worker_class = DummyEnvWorker if in_process else SubprocEnvWorker
+        workers.append(_build_worker(worker_class, env_fn, len(workers), **settings))
+        return workers[-1]
 
     vector = kind.__new__(kind)
     try:
-        BaseVectorEnv.__init__(vector, env_fns, build_worker)
-    except BaseException as error:
-        number = len(workers) - 1
-        ended = _ended(workers[-1], number) if isinstance(error, EOFError | ConnectionError) else None
+        BaseVectorEnv.__init__(vector, env_fns, add_worker)
+    except BaseException:
         close_workers(workers, wait=1.0)
-        if ended is not None:
-            raise EnvProcessError(ended) from error
-        error.add_note(f"(raised while environment {number} of {len(env_fns)} was built)")
         raise
     return vector
+
+
+def _build_worker(
+    worker_class: type[EnvWorker], env_fn: Callable[[], gym.Env], i: int, **settings: Any
+) -> EnvWorker:
+    """Build the worker of environment ``i``; if that fails, give back what its constructor has taken."""
+    worker = worker_class.__new__(worker_class)
+    worker.is_closed = False
+    try:
+        worker.__init__(env_fn, **settings)  # type: ignore[misc]
+    except BaseException as error:
+        ended = _ended(worker, i) if isinstance(error, EOFError | ConnectionError) else None
+        close_workers([worker], wait=0.0)
+        if ended is not None:
+            raise EnvProcessError(ended) from error
+        error.add_note(f"(raised while environment {i} was built)")
+        raise
+    return worker
 
 
 def close_workers(workers: Sequence[EnvWorker], wait: float = CLOSE_SECONDS) -> None:
@@ -283,15 +297,28 @@ def _ended(worker: EnvWorker, i: int) -> str:
     return f"the process of environment {i} has ended ({how}); an exception in it has printed its traceback"
 
 
-def _successor(worker: EnvWorker) -> SubprocEnvWorker:
-    """Start a new process for the environment of a worker that was closed."""
+def _successor(worker: EnvWorker, i: int) -> EnvWorker:
+    """Start a new process for environment ``i``, whose worker was closed."""
     assert isinstance(worker, SubprocEnvWorker)
     method = getattr(worker.process, "_start_method", None)
-    return SubprocEnvWorker(worker._env_fn, share_memory=worker.share_memory, context=method)
+    settings = {"share_memory": worker.share_memory, "context": method}
+    return _build_worker(SubprocEnvWorker, worker._env_fn, i, **settings)
 
 
 def _is_process(worker: EnvWorker) -> bool:
     return isinstance(worker, SubprocEnvWorker)
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if type(value) is np.ndarray else deepcopy(value)
+
+
+def _copied_info(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy an info whose cost may be an array."""
+    copied = dict(info)
+    if type(copied.get("cost")) in (np.ndarray, list):
+        copied["cost"] = copied["cost"].copy()
+    return copied
 
 
 def _note(i: int) -> str:

@@ -163,8 +163,12 @@ class SleepyEnv(CountingEnv):
         return super().step(action)
 
 
+# What all instances of MeddlingEnv with as many costs return: observation and info.
+SHARED = {c: (np.zeros(4), {"cost": np.zeros(c)}) for c in (1, 2)}
+
+
 class MeddlingEnv(CountingEnv):
-    """Is a :class:`CountingEnv` that changes its action, and what it returned the last time.
+    """Is a :class:`CountingEnv` that changes its action, and what it and its neighbours returned before.
 
     :param index: ``e``.
     :param num_costs: C.
@@ -174,7 +178,7 @@ class MeddlingEnv(CountingEnv):
     def __init__(self, index: int, num_costs: int = 1, meddles: bool = True) -> None:
         super().__init__(index, num_costs)
         self.meddles = meddles
-        self.seen, self.info = np.zeros(4), {"cost": np.zeros(num_costs)}
+        self.seen, self.info = SHARED[num_costs]
 
     def reset(self, **kwargs: Any) -> Any:
         obs, info = super().reset(**kwargs)
