@@ -131,6 +131,9 @@ def memory(options: argparse.Namespace) -> int:
             f"{sample.seconds:7.0f} s {sample.env_step:9d} steps  resident {sample.resident:8.1f} MB  "
             f"buffer {sample.buffer:6.1f} MB  net {sample.net:8.1f} MB"
         )
+    if len(samples) < 4 * NEIGHBOURS:
+        print(f"{len(samples)} samples are too few: collects take too long for {options.minutes} minutes")
+        return 1
     start = next(i for i, sample in enumerate(samples) if sample.seconds >= START_SHARE * seconds)
     first, last = median(samples, start), median(samples, len(samples) - 1)
     growth = last / first - 1.0
