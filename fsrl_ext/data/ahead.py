@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -18,9 +19,15 @@ from tianshou.policy import BasePolicy
 
 from fsrl_ext.data.ahead_worker import CollectedRows, WorkerSpec, serve
 from fsrl_ext.data.batches import raw_batch
+from fsrl_ext.data.env_workers import CLOSE_SECONDS
+from fsrl_ext.data.interrupts import InterruptGuard
+from fsrl_ext.data.remote_errors import RemoteError
 from fsrl_ext.data.row_writer import RowWriter
 from fsrl_ext.data.stats import CostCollectStats
 from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
+
+POLL_SECONDS = 1.0
+"""Seconds between two looks whether an answer has come; Ctrl-C counts at once."""
 
 
 class AheadCollector:
@@ -42,6 +49,11 @@ class AheadCollector:
     :param discount: see :class:`CostCollector`.
     :param replayable: see :class:`CostCollector`.
     :raises TypeError: ``buffer`` is not a :class:`CostVectorReplayBuffer`.
+    :raises Exception: what the construction in the other process raised, with its traceback as the cause.
+
+    An exception in the other process is raised here, and the transitions of that collect are lost. The next
+    collect resets the environments and says so in a warning. Ctrl-C while a method waits loses nothing: a
+    collect stays under way.
     """
 
     raise_on_nan_in_buffer = False
@@ -66,6 +78,8 @@ class AheadCollector:
         self.collect_step, self.collect_episode, self.collect_time = 0, 0, 0.0
         self._request: tuple[int, bool] | None = None
         self._rows: CollectedRows | None = None
+        self._failed = False
+        self._owed = 0
         spec = WorkerSpec(
             policy=policy,
             make_envs=make_envs,
@@ -79,10 +93,15 @@ class AheadCollector:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(cloudpickle.dumps(spec), theirs))
-        self._process.start()
-        theirs.close()
-        self._finalizer = weakref.finalize(self, _end, self._connection, self._process)
-        self._receive()
+        self._finalizer = weakref.finalize(self, _end, self._connection, theirs, self._process)
+        try:
+            self._process.start()
+            theirs.close()
+            self._owed = 1
+            self._receive()
+        except BaseException:
+            self.close()
+            raise
 
     def start(self, n_step: int, random: bool = False) -> None:
         """Begin to collect ``n_step`` steps with the policy's parameters as they are now.
@@ -91,9 +110,16 @@ class AheadCollector:
         """
         if self._request is not None:
             raise RuntimeError(f"a collect of {self._request[0]} steps is under way; call collect() first")
+        if self._failed:
+            warnings.warn(
+                "the last collect failed; all environments are reset and new episodes begin", stacklevel=2
+            )
+            self.reset_env()
         parameters = {key: _as_array(value) for key, value in self.policy.state_dict().items()}
-        self._send("collect", n_step, random, parameters)
-        self._request = (n_step, random)
+        with InterruptGuard() as guard:
+            guard.hold()
+            self._send("collect", n_step, random, parameters)
+            self._request = (n_step, random)
 
     def collect(self, n_step: int | None = None, random: bool = False, **kwargs: Any) -> CostCollectStats:
         """Wait for ``n_step`` steps and put them into the buffer.
@@ -125,13 +151,12 @@ class AheadCollector:
     def renew_seeds(self, seeds: Sequence[int]) -> None:
         """See :meth:`CostCollector.renew_seeds`; the seeds count after the collect that is under way."""
         self._wait()
-        self._send("renew_seeds", list(seeds))
-        self._receive()
+        self._ask("renew_seeds", list(seeds))
 
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`CostCollector.state_dict`; a collect that is under way is part of the state."""
         self._wait()
-        self._send("state_dict")
+        worker = self._ask("state_dict")
         under_way = None
         if self._request is not None and self._rows is not None:
             under_way = {
@@ -141,7 +166,7 @@ class AheadCollector:
             }
         return {
             "buffer": self.buffer.state_dict(),
-            "worker": self._receive(),
+            "worker": worker,
             "under_way": under_way,
             "counters": [self.collect_step, self.collect_episode, self.collect_time],
         }
@@ -151,8 +176,8 @@ class AheadCollector:
         self._wait()
         self._forget()
         self.buffer.load_state_dict(state["buffer"])
-        self._send("load_state_dict", state["worker"])
-        exact = self._receive()
+        exact = self._ask("load_state_dict", state["worker"])
+        self._failed = False
         self.collect_step, self.collect_episode, self.collect_time = state["counters"]
         under_way = state["under_way"]
         if not exact:
@@ -183,8 +208,9 @@ class AheadCollector:
         self._wait()
         self._forget()
         self.buffer.close_episodes()
-        self._send("reset", gym_reset_kwargs)
-        self._receive()
+        self._failed = True  # unless the environments are reset
+        self._ask("reset", gym_reset_kwargs)
+        self._failed = False
 
     def reset_buffer(self, keep_statistics: bool = False) -> None:
         """Empty the buffer; see Tianshou."""
@@ -201,10 +227,14 @@ class AheadCollector:
     def _wait(self) -> None:
         """Wait until the collect that is under way, if any, has arrived; it is not stored yet."""
         if self._request is not None and self._rows is None:
-            # A collect that fails is no longer under way.
-            request, self._request = self._request, None
-            self._rows = self._receive()
-            self._request = request
+            self._await_newest()
+            with InterruptGuard() as guard:
+                guard.hold()
+                try:
+                    self._rows = self._read()
+                except Exception:  # of any kind: the collect has failed, so it is no longer under way
+                    self._request, self._failed = None, True
+                    raise
 
     def _forget(self) -> None:
         """Let no collect be under way."""
@@ -221,32 +251,73 @@ class AheadCollector:
             for t in range(first, arrays["rew"].shape[1]):
                 writer.add(ids, **{key: values[:, t] for key, values in arrays.items()})
 
+    def _ask(self, *message: Any) -> Any:
+        """Send a message and return its answer; no collect may be under way whose answer is not read."""
+        self._send(*message)
+        return self._receive()
+
     def _send(self, *message: Any) -> None:
-        try:
-            self._connection.send(message)
-        except (BrokenPipeError, OSError) as error:
-            raise RuntimeError(f"the collecting process has ended ({self._exit_code()})") from error
+        with InterruptGuard() as guard:
+            guard.hold()  # Half a message would be the beginning of the next one.
+            try:
+                self._connection.send(message)
+            except OSError as error:
+                raise RuntimeError(self._ended()) from error
+            self._owed += 1
 
     def _receive(self) -> Any:
-        try:
-            answer = self._connection.recv()
-        except (EOFError, ConnectionResetError) as error:
-            raise RuntimeError(f"the collecting process has ended ({self._exit_code()})") from error
-        if isinstance(answer, BaseException):
-            raise answer
+        """Wait for the answer to the newest message, and return it or raise it."""
+        self._await_newest()
+        return self._read()
+
+    def _await_newest(self) -> None:
+        """Wait until the newest answer can be read; drop older ones, which Ctrl-C kept from being read."""
+        while True:
+            while not self._connection.poll(POLL_SECONDS):
+                continue
+            if self._owed <= 1:
+                return
+            self._read_any()
+
+    def _read(self) -> Any:
+        """Return the next answer, or raise it if it is an exception."""
+        answer = self._read_any()
+        if isinstance(answer, RemoteError):
+            answer.raise_here()
         return answer
 
-    def _exit_code(self) -> str:
+    def _read_any(self) -> Any:
+        with InterruptGuard() as guard:
+            guard.hold()  # The rest of half an answer would be the beginning of the next one.
+            try:
+                answer = self._connection.recv()
+            except (EOFError, OSError) as error:
+                raise RuntimeError(self._ended()) from error
+            self._owed -= 1
+            return answer
+
+    def _ended(self) -> str:
+        if not self._finalizer.alive:
+            return "the collector is closed"
         self._process.join(timeout=5)
-        return f"exit code {self._process.exitcode}"
+        return (
+            f"the collecting process has ended (exit code {self._process.exitcode}); "
+            "make a new collector, or resume the run"
+        )
 
 
-def _end(connection: Connection, process: Any) -> None:
+def _end(connection: Connection, theirs: Connection, process: Any) -> None:
     connection.close()
-    process.join(timeout=10)
-    if process.is_alive():
-        process.terminate()
-        process.join()
+    theirs.close()
+    if process.pid is not None:
+        process.join(timeout=CLOSE_SECONDS)
+        if process.is_alive():
+            process.terminate()
+            process.join(timeout=1.0)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    process.close()
 
 
 def _as_array(value: Any) -> Any:

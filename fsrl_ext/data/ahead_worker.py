@@ -20,6 +20,7 @@ from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.data.collector import CostCollector
 from fsrl_ext.data.randomness import GlobalRandomness, seed_globals
+from fsrl_ext.data.remote_errors import RemoteError
 from fsrl_ext.data.sizes import ceil_div
 from fsrl_ext.data.stats import CostCollectStats
 from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
@@ -55,10 +56,10 @@ def serve(pickled_spec: bytes, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the learner, which then ends this process
     try:
         worker = Worker(cloudpickle.loads(pickled_spec))
-        connection.send(None)
     except Exception as error:  # of any kind: the learner raises it
-        connection.send(error)
+        connection.send(RemoteError.of(error))
         return
+    connection.send(None)
     while True:
         try:
             name, *arguments = connection.recv()
@@ -67,12 +68,12 @@ def serve(pickled_spec: bytes, connection: Connection) -> None:
         try:
             answer: Any = getattr(worker, name)(*arguments)
         except Exception as error:  # of any kind: the learner raises it
-            answer = error
+            answer = RemoteError.of(error)
         try:
             connection.send(answer)
         except BrokenPipeError:
             break
-    worker.envs.close()
+    worker.close()
 
 
 class Worker:
@@ -87,9 +88,10 @@ class Worker:
         self.spec = spec
         self.policy = spec.policy.to("cpu").eval()
         self.envs = spec.make_envs()
-        if len(self.envs) != spec.num_envs:
-            raise ValueError(f"make_envs must build {spec.num_envs} environments, built {len(self.envs)}")
         self._made: CostCollector | None = None
+        if len(self.envs) != spec.num_envs:
+            self.close()
+            raise ValueError(f"make_envs must build {spec.num_envs} environments, built {len(self.envs)}")
 
     def reset(self, gym_reset_kwargs: dict[str, Any] | None) -> None:
         """Reset all environments."""
@@ -109,6 +111,10 @@ class Worker:
             for key, values in collector.buffer.arrays.items()
         }
         return CollectedRows(stats, arrays)
+
+    def close(self) -> None:
+        """Close the environments."""
+        (self._made or self.envs).close()
 
     def renew_seeds(self, seeds: list[int]) -> None:
         """See :meth:`CostCollector.renew_seeds`."""

@@ -16,6 +16,7 @@ from tianshou.data.utils.converter import to_hdf5
 
 from fsrl_ext.data.counters import BufferCounters
 from fsrl_ext.data.episodes import EpisodeLog
+from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.data.nstep import NStepWindow, nstep_window
 from fsrl_ext.data.storage import STORED_KEYS, storable
 
@@ -170,7 +171,10 @@ class CostReplayBuffer(CostBuffer):
         :raises ValueError: ``cost`` is missing or has the wrong shape.
         :raises NonFiniteStepError: a field holds NaN or infinity.
         """
-        return super().add(storable(batch, self.num_costs, buffer_ids), buffer_ids)
+        checked = storable(batch, self.num_costs, buffer_ids)
+        with InterruptGuard() as guard:
+            guard.hold()
+            return super().add(checked, buffer_ids)
 
     def update(self, buffer: ReplayBuffer) -> np.ndarray:
         """Copy all transitions of another cost-aware buffer into this one, oldest first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -23,13 +24,14 @@ from tianshou.policy import BasePolicy
 
 from fsrl_ext.data.buffer import CostBuffer
 from fsrl_ext.data.cost_env import CostVectorEnv
-from fsrl_ext.data.episodes import EpisodeTracker
+from fsrl_ext.data.episodes import EpisodeTracker, FinishedEpisodes
 from fsrl_ext.data.errors import NonFiniteStepError
 from fsrl_ext.data.fast_collect import FastCollector, check_one_reward
 from fsrl_ext.data.history import EnvHistory, replay
 from fsrl_ext.data.row_writer import RowWriter
 from fsrl_ext.data.seeds import restart_seeds
 from fsrl_ext.data.stats import CostCollectStats
+from fsrl_ext.data.storage import storable
 from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
 
 
@@ -67,8 +69,10 @@ class CostCollector(Collector[CostCollectStats]):
         ``discount`` is not in [0, 1], or ``num_costs`` contradicts the buffer.
 
     Collecting raises ``ValueError`` if a cost is missing or has the wrong number of entries, naming the
-    environment, and :class:`NonFiniteStepError` for NaN and infinity. The step is then not stored, and the
-    environments must be reset before collecting on.
+    environment, and :class:`NonFiniteStepError` for NaN and infinity. An exception of an environment passes
+    on. The step is then not stored, and the steps before it are stored and counted. After an exception, and
+    after Ctrl-C, the next collect resets all environments and says so in a warning
+    (``docs/environments.md``).
     """
 
     env: CostVectorEnv
@@ -128,6 +132,7 @@ class CostCollector(Collector[CostCollectStats]):
         self._action_space = self.env.action_spaces
         self.discount = discount
         self.fast = fast
+        self._failed = False
         if replayable:
             self.env.history = EnvHistory(self.env_num)
         self._episodes = EpisodeTracker(self.env_num, buffer.num_costs, discount)
@@ -162,6 +167,7 @@ class CostCollector(Collector[CostCollectStats]):
         super().run_on_step_hook(action_batch, rollout_batch)
         rew = np.asarray(rollout_batch.rew, dtype=float)
         check_one_reward(rew)
+        storable(rollout_batch, self.num_costs, self.env.ids)  # What will be refused is not counted either.
         self._episodes.step(self.env.ids, rew, np.asarray(rollout_batch.cost, dtype=float), done)
 
     def reset_env(self, gym_reset_kwargs: dict[str, Any] | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +181,10 @@ class CostCollector(Collector[CostCollectStats]):
         self.buffer.close_episodes()
         self._episodes.reset()
         self._pre_collect_obs_RO = None
-        return super().reset_env(gym_reset_kwargs=gym_reset_kwargs)
+        self._failed = True  # unless all environments are reset
+        start = super().reset_env(gym_reset_kwargs=gym_reset_kwargs)
+        self._failed = False
+        return start
 
     def reset_stat(self) -> None:
         """Reset the counters of steps, episodes and time."""
@@ -202,7 +211,7 @@ class CostCollector(Collector[CostCollectStats]):
             raise ValueError("state_dict needs a collector without pass_info and without a recurrent policy")
         state: dict[str, Any] = {
             "history": history.state_dict(),
-            "obs": np.array(self._pre_collect_obs_RO),
+            "obs": None if self._pre_collect_obs_RO is None else self._pre_collect_obs_RO.copy(),
             "episodes": self._episodes.state_dict(),
             "spaces": [space.np_random.bit_generator.state for space in self.action_spaces],
             "counters": [self.collect_step, self.collect_episode, self.collect_time, self.env.steps],
@@ -226,7 +235,7 @@ class CostCollector(Collector[CostCollectStats]):
         for space, saved in zip(self.action_spaces, state["spaces"], strict=True):
             space.np_random.bit_generator.state = saved
         self.collect_step, self.collect_episode, self.collect_time, self.env.steps = state["counters"]
-        if obs is not None and np.array_equal(obs, state["obs"]):
+        if obs is not None and state["obs"] is not None and np.array_equal(obs, state["obs"]):
             self._episodes.load_state_dict(state["episodes"])
             self._start_from(obs)
             self._pre_collect_hidden_state_RH = None
@@ -234,6 +243,8 @@ class CostCollector(Collector[CostCollectStats]):
         warnings.warn(
             "the environments were never seeded; new episodes begin"
             if obs is None
+            else "the collect before was broken off; new episodes begin"
+            if state["obs"] is None
             else "the environments did not repeat themselves from the same seeds; new episodes begin",
             stacklevel=2,
         )
@@ -260,7 +271,13 @@ class CostCollector(Collector[CostCollectStats]):
         gym_reset_kwargs: dict[str, Any] | None = None,
     ) -> CostCollectStats:
         start = time.perf_counter()
-        self._episodes.pop_finished()  # A collect that failed may have left some.
+        if self._failed:
+            warnings.warn(
+                "the last collect or reset failed; all environments are reset and new episodes begin",
+                stacklevel=3,
+            )
+            self.reset_env(gym_reset_kwargs)
+        before = self.collect_step, self.collect_episode
         try:
             with torch.no_grad():
                 stats = None
@@ -271,15 +288,35 @@ class CostCollector(Collector[CostCollectStats]):
         except BaseException as error:
             # Also after Ctrl-C: the environments have moved on from the observations kept for the next call.
             self._pre_collect_obs_RO = None
+            self._failed = True
+            finished = self._publish_episodes(only_steps=True)
+            self.collect_step = before[0] + int(finished.steps.sum())
+            self.collect_episode = before[1] + len(finished.lens)
             if isinstance(error, NonFiniteStepError) and error.step is None:
                 raise NonFiniteStepError(error.field, error.env_id, self.env.steps) from error
             raise
-        finished = self._episodes.pop_finished()
+        finished = self._publish_episodes()
         stats.set_episodes(finished, discounted=self.discount is not None)
-        self.buffer.episodes.publish(finished.costs, finished.lens, finished.steps)
         # Tianshou's synchronous collector leaves its clock at zero.
         self.collect_time += time.perf_counter() - start
         return stats
+
+    def _publish_episodes(self, *, only_steps: bool = False) -> FinishedEpisodes:
+        """Report the episodes that ended in this collect, and its steps, to the log of the buffer.
+
+        :param only_steps: report nothing if no step was stored.
+        """
+        finished = self._episodes.pop_finished()
+        if finished.steps.any() or not only_steps:
+            self.buffer.episodes.publish(finished.costs, finished.lens, finished.steps)
+        return finished
+
+    def _compute_action_policy_hidden(
+        self, random: bool, ready_env_ids_R: np.ndarray, last_obs_RO: np.ndarray, *others: Any, **kwargs: Any
+    ) -> CollectActionBatchProtocol:
+        # The policy may change what it sees; the observations are stored after it has acted.
+        seen = deepcopy(last_obs_RO)
+        return super()._compute_action_policy_hidden(random, ready_env_ids_R, seen, *others, **kwargs)
 
     def _can_collect_fast(self, n_episode: int | None, render: float | None) -> bool:
         return (
@@ -328,5 +365,6 @@ class CostCollector(Collector[CostCollectStats]):
 
     def _start_from(self, obs: np.ndarray) -> None:
         """Let the next collect start from observations ``[N, ...]``."""
+        self._failed = False
         self._pre_collect_obs_RO = obs
         self._pre_collect_info_R = np.full(self.env_num, None)

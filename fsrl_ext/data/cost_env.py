@@ -5,17 +5,20 @@ key that one environment does not report with 0, so a missing cost would read as
 costs from the dictionaries, before Tianshou sees them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
-from tianshou.env import BaseVectorEnv, DummyVectorEnv, VectorEnvWrapper
+from tianshou.env import BaseVectorEnv, VectorEnvWrapper
 from tianshou.env.utils import gym_new_venv_step_type
 
 from fsrl_ext.data.action_boxes import ActionSpaces
+from fsrl_ext.data.env_workers import EnvWorkers, raise_failures
 from fsrl_ext.data.errors import check_finite
 from fsrl_ext.data.history import EnvHistory
+from fsrl_ext.data.seeds import restart_seeds
 
 
 class CostVectorEnv(VectorEnvWrapper):
@@ -23,28 +26,36 @@ class CostVectorEnv(VectorEnvWrapper):
 
     After a step, ``ids [R]`` holds the environments that stepped and ``cost [R, C]`` (float64) their costs.
     What an environment receives lies in its action space and has its dtype, if that is a ``Box`` of
-    floating-point numbers.
+    floating-point numbers. Nothing that the wrapper returns or keeps changes when an environment changes its
+    action, or what it returned, afterwards.
+
+    After an exception of an environment its random numbers are in an unknown state. If it was seeded before,
+    its next reset therefore has a new seed, which follows from the former ones.
 
     :param venv: the environments; each reports ``info["cost"]`` at each step, a number or ``C`` numbers.
     :param num_costs: number of costs ``C``.
     :param pass_info: hand the infos on; otherwise they are replaced by None.
+    :raises ValueError: two environments are one object.
     """
 
     def __init__(self, venv: BaseVectorEnv, num_costs: int, pass_info: bool = False) -> None:
         super().__init__(venv)
         self.num_costs = num_costs
         self.pass_info = pass_info
+        self._workers = EnvWorkers(venv)
         spaces = venv.action_space
         self.action_spaces = ActionSpaces(spaces if isinstance(spaces, list) else [spaces] * len(venv))
         """One for each environment; a reset with a seed seeds it, too."""
-        self._in_process = type(venv) is DummyVectorEnv
         self.steps = 0
         """Steps of all environments together, since the last reset of the collector's counters."""
         self.ids = np.array([], dtype=int)
         self.cost = np.zeros((0, num_costs))
         self.history: EnvHistory | None = None
         """If given, it notes the seeds, actions and resets of every environment."""
-        self._workers = venv.workers if self._in_process else []
+        self._seeds: list[int | None] = [None] * len(venv)
+        self._failed: set[int] = set()
+        self._obs_shape: tuple[int, ...] | None = None
+        self._is_open = True
 
     def __getattr__(self, key: str) -> Any:
         # A wrapped environment may offer more than BaseVectorEnv has, for example `get_obs_rms`.
@@ -60,36 +71,65 @@ class CostVectorEnv(VectorEnvWrapper):
         :param kwargs: passed to each environment; ``seed`` may be a sequence with one seed for each.
         :return: initial observations ``[R, ...]`` and infos ``[R]`` (None without ``pass_info``).
         :raises NonFiniteStepError: an initial observation holds NaN or infinity.
-        :raises ValueError: there is not one seed per environment.
+        :raises ValueError: there is not one seed per environment, an observation has another shape than those
+            before, or a reset returned no info.
+        :raises RuntimeError: the environments are closed.
         """
+        self._check_open()
         ids = np.arange(len(self)) if env_id is None else np.atleast_1d(np.asarray(env_id))
+        try:
+            obs, infos = self._reset(ids, kwargs)
+        except BaseException:
+            self._fail(ids)
+            raise
+        check_finite("obs", obs, ids, self.steps)
+        return obs, self._outgoing(infos, ids)
+
+    def _reset(self, ids: np.ndarray, kwargs: dict[str, Any]) -> tuple[np.ndarray, Sequence[Any]]:
+        kwargs = self._with_new_seeds(ids, kwargs)
         if self.history is not None:
             kwargs = self.history.reset(ids, kwargs)
         seeds = kwargs.get("seed")
         if seeds is None or np.ndim(seeds) == 0:
-            self.action_spaces.seed(ids, [seeds] * len(ids))
-            obs, infos = self.venv.reset(env_id, **kwargs)
+            each = [seeds] * len(ids)
+        elif len(seeds) == len(ids):
+            each = [None if s is None else int(s) for s in seeds]
         else:
-            # Tianshou hands the same arguments to every environment, so each is reset on its own.
-            if len(seeds) != len(ids):
-                raise ValueError(f"seed must have {len(ids)} entries, got {len(seeds)}")
-            self.action_spaces.seed(ids, seeds)
-            each = [
-                self.venv.reset(int(i), **{**kwargs, "seed": None if s is None else int(s)})
-                for i, s in zip(ids, seeds, strict=True)
-            ]
-            obs = np.concatenate([o for o, _ in each])
-            infos = np.concatenate([i for _, i in each])
-        check_finite("obs", obs, ids, self.steps)
-        return obs, self._outgoing(infos)
+            raise ValueError(f"seed must have {len(ids)} entries, got {len(seeds)}")
+        arguments = [{**kwargs, "seed": s} if "seed" in kwargs else dict(kwargs) for s in each]
+        self.action_spaces.seed(ids, each)
+        for i, s in zip(ids.tolist(), each, strict=True):
+            if s is not None:
+                self._seeds[i] = int(s)
+        if self._workers.can_call:
+            answers = self._workers.reset(ids.tolist(), arguments)
+            rows, infos = [row for row, _ in answers], [info for _, info in answers]
+        else:
+            self._workers.renew(ids.tolist())
+            alike = len(set(each)) == 1
+            calls = [(ids, arguments[0])] if alike else zip(ids[:, None], arguments, strict=True)
+            parts = [self.venv.reset(some, **entry) for some, entry in calls]
+            rows, infos = [row for obs, _ in parts for row in obs], [x for _, part in parts for x in part]
+            raise_failures(ids.tolist(), infos)
+        self._failed.difference_update(ids.tolist())
+        return self._stack(rows, ids), infos
+
+    def _with_new_seeds(self, ids: np.ndarray, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Add seeds for environments whose last call failed, if they were seeded before and are not now."""
+        failed = self._failed.intersection(ids.tolist())
+        if not failed or kwargs.get("seed") is not None:
+            return kwargs
+        new = restart_seeds(self.steps, self._seeds, len(self))
+        seeds = [new[i] if i in failed and self._seeds[i] is not None else None for i in ids.tolist()]
+        return {**kwargs, "seed": seeds} if any(s is not None for s in seeds) else kwargs
 
     def seed(self, seed: int | list[int] | None = None) -> list[list[int] | None]:
         """Seed the environments, see Tianshou, and the spaces that random actions are drawn from."""
         ids = np.arange(len(self))
-        if isinstance(seed, list):
-            self.action_spaces.seed(ids, seed)
-        elif seed is not None:
-            self.action_spaces.seed(ids, seed + ids)
+        seeds = seed if isinstance(seed, list) or seed is None else (seed + ids).tolist()
+        if seeds is not None:
+            self.action_spaces.seed(ids, seeds)
+            self._seeds = list(seeds)
         return self.venv.seed(seed)
 
     def step(
@@ -100,50 +140,84 @@ class CostVectorEnv(VectorEnvWrapper):
         """Step some environments (default: all) and read their costs.
 
         :raises NonFiniteStepError: an action holds NaN or infinity (the environments did not step).
-        :raises ValueError: an environment reports no cost or not ``C`` numbers.
+        :raises ValueError: an environment reports no cost or not ``C`` numbers, returned something else than
+            five values, or an observation of another shape than those before.
+        :raises RuntimeError: the environments are closed.
         """
+        self._check_open()
         ids = np.arange(len(self)) if id is None else np.atleast_1d(np.asarray(id))
         check_finite("act", action, ids, self.steps)
         action = self.action_spaces.fit(action, ids)
-        if self._in_process and len(ids):
-            obs, rew, terminated, truncated, infos = self._step_in_process(action, ids)
-        else:
-            obs, rew, terminated, truncated, infos = self.venv.step(action, id)
-        if self.history is not None:
-            self.history.step(ids, action)
+        # An environment may change the action that it is given.
+        given = deepcopy(action)
+        try:
+            if self._workers.can_call and len(ids):
+                answers = self._workers.step(ids.tolist(), given)
+            else:
+                answers = list(zip(*self.venv.step(given, id), strict=True))
+                raise_failures(ids.tolist(), [answer[-1] for answer in answers])
+            if self.history is not None:
+                self.history.step(ids, action)
+        except BaseException:
+            self._fail(ids)
+            raise
+        rows, rew, terminated, truncated, infos = zip(*answers, strict=True)
+        obs = self._stack(rows, ids)
         self.ids, self.cost = ids, read_costs(infos, ids, self.num_costs)
         self.steps += len(ids)
-        return obs, rew, terminated, truncated, self._outgoing(infos)
+        ends = np.array(terminated), np.array(truncated)
+        return obs, np.array(rew), *ends, self._outgoing(infos, ids)
 
-    def _step_in_process(self, action: Any, ids: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Do what ``DummyVectorEnv.step`` does, without messages to workers that are no processes.
+    def close(self) -> None:
+        """Close the environments and give back what their processes used; may be called again."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._workers.close()
+        if not self._workers.closed:
+            self.venv.close()
 
-        ``benchmarks/throughput.py collect`` measures it, as part of both of our collectors.
-        """
-        workers = self._workers
-        results = [workers[i].env.step(a) for i, a in zip(ids.tolist(), action, strict=True)]
-        obs, rew, terminated, truncated, infos = zip(*results, strict=True)
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise RuntimeError("the environments are closed")
+
+    def _fail(self, ids: np.ndarray) -> None:
+        """Note that a call of the environments ``ids [R]`` failed."""
+        self._failed.update(ids.tolist())
+        if not self._workers.can_call:
+            self._workers.lose(ids.tolist())
+
+    def _outgoing(self, infos: Sequence[Any], ids: np.ndarray) -> np.ndarray:
+        """Return the infos ``[R]`` with the number of each one's environment, or None for each."""
+        outgoing = np.full(len(infos), None)
         if self.pass_info:
-            for info, env_id in zip(infos, ids, strict=True):
-                info["env_id"] = env_id
-        kept = np.empty(len(infos), dtype=object)
-        kept[:] = infos
-        return _stack(obs), np.array(rew), np.array(terminated), np.array(truncated), kept
+            outgoing[:] = [{**info, "env_id": int(i)} for info, i in zip(infos, ids, strict=True)]
+        return outgoing
 
-    def _outgoing(self, infos: np.ndarray) -> np.ndarray:
-        return infos if self.pass_info else np.full(len(infos), None)
+    def _stack(self, rows: Sequence[Any], ids: np.ndarray) -> np.ndarray:
+        """Make one new array ``[R, ...]`` of observations, an array of objects where they are no arrays.
+
+        :raises ValueError: the shape is not that of the first reset.
+        """
+        try:
+            stacked = np.array(rows)
+        except ValueError:  # of different shapes
+            stacked = np.empty(len(rows), dtype=object)
+            stacked[:] = rows
+        if self._obs_shape is None and stacked.dtype == object:
+            return deepcopy(stacked)
+        if self._obs_shape is None:
+            self._obs_shape = stacked.shape[1:]
+        if stacked.shape[1:] != self._obs_shape:
+            i, row = next((i, x) for i, x in zip(ids, rows, strict=True) if np.shape(x) != self._obs_shape)
+            raise ValueError(
+                f"environment {i} returned an observation of shape {list(np.shape(row))}, "
+                f"but those before had {list(self._obs_shape)}"
+            )
+        return stacked
 
 
-def _stack(rows: Sequence[Any]) -> np.ndarray:
-    """Make one array of all observations, an array of objects where their shapes differ."""
-    try:
-        stacked = np.array(rows)
-    except ValueError:
-        stacked = np.array(rows, dtype=object)
-    return stacked
-
-
-def read_costs(infos: np.ndarray, ids: np.ndarray, num_costs: int) -> np.ndarray:
+def read_costs(infos: Sequence[Mapping[str, Any]], ids: np.ndarray, num_costs: int) -> np.ndarray:
     """Return the costs ``[R, C]`` (float64) in the info dictionaries ``[R]`` of the environments ``ids``.
 
     :raises ValueError: a cost is missing, is not numeric, or does not have ``C`` entries; the message names
@@ -163,7 +237,7 @@ def read_costs(infos: np.ndarray, ids: np.ndarray, num_costs: int) -> np.ndarray
     return np.array([np.reshape(info["cost"], num_costs) for info in infos], dtype=np.float64)
 
 
-def _check_cost(info: dict[str, Any], env_id: int, num_costs: int) -> None:
+def _check_cost(info: Mapping[str, Any], env_id: int, num_costs: int) -> None:
     if "cost" not in info:
         raise ValueError(
             f"environment {env_id} reports no info['cost'] (its keys: {sorted(info)}); "

@@ -89,7 +89,7 @@ class EpisodeLog:
         """
         new = self.count - count if count <= self.count else len(self.lens)
         first = max(len(self.lens) - new, 0)
-        return self.costs[first:], self.lens[first:]
+        return self.costs[first:].copy(), self.lens[first:].copy()
 
     def clear(self) -> None:
         """Forget the episodes, because the buffer is emptied. :attr:`cycle` and :attr:`count` stay."""

@@ -24,6 +24,7 @@ from fsrl_ext.data.buffer import CostBuffer
 from fsrl_ext.data.cost_env import CostVectorEnv
 from fsrl_ext.data.episodes import EpisodeTracker
 from fsrl_ext.data.errors import check_finite
+from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.data.row_writer import RowWriter
 
 
@@ -88,7 +89,7 @@ class FastCollector:
         ids = np.arange(len(self.env))
         deviations: list[np.ndarray] = []
         steps = episodes = 0
-        with RowWriter(self.buffer) as writer:
+        with RowWriter(self.buffer) as writer, InterruptGuard() as guard:
             while not ((n_step and steps >= n_step) or (n_episode and episodes >= n_episode)):
                 actions = self._random_actions(ids) if random else self._policy_actions(obs)
                 if actions is None:
@@ -96,12 +97,11 @@ class FastCollector:
                     return None
                 if actions.deviation is not None:
                     deviations.append(actions.deviation)
-                obs, done = self._step(writer, ids, obs, actions)
+                obs, done = self._step(writer, guard, ids, obs, actions)
                 steps += len(ids)
                 if not done.any():
                     continue
                 episodes += int(done.sum())
-                obs = obs.copy()  # The array belongs to the environments.
                 obs[done] = self.env.reset(ids[done], **reset_kwargs)[0]
                 if n_episode:
                     stays = _still_needed(done, n_episode - episodes)
@@ -109,7 +109,12 @@ class FastCollector:
         return FastCollect(obs, steps, episodes, np.concatenate(deviations) if deviations else None)
 
     def _step(
-        self, writer: RowWriter, ids: np.ndarray, obs: np.ndarray, actions: Actions
+        self,
+        writer: RowWriter,
+        guard: InterruptGuard,
+        ids: np.ndarray,
+        obs: np.ndarray,
+        actions: Actions,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Step, check, count and store.
 
@@ -118,21 +123,23 @@ class FastCollector:
         obs_next, rew, terminated, truncated, _ = self.env.step(actions.mapped, ids)
         rew, cost = np.asarray(rew, dtype=float), self.env.cost
         check_one_reward(rew)
-        for field, values in (("rew", rew), ("cost", cost), ("obs_next", obs_next)):
+        # What is finite may be too large for the buffer's float32.
+        stored = {"rew": rew, "cost": writer.as_stored("cost", cost)}
+        stored |= {"obs_next": writer.as_stored("obs_next", obs_next), "act": actions.raw}
+        for field, values in stored.items():
             check_finite(field, values, ids)
         done = np.logical_or(terminated, truncated)
+        guard.hold()
         self.tracker.step(ids, rew, cost, done)
         writer.add(
             ids,
             obs=obs,
-            act=actions.raw,
-            rew=rew,
             terminated=terminated,
             truncated=truncated,
             done=done,
-            obs_next=obs_next,
-            cost=cost,
+            **stored,
         )
+        guard.release()
         return obs_next, done
 
     def _random_actions(self, ids: np.ndarray) -> Actions:
@@ -141,7 +148,7 @@ class FastCollector:
 
     def _policy_actions(self, obs: np.ndarray) -> Actions | None:
         """Ask the policy for actions; None if it has a recurrent state or entries to store."""
-        seen = raw_batch(obs=obs, info=Batch())
+        seen = raw_batch(obs=obs.copy(), info=Batch())  # A policy may change what it sees.
         answer = self.policy(seen, None)
         entries = answer.get("policy")
         if answer.get("state") is not None or (isinstance(entries, Batch) and entries.get_keys()):
@@ -149,7 +156,8 @@ class FastCollector:
         raw, dist = to_numpy(answer.act), answer.get("dist")
         if self.exploration_noise:
             raw = self.policy.exploration_noise(raw, seen)
-        deviation = None if dist is None else np.atleast_2d(to_numpy(get_stddev_from_dist(dist)))
+        # A copy, because it is kept while the policy acts again.
+        deviation = None if dist is None else np.atleast_2d(to_numpy(get_stddev_from_dist(dist))).copy()
         return Actions(raw, self.policy.map_action(raw), deviation)
 
 

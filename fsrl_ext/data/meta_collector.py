@@ -76,7 +76,12 @@ class MetaCollector(Generic[Task]):
             raise ValueError(f"seeds must be {self.env_num}, one per environment, got {len(seeds)}")
         self.close()
         buffer = CostVectorReplayBuffer(self.step_per_collect, self.env_num, num_costs=self.num_costs)
-        self._collector = CostCollector(self.policy, self.make_envs(task), buffer, discount=self.discount)
+        envs = self.make_envs(task)
+        try:
+            self._collector = CostCollector(self.policy, envs, buffer, discount=self.discount)
+        except BaseException:
+            envs.close()
+            raise
         self._collector.reset()
         self._collector.reset_env(gym_reset_kwargs={"seed": list(seeds)})
 
@@ -99,8 +104,8 @@ class MetaCollector(Generic[Task]):
     def close(self) -> None:
         """Close the environments of the open task, if there is one."""
         if self._collector is not None:
-            self._collector.close()
-            self._collector = None
+            collector, self._collector = self._collector, None
+            collector.close()
 
     def reset(self, reset_buffer: bool = True) -> None:
         """Close the open task and set the counters to zero, as a trainer asks for at its start.

@@ -49,6 +49,14 @@ class RowWriter:
             and all(isinstance(x, np.ndarray) for x in buffer.arrays.values())
         )
 
+    def as_stored(self, key: str, values: np.ndarray) -> np.ndarray:
+        """Cast float64 ``values [R, ...]`` of the entry ``key`` to the type in which the buffer stores it."""
+        kept = self._arrays[key].dtype
+        if values.dtype != np.float64 or kept == np.float64:
+            return values
+        with np.errstate(over="ignore"):  # the check that follows names what has become infinite
+            return values.astype(kept)
+
     def add(self, ids: np.ndarray, **rows: np.ndarray) -> None:
         """Add one transition to each sub-buffer ``ids [R]``, all different.
 

@@ -58,7 +58,8 @@ def storable(
 
 
 def _cost_array(cost: Any, rows: tuple[int, ...], num_costs: int) -> np.ndarray:
-    array = np.asarray(cost, dtype=np.float32)
+    with np.errstate(over="ignore"):  # the check that follows names what has become infinite
+        array = np.asarray(cost).astype(np.float32)
     if num_costs == 1 and array.shape == rows:
         array = array[..., None]
     if array.shape != (*rows, num_costs):
@@ -72,7 +73,10 @@ def _cost_array(cost: Any, rows: tuple[int, ...], num_costs: int) -> np.ndarray:
 def _narrow(value: Any) -> Any:
     """Turn float64 into float32, also inside nested batches, and leave everything else as it is."""
     if isinstance(value, np.ndarray | np.generic):
-        return value.astype(np.float32) if value.dtype == np.float64 else value
+        if value.dtype != np.float64:
+            return value
+        with np.errstate(over="ignore"):  # the check that follows names what has become infinite
+            return value.astype(np.float32)
     if isinstance(value, Batch):
         return Batch({key: _narrow(entry) for key, entry in value.items()})
     return value

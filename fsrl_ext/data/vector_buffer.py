@@ -18,6 +18,7 @@ from fsrl_ext.data.batches import raw_batch
 from fsrl_ext.data.buffer import CostBuffer, CostReplayBuffer, check_at_least_one
 from fsrl_ext.data.counters import BufferCounters, load_sampling_state, sampling_state
 from fsrl_ext.data.episodes import EpisodeLog
+from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.data.seeds import buffer_seeds
 from fsrl_ext.data.sizes import ceil_div
 from fsrl_ext.data.storage import storable
@@ -88,7 +89,10 @@ class CostVectorReplayBuffer(CostBuffer, VectorReplayBuffer):
         :raises NonFiniteStepError: a field holds NaN or infinity.
         """
         ids = np.arange(self.buffer_num) if buffer_ids is None else buffer_ids
-        return super().add(storable(batch, self.num_costs, ids), ids)
+        checked = storable(batch, self.num_costs, ids)
+        with InterruptGuard() as guard:
+            guard.hold()
+            return super().add(checked, ids)
 
     def sample_indices(self, batch_size: int | None) -> np.ndarray:
         """Draw ``batch_size`` places uniformly, with replacement, from all transitions.

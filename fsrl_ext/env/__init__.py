@@ -15,7 +15,7 @@ The adapters use `quiet` (drops a package's output), `legacy_random` (a random s
 simulator that its task needs.
 """
 
-from fsrl_ext.env.contract import CostEnv, CostError, CostReader, CostWrapper, MissingCostError
+from fsrl_ext.env.contract import ContractError, CostEnv, CostError, CostReader, CostWrapper, MissingCostError
 from fsrl_ext.env.known_optimum import KnownOptimumEnv
 from fsrl_ext.env.meta.registration import register_family
 from fsrl_ext.env.registry import (
@@ -31,6 +31,7 @@ from fsrl_ext.env.registry import (
 from fsrl_ext.env.suite_tasks import TaskInfo
 
 __all__ = [
+    "ContractError",
     "CostEnv",
     "CostError",
     "CostReader",

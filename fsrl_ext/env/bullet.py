@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from fsrl_ext.env.contract import CostEnv
+from fsrl_ext.env.contract import SimulatorEnv
 from fsrl_ext.env.display import require_display
 from fsrl_ext.env.legacy_random import SEED_END, LegacyRandom
 from fsrl_ext.env.quiet import quiet
@@ -23,7 +23,7 @@ _ORBIT_SPEED = 1.0
 _FRAMES_PER_SECOND = 30
 
 
-class BulletEnv(CostEnv):
+class BulletEnv(SimulatorEnv):
     """Runs a task of bullet-safety-gym 1.4.0.
 
     The package cannot be seeded: it draws from the global generators of `random` and NumPy, and moves
@@ -60,16 +60,20 @@ class BulletEnv(CostEnv):
 
             with self._randomness():
                 self.simulator = EnvironmentBuilder(**layout, graphics=render_mode == "human")
-        self._adapt()
-        self.metadata = {**self.metadata, "render_fps": max(1, round(1 / self.simulator.dt))}
-        super().__init__(
-            env_id=env_id,
-            observation_space=self.simulator.observation_space,
-            action_space=self.simulator.action_space,
-            max_episode_steps=max_episode_steps,
-            render_mode=render_mode,
-            spec=spec,
-        )
+        try:
+            self._adapt()
+            self.metadata = {**self.metadata, "render_fps": max(1, round(1 / self.simulator.dt))}
+            super().__init__(
+                env_id=env_id,
+                observation_space=self.simulator.observation_space,
+                action_space=self.simulator.action_space,
+                max_episode_steps=max_episode_steps,
+                render_mode=render_mode,
+                spec=spec,
+            )
+        except BaseException:
+            self.simulator.close()
+            raise
         self._randomness = LegacyRandom(int(self.np_random.integers(SEED_END)))
 
     def _adapt(self) -> None:

@@ -3,20 +3,28 @@
 Dimension letters: ``C`` costs.
 """
 
+import functools
 import math
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
+from fsrl_ext.errors import check_reset, check_step
+
 Cost = float | np.ndarray
 
 
-class CostError(ValueError):
+class ContractError(ValueError):
+    """Reports a step or a reset that does not return what Gymnasium's do; the message names the task."""
+
+
+class CostError(ContractError):
     """Reports a cost that breaks the contract; the message names environment and step."""
 
 
@@ -26,6 +34,9 @@ class MissingCostError(CostError):
 
 class CostReader:
     """Reads `info["cost"]` and checks that it is a cost.
+
+    NaN and infinity pass, as they do in a reward. Collectors refuse both before they store anything, and name
+    the environment and the step.
 
     :param env_id: the name of the environment in error messages.
     :param num_costs: the number of costs ``C``; None takes it from the first step.
@@ -45,10 +56,10 @@ class CostReader:
         :param step: the step's number in its episode, from 1; error messages name it.
         :return: a float where ``C = 1``, else a new float32 array of shape ``[C]``.
         :raises MissingCostError: there is no entry "cost", or it is None.
-        :raises CostError: the entry is no number and no 1-D array of ``C`` numbers, or it is not finite.
+        :raises CostError: the entry is no number and no 1-D array of ``C`` numbers.
         """
         cost = info.get("cost")
-        if type(cost) is float and self.num_costs == 1 and math.isfinite(cost):
+        if type(cost) is float and self.num_costs == 1:
             return cost
         return self._checked(cost, info, step)
 
@@ -72,8 +83,6 @@ class CostReader:
                 f'{where}: info["cost"] has {array.size} numbers, expected {self.num_costs} '
                 "as registered or as in the first step"
             )
-        if not np.isfinite(array).all():
-            raise CostError(f'{where}: info["cost"] must be finite, got {cost!r}')
         return float(array.item()) if array.size == 1 else array.astype(np.float32)
 
 
@@ -94,16 +103,29 @@ def float32_space(space: spaces.Space) -> spaces.Space:
 
 
 def float32_caster(space: spaces.Space) -> Callable[[Any], Any]:
-    """Return the function that casts an observation of `space` into `float32_space(space)`."""
+    """Return the function that casts an observation of `space` into `float32_space(space)`.
+
+    The function can be pickled.
+    """
     if isinstance(space, spaces.Dict):
-        casters = {key: float32_caster(sub) for key, sub in space.spaces.items()}
-        return lambda observation: {key: cast(observation[key]) for key, cast in casters.items()}
+        return functools.partial(_cast_dict, {key: float32_caster(sub) for key, sub in space.spaces.items()})
     if isinstance(space, spaces.Tuple):
-        parts = [float32_caster(sub) for sub in space.spaces]
-        return lambda observation: tuple(cast(part) for cast, part in zip(parts, observation, strict=True))
+        return functools.partial(_cast_tuple, [float32_caster(sub) for sub in space.spaces])
     if not isinstance(space, spaces.Box) or _is_image(space):
-        return lambda observation: observation
-    return lambda observation: np.asarray(observation, dtype=np.float32)
+        return _as_it_is
+    return functools.partial(np.asarray, dtype=np.float32)
+
+
+def _cast_dict(casters: Mapping[str, Callable[[Any], Any]], observation: Any) -> dict[str, Any]:
+    return {key: cast(observation[key]) for key, cast in casters.items()}
+
+
+def _cast_tuple(casters: list[Callable[[Any], Any]], observation: Any) -> tuple[Any, ...]:
+    return tuple(cast(part) for cast, part in zip(casters, observation, strict=True))
+
+
+def _as_it_is(observation: Any) -> Any:
+    return observation
 
 
 class CostEnv(gymnasium.Env):
@@ -172,15 +194,33 @@ class CostEnv(gymnasium.Env):
         """Make one step; `info["cost"]` is a float.
 
         :raises gymnasium.error.ResetNeeded: there was no `reset` before.
-        :raises CostError: the simulator's cost is missing, or is not one finite number.
+        :raises CostError: the simulator's cost is missing, or is not one number.
         """
         if self._elapsed is None:
             raise gymnasium.error.ResetNeeded(f"{self.env_id}: call reset() before step()")
         observation, reward, terminated, truncated, info = self._step(action)
         self._elapsed += 1
-        info["cost"] = self._read_cost(info, self._elapsed)
+        # A new dictionary, because the simulator may keep its own.
+        info = {**info, "cost": self._read_cost(info, self._elapsed)}
         truncated = bool(truncated) or self._elapsed >= self._horizon
         return self._cast(observation), float(reward), bool(terminated), truncated, info
+
+
+class SimulatorEnv(CostEnv):
+    """Is a `CostEnv` whose simulator lives outside of Python's objects, so that it cannot be copied.
+
+    A copy would have a handle to the same simulator: steps of one would move the other.
+    """
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Refuse `copy`, `deepcopy` and pickling.
+
+        :raises TypeError: always.
+        """
+        raise TypeError(
+            f"{self.env_id} cannot be copied or pickled, because the copy would share its simulator; build "
+            f"another one with make({self.env_id!r}), or pass env_fn({self.env_id!r}) to a vector"
+        )
 
 
 class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
@@ -209,19 +249,59 @@ class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset the environment; a seed also seeds its action space."""
+        """Reset the environment; a seed also seeds its action space.
+
+        :raises ContractError: the environment returned something else than an observation and a dictionary.
+        """
         if seed is not None:
             self.action_space.seed(seed)
-        observation, info = self.env.reset(seed=seed, options=options)
+        answer = self.env.reset(seed=seed, options=options)
+        try:
+            check_reset(answer)
+        except ValueError as error:
+            raise ContractError(f"{self.env_id}: {error}") from None
         self._elapsed = 0
-        return self._cast(observation), info
+        return self._cast(answer[0]), answer[1]
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Make one step; `info["cost"]` is a checked float, or float32 of shape ``[C]`` for several costs.
 
-        :raises CostError: the cost is missing, has another length than before, or is not finite.
+        :raises ContractError: the environment returned something else than five values, the last of them a
+            dictionary.
+        :raises CostError: the cost is missing, is no number, or has another length than before.
         """
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        answer: Any
+        try:
+            answer = self.env.step(action)
+        except ValueError as error:
+            answer = _unpacked_in_vain(error)
+            if answer is None:
+                raise
+        if type(answer) is not tuple or len(answer) != 5 or type(answer[4]) is not dict:
+            try:
+                check_step(answer)
+            except ValueError as error:
+                raise ContractError(f"{self.env_id}: {error}") from None
+        observation, reward, terminated, truncated, info = answer
         self._elapsed += 1
-        info["cost"] = self._read_cost(info, self._elapsed)
+        # A new dictionary, because the environment may keep its own.
+        info = {**info, "cost": self._read_cost(info, self._elapsed)}
         return self._cast(observation), reward, terminated, truncated, info
+
+
+def _unpacked_in_vain(error: ValueError) -> tuple[None, ...] | None:
+    """Return a tuple of as many values as a step had that a wrapper of Gymnasium could not unpack.
+
+    Gymnasium's own wrappers, such as the time limit, see the step before this package does.
+
+    :return: None if the error is another one. Too many values count as six, because that is what other
+        packages return.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    match = re.search(r"values to unpack \(expected 5(?:, got (\d))?\)", str(error))
+    if match is None or not where.startswith("gymnasium."):
+        return None
+    return (None,) * int(match.group(1) or 6)

@@ -1,5 +1,6 @@
 """Build environments by name with `make`, register users' own tasks, and list all tasks."""
 
+import copy
 import dataclasses
 import difflib
 import importlib
@@ -111,7 +112,10 @@ def make(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnvFn:
-    """Holds the arguments of one call of `make`, for a vector environment's workers; see `env_fn`."""
+    """Holds the arguments of calls of `make`, for a vector environment's workers; see `env_fn`.
+
+    Each environment gets copies of the arguments, wherever it runs.
+    """
 
     id: str
     kwargs: dict[str, Any]
@@ -124,7 +128,7 @@ class EnvFn:
             gymnasium.registry[self.registered.id] = self.registered
         if self.task is not None:
             _user_tasks.setdefault(self.task.id, self.task)
-        return make(self.id, **self.kwargs)
+        return make(self.id, **copy.deepcopy(self.kwargs))
 
 
 def env_fn(id: str, render_mode: str | None = None, **kwargs: Any) -> EnvFn:

@@ -23,6 +23,7 @@ from tianshou.env import (
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.data import AheadCollector, CostCollector, MetaCollector
+from fsrl_ext.data.env_workers import build_vector
 from fsrl_ext.data.worker_env import WorkerEnvFn
 from fsrl_ext.errors import check_fields
 from fsrl_ext.policy.base import PolicyConfig
@@ -146,6 +147,6 @@ def train_envs(
     The same seeds give the same episodes either way, if the environments draw from their own ``np_random``.
     """
     if not workers:
-        return DummyVectorEnv([make_env] * num_envs)
+        return build_vector(DummyVectorEnv, [make_env] * num_envs)
     kinds = {"shmem": ShmemVectorEnv, "subproc": SubprocVectorEnv, "ray": RayVectorEnv}
-    return kinds[worker_type]([WorkerEnvFn(make_env)] * workers)
+    return build_vector(kinds[worker_type], [WorkerEnvFn(make_env)] * workers)

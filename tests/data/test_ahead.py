@@ -12,6 +12,7 @@ from tianshou.env import DummyVectorEnv
 from tianshou.policy.base import policy_within_training_step
 from toys.envs import ForgetfulEnv, LineEnv
 from toys.policies import assert_same_state, build_cvpo
+from toys.resources import held
 
 from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer, NonFiniteStepError
 from fsrl_ext.trainer import CostOffpolicyTrainer
@@ -94,13 +95,47 @@ def test_collects_must_match_what_was_begun_and_resets_drop_it(ahead):
     assert collector.collect(n_step=12).n_collected_steps == 12
 
 
-def test_errors_of_the_other_process_arrive(ahead):
-    with pytest.raises(NonFiniteStepError, match="rew of environment 0 is not finite"):
-        ahead(nan_at=3).collect(n_step=30)
+def test_errors_of_the_other_process_arrive_and_the_collector_goes_on(ahead):
+    collector = ahead(nan_at=3)
+    with pytest.raises(NonFiniteStepError, match="rew of environment 0 is not finite") as caught:
+        collector.collect(n_step=30)
+    assert "in check_finite" in str(caught.value.__cause__)  # the traceback of the other process
+    with pytest.warns(UserWarning, match="the last collect failed; all environments are reset"):
+        assert collector.collect(n_step=12).n_collected_steps == 12
+    assert len(collector.buffer) == collector.collect_step == 12
+    before = held()
     with pytest.raises(ValueError, match="make_envs must build 3 environments, built 2"):
         AheadCollector(build_cvpo(), functools.partial(envs, 2), CostVectorReplayBuffer(300, N), seed=0)
+    assert held() == before
     with pytest.raises(TypeError, match="buffer must be a CostVectorReplayBuffer"):
         AheadCollector(build_cvpo(), envs, None, seed=0)
+
+
+def test_ctrl_c_loses_no_answer(ahead):
+    collector = ahead(replayable=True)
+
+    def interrupted(call):
+        """Call while the other process is stopped, until a signal comes."""
+        os.kill(collector._process.pid, signal.SIGSTOP)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                call()
+        finally:
+            os.kill(collector._process.pid, signal.SIGCONT)
+
+    former = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        interrupted(lambda: collector.collect(n_step=30))
+        assert collector.collect(n_step=30).n_collected_steps == 30
+        interrupted(collector.state_dict)
+        assert collector.collect(n_step=12).n_collected_steps == 12
+        assert collector.state_dict()["counters"][0] == len(collector.buffer) == 42
+    finally:
+        signal.signal(signal.SIGALRM, former)
+    collector.close()
+    with pytest.raises(RuntimeError, match="the collector is closed"):
+        collector.collect(n_step=30)
 
 
 def test_an_ended_process_is_an_error_not_a_hang(ahead):

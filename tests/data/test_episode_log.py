@@ -91,7 +91,7 @@ def test_a_reset_of_the_environments_drops_what_was_open():
     assert log.costs[0].tolist() == truth(first, 0, 1, 1.0)["cost"].tolist()
 
 
-def test_a_collect_that_fails_is_not_published():
+def test_a_collect_that_fails_is_published_as_far_as_it_came():
     collector = collector_for()
     collector.collect(n_step=N * 4)
     log = collector.buffer.episodes
@@ -107,12 +107,19 @@ def test_a_collect_that_fails_is_not_published():
     collector.env.step = broken
     with pytest.raises(RuntimeError, match="broken"):
         collector.collect(n_step=N * 20)
-    assert log.state_dict()["cycle"] == before["cycle"] == 1
-    np.testing.assert_array_equal(log.costs, before["costs"])
+    assert (before["cycle"], log.cycle) == (1, 2)
+    assert log.steps.tolist() == [11] * N
+    assert collector.collect_step == len(collector.buffer) == 11 * N
+    done = int(collector.buffer.done[collector.buffer.sample_indices(0)].sum())
+    assert log.count == len(log.costs) == collector.collect_episode == done > before["count"]
+    calls[:] = [0] * 7
+    with pytest.raises(RuntimeError, match="broken"), pytest.warns(UserWarning, match="are reset"):
+        collector.collect(n_step=N)
+    assert log.cycle == 2  # Nothing was stored.
     collector.reset_env()
     stats = collector.collect(n_step=N * 8)
-    assert log.cycle == 2
-    assert log.count == before["count"] + stats.n_collected_episodes
+    assert log.cycle == 3
+    assert log.count == done + stats.n_collected_episodes
 
 
 def test_whole_episodes_and_single_buffers_are_published_too():

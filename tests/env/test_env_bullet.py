@@ -1,5 +1,6 @@
 """Compare bullet-safety-gym's tasks with the package itself; check their randomness and their frames."""
 
+import copy
 import random
 
 import gymnasium
@@ -126,3 +127,10 @@ def test_a_window_without_a_display_is_a_clear_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sys.platform", "linux")
     with pytest.raises(RuntimeError, match=r"SafetyCarCircle-v0: render_mode=\"human\".*DISPLAY"):
         make("SafetyCarCircle-v0", render_mode="human")
+
+
+def test_a_copy_would_share_the_physics_server_and_is_refused() -> None:
+    env = make("SafetyBallRun-v0")
+    with pytest.raises(TypeError, match=r"^SafetyBallRun-v0 cannot be copied or pickled"):
+        copy.deepcopy(env)
+    env.close()

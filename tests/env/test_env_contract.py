@@ -1,13 +1,27 @@
 """Check the cost contract on a toy environment."""
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from toys.envs import TwoCostWalkEnv, WalkEnv
+from toys.envs import OddEnv, SelfishEnv, TwoCostWalkEnv, WalkEnv
 
-from fsrl_ext.env import CostError, CostReader, CostWrapper, MissingCostError, make, register_task
-from fsrl_ext.env.contract import float32_caster, float32_space
+from fsrl_ext.env import (
+    ContractError,
+    CostError,
+    CostReader,
+    CostWrapper,
+    MissingCostError,
+    env_fn,
+    make,
+    register_task,
+)
+from fsrl_ext.env.bullet import BulletEnv
+from fsrl_ext.env.contract import SimulatorEnv, float32_caster, float32_space
 
 GO = np.ones(1, dtype=np.float32)
 
@@ -34,9 +48,9 @@ def test_cost_of_another_length_is_an_error(costs: list) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), [0.0, float("nan")]])
-def test_cost_must_be_finite(bad: object) -> None:
-    with pytest.raises(CostError, match=r"Walk-v0, step 1: .*finite"):
-        costs_of([bad])
+def test_a_cost_that_is_not_finite_passes_like_a_reward(bad: object) -> None:
+    """Collectors refuse it, and name the environment and the step: see tests/data/test_cost_errors.py."""
+    np.testing.assert_array_equal(costs_of([bad])[0], np.array(bad, np.float32))
 
 
 @pytest.mark.parametrize("bad", ["0.5", [[1.0], [2.0]], [], {"a": 1.0}, [[1.0], [2.0, 3.0]]])
@@ -125,3 +139,93 @@ def test_wrapper_can_be_rebuilt_from_its_spec() -> None:
     second, _ = again.reset(seed=1)
     assert np.array_equal(first, second)
     assert second.dtype == np.float32
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [(4, "got 4 values, as in the old Gym"), (6, "got 6 values, as in safety_gymnasium")],
+)
+def test_steps_with_other_values_are_named_with_the_task(
+    values: int, message: str, limit: int | None
+) -> None:
+    """Also where Gymnasium's time limit is the first to look at the step."""
+    task = f"Odd{values}Limit{limit}-v0"
+    register_task(task, entry_point=OddEnv, kwargs={"values": values}, max_episode_steps=limit)
+    env = make(task)
+    env.reset(seed=0)
+    with pytest.raises(ContractError, match=f"^{task}: step must return .*{message}"):
+        env.step(GO)
+
+
+def test_an_error_of_the_environment_is_no_error_of_the_contract() -> None:
+    class Unpacking(WalkEnv):
+        def step(self, action: np.ndarray) -> tuple:
+            _one, _two, _three, _four, _five = action
+            return super().step(action)
+
+    env = CostWrapper(gymnasium.wrappers.TimeLimit(Unpacking(), 5), env_id="Unpacking-v0")
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="not enough values to unpack") as caught:
+        env.step(GO)
+    assert not isinstance(caught.value, ContractError)
+
+
+def test_a_reset_without_info_is_named_with_the_task() -> None:
+    register_task("OddReset-v0", entry_point=OddEnv, kwargs={"info": False}, max_episode_steps=5)
+    with pytest.raises(
+        ContractError, match=r"^OddReset-v0: reset must return .*without info, of type ndarray"
+    ):
+        make("OddReset-v0").reset(seed=0)
+
+
+def test_the_environments_own_dictionary_stays_its_own() -> None:
+    env = CostWrapper(SelfishEnv(), env_id="Selfish-v0")
+    env.reset(seed=0)
+    infos = [env.step(GO)[4] for _ in range(3)]
+    assert env.unwrapped.kept["cost"].dtype == np.float64
+    assert [float(info["cost"][0]) for info in infos] == [np.float32(k / 3) for k in (1, 2, 3)]
+
+
+def test_environments_of_one_vector_share_no_argument() -> None:
+    register_task("Selfish-v0", entry_point=SelfishEnv, max_episode_steps=5)
+    make_env = env_fn("Selfish-v0", weights=[0.0])
+    first, second = make_env(), make_env()
+    first.reset(seed=0)
+    first.step(GO)
+    assert (first.unwrapped.weights, second.unwrapped.weights) == ([1.0], [0.0])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_is_a_copy(copied: Callable) -> None:
+    def trace(env: gymnasium.Env) -> list:
+        return [float(env.step(GO[:1] * 0.3)[0][1]) for _ in range(5)]
+
+    for env in (make("KnownOptimumNoise-v0"), CostWrapper(WalkEnv(), env_id="Walk-v0")):
+        env.reset(seed=3)
+        other = copied(env)
+        if isinstance(env, CostWrapper):
+            first = [env.step(GO)[0] for _ in range(3)]
+            np.testing.assert_array_equal(first, [other.step(GO)[0] for _ in range(3)])
+        else:
+            assert trace(env) == trace(other)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_simulator_is_not_copied(copied: Callable) -> None:
+    class Handle(SimulatorEnv):
+        metadata = {"render_modes": []}  # noqa: RUF012
+
+        def _reset(self, seed: int | None) -> tuple:
+            return np.zeros(1), {}
+
+        def _step(self, action: object) -> tuple:
+            return np.zeros(1), 0.0, False, False, {"cost": 0.0}
+
+    box = spaces.Box(-1.0, 1.0, (1,))
+    env = Handle(
+        env_id="Handle-v0", observation_space=box, action_space=box, max_episode_steps=5, render_mode=None
+    )
+    with pytest.raises(TypeError, match=r"^Handle-v0 cannot be copied .* make\('Handle-v0'\)"):
+        copied(env)
+    assert issubclass(BulletEnv, SimulatorEnv)

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from toys.envs import CreditEnv
 from toys.policies import build
 from toys.training import collect, collector_for, update
 
@@ -267,3 +268,33 @@ def test_cvpo_ends_at_the_limit_wherever_the_cost_falls_if_its_level_is_measured
         assert newest == pytest.approx(limit, rel=0.15)
     else:
         assert newest > 2 * limit
+
+
+def test_the_level_follows_costs_below_zero():
+    level = measured_cost(margin_rate=0.5)
+    for cost in (-4.0, -2.0):
+        measure(level, [cost], bound=(0.0,))
+        assert level.value.tolist() == [cost]
+    assert level.extra_margin.tolist() == [0.0]
+
+
+def test_critics_far_above_costs_below_zero_are_noticed():
+    level = CriticLevel(measured=False)
+    signs = np.array([0.0]), np.array([-100.0]), [0.0]
+    for _ in range(APART_CYCLES - 1):
+        level.compare(*signs)
+    with pytest.warns(UserWarning, match=r"another episode cost \(0\) than was measured \(-100\)"):
+        level.compare(*signs)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e12])
+@pytest.mark.parametrize("name", ["cvpo", "sac", "td3", "cpo", "trpo", "ppo", "focops"])
+def test_every_policy_learns_from_costs_below_zero_with_a_limit_of_zero(name, scale):
+    """The checks of settings are not for data: a measured cost may be any finite number."""
+    policy = build(name, cost_limit=0.0)
+    collector = collector_for(policy, env=CreditEnv, scale=scale)
+    for _ in range(3):
+        collect(policy, collector)
+        update(policy, collector, 2)
+    assert all(bool(torch.isfinite(x).all()) for x in policy.parameters())
+    assert collector.buffer.episodes.costs.max() < 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -111,6 +113,93 @@ class BrokenEnv(CountingEnv):
         if self.steps >= 3:
             self.breaks(result)
         return tuple(result)
+
+
+class AwkwardError(Exception):
+    """Can be pickled but not read again, because its constructor takes other arguments than its message."""
+
+    def __init__(self, place: str, number: int) -> None:
+        super().__init__(f"{place} {number} is broken")
+
+
+class FailingEnv(CountingEnv):
+    """Is a :class:`CountingEnv` that fails once, in environment 1.
+
+    :param index: ``e``.
+    :param where: ``"step"``, which fails in the fourth step, or ``"reset"``, which fails in the second one.
+    :param error: what it raises; None stands for the end of its process.
+    """
+
+    def __init__(self, index: int, where: str, error: BaseException | None) -> None:
+        super().__init__(index)
+        self.where, self.error = where, error
+        self.calls = {"step": 0, "reset": 0}
+
+    def _fail(self, where: str, last: int) -> None:
+        self.calls[where] += 1
+        if self.index == 1 and self.where == where and self.calls[where] == last:
+            if self.error is None:
+                os._exit(3)
+            raise self.error
+
+    def step(self, action: np.ndarray) -> Any:
+        self._fail("step", 4)
+        return super().step(action)
+
+    def reset(self, **kwargs: Any) -> Any:
+        self._fail("reset", 2)
+        return super().reset(**kwargs)
+
+
+class SleepyEnv(CountingEnv):
+    """Is a :class:`CountingEnv` that sleeps for some seconds in its fourth step, in environment 1."""
+
+    steps = 0
+
+    def step(self, action: np.ndarray) -> Any:
+        self.steps += 1
+        if self.index == 1 and self.steps == 4:
+            time.sleep(3.0)
+        return super().step(action)
+
+
+# What all instances of MeddlingEnv with as many costs return: observation and info.
+SHARED = {c: (np.zeros(4), {"cost": np.zeros(c)}) for c in (1, 2)}
+
+
+class MeddlingEnv(CountingEnv):
+    """Is a :class:`CountingEnv` that changes its action, and what it and its neighbours returned before.
+
+    :param index: ``e``.
+    :param num_costs: C.
+    :param meddles: whether it does; the numbers are the same otherwise.
+    """
+
+    def __init__(self, index: int, num_costs: int = 1, meddles: bool = True) -> None:
+        super().__init__(index, num_costs)
+        self.meddles = meddles
+        self.seen, self.info = SHARED[num_costs]
+
+    def reset(self, **kwargs: Any) -> Any:
+        obs, info = super().reset(**kwargs)
+        return self._own(obs), info
+
+    def step(self, action: np.ndarray) -> Any:
+        self.moved = float(action.sum())
+        if self.meddles:
+            action *= -7.0
+        obs, rew, terminated, truncated, info = super().step(action)
+        obs[3] = self.moved
+        if not self.meddles:
+            return obs, rew, terminated, truncated, info
+        self.info["cost"][:] = info["cost"]
+        return self._own(obs), rew, terminated, truncated, self.info
+
+    def _own(self, obs: np.ndarray) -> np.ndarray:
+        if not self.meddles:
+            return obs
+        self.seen[:] = obs
+        return self.seen
 
 
 class BadStartEnv(CountingEnv):

@@ -131,6 +131,18 @@ class DrawnLineEnv(LineEnv):
         return np.full((33, 48, 3), 10 * self.time, np.uint8) if self.render_mode == "rgb_array" else None
 
 
+class CreditEnv(LineEnv):
+    """Is a :class:`LineEnv` whose costs are all below zero, ``((1 + a) / 2 - 1.5) scale``."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def step(self, action: np.ndarray) -> tuple:
+        *rest, info = super().step(action)
+        return *rest, {"cost": (info["cost"] - 1.5) * self.scale}
+
+
 class DearEnv(NoiseEnv):
     """Pays the action and costs 1 in every step, so that an episode costs as much as it has steps."""
 
@@ -232,6 +244,45 @@ class TwoCostWalkEnv(WalkEnv):
         observation, reward, terminated, truncated, info = super().step(action)
         info["cost"] = [info["cost"], float(self.x[0] < 0)]
         return observation, reward, terminated, truncated, info
+
+
+class OddEnv(WalkEnv):
+    """Is a :class:`WalkEnv` that breaks Gymnasium's contract.
+
+    :param values: number of values that a step returns.
+    :param info: whether a reset returns an info.
+    """
+
+    def __init__(self, values: int = 5, info: bool = True, render_mode: str | None = None) -> None:
+        super().__init__()
+        self.values, self.info = values, info
+
+    def reset(self, **kwargs: Any) -> Any:
+        answer = super().reset(**kwargs)
+        return answer if self.info else answer[0]
+
+    def step(self, action: np.ndarray) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self.values == 4:
+            return observation, reward, terminated, info
+        return (observation, reward, *[info["cost"]] * (self.values - 5), terminated, truncated, info)
+
+
+class SelfishEnv(WalkEnv):
+    """Is a :class:`WalkEnv` that keeps the dictionary that it returns, and adds to its cost.
+
+    :param weights: which it changes.
+    """
+
+    def __init__(self, weights: Any = (), render_mode: str | None = None) -> None:
+        super().__init__()
+        self.weights, self.kept = weights, {"cost": np.zeros(2)}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.kept["cost"] += 1 / 3
+        if len(self.weights):
+            self.weights[0] += 1.0
+        return *super().step(action)[:4], self.kept
 
 
 class PushEnv(gym.Env):

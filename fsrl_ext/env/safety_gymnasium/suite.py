@@ -8,7 +8,7 @@ import gymnasium
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from fsrl_ext.env.contract import CostEnv
+from fsrl_ext.env.contract import CostEnv, SimulatorEnv
 from fsrl_ext.env.display import require_display, require_offscreen_gl
 from fsrl_ext.env.legacy_random import SEED_END, LegacyRandom
 from fsrl_ext.env.quiet import quiet
@@ -32,7 +32,7 @@ class _TrustedDict(spaces.Dict):
         return True
 
 
-class NavigationEnv(CostEnv):
+class NavigationEnv(SimulatorEnv):
     """Runs a navigation or vision task: Goal, Button, Push, Circle, Run, Race or Fading.
 
     Rewards, costs and observations equal those of the package for the same seed and actions, bit for bit
@@ -142,7 +142,7 @@ class NavigationEnv(CostEnv):
         self.simulator.task._viewers.clear()
 
 
-class VelocityEnv(CostEnv):
+class VelocityEnv(SimulatorEnv):
     """Runs a velocity task: a MuJoCo robot that costs 1 on each step above a speed limit.
 
     :param env_id: name of the task.

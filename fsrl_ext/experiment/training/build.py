@@ -11,6 +11,7 @@ from tianshou.env import DummyVectorEnv
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
+from fsrl_ext.data.env_workers import build_vector
 from fsrl_ext.data.randomness import seed_globals
 from fsrl_ext.env import make
 from fsrl_ext.experiment.config import ExperimentConfig
@@ -102,4 +103,4 @@ def test_collector(
     buffer = CostVectorReplayBuffer(
         num_envs * (spec.max_episode_steps + 1), num_envs, num_costs=len(config.cost_limit)
     )
-    return CostCollector(policy, DummyVectorEnv([make_env] * num_envs), buffer)
+    return CostCollector(policy, build_vector(DummyVectorEnv, [make_env] * num_envs), buffer)

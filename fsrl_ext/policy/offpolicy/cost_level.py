@@ -94,7 +94,9 @@ class MeasuredCost:
             played = self._estimates[-span:]
             weight = len(costs) / (len(costs) + self.former_episodes)
             correction = weight * (cost - torch.stack(played).mean(0))
-            self._estimates[-span:] = [(x + correction).clamp(min=0.0) for x in played]
+            # An estimate below zero is an error of the estimate, unless costs as low as that were measured.
+            lowest = cost.clamp(max=0.0)
+            self._estimates[-span:] = [(x + correction).maximum(lowest) for x in played]
             self.extra_margin = integral_margin(
                 self.extra_margin,
                 cost,
@@ -138,7 +140,7 @@ class CriticLevel:
         """Takes the critics' level and measured episode costs, both ``[C]``, once for each collect."""
         self.value = level
         limit = np.asarray(limits)
-        larger = np.maximum(np.abs(level), measured)
+        larger = np.maximum(np.abs(level), np.abs(measured))
         apart = (np.abs(level - measured) > 0.5 * larger) & (larger > 0.1 * limit) & np.isfinite(limit)
         self._apart = self._apart + 1 if apart.any() else 0
         if self._apart < APART_CYCLES or self._warned:
