@@ -38,7 +38,7 @@ import torch
 from fsrl_ext.data import CostCollector
 from fsrl_ext.env import register_family
 from fsrl_ext.env.known_optimum import KnownOptimumEnv
-from fsrl_ext.env.meta import Uniform
+from fsrl_ext.env.meta import Uniform, list_families
 from fsrl_ext.experiment import ExperimentConfig, make_config, resume, run
 from fsrl_ext.experiment.algorithms import MetaTraining, OffpolicyTraining
 from fsrl_ext.experiment.registry import algorithm, algorithms
@@ -51,6 +51,7 @@ from fsrl_ext.report.folder import RunFolder
 
 RESULT = Path(__file__).parent / "results" / "kills.json"
 TASK, FAMILY = "KnownOptimumNoise-v0", "KillsFamily"
+START_METHOD = "forkserver"
 LONGEST = 600.0
 """Seconds that a run may take."""
 
@@ -109,7 +110,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="draws policies and moments")
     parser.add_argument("--out", type=Path, default=RESULT, help="file of the results")
     options = parser.parse_args()
-    register()
     kills = draw_kills(options.kills, options.seed)
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     with ThreadPoolExecutor(options.jobs) as pool:
@@ -141,7 +141,9 @@ def main() -> int:
 
 
 def register() -> None:
-    """Registers the family that meta-learners train on."""
+    """Registers the family that meta-learners train on, once in every process."""
+    if FAMILY in list_families():
+        return
     register_family(
         FAMILY,
         lambda parameters, **kwargs: KnownOptimumEnv(
@@ -194,7 +196,10 @@ def train_whole(folder: Path, policy: str, variant: str) -> tuple[Path, float]:
     process = start(_train, config_for(policy, variant), folder, name)
     seconds = follow(process, RunFolder(folder / name), LONGEST)
     if process.exitcode != 0:
-        raise SystemExit(f"the run of {policy} ({variant}) failed without a kill, see {folder / name}")
+        raise SystemExit(
+            f"the run of {policy} ({variant}) failed without a kill (exit code {process.exitcode}), "
+            f"see {folder / name}"
+        )
     return folder / name, seconds
 
 
@@ -228,8 +233,8 @@ def try_kill(folder: Path, kill: Kill, whole: Path, seconds: float) -> dict[str,
 
 
 def start(target: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
-    """Starts a function in a fork of this process, which has the imports behind it."""
-    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
+    """Starts a function in a process of its own, which has the imports behind it."""
+    process = multiprocessing.get_context(START_METHOD).Process(target=target, args=arguments)
     process.start()
     return process
 
@@ -250,7 +255,7 @@ def follow(process: multiprocessing.process.BaseProcess, folder: RunFolder, wait
 
 
 def _train(config: ExperimentConfig, out: Path, name: str, kill: Kill | None = None) -> None:
-    torch.set_num_threads(1)
+    register()
     calls = itertools.count()
     every = 1 if kill is None else kill.every
     snapshot.Snapshots.due = property(lambda self: next(calls) % every == 0)  # type: ignore[assignment]
@@ -262,7 +267,7 @@ def _train(config: ExperimentConfig, out: Path, name: str, kill: Kill | None = N
 
 
 def _resume(folder: Path) -> None:
-    torch.set_num_threads(1)
+    register()
     resume(folder, show_progress=False)
 
 

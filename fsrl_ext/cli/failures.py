@@ -10,9 +10,7 @@ import traceback
 _CALLERS = tuple(f"{os.sep}{name}{os.sep}" for name in ("fsrl_ext", "tianshou"))
 _WRAPPERS = f"{os.sep}gymnasium{os.sep}"
 _METHODS = ("__init__", "reset", "step", "render", "close")
-_FRAME = re.compile(
-    r'^  File "(?P<file>.+?)", line \d+, in (?P<name>\S+)\n(?:(?!  File ").+\n)*', re.MULTILINE
-)
+_FRAME = re.compile(r'^  File "(?P<file>.+?)", line \d+, in (?P<name>\S+)\n(?:    .*\n)*', re.MULTILINE)
 
 
 def explained(error: Exception) -> tuple[str, int] | None:

@@ -30,8 +30,9 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, float]]]:
         for row in reader:
             if None in row or None in row.values():
                 raise ValueError("a row of another length than the header")
-            rows.append({name: float(value) for name, value in row.items() if value})
-    except (ValueError, csv.Error) as error:
+            values = {name: float(value) for name, value in row.items() if value}
+            rows.append({k: int(v) if k == "env_step" else v for k, v in values.items()})
+    except (ValueError, OverflowError, csv.Error) as error:
         raise RunFolderError(f"{path} is damaged in line {len(rows) + 2} ({error})") from error
     return columns, rows
 

@@ -15,6 +15,7 @@ from tianshou.utils import BaseLogger, WandbLogger
 from tianshou.utils.logger.base import VALID_LOG_VALS_TYPE, TRestoredData
 from torch.utils.tensorboard import SummaryWriter
 
+from fsrl_ext.errors import RunFolderError
 from fsrl_ext.experiment.training.folder import write_failure, writing
 from fsrl_ext.report.files import replacing
 from fsrl_ext.report.folder import RunFolder
@@ -72,6 +73,8 @@ class RunLogger(BaseLogger):
     def _go_on_from(self, state: Mapping[str, Any]) -> None:
         """Takes over a state, and writes the file anew with the complete rows of that time alone."""
         columns, rows = read_rows(self.path) if self.path.is_file() else ([], [])
+        if not all("env_step" in row for row in rows):
+            raise RunFolderError(f"{self.path} is damaged: a row has no env_step")
         if len(rows) < state["rows"]:
             warnings.warn(
                 f"{self.path} has {len(rows)} of the {state['rows']} rows that it had; the others are lost",
