@@ -110,6 +110,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="draws policies and moments")
     parser.add_argument("--out", type=Path, default=RESULT, help="file of the results")
     options = parser.parse_args()
+    register()
     kills = draw_kills(options.kills, options.seed)
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     with ThreadPoolExecutor(options.jobs) as pool:
