@@ -72,7 +72,7 @@ def test_snapshots_wait_a_minute_and_longer_if_they_take_long(tmp_path, monkeypa
 
 
 def test_a_run_with_its_config_alone_begins_again(whole, tmp_path):
-    folder = run_killed(small_config("ddpg_lag"), 500, tmp_path)
+    folder = run_killed(small_config("ddpg_lag"), 300, tmp_path)
     files = RunFolder(folder)
     files.snapshot.unlink()
     (files.checkpoints / ".last.pt.0123456789abcdef.tmp").write_bytes(b"half")
@@ -92,12 +92,19 @@ def test_a_run_that_began_from_a_policy_begins_again_from_the_same_one(whole, tm
     shutil.copy(first.folder / "config.json", folder)
     assert resume(folder, show_progress=False).result["last"] == first.result["last"]
     assert_same_run(first.folder, folder)
-    for name in ("result.json", "checkpoints/resume.pt"):
-        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(RunFolderError, match="has finished"):
+        resume(folder)
+    (folder / "result.json").unlink()
+    with pytest.raises(RunFolderError, match="has policies but no snapshot to go on from"):
+        resume(folder)
+    shutil.rmtree(folder / "checkpoints")
     shutil.copy(RunFolder(origin).last, RunFolder(origin).best)
     with pytest.raises(CheckpointError, match="has changed since the run began from it"):
         resume(folder)
     assert (folder / "progress.csv").exists()
+    (folder / "checkpoints").symlink_to(origin / "checkpoints")
+    with pytest.raises(RunFolderError, match=r"checkpoints must be a folder, got a symbolic link"):
+        resume(folder)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"command": "x", "policy": "cvpo"}'])

@@ -255,6 +255,9 @@ class TestCurves:
         folder.progress.write_bytes(b"env_step,update/loss\n1,0.5\n")
         with pytest.warns(UserWarning, match=r"has 1 of the 3 rows that it had; the others are lost"):
             RunLogger(folder, state={"rows": 3, "row": {}})
+        folder.progress.write_bytes(b"env_step,update/loss\n1,x\n")
+        with pytest.raises(RunFolderError, match=r"damaged in line 2 .*; delete the file to go on without"):
+            RunLogger(folder, state={"rows": 1, "row": {}})
 
     @pytest.mark.parametrize(
         ("content", "line"),

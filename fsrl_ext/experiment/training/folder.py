@@ -63,8 +63,8 @@ def remove_leftovers(folder: RunFolder) -> None:
 
 
 def empty_run_folder(folder: RunFolder) -> None:
-    """Removes what a run wrote after its ``config.json``, but for TensorBoard's events."""
-    for path in (folder.progress, folder.best, folder.last, folder.result, folder.curves):
+    """Removes what a run without policies wrote after its ``config.json``, but for TensorBoard's events."""
+    for path in (folder.progress, folder.result, folder.curves):
         path.unlink(missing_ok=True)
     folder.checkpoints.mkdir(exist_ok=True)
 

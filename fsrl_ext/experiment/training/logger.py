@@ -72,9 +72,12 @@ class RunLogger(BaseLogger):
 
     def _go_on_from(self, state: Mapping[str, Any]) -> None:
         """Takes over a state, and writes the file anew with the complete rows of that time alone."""
-        columns, rows = read_rows(self.path) if self.path.is_file() else ([], [])
-        if not all("env_step" in row for row in rows):
-            raise RunFolderError(f"{self.path} is damaged: a row has no env_step")
+        try:
+            columns, rows = read_rows(self.path) if self.path.is_file() else ([], [])
+            if not all("env_step" in row for row in rows):
+                raise RunFolderError(f"{self.path} is damaged: a row has no env_step")
+        except RunFolderError as error:
+            raise RunFolderError(f"{error}; delete the file to go on without its rows") from error
         if len(rows) < state["rows"]:
             warnings.warn(
                 f"{self.path} has {len(rows)} of the {state['rows']} rows that it had; the others are lost",

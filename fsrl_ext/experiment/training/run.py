@@ -137,8 +137,8 @@ def resume(
     :param folder: the run folder.
     :param logger: as for :func:`run`; the snapshot keeps none.
     :param callbacks: as for :func:`run`; the snapshot keeps none.
-    :raises RunFolderError: if the run has finished, the folder is no run folder or cannot be written, or a
-        process is training the run.
+    :raises RunFolderError: if the run has finished, the folder is no run folder or cannot be written, it has
+        policies but no snapshot, or a process is training the run.
     :raises CheckpointError: if the snapshot is damaged, or from a version that saved other things.
     :raises NonFiniteError: as for :func:`run`.
     :raises RunStoppedError: as for :func:`run`.
@@ -147,6 +147,9 @@ def resume(
     files = RunFolder(Path(folder))
     if not files.config.is_file() and not files.snapshot.is_file():
         raise RunFolderError(f"{files.path} is not a run folder: it has no {files.config.name}")
+    for path in (files.checkpoints, files.tensorboard):
+        if path.is_symlink():  # what is written there would replace the files of another folder
+            raise RunFolderError(f"{path} must be a folder, got a symbolic link")
     with locked(files), _saying_how_to_go_on(files):
         remove_leftovers(files)
         snapshot = None
@@ -156,10 +159,15 @@ def resume(
             noted = snapshot["run"]
             config = in_this_version(ExperimentConfig.from_dict, noted["config"], snapshot, files.snapshot)
         else:
-            if files.result.is_file() and read_result(files.path).get("status") == "finished":
+            if _has_finished(files):
                 raise RunFolderError(
                     f"{files.path} has finished; 'fsrl-ext train ... --init-from {files.path}' trains its "
                     "policy further"
+                )
+            if files.best.exists() or files.last.exists():
+                raise RunFolderError(
+                    f"{files.path} has policies but no snapshot to go on from; 'fsrl-ext train ... "
+                    f"--init-from {files.path}' trains its policy further"
                 )
             config, noted = _read_config(files)
         build.seed_everything(config)
@@ -184,6 +192,13 @@ def resume(
             again=snapshot is None,
         )
         return RunResult(files.path, session.execute())
+
+
+def _has_finished(folder: RunFolder) -> bool:
+    """Whether a run has its verdict, and nothing is left to do."""
+    if folder.snapshot.is_file() or not folder.result.is_file():
+        return False
+    return read_result(folder.path).get("status") == "finished"
 
 
 def _warn_of_other_versions(snapshot: dict[str, Any]) -> None:
@@ -222,7 +237,7 @@ def _saying_how_to_go_on(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        if folder.config.is_file():
+        if folder.config.is_file() and not _has_finished(folder):
             interrupt.add_note(f"to go on: fsrl-ext resume {shlex.quote(str(folder.path))}")
         raise
 
