@@ -2,6 +2,7 @@
 
 import importlib.util
 import multiprocessing
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ def kills():
         pytest.skip("processes that are forked are the quick ones")
     spec = importlib.util.spec_from_file_location("kills", SCRIPT)
     module = importlib.util.module_from_spec(spec)
+    sys.modules["kills"] = module  # its dataclass looks there for its own module
     spec.loader.exec_module(module)
     module.START_METHOD = "fork"
     module._SMALL.update(steps=520, selections=2, update_per_step=0.05)
@@ -30,17 +32,16 @@ def whole(kills, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("moment", "where", "after", "resumed"),
+    ("moment", "where", "resumed"),
     [
-        ("before the first snapshot", 0.0, False, 0),
-        ("while progress.csv gets new columns", 1.0, False, None),
-        ("while the result is written", 0.0, False, 520),
-        ("random", 0.5, False, None),
+        ("before the first snapshot", 0.0, 0),
+        ("while progress.csv gets new columns", 1.0, None),
+        ("random", 0.5, None),
     ],
 )
-def test_a_kill_leaves_no_trace(moment, where, after, resumed, kills, whole, tmp_path, capsys):
+def test_a_kill_leaves_no_trace(moment, where, resumed, kills, whole, tmp_path):
     kill = kills.Kill(
-        number=0, policy="td3_lag", variant="plain", every=3, moment=moment, where=where, after=after
+        number=0, policy="td3_lag", variant="plain", every=3, moment=moment, where=where, after=False
     )
     outcome = kills.try_kill(tmp_path, kill, *whole)
     assert outcome["different"] == []
