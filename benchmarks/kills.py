@@ -110,6 +110,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="draws policies and moments")
     parser.add_argument("--out", type=Path, default=RESULT, help="file of the results")
     options = parser.parse_args()
+    # The processes are forks of one that has made these imports.
+    multiprocessing.set_forkserver_preload(
+        ["fsrl_ext.experiment.training.run", "fsrl_ext.experiment.algorithms", "fsrl_ext.env.known_optimum"]
+    )
     register()
     kills = draw_kills(options.kills, options.seed)
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
