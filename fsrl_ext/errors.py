@@ -23,7 +23,14 @@ class CheckpointError(ValueError):
 
 
 class RunFolderError(ValueError):
-    """A run folder is missing, is incomplete, or exists already."""
+    """A run folder is missing, is incomplete, is in use, or exists already."""
+
+
+class RunStoppedError(RuntimeError):
+    """A run cannot go on: a file cannot be written, or a process of the run has ended.
+
+    What was saved before stays, and the run can be resumed.
+    """
 
 
 def check_fields(

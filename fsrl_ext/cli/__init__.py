@@ -5,32 +5,59 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import fsrl_ext
 from fsrl_ext.cli import adapt, evaluate, listing, resume, train
+from fsrl_ext.cli.failures import explained, interruption
+from fsrl_ext.cli.signals import INTERRUPTED, ending_signals, exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    """Runs a command; returns the exit code.
+
+    The code is 0 for success, 2 for input that cannot be used, and 1 for a run that could not go on. It is
+    130 after Ctrl-C, and 128 and the signal's number after SIGTERM (143) and SIGHUP (129), which end a
+    command as Ctrl-C does.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     warnings.showwarning = _show_warning
-    try:
-        options = _parser(arguments).parse_args(arguments)
-        return options.command(options, shlex.join(["fsrl-ext", *arguments]))
-    except (ValueError, ImportError, FloatingPointError) as error:
-        print(f"fsrl-ext: {error}", file=sys.stderr)
-        return 1 if isinstance(error, FloatingPointError) else 2
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough: nothing more may be written, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("fsrl-ext: interrupted", file=sys.stderr)
-        return 130
+    threading.excepthook = _show_thread_error
+    with ending_signals() as received:
+        try:
+            options = _parser(arguments).parse_args(arguments)
+            code = options.command(options, shlex.join(["fsrl-ext", *arguments]))
+            if code != INTERRUPTED:
+                return code
+        except BrokenPipeError:
+            # The reader (head, less) has seen enough: nothing more may be written, not even at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (Exception, KeyboardInterrupt) as error:
+            # An interrupt in the middle of an import can come out as any error.
+            if not received and not isinstance(error, KeyboardInterrupt):
+                explanation = explained(error)
+                if explanation is None:
+                    raise
+                print(explanation[0], file=sys.stderr)
+                return explanation[1]
+            print(interruption(error), file=sys.stderr)
+        if argv is None:  # this process ends, and a second Ctrl-C changes nothing about that
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return exit_code(received)
+
+
+def _show_thread_error(what: threading.ExceptHookArgs) -> None:
+    """Shows in one line what the operating system refused to a thread, such as TensorBoard's writer."""
+    if issubclass(what.exc_type, OSError):
+        _show_warning(what.exc_value, what.exc_type)
+    else:
+        threading.__excepthook__(what)
 
 
 def _show_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:

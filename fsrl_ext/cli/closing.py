@@ -5,21 +5,28 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from fsrl_ext.cli.signals import INTERRUPTED
+
 if TYPE_CHECKING:
     from fsrl_ext.experiment import RunResult
 
 
 def print_result(done: RunResult) -> int:
-    """Prints how a run ended and where its files are; returns the exit code."""
+    """Prints how a run ended and where its files are; returns the exit code.
+
+    Of an interrupted run it prints one line, which ends with the command that goes on with the run.
+    """
     from fsrl_ext.report import result_table
     from fsrl_ext.report.folder import RunFolder
 
+    if done.status != "finished":
+        steps = done.result["env_step"]
+        where = (
+            "in the final evaluation" if steps >= done.result["config"]["steps"] else f"after {steps:,} steps"
+        )
+        print(f"interrupted {where}; to go on: fsrl-ext resume {shlex.quote(str(done.folder))}")
+        return INTERRUPTED
     print()
-    if done.status == "finished":
-        print(result_table(done.result))
-    else:
-        print(f"interrupted after {done.result['env_step']:,} steps; the best policy so far is saved")
-        if done.resumable:
-            print(f"to go on:   fsrl-ext resume {shlex.quote(str(done.folder))}")
+    print(result_table(done.result))
     print(f"run folder: {done.folder}\ncurves:     {RunFolder(done.folder).curves}")
-    return 0 if done.status == "finished" else 130
+    return 0

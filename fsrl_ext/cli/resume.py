@@ -13,9 +13,9 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "resume",
         help="go on with a run that was interrupted or killed",
-        description="Go on from the run's last snapshot, which training takes at selections. In "
-        "deterministic environments, with the same versions on the same machine, the run ends as if nothing "
-        "had happened.",
+        description="Go on from the run's last snapshot, which training takes at its start and about every "
+        "minute, or finish the final evaluation. In deterministic environments, with the same versions on "
+        "the same machine, the run ends as if nothing had happened.",
     )
     parser.add_argument("run", metavar="RUN", help="a run folder")
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fsrl_ext.report.files import replacing
 from fsrl_ext.report.progress import read_progress, read_result
 
 # A cost axis is linear up to twice the limit, and logarithmic above if costs reach this many limits.
@@ -26,7 +27,7 @@ def plot_run(folder: Path, *, title: str, cost_limit: tuple[float, ...], path: P
 
     :param folder: a run folder with ``progress.csv`` and ``result.json``.
     :param cost_limit: a dashed line for each finite limit.
-    :param path: the PNG to write.
+    :param path: the PNG to write, in one move.
     :raises RunFolderError: if the folder has no ``progress.csv`` or no ``result.json``.
     """
     # Without pyplot there is no global state and no display is looked for.
@@ -70,7 +71,8 @@ def plot_run(folder: Path, *, title: str, cost_limit: tuple[float, ...], path: P
             title="selections: deterministic episodes, mean ± standard error",
             title_fontsize=8,
         )
-    figure.savefig(path, dpi=120)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=120, format="png")
 
 
 def _training(axis: Any, steps: np.ndarray, values: np.ndarray | None) -> None:

@@ -55,6 +55,11 @@ class RunFolder:
         return self.checkpoints / "resume.pt"
 
     @property
+    def lock(self) -> Path:
+        """A file that is locked while a process trains the run."""
+        return self.path / ".lock"
+
+    @property
     def result(self) -> Path:
         """The outcome of the run, as JSON; it exists when the run has ended."""
         return self.path / "result.json"

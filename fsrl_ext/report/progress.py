@@ -13,26 +13,54 @@ from fsrl_ext.report.files import read_json
 from fsrl_ext.report.folder import RunFolder
 
 
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, float]]]:
+    """The column names of a ``progress.csv``, and its rows, each with the values that the row has.
+
+    A last line without a line end is left out: it is still being written, or a crash cut it off.
+
+    :raises RunFolderError: if the file holds anything but a table of numbers.
+    """
+    with path.open(newline="", errors="replace") as file:
+        text = file.read()
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    rows = []
+    try:
+        reader = csv.DictReader(lines, strict=True)
+        columns = list(reader.fieldnames or [])
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError("a row of another length than the header")
+            values = {name: float(value) for name, value in row.items() if value}
+            rows.append({k: int(v) if k == "env_step" else v for k, v in values.items()})
+    except (ValueError, OverflowError, csv.Error) as error:
+        raise RunFolderError(f"{path} is damaged in line {len(rows) + 2} ({error})") from error
+    return columns, rows
+
+
 def read_progress(folder: Path) -> dict[str, np.ndarray]:
     """The columns of ``progress.csv`` by name, ``[rows]``, NaN where a row has no value.
 
-    :raises RunFolderError: if the folder has none.
+    :raises RunFolderError: if the folder has none, or the file is damaged.
     """
     path = RunFolder(Path(folder)).progress
     if not path.is_file():
         raise RunFolderError(f"{folder} is not a run folder: it has no {path.name}")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = list(rows[0]) if rows else []
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    columns, rows = read_rows(path)
+    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in columns if rows}
 
 
 def read_result(folder: Path) -> dict[str, Any]:
     """A run's ``result.json``.
 
-    :raises RunFolderError: if the folder has none.
+    :raises RunFolderError: if the folder has none, or the file is damaged.
     """
     path = RunFolder(Path(folder)).result
     if not path.is_file():
         raise RunFolderError(f"{folder} has no {path.name}; has the run ended?")
-    return read_json(path)
+    try:
+        result = read_json(path)
+    except ValueError as error:
+        raise RunFolderError(f"{path} is damaged ({error})") from error
+    if not isinstance(result, dict):
+        raise RunFolderError(f"{path} is damaged (it holds a {type(result).__name__})")
+    return result

@@ -35,7 +35,7 @@ class CostTrainer(BaseTrainer):
       checkpoint is handed to ``save_best_fn``;
     - every curve is logged over environment steps, losses as means over a collect cycle;
     - there is one progress bar for the whole run: return, cost, limit, steps per second, time left;
-    - an equal trainer goes on from what :meth:`state_dict` returns at a selection;
+    - an equal trainer goes on from what :meth:`state_dict` returns between two cycles;
     - a warning comes where training episodes do not last as long as the policy assumes
       (:mod:`fsrl_ext.trainer.episode_lengths`).
 
@@ -48,6 +48,8 @@ class CostTrainer(BaseTrainer):
     :param batch_size: transitions of a gradient step.
     :param selection_seeds: one environment seed for each selection episode.
     :param on_collect_end: called after every collect, when it is counted, before the policy learns from it.
+    :param on_cycle_end: called before the first collect, and after the updates that follow every collect. At
+        these moments :meth:`state_dict` is complete.
     :param on_selection: called with every selection's :class:`Evaluation`, after the best was updated.
     :param save_best_fn: called with the policy whenever it is the best so far.
     :param cost_limit_schedule: maps environment steps to the limits, one per cost, that the policy trains
@@ -83,6 +85,7 @@ class CostTrainer(BaseTrainer):
         batch_size: int | None,
         selection_seeds: Sequence[int] | None = None,
         on_collect_end: Callable[[], None] | None = None,
+        on_cycle_end: Callable[[], None] | None = None,
         on_selection: Callable[[Evaluation], None] | None = None,
         save_best_fn: Callable[[BasePolicy], None] | None = None,
         cost_limit_schedule: Callable[[int], tuple[float, ...]] | None = None,
@@ -125,7 +128,10 @@ class CostTrainer(BaseTrainer):
         self.last: Evaluation | None = None
         self.num_train_episodes_above = 0
         self._on_collect_end = on_collect_end
+        self._on_cycle_end = on_cycle_end
         self._on_selection = on_selection
+        self._in_epoch = False
+        self._steps_before = 0
         self._max_step_per_collect = step_per_collect
         self._bar: ProgressBar | None = None
         self._resumed = False
@@ -152,13 +158,19 @@ class CostTrainer(BaseTrainer):
     def state_dict(self) -> dict[str, Any]:
         """Return the counters, the best evaluation, and the collector's state: plain numbers and arrays.
 
-        To be called at a selection (in ``on_selection``) or before :meth:`run`. The policy's own state, its
-        optimisers and the global random numbers are not part of it.
+        To be called in ``on_cycle_end`` or ``on_selection``. The policy's own state, its optimisers and the
+        global random numbers are not part of it. At the last selection the collector's state is ``None``,
+        because a training that is over needs no more data.
         """
+        counters = {name: getattr(self, name) for name in self._counters()}
+        if self._in_epoch:  # Tianshou counts an epoch at its start; here are those that have ended
+            counters["epoch"] -= 1
+            counters["iter_num"] -= 1
+        over = counters["epoch"] >= self.max_epoch
         return {
-            "counters": {name: getattr(self, name) for name in self._counters()},
+            "counters": counters,
             "best": None if self.best is None else asdict(self.best),
-            "collector": self.train_collector.state_dict(),
+            "collector": None if over else self.train_collector.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> bool:
@@ -171,8 +183,10 @@ class CostTrainer(BaseTrainer):
             setattr(self, name, state["counters"][name])
         best = state["best"]
         self.best = None if best is None else Evaluation(**best)
+        self._steps_before = self.env_step - self.epoch * self.step_per_epoch
         self._resumed = True
-        return self.train_collector.load_state_dict(state["collector"])
+        collector = state["collector"]
+        return collector is None or self.train_collector.load_state_dict(collector)
 
     def _counters(self) -> tuple[str, ...]:
         """The names of the attributes that a run goes on from."""
@@ -202,6 +216,7 @@ class CostTrainer(BaseTrainer):
         self.best = self.last = None
         self.env_episode = self.num_train_episodes_above = 0
         self._lengths = EpisodeLengths(self.policy, self.train_collector.env_num)
+        self._in_epoch, self._steps_before = False, 0
         self._close_bar()
 
     def run(self, reset_collectors: bool = True, reset_buffer: bool = False) -> InfoStats:
@@ -217,9 +232,27 @@ class CostTrainer(BaseTrainer):
         # The base class draws a bar for every epoch and every update; there is one for the run instead.
         show, self.show_progress = self.show_progress, False
         try:
+            if self.iter_num == 0:
+                self._end_cycle()
             return super().__next__()
         finally:
             self.show_progress = show
+
+    def training_step(self) -> tuple[Any, TrainingStats | None, bool]:
+        """Collect and learn once; see Tianshou's trainer."""
+        self._in_epoch = True
+        if self._steps_before:
+            # The base class counts the steps of an epoch by what this method returns. An epoch that goes on
+            # from a saved state had these steps before.
+            before, self._steps_before = self._steps_before, 0
+            return CostCollectStats(n_collected_steps=before), None, False
+        step = super().training_step()
+        self._end_cycle()
+        return step
+
+    def _end_cycle(self) -> None:
+        if self._on_cycle_end is not None:
+            self._on_cycle_end()
 
     def _close_bar(self) -> None:
         if self._bar is not None:
@@ -291,6 +324,7 @@ class CostTrainer(BaseTrainer):
     def test_step(self) -> tuple[CostCollectStats | None, bool]:  # type: ignore[override]
         """Run the selection episodes and keep the better policy."""
         assert isinstance(self.test_collector, CostCollector)
+        self._in_epoch = False
         self.last = evaluate_policy(
             self.test_collector,
             self.selection_seeds,

@@ -171,6 +171,7 @@ def test_an_error_at_the_end_comes_after_everything_is_written(tmp_path):
 
 def test_a_resumed_run_has_loggers_and_callbacks_again(tmp_path, monkeypatch):
     monkeypatch.setattr(snapshot, "TIME_SHARE", math.inf)
+    monkeypatch.setattr(snapshot, "INTERVAL", 0.0)
     config = resumable_config("ddpg_lag")
     whole = run(config, out=tmp_path, run_name="whole", show_progress=False)
     folder = run_killed(config, 800, tmp_path)

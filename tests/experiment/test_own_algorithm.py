@@ -94,7 +94,7 @@ def test_a_run_is_interrupted_resumed_and_judged(shell):
     os.kill(training.pid, signal.SIGINT)
     code, out, err = finish(training)
     assert code == 130, err
-    assert "to go on:   fsrl-ext resume runs/first" in out
+    assert "to go on: fsrl-ext resume runs/first" in out
     code, out, err = finish(start(command("fsrl-ext resume")))
     assert code == 0, err
     result = json.loads((first / "result.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -51,6 +52,41 @@ class LineEnv(NoiseEnv):
         a = float(action[0])
         reward = np.nan if self.steps == self.nan_at else a
         return self.observe(), reward, False, False, {"cost": halving_costs((1 + a) / 2, self.num_costs)}
+
+
+class NaNCostEnv(LineEnv):
+    """Is a :class:`LineEnv` whose cost is NaN in one step.
+
+    :param nan_at: the step, counted over all episodes.
+    """
+
+    def step(self, action: np.ndarray) -> tuple:
+        nan_at, self.nan_at = self.nan_at, None
+        obs, reward, terminated, truncated, info = super().step(action)
+        self.nan_at = nan_at
+        return obs, reward, terminated, truncated, {"cost": np.nan} if self.steps == nan_at else info
+
+
+class FailingEnv(LineEnv):
+    """Is a :class:`LineEnv` that fails in one step.
+
+    :param fail_at: the step, counted over all episodes.
+    :param exit_code: with which the process ends; None raises an exception instead.
+    """
+
+    def __init__(self, fail_at: int, exit_code: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.fail_at, self.exit_code = fail_at, exit_code
+
+    def step(self, action: np.ndarray) -> tuple:
+        if self.steps == self.fail_at:
+            if self.exit_code is not None:
+                os._exit(self.exit_code)
+            self._divide()
+        return super().step(action)
+
+    def _divide(self) -> float:
+        return 1 / 0
 
 
 class EarlyEndEnv(LineEnv):

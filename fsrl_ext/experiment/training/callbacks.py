@@ -37,9 +37,8 @@ class RunCallback:
 
     Any other object will do that has at least one of the methods. An exception ends the run as an error after
     the newest policy was saved as ``last.pt``; the run can be resumed from its last snapshot. A callback that
-    raises ``KeyboardInterrupt`` stops the run cleanly, as Ctrl-C does. The first snapshot follows the first
-    selection: a run that stops earlier, or within the first ``on_selection``, cannot be resumed. A callback
-    that draws from the global random numbers of Python, NumPy or torch changes the run.
+    raises ``KeyboardInterrupt`` stops the run cleanly, as Ctrl-C does. A callback that draws from the global
+    random numbers of Python, NumPy or torch changes the run.
     """
 
     def on_collect_end(self, run: RunView) -> None:
@@ -48,7 +47,7 @@ class RunCallback:
     def on_selection(self, run: RunView) -> None:
         """Called after each selection, when the best and the newest policy were saved.
 
-        What a callback changes here is part of the snapshot that follows.
+        What a callback changes here is part of the next snapshot.
         """
 
     def on_run_end(self, run: RunView) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
+import warnings
 from collections.abc import Callable, Mapping
 from numbers import Number
 from pathlib import Path
@@ -12,52 +15,78 @@ from tianshou.utils import BaseLogger, WandbLogger
 from tianshou.utils.logger.base import VALID_LOG_VALS_TYPE, TRestoredData
 from torch.utils.tensorboard import SummaryWriter
 
+from fsrl_ext.errors import RunFolderError
+from fsrl_ext.experiment.training.folder import write_failure, writing
+from fsrl_ext.report.files import replacing
 from fsrl_ext.report.folder import RunFolder
-from fsrl_ext.report.progress import read_progress
+from fsrl_ext.report.progress import read_progress, read_rows
 
 
 class RunLogger(BaseLogger):
     """Writes every number that it is given, at the environment step that the number belongs to.
 
-    ``progress.csv`` has one row per environment step that something was logged for.
+    ``progress.csv`` has one row per environment step that something was logged for. A row is written when it
+    is complete, that is, when the next one begins. New columns replace the file in one move, so every
+    complete row outlives a crash.
 
     :param folder: an existing run folder.
-    :param keep_until: the environment step of the snapshot that a run goes on from. Rows up to this step are
-        kept and later ones are dropped. ``None`` for a folder without curves.
+    :param state: what :meth:`state_dict` returned. The rows that were complete then are kept, and the one
+        that was open goes on. ``None`` for a new run, which replaces curves that are there.
     :param beside: a logger that is given everything that this one is given; its own intervals decide what
         it writes.
+    :raises RunFolderError: if ``progress.csv`` is damaged.
+    :raises RunStoppedError: if a file cannot be written, here and in every method that writes.
     """
 
     def __init__(
-        self, folder: RunFolder, *, keep_until: int | None = None, beside: BaseLogger | None = None
+        self, folder: RunFolder, *, state: Mapping[str, Any] | None = None, beside: BaseLogger | None = None
     ) -> None:
         super().__init__(train_interval=0, test_interval=0, update_interval=0, info_interval=0)
-        purge = None if keep_until is None else keep_until + 1
-        self.writer = SummaryWriter(str(folder.tensorboard), purge_step=purge)
+        self._columns: list[str] = []
+        self._rows: list[dict[str, float]] = []
+        self._row: dict[str, float] = {}
+        self._events_failed = False
         self.path = folder.progress
+        if state is not None:
+            self._go_on_from(state)
+        # TensorBoard then shows no event of this step or later that was written before.
+        open_from = self._row.get("env_step", self._rows[-1]["env_step"] + 1 if self._rows else 0)
+        with writing(folder.tensorboard):
+            self.writer = SummaryWriter(str(folder.tensorboard), purge_step=int(open_from))
+        for name, value in self._row.items():
+            if name != "env_step":
+                self._add_event(name, value, int(open_from))
         self.beside = beside
         if isinstance(beside, WandbLogger) and beside.writer is None:
             # It sends what a TensorBoard writer writes, and refuses to work without one.
             beside.load(self.writer)
-        self._columns: list[str] = []
-        self._rows: list[dict[str, float]] = []
-        self._row: dict[str, float] = {}
-        if keep_until is not None:
-            self._keep_rows(keep_until)
 
-    def _keep_rows(self, keep_until: int) -> None:
-        """Reads the rows up to a step and writes the file anew with these alone."""
-        with self.path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            for row in reader:
-                step = int(row["env_step"])
-                if step <= keep_until:
-                    self._rows.append({k: float(v) for k, v in row.items() if v} | {"env_step": step})
-                if step >= keep_until:  # later rows may end in the middle of a line
-                    break
+    def state_dict(self) -> dict[str, Any]:
+        """The number of complete rows, and the open one; the complete ones are then on the disk."""
+        if self._rows:
+            if not self.path.exists():
+                self._write_all()
+            with writing(self.path), self.path.open("rb+") as file:
+                os.fsync(file.fileno())
+        return {"rows": len(self._rows), "row": dict(self._row)}
+
+    def _go_on_from(self, state: Mapping[str, Any]) -> None:
+        """Takes over a state, and writes the file anew with the complete rows of that time alone."""
+        try:
+            columns, rows = read_rows(self.path) if self.path.is_file() else ([], [])
+            if not all("env_step" in row for row in rows):
+                raise RunFolderError(f"{self.path} is damaged: a row has no env_step")
+        except RunFolderError as error:
+            raise RunFolderError(f"{error}; delete the file to go on without its rows") from error
+        if len(rows) < state["rows"]:
+            warnings.warn(
+                f"{self.path} has {len(rows)} of the {state['rows']} rows that it had; the others are lost",
+                stacklevel=2,
+            )
+        self._rows, self._row = rows[: state["rows"]], dict(state["row"])
         used = {key for row in self._rows for key in row}
-        self._columns = [key for key in reader.fieldnames or () if key in used]
-        self._write(self._rows, new_file=True)
+        self._columns = [key for key in columns if key in used]
+        self._write_all()
 
     def log_train_data(self, log_data: dict, step: int) -> None:
         """Logs the statistics of a collect."""
@@ -98,33 +127,60 @@ class RunLogger(BaseLogger):
         for key, value in data.items():
             number = float(value)  # type: ignore[arg-type]
             self._row[f"{scope}/{key}"] = number
-            self.writer.add_scalar(f"{scope}/{key}", number, global_step=step)
+            self._add_event(f"{scope}/{key}", number, step)
 
     def flush(self) -> None:
-        """Writes the open row to disk."""
+        """Writes the open row, which then is complete."""
         if not self._row:
             return
-        self._rows.append(self._row)
-        new = [key for key in self._row if key not in self._columns]
+        row, self._row = self._row, {}
+        self._rows.append(row)
+        new = [key for key in row if key not in self._columns]
         self._columns += new
         # A column that appears later (the first update, the first test) needs a new header.
-        self._write(self._rows if new else [self._row], new_file=bool(new))
-        self._row = {}
-        self.writer.flush()
+        if new or not self.path.exists():
+            self._write_all()
+        else:
+            with writing(self.path), self.path.open("ab") as file:
+                file.write(self._lines([row]))
+        self._write_events(self.writer.flush)
 
-    def _write(self, rows: list[dict[str, float]], *, new_file: bool) -> None:
-        with self.path.open("w" if new_file else "a", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
-            if new_file:
-                writer.writeheader()
-            writer.writerows(rows)
+    def _add_event(self, name: str, value: float, step: int) -> None:
+        self._write_events(lambda: self.writer.add_scalar(name, value, global_step=step))
+
+    def _write_events(self, write: Callable[[], None]) -> None:
+        """Writes to TensorBoard's events; after a failure, which is a warning, no more."""
+        if self._events_failed:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._events_failed = True
+            place = self.writer.get_logdir()
+            warnings.warn(
+                f"no more events in {place} ({write_failure(error)}); the run goes on", stacklevel=2
+            )
+
+    def _write_all(self) -> None:
+        with writing(self.path), replacing(self.path) as file:
+            file.write(self._lines(self._rows, header=True))
+
+    def _lines(self, rows: list[dict[str, float]], *, header: bool = False) -> bytes:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue().encode()
 
     def finalize(self) -> None:
         """Writes the open row and closes the files, and finalizes the logger beside this one."""
-        self.flush()
-        if self.beside is not None:
-            self.beside.finalize()
-        self.writer.close()
+        try:
+            self.flush()
+        finally:
+            if self.beside is not None:
+                self.beside.finalize()
+            self._write_events(self.writer.close)
 
     def save_data(
         self,

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tianshou.policy import BasePolicy
 from tianshou.utils import BaseLogger
 
-from fsrl_ext.errors import RunFolderError
+from fsrl_ext.errors import CheckpointError, RunFolderError
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.training import build
 from fsrl_ext.experiment.training.callbacks import check_callbacks
 from fsrl_ext.experiment.training.checkpoint import in_this_version, versions
-from fsrl_ext.experiment.training.folder import new_run_folder
+from fsrl_ext.experiment.training.folder import (
+    empty_run_folder,
+    new_run_folder,
+    remove_leftovers,
+    writing,
+)
+from fsrl_ext.experiment.training.lock import locked
 from fsrl_ext.experiment.training.session import Session
 from fsrl_ext.experiment.training.snapshot import load_policy_state, read_snapshot
 from fsrl_ext.experiment.training.warm_start import start_from
 from fsrl_ext.report import read_result
-from fsrl_ext.report.files import in_json, write_json
+from fsrl_ext.report.files import in_json, read_json, write_json
 from fsrl_ext.report.folder import RunFolder
 
 
@@ -44,7 +53,7 @@ class RunResult:
     @property
     def resumable(self) -> bool:
         """Whether :func:`resume` can go on with it."""
-        return RunFolder(self.folder).snapshot.is_file()
+        return self.status != "finished"
 
 
 def run(
@@ -61,8 +70,9 @@ def run(
     """Trains a policy and judges it.
 
     The run folder holds ``config.json``, ``progress.csv``, TensorBoard events, ``checkpoints/best.pt`` and
-    ``last.pt``, ``result.json`` and ``curves.png``. A keyboard interrupt ends the run early and cleanly;
-    :func:`resume` goes on with it.
+    ``last.pt``, ``result.json`` and ``curves.png``. A keyboard interrupt ends training or the final
+    evaluation early and cleanly; :func:`resume` goes on with it. From the moment that the folder has its
+    ``config.json``, :func:`resume` also goes on with a run that was killed.
 
     .. code-block:: python
 
@@ -81,6 +91,9 @@ def run(
     :raises CheckpointError: if ``init_from`` is unusable or does not fit; nothing is written then.
     :raises ValueError: for a config or a callback that cannot be used; nothing is written then.
     :raises NonFiniteError: if an environment or a loss gives NaN; the last good policy is saved before.
+    :raises RunStoppedError: if a file cannot be written, or a process of the run has ended.
+
+    Every error of the training has a note that says what was saved and how to go on.
     """
     callbacks = check_callbacks(callbacks)
     build.seed_everything(config)
@@ -89,19 +102,21 @@ def run(
     folder = new_run_folder(Path(out), config, run_name)
     command = command or _python_command(config, init_from)
     noted = {"command": command, **({} if origin is None else {"init_from": origin})}
-    write_json(folder.config, {**noted, **config.as_dict()})
-    session = Session(
-        config,
-        policy,
-        spec,
-        folder,
-        command=command,
-        init_from=origin,
-        logger=logger,
-        callbacks=callbacks,
-        show_progress=show_progress,
-    )
-    return RunResult(folder.path, session.execute())
+    with locked(folder), _saying_how_to_go_on(folder):
+        with writing(folder.config):
+            write_json(folder.config, {**noted, **config.as_dict()})
+        session = Session(
+            config,
+            policy,
+            spec,
+            folder,
+            command=command,
+            init_from=origin,
+            logger=logger,
+            callbacks=callbacks,
+            show_progress=show_progress,
+        )
+        return RunResult(folder.path, session.execute())
 
 
 def resume(
@@ -113,43 +128,118 @@ def resume(
 ) -> RunResult:
     """Goes on with a run that was interrupted, killed or cut off, from its last snapshot.
 
-    What was logged after the snapshot is logged again. In deterministic environments, with the same versions
-    on the same machine, the run ends as if nothing had happened, bit for bit. Where the environments do not
-    repeat themselves, a warning says so and new episodes begin. ``result.json`` notes each time under
-    ``resumed``.
+    What was logged after the snapshot is logged again. A run that was cut off before its first snapshot
+    begins again in its folder, and one that was cut off in the final evaluation repeats the evaluation. In
+    deterministic environments, with the same versions on the same machine, the run ends as if nothing had
+    happened, bit for bit. Where the environments do not repeat themselves, a warning says so and new episodes
+    begin. ``result.json`` notes each time under ``resumed``.
 
     :param folder: the run folder.
     :param logger: as for :func:`run`; the snapshot keeps none.
     :param callbacks: as for :func:`run`; the snapshot keeps none.
-    :raises RunFolderError: if the run has finished, or the folder has no snapshot.
+    :raises RunFolderError: if the run has finished, the folder is no run folder or cannot be written, it has
+        policies but no snapshot, or a process is training the run.
     :raises CheckpointError: if the snapshot is damaged, or from a version that saved other things.
+    :raises NonFiniteError: as for :func:`run`.
+    :raises RunStoppedError: as for :func:`run`.
     """
     callbacks = check_callbacks(callbacks)
     files = RunFolder(Path(folder))
-    if not files.snapshot.is_file():
-        raise RunFolderError(_why_not_resumable(files))
-    snapshot = read_snapshot(files.snapshot)
+    if not files.config.is_file() and not files.snapshot.is_file():
+        raise RunFolderError(f"{files.path} is not a run folder: it has no {files.config.name}")
+    for path in (files.checkpoints, files.tensorboard):
+        if path.is_symlink():  # what is written there would replace the files of another folder
+            raise RunFolderError(f"{path} must be a folder, got a symbolic link")
+    with locked(files), _saying_how_to_go_on(files):
+        remove_leftovers(files)
+        snapshot = None
+        if files.snapshot.is_file():
+            snapshot = read_snapshot(files.snapshot)
+            _warn_of_other_versions(snapshot)
+            noted = snapshot["run"]
+            config = in_this_version(ExperimentConfig.from_dict, noted["config"], snapshot, files.snapshot)
+        else:
+            if _has_finished(files):
+                raise RunFolderError(
+                    f"{files.path} has finished; 'fsrl-ext train ... --init-from {files.path}' trains its "
+                    "policy further"
+                )
+            if files.best.exists() or files.last.exists():
+                raise RunFolderError(
+                    f"{files.path} has policies but no snapshot to go on from; 'fsrl-ext train ... "
+                    f"--init-from {files.path}' trains its policy further"
+                )
+            config, noted = _read_config(files)
+        build.seed_everything(config)
+        policy, spec = build.build_policy(config)
+        if snapshot is not None:
+            load_policy_state(policy, snapshot)
+        else:
+            if noted["init_from"] is not None:
+                _start_from_the_same(policy, config, noted["init_from"])
+            empty_run_folder(files)
+        session = Session(
+            config,
+            policy,
+            spec,
+            files,
+            command=noted["command"],
+            init_from=noted["init_from"],
+            logger=logger,
+            callbacks=callbacks,
+            show_progress=show_progress,
+            snapshot=snapshot,
+            again=snapshot is None,
+        )
+        return RunResult(files.path, session.execute())
+
+
+def _has_finished(folder: RunFolder) -> bool:
+    """Whether a run has its verdict, and nothing is left to do."""
+    if folder.snapshot.is_file() or not folder.result.is_file():
+        return False
+    return read_result(folder.path).get("status") == "finished"
+
+
+def _warn_of_other_versions(snapshot: dict[str, Any]) -> None:
     here, there = versions(), snapshot["versions"]
     for name in (x for x in here if here[x] != there.get(x)):
-        warnings.warn(f"the run began with {name} {there.get(name)}, here it is {here[name]}", stacklevel=2)
-    noted = snapshot["run"]
-    config = in_this_version(ExperimentConfig.from_dict, noted["config"], snapshot, files.snapshot)
-    build.seed_everything(config)
-    policy, spec = build.build_policy(config)
-    load_policy_state(policy, snapshot)
-    session = Session(
-        config,
-        policy,
-        spec,
-        files,
-        command=noted["command"],
-        init_from=noted["init_from"],
-        logger=logger,
-        callbacks=callbacks,
-        show_progress=show_progress,
-        snapshot=snapshot,
-    )
-    return RunResult(files.path, session.execute())
+        warnings.warn(f"the run began with {name} {there.get(name)}, here it is {here[name]}", stacklevel=3)
+
+
+def _read_config(folder: RunFolder) -> tuple[ExperimentConfig, dict[str, Any]]:
+    """The settings in ``config.json``, and what else it notes: ``command`` and ``init_from``.
+
+    :raises RunFolderError: if the file is damaged, or has settings that this version does not have.
+    """
+    try:
+        data = read_json(folder.config)
+        noted = {"command": str(data.pop("command")), "init_from": data.pop("init_from", None)}
+        return ExperimentConfig.from_dict(data), noted
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise RunFolderError(f"{folder.config} cannot be used ({type(error).__name__}: {reason})") from error
+
+
+def _start_from_the_same(policy: BasePolicy, config: ExperimentConfig, noted: dict[str, Any]) -> None:
+    """Lets a policy start from the checkpoint that a run noted as its origin.
+
+    :raises CheckpointError: if the checkpoint is gone, or is another one now.
+    """
+    origin = start_from(policy, config, noted["checkpoint"])
+    if origin["sha256"] != noted["sha256"]:
+        raise CheckpointError(f"{noted['checkpoint']} has changed since the run began from it")
+
+
+@contextlib.contextmanager
+def _saying_how_to_go_on(folder: RunFolder) -> Iterator[None]:
+    """Notes the way to go on in a keyboard interrupt that found no training to end."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if folder.config.is_file() and not _has_finished(folder):
+            interrupt.add_note(f"to go on: fsrl-ext resume {shlex.quote(str(folder.path))}")
+        raise
 
 
 def _python_command(config: ExperimentConfig, init_from: str | os.PathLike[str] | None) -> str:
@@ -159,13 +249,3 @@ def _python_command(config: ExperimentConfig, init_from: str | os.PathLike[str] 
         "from fsrl_ext.experiment import ExperimentConfig, run; "
         f"run(ExperimentConfig.from_dict({in_json(config.as_dict())!r}){start})"
     )
-
-
-def _why_not_resumable(folder: RunFolder) -> str:
-    """Why a folder without a snapshot cannot be resumed."""
-    path = folder.path
-    if not folder.config.is_file():
-        return f"{path} is not a run folder"
-    if folder.result.is_file() and read_result(path)["status"] == "finished":
-        return f"{path} has finished; 'fsrl-ext train ... --init-from {path}' trains its policy further"
-    return f"{path} has no snapshot: it was cut off before or within its first selection; start it anew"

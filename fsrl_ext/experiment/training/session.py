@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import time
+import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -13,15 +16,19 @@ from tianshou.policy import BasePolicy
 from tianshou.utils import BaseLogger
 
 from fsrl_ext.env import env_fn
+from fsrl_ext.errors import RunStoppedError
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training import build
 from fsrl_ext.experiment.training.callbacks import notify
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint, restore, save_checkpoint, versions
+from fsrl_ext.experiment.training.failures import lost_process
+from fsrl_ext.experiment.training.folder import write_failure, writing
+from fsrl_ext.experiment.training.interrupts import uninterrupted
 from fsrl_ext.experiment.training.logger import RunLogger
 from fsrl_ext.experiment.training.snapshot import Snapshots, load_run_state
 from fsrl_ext.report import plot_run
-from fsrl_ext.report.files import write_json
+from fsrl_ext.report.files import replacing, write_json
 from fsrl_ext.report.folder import RunFolder
 from fsrl_ext.trainer import Evaluation, evaluate_policy, seed_range
 from fsrl_ext.trainer.cost_trainer import CostTrainer
@@ -35,7 +42,8 @@ class Session:
     :param command: the command line to note in the result.
     :param init_from: where a policy that was trained before came from; ``None`` for a fresh one.
     :param logger: a user's own.
-    :param snapshot: what to go on from; ``None`` for a new run.
+    :param snapshot: what to go on from; ``None`` for a run that begins.
+    :param again: whether a run begins that was cut off before its first snapshot.
     """
 
     def __init__(
@@ -51,6 +59,7 @@ class Session:
         callbacks: Sequence[Any],
         show_progress: bool,
         snapshot: dict[str, Any] | None = None,
+        again: bool = False,
     ) -> None:
         self.config = config
         self.policy = policy
@@ -59,19 +68,26 @@ class Session:
         self._spec, self._command, self._init_from = spec, command, init_from
         self._callbacks = tuple(callbacks)
         self._selections: list[dict[str, Any]] = []
-        self._resumed: list[dict[str, Any]] = []
+        self._resumed: list[dict[str, Any]] = [{"env_step": 0, "exact": True}] if again else []
+        self._judging = self._finished = False
         self._started = time.time()
-        self._snapshots = Snapshots(folder.snapshot)
-        logged = None if snapshot is None else snapshot["trainer"]["counters"]["env_step"]
-        self._logger = RunLogger(folder, keep_until=logged, beside=logger)
-        self._train_collector = build.train_collector(policy, config)
-        episodes = math.gcd(config.selection_episodes, config.final_episodes)
-        self._test_collector = build.test_collector(
-            policy, config, spec, episodes=episodes, make_env=env_fn(config.env_id)
-        )
-        self.trainer = self._build_trainer(show_progress)
-        if snapshot is not None:
-            self._go_on_from(snapshot)
+        self._snapshots = Snapshots(folder.snapshot, first_at_once=snapshot is None)
+        with ExitStack() as opened:
+            self._logger = RunLogger(
+                folder, state=None if snapshot is None else snapshot["run"]["logger"], beside=logger
+            )
+            opened.callback(self._logger.finalize)
+            self._train_collector = build.train_collector(policy, config)
+            opened.callback(self._train_collector.close)
+            episodes = math.gcd(config.selection_episodes, config.final_episodes)
+            self._test_collector = build.test_collector(
+                policy, config, spec, episodes=episodes, make_env=env_fn(config.env_id)
+            )
+            opened.callback(self._test_collector.close)
+            self.trainer = self._build_trainer(show_progress)
+            if snapshot is not None:
+                self._go_on_from(snapshot)
+            self._opened = opened.pop_all()
 
     @property
     def env_step(self) -> int:
@@ -94,6 +110,7 @@ class Session:
             cost_limit_schedule=None if config.cost_limit_start is None else config.scheduled_cost_limit,
             selection_seeds=seed_range("selection", config.selection_episodes),
             on_collect_end=lambda: notify(self._callbacks, "on_collect_end", self),
+            on_cycle_end=self._take_snapshot_if_due,
             on_selection=self._after_selection,
             save_best_fn=lambda _: self._save("best"),
             logger=self._logger,
@@ -105,42 +122,77 @@ class Session:
         run = snapshot["run"]
         self._selections, self._resumed = run["selections"], run["resumed"]
         self._started = time.time() - run["seconds"]
-        if run["best"] is not None:
-            self.folder.best.write_bytes(run["best"])
+        if run["best"] is None:
+            self.folder.best.unlink(missing_ok=True)
+        else:
+            with writing(self.folder.best), replacing(self.folder.best) as file:
+                file.write(run["best"])
         exact = load_run_state(self.trainer, snapshot)
         self._resumed.append({"env_step": self.env_step, "exact": exact})
 
     def execute(self) -> dict[str, Any]:
-        """Trains, judges and reports; returns the content of ``result.json``."""
+        """Trains, judges and reports; returns the content of ``result.json``.
+
+        A keyboard interrupt ends training or the final evaluation, and the result says so.
+
+        :raises RunStoppedError: if a file cannot be written, or a process of the run has ended.
+        """
         try:
-            status = self._train()
-            result = self._report(status)
-            if status == "finished":
+            try:
+                self.trainer.run()
+                self._save_policies()
+                self._judging = True
+                result = self._write_result("finished", self._final_evaluations())
+            except KeyboardInterrupt:
+                with uninterrupted():
+                    if not self._judging:
+                        self._save_policies()
+                    result = self._write_result("interrupted", {})
+                    self._draw()
+            else:
+                self._finished = True
+                self._draw()
                 self._snapshots.discard()
             notify(self._callbacks, "on_run_end", self)
             return result
-        finally:
-            self._logger.finalize()
-            self._train_collector.close()
-            self._test_collector.close()
-
-    def _train(self) -> str:
-        """Trains until the end or an interrupt; an error passes on after the newest policy was saved."""
-        status = "finished"
-        try:
-            self.trainer.run()
-        except KeyboardInterrupt:
-            status = "interrupted"
-        except Exception:
-            # Losses are checked before a step is taken, so the parameters are the last good ones, unless a
-            # finite loss had a gradient that was not finite: last.pt then stays that of the last selection.
-            if self._is_finite():
-                self._save("last")
+        except Exception as error:
+            with uninterrupted():
+                error.add_note(self._what_is_left())
+            lost = lost_process(error, self._train_collector)
+            if lost is not None:
+                stopped = RunStoppedError(lost)
+                stopped.add_note(error.__notes__[-1])
+                raise stopped from error
             raise
-        self._save("last")
-        if not self.folder.best.exists():
-            self._save("best")
-        return status
+        finally:
+            with uninterrupted():
+                self._opened.close()
+
+    def _save_policies(self) -> None:
+        """Saves the newest policy, which is also the best one if there was no selection."""
+        # Losses are checked before a step is taken, so the parameters are the last good ones, unless a
+        # finite loss had a gradient that was not finite: last.pt then stays that of the last selection.
+        if self._is_finite():
+            self._save("last")
+            if not self.folder.best.exists():
+                self._save("best")
+
+    def _what_is_left(self) -> str:
+        """One line on where an error stopped the run, on the saved policy, and on the way to go on."""
+        where = f"{self.config.task} at environment step {self.env_step:,}"
+        if self._finished:
+            return f"{where}; the run has finished, and its files are in {self.folder.path}"
+        if not self.folder.path.is_dir():
+            return f"{where}; the run folder {self.folder.path} is gone, and nothing was saved"
+        try:
+            if not self._judging:
+                self._save_policies()
+            self._logger.flush()
+        except RunStoppedError:
+            saved = "the newest policy could not be saved"
+        else:
+            saved = f"the last good policy is {self.folder.last}"
+        return f"{where}; {saved}; to go on: fsrl-ext resume {shlex.quote(str(self.folder.path))}"
 
     def _is_finite(self) -> bool:
         tensors = [x for x in self.policy.state_dict().values() if isinstance(x, torch.Tensor)]
@@ -153,16 +205,22 @@ class Session:
             "episode": self.trainer.env_episode,
         }
         path = self.folder.best if which == "best" else self.folder.last
-        save_checkpoint(path, self.policy, config=self.config, spec=self._spec, counters=counters)
+        with writing(path):
+            save_checkpoint(path, self.policy, config=self.config, spec=self._spec, counters=counters)
 
     def _after_selection(self, evaluation: Evaluation) -> None:
         self.evaluation = evaluation
         self._selections.append(evaluation.summary())
         self._save("last")
         notify(self._callbacks, "on_selection", self)
-        if self.env_step < self.trainer.step_budget:
-            self._logger.flush()
-            self._snapshots.take(self.policy, self.trainer, self._state())
+        if self.env_step >= self.trainer.step_budget:  # the final evaluation may be cut off, too
+            self._snapshots.take(self.policy, self.trainer, self._state)
+        else:
+            self._take_snapshot_if_due()
+
+    def _take_snapshot_if_due(self) -> None:
+        if self._snapshots.due:
+            self._snapshots.take(self.policy, self.trainer, self._state)
 
     def _state(self) -> dict[str, Any]:
         """What a snapshot keeps of this object."""
@@ -174,11 +232,14 @@ class Session:
             "resumed": self._resumed,
             "seconds": time.time() - self._started,
             "best": self.folder.best.read_bytes() if self.folder.best.exists() else None,
+            "logger": self._logger.state_dict(),
         }
 
-    def _report(self, status: str) -> dict[str, Any]:
-        """Judges the policies of a finished run, and writes ``result.json`` and the picture."""
-        self._logger.flush()
+    def _write_result(self, status: str, judged: dict[str, Any]) -> dict[str, Any]:
+        """Writes ``result.json``, and returns its content.
+
+        :param judged: the final evaluations of a finished run.
+        """
         config, trainer = self.config, self.trainer
         result: dict[str, Any] = {
             "status": status,
@@ -195,17 +256,29 @@ class Session:
             "seconds": round(time.time() - self._started, 1),
             "cores": os.cpu_count(),
             "selections": self._selections,
+            **judged,
         }
-        if status == "finished":
-            result |= self._final_evaluations()
-        write_json(self.folder.result, result)
-        plot_run(
-            self.folder.path,
-            title=f"{config.policy} on {config.task}, seed {config.seed}",
-            cost_limit=config.cost_limit,
-            path=self.folder.curves,
-        )
+        with writing(self.folder.result):
+            write_json(self.folder.result, result)
+        try:
+            self._logger.flush()
+        except RunStoppedError as error:  # a row of the curves never costs the result
+            warnings.warn(f"the last row of the curves is missing: {error}", stacklevel=2)
         return result
+
+    def _draw(self) -> None:
+        """Draws the curves; without the picture the run is complete all the same."""
+        config, path = self.config, self.folder.curves
+        try:
+            plot_run(
+                self.folder.path,
+                title=f"{config.policy} on {config.task}, seed {config.seed}",
+                cost_limit=config.cost_limit,
+                path=path,
+            )
+        except Exception as error:  # of any kind: the picture never costs the result
+            reason = f"{type(error).__name__}: {write_failure(error)}"
+            warnings.warn(f"{path} was not drawn ({reason}); everything else is saved", stacklevel=2)
 
     def _final_evaluations(self) -> dict[str, Any]:
         """Judges the last and the best policy; the policy is the best one afterwards."""

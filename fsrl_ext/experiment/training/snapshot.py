@@ -1,15 +1,16 @@
 """Everything that a training run goes on from: ``checkpoints/resume.pt``.
 
-A snapshot is taken at selections, so seldom that all of them together take a fiftieth of the time, and
-removed when the run has finished. Like a checkpoint it is a plain ``torch.save`` file of tensors, numbers and
-text.
+The first snapshot is taken before the first collect, and the last one when training is over, before the final
+evaluation. In between a snapshot is taken about every minute, between two cycles of collect and updates, but
+seldom enough that all of them take at most a fiftieth of the time. The file is removed when the run has
+finished. Like a checkpoint it is a plain ``torch.save`` file of tensors, numbers and text.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +19,57 @@ import torch
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.data.randomness import GlobalRandomness
+from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment.training.checkpoint import policy_state, read_checked, restore, write_checked
+from fsrl_ext.experiment.training.folder import write_failure
 
+INTERVAL = 60.0
+"""Seconds between two snapshots, at least."""
 TIME_SHARE = 0.02
 """Of the time of a run that goes into its snapshots, at most."""
 
 
 class Snapshots:
-    """Takes snapshots of a run, at most so often that they take :data:`TIME_SHARE` of its time.
+    """Takes the snapshots of a run.
 
-    :param path: the file, overwritten in one move by every snapshot.
+    :param path: the file, replaced in one move by every snapshot.
+    :param first_at_once: whether the first one is due now; otherwise it is due after :data:`INTERVAL`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, first_at_once: bool) -> None:
         self.path = path
-        self._next = 0.0
+        self._next = 0.0 if first_at_once else time.monotonic() + INTERVAL
 
-    def take(self, policy: BasePolicy, trainer: Any, run: Mapping[str, Any]) -> None:
-        """Writes a snapshot, if one is due; a file that cannot be written is a warning, not an error.
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return time.monotonic() >= self._next
 
-        :param trainer: at a selection.
-        :param run: what else the run wants to find again: plain numbers, text and bytes.
+    def take(self, policy: BasePolicy, trainer: Any, run: Callable[[], Mapping[str, Any]]) -> None:
+        """Writes a snapshot; a file that cannot be written is a warning, not an error.
+
+        :param trainer: at a selection, or between two cycles.
+        :param run: returns what else the run wants to find again: plain numbers, text and bytes.
         """
+        # The trainer may wait here for a collect that is under way. It would wait for it anyway.
+        training = trainer.state_dict()
         begun = time.monotonic()
-        if begun < self._next:
-            return
-        data = {
-            **policy_state(policy),
-            "trainer": trainer.state_dict(),
-            "randomness": GlobalRandomness().state_dict(),
-            "run": dict(run),
-        }
-        content = plain(data)
+        content = plain(
+            {
+                **policy_state(policy),
+                "trainer": training,
+                "randomness": GlobalRandomness().state_dict(),
+                "run": dict(run()),
+            }
+        )
         try:
             write_checked(self.path, content, kind="snapshot")
         except (OSError, RuntimeError) as error:  # torch raises its own for a disk that is full
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            warnings.warn(f"no snapshot at {self.path} ({reason}); the run goes on", stacklevel=2)
+            warnings.warn(
+                f"no snapshot at {self.path} ({write_failure(error)}); the run goes on", stacklevel=2
+            )
         ended = time.monotonic()
-        self._next = ended + (ended - begun) / TIME_SHARE
+        self._next = ended + max(INTERVAL, (ended - begun) / TIME_SHARE)
 
     def discard(self) -> None:
         """Removes the file: the run has finished."""
@@ -68,7 +81,10 @@ def read_snapshot(path: Path) -> dict[str, Any]:
 
     :raises CheckpointError: if there is none, it is damaged, or another version wrote it in another format.
     """
-    return restored(read_checked(path, kind="snapshot"))
+    snapshot = restored(read_checked(path, kind="snapshot"))
+    if "logger" not in snapshot["run"]:
+        raise CheckpointError(f"{path} does not say which rows of progress.csv belong to it")
+    return snapshot
 
 
 def load_policy_state(policy: BasePolicy, snapshot: Mapping[str, Any]) -> None:
