@@ -17,12 +17,14 @@ from fsrl_ext.experiment.training import build
 from fsrl_ext.experiment.training.callbacks import check_callbacks
 from fsrl_ext.experiment.training.checkpoint import in_this_version, versions
 from fsrl_ext.experiment.training.folder import new_run_folder
+from fsrl_ext.experiment.training.permission import check_import
 from fsrl_ext.experiment.training.session import Session
 from fsrl_ext.experiment.training.snapshot import load_policy_state, read_snapshot
 from fsrl_ext.experiment.training.warm_start import start_from
 from fsrl_ext.report import read_result
 from fsrl_ext.report.files import in_json, write_json
 from fsrl_ext.report.folder import RunFolder
+from fsrl_ext.report.links import check_links
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def resume(
     show_progress: bool = True,
     logger: BaseLogger | None = None,
     callbacks: Sequence[Any] = (),
+    allow_import: bool = False,
 ) -> RunResult:
     """Goes on with a run that was interrupted, killed or cut off, from its last snapshot.
 
@@ -121,11 +124,13 @@ def resume(
     :param folder: the run folder.
     :param logger: as for :func:`run`; the snapshot keeps none.
     :param callbacks: as for :func:`run`; the snapshot keeps none.
-    :raises RunFolderError: if the run has finished, or the folder has no snapshot.
-    :raises CheckpointError: if the snapshot is damaged, or from a version that saved other things.
+    :param allow_import: whether the module of a task ``"module:id"`` may be imported, which runs its code.
+    :raises RunFolderError: if the run has finished, the folder has no snapshot, or a link is among its files.
+    :raises CheckpointError: if a module would be imported without permission, or the snapshot is damaged, or from a version that saved other things.
     """
     callbacks = check_callbacks(callbacks)
     files = RunFolder(Path(folder))
+    check_links(files)
     if not files.snapshot.is_file():
         raise RunFolderError(_why_not_resumable(files))
     snapshot = read_snapshot(files.snapshot)
@@ -134,6 +139,7 @@ def resume(
         warnings.warn(f"the run began with {name} {there.get(name)}, here it is {here[name]}", stacklevel=2)
     noted = snapshot["run"]
     config = in_this_version(ExperimentConfig.from_dict, noted["config"], snapshot, files.snapshot)
+    check_import(config.env_id, files.snapshot, allow_import=allow_import)
     build.seed_everything(config)
     policy, spec = build.build_policy(config)
     load_policy_state(policy, snapshot)
