@@ -7,16 +7,22 @@ from fsrl_ext.report.folder import RunFolder
 
 
 def check_links(folder: RunFolder) -> None:
-    """Checks that no file and no folder inside a run folder is a symbolic link.
+    """Checks that no file or folder of a run is a symbolic link.
 
-    A run goes on in these files, so a link in a folder from somebody else would lead what the run writes to any
-    other place. The run folder itself may be reached through links.
+    A resumed run appends to some of these files and makes others in these folders. A link in a folder that
+    comes from somebody else could lead what is written to any other place. The run folder itself may be
+    reached through links, and files that a run does not write may be links.
 
     :raises RunFolderError: naming the first link and where it leads.
     """
-    for path in sorted(folder.path.rglob("*")):
+    own = [
+        *(folder.checkpoints, folder.best, folder.last, folder.snapshot),
+        *(folder.config, folder.progress, folder.result, folder.curves, folder.path / ".lock"),
+        *(folder.tensorboard, *folder.tensorboard.glob("*")),
+    ]
+    for path in own:
         if path.is_symlink():
             raise RunFolderError(
-                f"{path} is a symbolic link to {path.readlink()}; a run writes into its own folder alone: "
-                "put the file or folder itself in place of the link, or remove the link"
+                f"{path} is a symbolic link to {path.readlink()}, and a run writes into its own folder "
+                "alone; put the file or folder itself in the place of the link"
             )

@@ -55,8 +55,8 @@ def evaluate(
     :param checkpoint: which policy of a run folder, ``"best"`` or ``"last"``.
     :param cost_limit: judge by another limit on the cost of an episode than the run's, one number per cost.
     :param device: where the policy computes; the device it was trained on if not given.
-    :param allow_import: whether the module of a saved task ``"module:id"`` may be imported, which runs its code.
-        A module of the ``task`` given here needs no permission.
+    :param allow_import: whether the module of a saved task ``"module:id"`` may be imported, which runs its
+        code. The module of a ``task`` that is given here needs no permission.
     :return: returns ``[episodes]`` and costs ``[episodes, C]`` in the order of their ``seeds``, judged by the
         limit.
     :raises CheckpointError: if there is no usable checkpoint.

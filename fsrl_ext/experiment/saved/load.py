@@ -47,7 +47,12 @@ def load_experiment(
 
 
 def _check_device(device: str, file: Path, *, asked: bool) -> None:
-    """:raises ValueError: if the device is not there; if nobody asked for it, the message says what to ask for."""
+    """Checks that the device is there.
+
+    :param asked: whether the caller chose it; otherwise it is that of the training.
+    :raises CheckpointError: if the device of the training is not there.
+    :raises ValueError: if another device is not there.
+    """
     try:
         ready = torch.zeros(1, device=device).device.type != "meta"  # whose tensors have no data
         reason = "it holds no data"

@@ -21,5 +21,5 @@ def check_import(task: str, source: Path, *, allow_import: bool) -> None:
     if module and not allow_import and module not in sys.modules:
         raise CheckpointError(
             f"{source} names the task {task!r}, which would import the module {module} and run its code; "
-            "if you trust it, allow that with --allow-import (from Python: allow_import=True, or import it first)"
+            "if you trust it, allow that by --allow-import (in Python: allow_import=True, or import it first)"
         )

@@ -126,7 +126,8 @@ def resume(
     :param callbacks: as for :func:`run`; the snapshot keeps none.
     :param allow_import: whether the module of a task ``"module:id"`` may be imported, which runs its code.
     :raises RunFolderError: if the run has finished, the folder has no snapshot, or a link is among its files.
-    :raises CheckpointError: if a module would be imported without permission, or the snapshot is damaged, or from a version that saved other things.
+    :raises CheckpointError: if the snapshot is damaged, or from a version that saved other things, or if a
+        module would be imported without permission.
     """
     callbacks = check_callbacks(callbacks)
     files = RunFolder(Path(folder))
