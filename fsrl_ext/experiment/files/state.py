@@ -15,6 +15,8 @@ import torch
 from fsrl_ext.report.structure import is_number, short
 
 _ADAM = {"step", "exp_avg", "exp_avg_sq"}
+_LARGEST_SETTING = 1e6
+"""Of an optimiser's learning rate, momentum and so on."""
 _SIGNS = ("step", "exp_avg_sq")
 """Entries of an optimiser's state that are never negative."""
 
@@ -82,24 +84,31 @@ def _check_like(saved: Any, own: Any, part: str) -> None:
         if type(saved) is not type(own):
             raise ValueError(f"{part} must be of the type {type(own).__name__}, got {short(saved)}")
     elif isinstance(own, int | float) and saved is not None:
-        if not is_number(saved) or (type(own) is int and saved < 0):
-            raise ValueError(
-                f"{part} must be a number{' >= 0' if type(own) is int else ''}, got {short(saved)}"
-            )
+        _check_number(saved, part, least=0.0 if type(own) is int else -math.inf, finite=math.isfinite(own))
     else:
         _check_numbers(saved, part)
 
 
 def _check_numbers(saved: Any, part: str) -> None:
-    """Checks what a fresh policy does not have yet."""
+    """Checks what the policy itself does not have yet."""
     if isinstance(saved, dict):
         for name, value in saved.items():
             _check_numbers(value, f"{part}.{name}")
     elif isinstance(saved, list | tuple):
         for i, value in enumerate(saved):
             _check_numbers(value, f"{part}[{i}]")
-    elif isinstance(saved, str | bytes) or (isinstance(saved, float) and math.isnan(saved)):
-        raise ValueError(f"{part} must be a number, got {short(saved)}")
+    elif saved is not None and not isinstance(saved, bool):
+        _check_number(saved, part)
+
+
+def _check_number(
+    saved: Any, part: str, *, least: float = -math.inf, most: float = math.inf, finite: bool = True
+) -> None:
+    if not is_number(saved) or not least <= saved <= most or (finite and not math.isfinite(saved)):
+        bounds = [f">= {least:g}"] if least > -math.inf else []
+        bounds += [f"<= {most:g}"] if most < math.inf else []
+        allowed = " and ".join([f"a {'finite ' if finite else ''}number", *bounds])
+        raise ValueError(f"{part} must be {allowed}, got {short(saved)}")
 
 
 def check_optimiser(saved: Any, own: torch.optim.Optimizer, part: str) -> None:
@@ -142,23 +151,21 @@ def check_optimiser(saved: Any, own: torch.optim.Optimizer, part: str) -> None:
 
 
 def _check_group(group: dict[str, Any], like: dict[str, Any], part: str) -> None:
-    if group.keys() != like.keys() or list(group["params"]) != list(like["params"]):
+    # Versions of torch differ in the flags that an optimiser has.
+    different = [x for x in group.keys() ^ like.keys() if not isinstance({**like, **group}[x], bool | None)]
+    if different or group.get("params") != like["params"]:
         raise ValueError(f"{part} must have the settings and parameters of the policy's optimiser")
     for name, value in like.items():
-        saved, here = group[name], f"{part}.{name}"
-        if isinstance(value, bool) or value is None or isinstance(value, str):
-            # Whether an optimiser is fused depends on the version and on the device.
-            if not isinstance(saved, bool | None if not isinstance(value, str) else str):
-                raise ValueError(f"{here} must be {short(value)}, got {short(saved)}")
+        saved, here = group.get(name, value), f"{part}.{name}"
+        if isinstance(value, bool) or value is None:
+            if not isinstance(saved, bool | None):
+                raise ValueError(f"{here} must be true, false or none, got {short(saved)}")
         elif isinstance(value, int | float):
-            _check_setting(saved, value, here)
-        elif isinstance(value, tuple) and name != "params":
+            _check_number(saved, here, least=0.0, most=_LARGEST_SETTING)
+        elif isinstance(value, tuple):
             if not isinstance(saved, list | tuple) or len(saved) != len(value):
                 raise ValueError(f"{here} must be {len(value)} numbers, got {short(saved)}")
-            for there, number in zip(saved, value, strict=True):
-                _check_setting(there, number, here)
-
-
-def _check_setting(saved: Any, like: float, part: str) -> None:
-    if not is_number(saved) or not math.isfinite(saved) or (like >= 0 and saved < 0):
-        raise ValueError(f"{part} must be a finite number{' >= 0' if like >= 0 else ''}, got {short(saved)}")
+            for i, there in enumerate(saved):
+                _check_number(there, f"{here}[{i}]", least=0.0, most=_LARGEST_SETTING)
+        elif name != "params" and type(saved) is not type(value):
+            raise ValueError(f"{here} must be of the type {type(value).__name__}, got {short(saved)}")
