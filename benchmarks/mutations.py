@@ -1,12 +1,12 @@
 """Damages and edits saved files in thousands of ways, and counts how each of them ends.
 
-    python benchmarks/mutations.py [--bytes 2000] [--edits 600] [--stride 1] [--json benchmarks/results/mutations.json]
+    python benchmarks/mutations.py --edits 1000 --stride 13 --json benchmarks/results/mutations.json
 
 A tiny run is trained. Of its checkpoint and of its snapshot
 
 - random bytes are changed, ``--bytes`` times;
-- every bit of the zip directory (central directory and end records) is flipped, and every ``--stride``-th one in
-  a file without digest, as earlier versions wrote it, which tries the checks behind the digest;
+- every bit of the zip directory (central directory and end records) is flipped, and every ``--stride``-th one
+  in a file without digest, as earlier versions wrote it, which tries the checks behind the digest;
 - parts of the content are removed, or replaced by values of other types, NaN and absurd numbers, ``--edits``
   times, and the file is written anew with a right digest.
 

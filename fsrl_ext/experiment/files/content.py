@@ -20,7 +20,7 @@ from fsrl_ext.experiment.files.archive import Archive, DamagedError
 
 MAX_DEPTH = 50
 """Of dictionaries and lists within each other."""
-MAX_ENTRIES = 20_000_000
+MAX_ENTRIES = 5_000_000
 """Of all dictionaries and lists together."""
 
 

@@ -17,7 +17,7 @@ _LARGEST = 10**15
 def check_types(cls: type, saved: Mapping[str, Any], section: str = "") -> None:
     """Checks saved settings by the type hints of a dataclass; names that it does not have are passed over.
 
-    A whole number may be saved as a float that is whole, and one number may stand for a tuple of equal ones.
+    A whole number may be saved as a float that is whole, and one number may stand for a tuple of them.
 
     :param section: what the message puts before the name.
     :raises ValueError: for the first setting of another type, naming it, its value and what is allowed.
@@ -35,7 +35,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, x) for x in inner)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            return inner[-1] is not ... and _fits(value, inner[0])
+            return inner == (float, ...) and is_number(value)
         if inner[-1] is ...:
             return all(_fits(x, inner[0]) for x in value)
         return len(value) == len(inner) and all(map(_fits, value, inner))

@@ -182,7 +182,8 @@ def in_this_version(
         parsed = parse(saved)
     except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise CheckpointError(
-            f"{file} was written by fsrl_ext {writer} with settings that this version does not have ({error})"
+            f"{file} was written by fsrl_ext {writer} with settings that this version does not have or allow "
+            f"({error})"
         ) from error
     try:
         if isinstance(parsed, ExperimentConfig):
