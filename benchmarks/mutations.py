@@ -54,8 +54,8 @@ from fsrl_ext.report.files import in_json, read_json, write_json
 from fsrl_ext.report.records import NOTED, RESULT, read_record
 from fsrl_ext.trainer import seed_range
 
-SLOW = 20.0
-"""Seconds that one case may take."""
+SLOW = 60.0
+"""Seconds that one case may take; an edit can ask for a process, which imports everything anew."""
 TRAILER = len(b"\nfsrl_ext sha256 ") + 64 + 1
 OLD_FORMATS = {"checkpoint": 1, "snapshot": 2}
 SETTINGS: dict[str, Any] = {

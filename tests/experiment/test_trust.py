@@ -171,6 +171,8 @@ EDITS = {
     "width": (set_in("config", "training", "hidden_sizes", value=[10**30]), "hidden_sizes must be a list"),
     "obs": (set_in("spec", "obs_dim", value=10**15), r"spec\.obs_dim must be a whole number from 1 to"),
     "type": (set_in("config", "policy_config", "gamma", value="x"), "gamma must be a number, got 'x'"),
+    "device": (set_in("config", "device", value="text"), "device must be the name of a device, got 'text'"),
+    "bounds": (set_in("spec", "action_high", value=[10**40]), "action_space must be bounded"),
     "threads": (set_in("config", "threads", value=10**9), "threads must be at most 1024"),
     "task": (set_in("config", "task", value=3), r"config\.task must be text, got 3"),
     "versions": (set_in("versions", value=None), "its format or its versions are missing"),
@@ -191,7 +193,7 @@ def test_an_edited_checkpoint_is_refused_with_the_part(folder, name):
     edit(best(folder), change)
     with pytest.raises(CheckpointError, match=words) as error:
         load_policy(folder)
-    one_line(error)
+    assert one_line(error).startswith(str(best(folder)))
 
 
 def test_a_shared_list_that_is_huge_unfolded_is_refused(folder):
@@ -213,6 +215,7 @@ SNAPSHOT_EDITS = {
     "counter": (set_in("trainer", "counters", "env_step", value="x"), r"env_step must be a number, got 'x'"),
     "no counter": (without("trainer", "counters", "epoch"), "does not fit the run .*'epoch'"),
     "state": (set_in("trainer", "collector", "buffer", "sampling", 0, "state", value=1), r"\[0\]\.state"),
+    "actions": (set_in("trainer", "collector", "history", "actions", 0, value=1), r"\[0\] must be an array"),
     "command": (set_in("run", "command", value=None), r"run\.command must be text"),
     "config": (set_in("run", "config", "threads", value=10**9), "threads must be at most 1024"),
 }  # fmt: skip

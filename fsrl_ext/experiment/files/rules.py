@@ -76,7 +76,7 @@ BUFFER: dict[str, Any] = {
     "episodes": _EPISODES,
 }
 
-_HISTORY = {"seeds": [Maybe(COUNT)], "actions": [ANY], "resets": [[COUNT]], "due": [Maybe(COUNT)]}
+_HISTORY = {"seeds": [Maybe(COUNT)], "actions": [ARRAY], "resets": [[COUNT]], "due": [Maybe(COUNT)]}
 _PLAYING: dict[str, Any] = {
     "history": _HISTORY,
     "obs": ARRAY,

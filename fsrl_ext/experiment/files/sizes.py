@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fsrl_ext.report.structure import short
+
 if TYPE_CHECKING:
     from fsrl_ext.experiment.config import ExperimentConfig
     from fsrl_ext.experiment.task import TaskSpec
@@ -21,11 +23,15 @@ _MOST = {"threads": 1024, "num_envs": 10_000, "workers": 10_000}
 
 
 def check_sizes(config: ExperimentConfig, state: Mapping[str, Any]) -> None:
-    """Checks the sizes of the networks, and the numbers of threads, environments and processes.
+    """Checks the sizes of the networks, the numbers of threads, environments and processes, and the device.
 
     :param state: of the policy that was saved with the settings.
     :raises ValueError: naming the setting and the value.
     """
+    try:
+        torch.device(config.device)
+    except RuntimeError:
+        raise ValueError(f"device must be the name of a device, got {short(config.device)}") from None
     most, training = _ROOM * _weights(state), config.training
     for name, value in (
         ("threads", config.threads),

@@ -41,8 +41,11 @@ def load_experiment(
     config = in_this_version(ExperimentConfig.from_dict, settings, data, file)
     spec = in_this_version(TaskSpec.from_dict, data["spec"], data, file)
     _check_device(config.device, file, asked=device is not None)
-    policy = fresh_policy(config, spec)
-    restore(policy, data)
+    try:
+        policy = fresh_policy(config, spec)
+    except ValueError as error:  # shapes and bounds that the policy cannot work with
+        raise CheckpointError(f"{file} is damaged or edited: {error}") from error
+    restore(policy, data, source=file)
     return policy.eval(), config, spec
 
 

@@ -86,9 +86,12 @@ def policy_state(policy: BasePolicy) -> dict[str, Any]:
     }
 
 
-def restore(policy: BasePolicy, data: Mapping[str, Any], *, optimisers: bool = True) -> None:
+def restore(
+    policy: BasePolicy, data: Mapping[str, Any], *, optimisers: bool = True, source: Path | None = None
+) -> None:
     """Puts a checkpoint's state into a policy of the same shape.
 
+    :param source: the file that the state came from, for the message.
     :raises CheckpointError: if networks or optimisers do not fit; the policy is then unusable.
     """
     try:
@@ -101,7 +104,9 @@ def restore(policy: BasePolicy, data: Mapping[str, Any], *, optimisers: bool = T
     # A policy of another package may raise anything for a state that is not its own.
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         first = " ".join(str(error).strip().splitlines()[:2])
-        raise CheckpointError(f"the checkpoint does not fit the policy: {' '.join(first.split())}") from error
+        raise CheckpointError(
+            f"{source or 'the checkpoint'} does not fit the policy: {' '.join(first.split())}"
+        ) from error
 
 
 def optimisers_of(policy: BasePolicy) -> dict[str, torch.optim.Optimizer]:
