@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from fsrl_ext.cli.signals import INTERRUPTED
@@ -16,6 +15,7 @@ def print_result(done: RunResult) -> int:
 
     Of an interrupted run it prints one line, which ends with the command that goes on with the run.
     """
+    from fsrl_ext.experiment.training.permission import resume_command
     from fsrl_ext.report import result_table
     from fsrl_ext.report.folder import RunFolder
 
@@ -24,7 +24,8 @@ def print_result(done: RunResult) -> int:
         where = (
             "in the final evaluation" if steps >= done.result["config"]["steps"] else f"after {steps:,} steps"
         )
-        print(f"interrupted {where}; to go on: fsrl-ext resume {shlex.quote(str(done.folder))}")
+        command = resume_command(done.folder, allow_import=":" in done.result["config"]["task"])
+        print(f"interrupted {where}; to go on: {command}")
         return INTERRUPTED
     print()
     print(result_table(done.result))

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fsrl_ext.cli.options import STEP_OPTIONS, add_saved_policy, add_step_options, parse_cost_limit
+from fsrl_ext.cli.options import (
+    STEP_OPTIONS,
+    add_allow_import,
+    add_saved_policy,
+    add_step_options,
+    parse_cost_limit,
+)
 
 
 def add_command(commands: Any) -> None:
@@ -18,6 +24,7 @@ def add_command(commands: Any) -> None:
         "episodes. Without --seed the episodes are those of the final evaluation.",
     )
     add_saved_policy(parser)
+    add_allow_import(parser)
     parser.add_argument("--task", metavar="ID", help="another environment (default: that of the training)")
     parser.add_argument("--task-seed", type=int, help="draws the task of a family's id (default: 0)")
     parser.add_argument("--episodes", type=int, help="how many (default: 50; 10 per task of a suite)")
@@ -66,7 +73,7 @@ def _on_task(options: argparse.Namespace, command: str) -> int:
     limit = parse_cost_limit(options.cost_limit)
     check_drawing(video=options.video, window=options.render is not None, episodes=options.video_episodes)
     seeds = episode_seeds(50 if options.episodes is None else options.episodes, options.seed)
-    names = ("task", "task_seed", "seed", "checkpoint", "device")
+    names = ("task", "task_seed", "seed", "checkpoint", "device", "allow_import")
     common = {name: getattr(options, name) for name in names}
     chosen = other_task(options.task, options.task_seed)
     evaluation = evaluate(

@@ -21,6 +21,15 @@ def add_saved_policy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="where the policy computes (default: as in training)")
 
 
+def add_allow_import(parser: argparse.ArgumentParser) -> None:
+    """Adds the permission to import the module of a saved task."""
+    parser.add_argument(
+        "--allow-import",
+        action="store_true",
+        help="import the module of a saved task 'module:id', which runs its code",
+    )
+
+
 def add_step_options(parser: Any) -> None:
     """Adds the options of :data:`STEP_OPTIONS` to a parser or a group."""
     parser.add_argument(

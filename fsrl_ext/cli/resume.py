@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from fsrl_ext.cli.closing import print_result
+from fsrl_ext.cli.options import add_allow_import
 
 
 def add_command(commands: Any) -> None:
@@ -18,6 +19,7 @@ def add_command(commands: Any) -> None:
         "the same machine, the run ends as if nothing had happened.",
     )
     parser.add_argument("run", metavar="RUN", help="a run folder")
+    add_allow_import(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     parser.set_defaults(command=_resume)
 
@@ -25,4 +27,6 @@ def add_command(commands: Any) -> None:
 def _resume(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.experiment import resume
 
-    return print_result(resume(options.run, show_progress=not options.quiet))
+    return print_result(
+        resume(options.run, show_progress=not options.quiet, allow_import=options.allow_import)
+    )

@@ -12,10 +12,10 @@ import numpy as np
 from tianshou.data import Batch, ReplayBuffer, ReplayBufferManager
 from tianshou.data.batch import alloc_by_keys_diff
 from tianshou.data.types import RolloutBatchProtocol
-from tianshou.data.utils.converter import to_hdf5
 
 from fsrl_ext.data.counters import BufferCounters
 from fsrl_ext.data.episodes import EpisodeLog
+from fsrl_ext.data.hdf5 import read_plain, restored, write_plain
 from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.data.nstep import NStepWindow, nstep_window
 from fsrl_ext.data.storage import STORED_KEYS, storable
@@ -106,9 +106,47 @@ class CostBuffer(ReplayBuffer):
         super().set_batch(storable(batch, self.num_costs, np.arange(self.maxsize)))
 
     def save_hdf5(self, path: str, compression: str | None = None) -> None:
-        """Write the buffer to a file, with its counters, its episodes and the state of its sampling."""
-        with h5py.File(path, "w") as file:
-            to_hdf5(self.__getstate__(), file, compression=compression)
+        """Write the buffer to a file, with its counters, its episodes and the state of its sampling.
+
+        :raises TypeError: something stored is no array of numbers.
+        """
+        write_plain(path, self.__getstate__(), compression)
+
+    @classmethod
+    def load_hdf5(cls, path: str, device: str | None = None) -> Self:
+        """Make a buffer of a file that :meth:`save_hdf5` wrote; nothing in the file is run as code.
+
+        :param device: of no effect, because the buffer holds NumPy arrays.
+        :raises ValueError: the file is damaged, holds a pickled object, or is of another class.
+        """
+        try:
+            state = read_plain(path)
+            state = cls._with_parts(state)
+            for name, value in cls._smallest().__getstate__().items():
+                if type(state[name]) is not type(value):
+                    raise TypeError(f"{name} is of the type {type(state[name]).__name__}")
+            buffer = cls.__new__(cls)
+            buffer.__setstate__(state)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is not a saved {cls.__name__} ({error})") from error
+        return buffer
+
+    @classmethod
+    def _smallest(cls) -> Self:
+        """A buffer for one transition, which shows what a saved one consists of."""
+        raise NotImplementedError
+
+    @classmethod
+    def _with_parts(cls, state: dict[str, Any]) -> dict[str, Any]:
+        """The state with sub-buffers in the places of their states."""
+        if "buffers" not in state:
+            return state
+        saved = [state["buffers"][str(i)] for i in range(len(state["buffers"]))]
+        parts = np.empty(len(saved), dtype=object)
+        for i, part in enumerate(saved):
+            parts[i] = CostReplayBuffer.__new__(CostReplayBuffer)
+            parts[i].__setstate__(restored(part))
+        return {**state, "buffers": parts}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__
@@ -157,6 +195,10 @@ class CostReplayBuffer(CostBuffer):
         )
         self.num_costs = num_costs
         self.episodes = EpisodeLog(num_costs)
+
+    @classmethod
+    def _smallest(cls) -> Self:
+        return cls(1)
 
     def add(
         self,

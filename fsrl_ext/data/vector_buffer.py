@@ -75,6 +75,10 @@ class CostVectorReplayBuffer(CostBuffer, VectorReplayBuffer):
         self.num_costs = num_costs
         self.episodes = EpisodeLog(num_costs)
 
+    @classmethod
+    def _smallest(cls) -> Self:
+        return cls(1, 1)
+
     def add(
         self,
         batch: RolloutBatchProtocol,

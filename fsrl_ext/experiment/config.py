@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fsrl_ext.errors import check_fields
+from fsrl_ext.experiment.files.types import check_types
 from fsrl_ext.experiment.former import from_saved
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.training_config import TrainingConfig
 from fsrl_ext.functional.returns import as_cost_limits, decayed_cost_limit
 from fsrl_ext.policy.base import PolicyConfig
 from fsrl_ext.report.files import from_json
+from fsrl_ext.report.records import CONFIG
+from fsrl_ext.report.structure import check
 
 LIMIT_SCHEDULE = ("cost_limit_start", "cost_limit_decay_steps")
 """Fields that only algorithms with a constraint have a use for."""
@@ -125,10 +128,12 @@ class ExperimentConfig:
 
         Infinity may be the number, or the text that :mod:`fsrl_ext.report.files` writes for it.
 
-        :raises ValueError: for settings that the algorithm does not have; see
-            :mod:`fsrl_ext.experiment.former` for what files of version 0.1.0 may have.
+        :raises ValueError: for settings that are missing, that the algorithm does not have, or that have
+            another type; see :mod:`fsrl_ext.experiment.former` for what files of version 0.1.0 may have.
         """
         data = from_json(data)
+        check(data, CONFIG)
+        check_types(cls, {name: data[name] for name in data if name not in ("policy_config", "training")})
         row = algorithm(data["policy"])
         return cls(
             **{

@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from fsrl_ext.experiment.files.types import check_types
+
 T = TypeVar("T")
 
 _GONE = ("cost_calibration",)
@@ -63,7 +65,8 @@ def from_saved(cls: type[T], saved: Mapping[str, Any]) -> T:
     """An instance of a config class from the fields that were saved.
 
     :param cls: a dataclass.
-    :raises ValueError: for a field that the class does not have, unless it had its default in 0.1.0.
+    :raises ValueError: for a field of another type, or one that the class does not have, unless it had its
+        default in 0.1.0.
     """
     names = {x.name for x in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name, value in saved.items():
@@ -79,5 +82,6 @@ def from_saved(cls: type[T], saved: Mapping[str, Any]) -> T:
             raise ValueError(
                 f"{name} must be {allowed} for {cls.__name__}, which has no such setting, got {value!r}"
             )
+    check_types(cls, saved)
     before = {name: value for name, value in _BEFORE.items() if name in names}
     return cls(**{**before, **{name: value for name, value in saved.items() if name in names}})

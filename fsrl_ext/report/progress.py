@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fsrl_ext.errors import RunFolderError
-from fsrl_ext.report.files import read_json
 from fsrl_ext.report.folder import RunFolder
+from fsrl_ext.report.records import RESULT, read_record
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, float]]]:
@@ -52,15 +52,9 @@ def read_progress(folder: Path) -> dict[str, np.ndarray]:
 def read_result(folder: Path) -> dict[str, Any]:
     """A run's ``result.json``.
 
-    :raises RunFolderError: if the folder has none, or the file is damaged.
+    :raises RunFolderError: if the folder has none, or the file is damaged or edited.
     """
     path = RunFolder(Path(folder)).result
     if not path.is_file():
         raise RunFolderError(f"{folder} has no {path.name}; has the run ended?")
-    try:
-        result = read_json(path)
-    except ValueError as error:
-        raise RunFolderError(f"{path} is damaged ({error})") from error
-    if not isinstance(result, dict):
-        raise RunFolderError(f"{path} is damaged (it holds a {type(result).__name__})")
-    return result
+    return read_record(path, RESULT)

@@ -4,9 +4,11 @@ import copy
 import pickle
 import tracemalloc
 
+import h5py
 import numpy as np
 import pytest
 from tianshou.data import Batch, ReplayBuffer, ReplayBufferManager
+from tianshou.data.utils.converter import to_hdf5
 from toys.buffers import append_numbered, numbered_buffer, numbered_step
 
 from fsrl_ext.data import CostReplayBuffer, CostVectorReplayBuffer, NonFiniteStepError
@@ -123,7 +125,7 @@ def test_a_restored_buffer_goes_on_like_the_original(kind, through, steps, tmp_p
 
 
 def test_a_saved_vector_buffer_holds_every_transition_once(tmp_path):
-    buffer = CostVectorReplayBuffer(20_000, 4)
+    buffer = CostVectorReplayBuffer(100_000, 4)
     buffer.add(numbered_step(0, 4), np.arange(4))
     arrays = sum(buffer._meta[key].nbytes for key in buffer._meta.get_keys())
     buffer.save_hdf5(str(tmp_path / "buffer.h5"))
@@ -139,7 +141,7 @@ def test_a_file_of_another_class_is_refused(tmp_path):
     stock = ReplayBuffer(4)
     stock.add(numbered_step(0, 1), [0])
     stock.save_hdf5(path)
-    with pytest.raises(ValueError, match="not a saved CostReplayBuffer"):
+    with pytest.raises(ValueError, match=r"holds a pickled object in _random_state \(RandomState\)"):
         CostReplayBuffer.load_hdf5(path)
 
 
@@ -289,3 +291,47 @@ def test_neighbours_are_tianshous():
             assert neighbours.dtype == expected.dtype
             np.testing.assert_array_equal(neighbours, expected, err_msg=f"{name} after {i}")
             assert getattr(buffer, name)(7) == getattr(ReplayBufferManager, name)(buffer, 7)
+
+
+class Trap:
+    """An object that shows whether it was unpickled."""
+
+    sprung = False
+
+    def __reduce__(self):
+        return (setattr, (Trap, "sprung", True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pickled_object_in_a_file_is_refused_by_name_and_not_run(kind, tmp_path):
+    path = str(tmp_path / "buffer.h5")
+    buffer = numbered_buffer(kind)
+    buffer.save_hdf5(path)
+    with h5py.File(path, "a") as file:
+        to_hdf5({"trap": Trap()}, file["options"])
+    with pytest.raises(ValueError, match=r"buffer\.h5 holds a pickled object in options/trap \(Trap\)"):
+        kind.load_hdf5(path)
+    assert not Trap.sprung
+    buffer.user = object()
+    with pytest.raises(TypeError, match="arrays of numbers alone, and user is of the type object"):
+        buffer.save_hdf5(path)
+
+
+@pytest.mark.parametrize("entry", ["num_costs", "_random_state", "episodes", "last_index", "_meta/obs"])
+def test_a_damaged_file_is_refused(entry, tmp_path):
+    path = str(tmp_path / "buffer.h5")
+    numbered_buffer(CostReplayBuffer).save_hdf5(path)
+    with h5py.File(path, "a") as file:
+        if entry == "num_costs":
+            del file.attrs[entry]
+        elif entry == "_meta/obs":
+            del file[entry]
+            file[entry] = h5py.ExternalLink("/etc/passwd", "/")
+        else:
+            del file[entry]
+            file.attrs[entry] = "text"
+    with pytest.raises(ValueError, match=r"not a saved CostReplayBuffer|link to somewhere else in _meta/obs"):
+        CostReplayBuffer.load_hdf5(path)
+    (tmp_path / "buffer.h5").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="damaged or not an HDF5 file"):
+        CostReplayBuffer.load_hdf5(path)

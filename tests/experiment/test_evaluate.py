@@ -17,7 +17,7 @@ from fsrl_ext.env import register_task
 from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment import evaluate, record_video, run, show
 from fsrl_ext.experiment.saved.evaluate import evaluation_report, evaluation_table
-from fsrl_ext.experiment.training.checkpoint import read_checkpoint
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint, write_checked
 from fsrl_ext.report.statistics import mean_interval, share_interval
 from fsrl_ext.trainer import Evaluation
 
@@ -438,7 +438,7 @@ def test_policies_that_do_not_fit_leave_nothing_behind(request, tmp_path, capsys
         path.write_bytes(b"nothing")
     elif origin == "another":
         data = read_checkpoint(request.getfixturevalue("done").folder / "checkpoints" / "best.pt")
-        torch.save(data | {"config": data["config"] | {"policy": "other"}}, path)
+        write_checked(path, data | {"config": data["config"] | {"policy": "other"}}, kind="checkpoint")
     with pytest.raises(CheckpointError, match=words) as error:
         run(small(hidden_sizes=sizes), out=tmp_path / "runs", show_progress=False, init_from=path)
     assert len(str(error.value).splitlines()) == 1

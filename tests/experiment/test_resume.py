@@ -6,13 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from toys.runs import assert_same_run, resumable_config, run_killed
 
 from fsrl_ext.cli import main
 from fsrl_ext.errors import CheckpointError, RunFolderError
 from fsrl_ext.experiment import resume, run
-from fsrl_ext.experiment.training import snapshot
+from fsrl_ext.experiment.training import checkpoint, snapshot
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 
 
@@ -158,15 +157,15 @@ def test_snapshots_take_a_small_share_of_the_time(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_costs_the_snapshot_alone(tmp_path, monkeypatch):
-    save = torch.save
+    write = checkpoint.write_archive
 
-    def full(data, file):
-        if "resume.pt" in file.name:
+    def full(file, data):
+        if "fsrl_ext_snapshot" in data:
             file.write(b"half of it")
             raise OSError(28, "No space left on device")
-        save(data, file)
+        write(file, data)
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(checkpoint, "write_archive", full)
     with pytest.warns(UserWarning, match=r"no snapshot at .*resume\.pt .*No space left.*make room"):
         done = run(resumable_config("ddpg_lag"), out=tmp_path, show_progress=False)
     assert done.status == "finished"

@@ -16,7 +16,7 @@ from toys.settings import small_config
 
 from fsrl_ext.errors import CheckpointError, NonFiniteError, RunFolderError
 from fsrl_ext.experiment import ExperimentConfig, load_policy, make_config, run
-from fsrl_ext.experiment.training.checkpoint import read_checkpoint
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint, write_checked
 from fsrl_ext.report import read_progress, read_result, result_table
 
 
@@ -175,7 +175,7 @@ def test_damaged_checkpoints_are_refused_or_equal(done, tmp_path):
 def test_settings_of_another_version_get_one_clear_line(done, tmp_path):
     data = torch.load(done.folder / "checkpoints" / "best.pt", weights_only=True)
     data["config"]["policy_config"]["forgotten"] = 1.0
-    torch.save(data, tmp_path / "old.pt")
+    write_checked(tmp_path / "old.pt", data, kind="checkpoint")
     with pytest.raises(CheckpointError, match=r"settings that this version does not have.*forgotten") as info:
         load_policy(tmp_path / "old.pt")
     assert len(str(info.value).splitlines()) == 1

@@ -13,6 +13,17 @@ from fsrl_ext.report import plot_run
 
 STEPS = 60
 
+# What a result.json has beside its selections.
+INTERRUPTED = {
+    "status": "interrupted", "command": "", "config_digest": "", "versions": {}, "env_step": 0,
+    "gradient_step": 0, "train_episodes": 0, "share_above_limit": 0.0, "seconds": 0.0, "cores": 1,
+    "config": {
+        "policy": "cvpo", "task": "", "cost_limit": [], "cost_limit_start": None, "cost_limit_decay_steps": 1,
+        "steps": 1, "seed": 0, "selections": 1, "selection_episodes": 1, "final_episodes": 1, "device": "cpu",
+        "threads": 1, "policy_config": {}, "training": {},
+    },
+}  # fmt: skip
+
 
 def draw(folder, monkeypatch, costs, limits):
     """Draws a run whose training episodes have the costs ``[steps, C]``, and gives the figure.
@@ -29,6 +40,8 @@ def draw(folder, monkeypatch, costs, limits):
             selections.append(
                 {
                     "env_step": step,
+                    "episodes": 10,
+                    "share_above_limit": 0.5,
                     "return_mean": value,
                     "return_stderr": 1.0,
                     "cost_mean": mean.tolist(),
@@ -40,7 +53,7 @@ def draw(folder, monkeypatch, costs, limits):
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)
-    (folder / "result.json").write_text(json.dumps({"selections": selections}))
+    (folder / "result.json").write_text(json.dumps({**INTERRUPTED, "selections": selections}))
     drawn = []
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k)))

@@ -14,6 +14,7 @@ from fsrl_ext.experiment.saved.chosen_task import other_task
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
 from fsrl_ext.experiment.training.build import test_collector
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
+from fsrl_ext.experiment.training.permission import check_import
 from fsrl_ext.functional.returns import as_cost_limits
 from fsrl_ext.report import text_table
 from fsrl_ext.report.folder import Which, checkpoint_file
@@ -38,6 +39,7 @@ def evaluate(
     checkpoint: Which = "best",
     cost_limit: float | Sequence[float] | None = None,
     device: str | None = None,
+    allow_import: bool = False,
 ) -> Evaluation:
     """Plays a saved policy on its task, or on another one that it fits.
 
@@ -53,6 +55,8 @@ def evaluate(
     :param checkpoint: which policy of a run folder, ``"best"`` or ``"last"``.
     :param cost_limit: judge by another limit on the cost of an episode than the run's, one number per cost.
     :param device: where the policy computes; the device it was trained on if not given.
+    :param allow_import: whether the module of a saved task ``"module:id"`` may be imported, which runs its
+        code. The module of a ``task`` that is given here needs no permission.
     :return: returns ``[episodes]`` and costs ``[episodes, C]`` in the order of their ``seeds``, judged by the
         limit.
     :raises CheckpointError: if there is no usable checkpoint.
@@ -68,8 +72,10 @@ def evaluate(
             f"cost_limit must have one number per cost: {config.task} has {len(config.cost_limit)}, "
             f"got {len(limit)}"
         )
-    make_env = env_fn(config.env_id)
-    if chosen is not None:
+    if chosen is None:
+        check_import(config.env_id, file, allow_import=allow_import)
+        make_env = env_fn(config.env_id)
+    else:
         spec, _ = chosen.check(spec, config, limit or config.cost_limit)
         make_env = chosen.env_fn()
     # A batch's size can show in the last bits of an action, so the groups are those of the run.

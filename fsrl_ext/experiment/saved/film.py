@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from fsrl_ext.env.suite_tasks import META, SAFETY, SUITE_TASKS
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.saved.chosen_task import ChosenTask, other_task
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
+from fsrl_ext.experiment.training.permission import check_import
 from fsrl_ext.report.files import check_new_file
 from fsrl_ext.report.folder import Which, checkpoint_file
 
@@ -39,6 +41,7 @@ def record_video(
     seed: int | None = None,
     checkpoint: Which = "best",
     device: str | None = None,
+    allow_import: bool = False,
 ) -> list[dict[str, Any]]:
     """Films a saved policy's deterministic episodes, at the frame rate that the environment states (or 30).
 
@@ -52,9 +55,12 @@ def record_video(
     """
     check_drawing(video=path, episodes=episodes)
     path, seeds, chosen = Path(path), episode_seeds(episodes, seed), other_task(task, task_seed)
-    policy, config, chosen = _load(checkpoint_file(run, checkpoint), device, chosen)
+    policy, config, chosen = _load(
+        checkpoint_file(run, checkpoint), device, chosen, allow_import=allow_import
+    )
     env = _make_drawing(chosen, "rgb_array")
-    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    # A name that nobody can have put a link at before.
+    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
     try:
         with (
             torch_threads(config.threads),
@@ -78,6 +84,7 @@ def show(
     seed: int | None = None,
     checkpoint: Which = "best",
     device: str | None = None,
+    allow_import: bool = False,
 ) -> list[dict[str, Any]]:
     """Plays a saved policy's deterministic episodes in a window.
 
@@ -85,7 +92,9 @@ def show(
     """
     check_drawing(window=True, episodes=episodes)
     seeds, chosen = episode_seeds(episodes, seed), other_task(task, task_seed)
-    policy, config, chosen = _load(checkpoint_file(run, checkpoint), device, chosen)
+    policy, config, chosen = _load(
+        checkpoint_file(run, checkpoint), device, chosen, allow_import=allow_import
+    )
     env = _make_drawing(chosen, "human")
     pause, due = 1 / _frames_per_second(env), time.perf_counter()
 
@@ -135,11 +144,12 @@ def _play(policy: BasePolicy, env: gym.Env, seed: int, after_step: Callable[[], 
 
 
 def _load(
-    file: Path, device: str | None, chosen: ChosenTask | None
+    file: Path, device: str | None, chosen: ChosenTask | None, *, allow_import: bool
 ) -> tuple[BasePolicy, ExperimentConfig, ChosenTask]:
     """A saved policy, its config, and the task that it is to play: its own, if no other is chosen."""
     policy, config, spec = load_saved(file, device)
     if chosen is None:
+        check_import(config.env_id, file, allow_import=allow_import)
         return policy, config, ChosenTask(config.env_id)
     chosen.check(spec, config, config.cost_limit)
     return policy, config, chosen

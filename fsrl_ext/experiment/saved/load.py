@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from tianshou.policy import BasePolicy
 
+from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training.build import fresh_policy
@@ -23,7 +24,8 @@ def load_policy(path: str | os.PathLike[str], *, device: str | None = None) -> B
 
     :param path: a checkpoint file, or a run folder (its best policy).
     :param device: where to put it; the device it was trained on if not given.
-    :raises CheckpointError: if there is no usable checkpoint.
+    :raises CheckpointError: if there is no usable checkpoint, or the device it was trained on is not there.
+    :raises ValueError: if ``device`` is not there.
     """
     policy, _, _ = load_experiment(path, device=device)
     return policy
@@ -38,23 +40,40 @@ def load_experiment(
     settings = data["config"] | ({} if device is None else {"device": device})
     config = in_this_version(ExperimentConfig.from_dict, settings, data, file)
     spec = in_this_version(TaskSpec.from_dict, data["spec"], data, file)
-    policy = fresh_policy(config, spec)
-    restore(policy, data)
+    _check_device(config.device, file, asked=device is not None)
+    try:
+        policy = fresh_policy(config, spec)
+    except ValueError as error:  # shapes and bounds that the policy cannot work with
+        raise CheckpointError(f"{file} is damaged or edited: {error}") from error
+    restore(policy, data, source=file)
     return policy.eval(), config, spec
 
 
-def load_saved(file: Path, device: str | None) -> tuple[BasePolicy, ExperimentConfig, TaskSpec]:
-    """As :func:`load_experiment`, without drawing from torch's random numbers.
+def _check_device(device: str, file: Path, *, asked: bool) -> None:
+    """Checks that the device is there.
 
-    :raises ValueError: if the device is not there.
+    :param asked: whether the caller chose it; otherwise it is that of the training.
+    :raises CheckpointError: if the device of the training is not there.
+    :raises ValueError: if another device is not there.
     """
     try:
-        with torch.random.fork_rng(devices=[]):  # fresh networks are drawn before they are overwritten
-            return load_experiment(file, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch's answer for a device that is not there
-        reason = str(error).strip().splitlines()[0]
-        name = repr(device) if device else "of the run"
-        raise ValueError(f"device {name} cannot be used: {reason}") from error
+        ready = torch.zeros(1, device=device).device.type != "meta"  # whose tensors have no data
+        reason = "it holds no data"
+    except (RuntimeError, AssertionError) as error:  # torch's answers for a device that is not there
+        ready, reason = False, (str(error).strip() or type(error).__name__).splitlines()[0]
+    if not ready and asked:
+        raise ValueError(f"device {device!r} cannot be used: {reason}")
+    if not ready:
+        raise CheckpointError(
+            f"{file} was trained on the device {device!r}, which cannot be used here ({reason}); "
+            'device="cpu" (--device cpu) loads it on the CPU'
+        )
+
+
+def load_saved(file: Path, device: str | None) -> tuple[BasePolicy, ExperimentConfig, TaskSpec]:
+    """As :func:`load_experiment`, without drawing from torch's random numbers."""
+    with torch.random.fork_rng(devices=[]):  # fresh networks are drawn before they are overwritten
+        return load_experiment(file, device=device)
 
 
 def episode_seeds(episodes: int, seed: int | None = None) -> Sequence[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,12 +25,15 @@ from fsrl_ext.experiment.training.folder import (
     writing,
 )
 from fsrl_ext.experiment.training.lock import locked
+from fsrl_ext.experiment.training.permission import check_import, resume_command
 from fsrl_ext.experiment.training.session import Session
 from fsrl_ext.experiment.training.snapshot import load_policy_state, read_snapshot
 from fsrl_ext.experiment.training.warm_start import start_from
 from fsrl_ext.report import read_result
-from fsrl_ext.report.files import in_json, read_json, write_json
+from fsrl_ext.report.files import in_json, write_json
 from fsrl_ext.report.folder import RunFolder
+from fsrl_ext.report.links import check_links
+from fsrl_ext.report.records import NOTED, read_record
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def run(
     folder = new_run_folder(Path(out), config, run_name)
     command = command or _python_command(config, init_from)
     noted = {"command": command, **({} if origin is None else {"init_from": origin})}
-    with locked(folder), _saying_how_to_go_on(folder):
+    with locked(folder), _saying_how_to_go_on(folder, allow_import=":" in config.env_id):
         with writing(folder.config):
             write_json(folder.config, {**noted, **config.as_dict()})
         session = Session(
@@ -125,6 +127,7 @@ def resume(
     show_progress: bool = True,
     logger: BaseLogger | None = None,
     callbacks: Sequence[Any] = (),
+    allow_import: bool = False,
 ) -> RunResult:
     """Goes on with a run that was interrupted, killed or cut off, from its last snapshot.
 
@@ -137,9 +140,11 @@ def resume(
     :param folder: the run folder.
     :param logger: as for :func:`run`; the snapshot keeps none.
     :param callbacks: as for :func:`run`; the snapshot keeps none.
+    :param allow_import: whether the module of a task ``"module:id"`` may be imported, which runs its code.
     :raises RunFolderError: if the run has finished, the folder is no run folder or cannot be written, it has
-        policies but no snapshot, or a process is training the run.
-    :raises CheckpointError: if the snapshot is damaged, or from a version that saved other things.
+        policies but no snapshot, a link is among its files, or a process is training the run.
+    :raises CheckpointError: if the snapshot is damaged, or from a version that saved other things, or if a
+        module would be imported without permission.
     :raises NonFiniteError: as for :func:`run`.
     :raises RunStoppedError: as for :func:`run`.
     """
@@ -147,10 +152,8 @@ def resume(
     files = RunFolder(Path(folder))
     if not files.config.is_file() and not files.snapshot.is_file():
         raise RunFolderError(f"{files.path} is not a run folder: it has no {files.config.name}")
-    for path in (files.checkpoints, files.tensorboard):
-        if path.is_symlink():  # what is written there would replace the files of another folder
-            raise RunFolderError(f"{path} must be a folder, got a symbolic link")
-    with locked(files), _saying_how_to_go_on(files):
+    check_links(files)
+    with locked(files), _saying_how_to_go_on(files, allow_import=allow_import):
         remove_leftovers(files)
         snapshot = None
         if files.snapshot.is_file():
@@ -170,6 +173,8 @@ def resume(
                     f"--init-from {files.path}' trains its policy further"
                 )
             config, noted = _read_config(files)
+        source = files.config if snapshot is None else files.snapshot
+        check_import(config.env_id, source, allow_import=allow_import)
         build.seed_everything(config)
         policy, spec = build.build_policy(config)
         if snapshot is not None:
@@ -212,9 +217,9 @@ def _read_config(folder: RunFolder) -> tuple[ExperimentConfig, dict[str, Any]]:
 
     :raises RunFolderError: if the file is damaged, or has settings that this version does not have.
     """
+    data = read_record(folder.config, NOTED)
+    noted = {"command": data.pop("command"), "init_from": data.pop("init_from", None)}
     try:
-        data = read_json(folder.config)
-        noted = {"command": str(data.pop("command")), "init_from": data.pop("init_from", None)}
         return ExperimentConfig.from_dict(data), noted
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
@@ -232,13 +237,13 @@ def _start_from_the_same(policy: BasePolicy, config: ExperimentConfig, noted: di
 
 
 @contextlib.contextmanager
-def _saying_how_to_go_on(folder: RunFolder) -> Iterator[None]:
+def _saying_how_to_go_on(folder: RunFolder, *, allow_import: bool) -> Iterator[None]:
     """Notes the way to go on in a keyboard interrupt that found no training to end."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
         if folder.config.is_file() and not _has_finished(folder):
-            interrupt.add_note(f"to go on: fsrl-ext resume {shlex.quote(str(folder.path))}")
+            interrupt.add_note(f"to go on: {resume_command(folder.path, allow_import=allow_import)}")
         raise
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 import time
 import warnings
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from fsrl_ext.experiment.training.failures import lost_process
 from fsrl_ext.experiment.training.folder import write_failure, writing
 from fsrl_ext.experiment.training.interrupts import uninterrupted
 from fsrl_ext.experiment.training.logger import RunLogger
+from fsrl_ext.experiment.training.permission import resume_command
 from fsrl_ext.experiment.training.snapshot import Snapshots, load_run_state
 from fsrl_ext.report import plot_run
 from fsrl_ext.report.files import replacing, write_json
@@ -192,7 +192,8 @@ class Session:
             saved = "the newest policy could not be saved"
         else:
             saved = f"the last good policy is {self.folder.last}"
-        return f"{where}; {saved}; to go on: fsrl-ext resume {shlex.quote(str(self.folder.path))}"
+        command = resume_command(self.folder.path, allow_import=":" in self.config.env_id)
+        return f"{where}; {saved}; to go on: {command}"
 
     def _is_finite(self) -> bool:
         tensors = [x for x in self.policy.state_dict().values() if isinstance(x, torch.Tensor)]

@@ -96,9 +96,16 @@ def load_run_state(trainer: Any, snapshot: Mapping[str, Any]) -> bool:
     """Loads the state of the trainer and of the random numbers, as the last thing before a run goes on.
 
     :return: whether the environments are where they were.
+    :raises CheckpointError: if the state does not fit the trainer or the generators.
     """
-    exact = trainer.load_state_dict(snapshot["trainer"])
-    GlobalRandomness().load_state_dict(snapshot["randomness"])
+    try:
+        exact = trainer.load_state_dict(snapshot["trainer"])
+        GlobalRandomness().load_state_dict(snapshot["randomness"])
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"the snapshot does not fit the run ({type(error).__name__}: {reason})"
+        ) from error
     return exact
 
 

@@ -11,8 +11,10 @@ from tianshou.policy import BasePolicy
 
 from fsrl_ext.errors import CheckpointError
 from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.files.state import check_optimiser
 from fsrl_ext.experiment.training.checkpoint import optimisers_of, read_checkpoint, restore
 from fsrl_ext.report.folder import checkpoint_file
+from fsrl_ext.report.structure import short
 
 
 def start_from(
@@ -31,7 +33,8 @@ def start_from(
         )
     # The new run counts from zero: what the old one had seen of its data stays behind. The units in which the
     # networks see observations, rewards and costs stay with the networks.
-    units = data["policy"].get("_extra_state", {}).get("units")
+    extra = data["policy"].get("_extra_state")
+    units = extra.get("units") if isinstance(extra, dict) else None
     data["policy"] = {k: v for k, v in data["policy"].items() if isinstance(v, torch.Tensor)}
     data["policy"]["_extra_state"] = {} if units is None else {"units": units}
     there, here = (
@@ -42,28 +45,42 @@ def start_from(
     different = [name for name in here | there if here.get(name) != there.get(name)]
     if different:
         name = different[0]
+        sizes = origin["training"].get("hidden_sizes")
+        sizes = tuple(sizes) if isinstance(sizes, list) else sizes
         raise CheckpointError(
             f"init_from {path} does not fit: {name} has the shape {there.get(name)} there, {here.get(name)} "
-            f"here (trained on {origin['task']}, hidden_sizes {tuple(origin['training']['hidden_sizes'])})"
+            f"here (trained on {origin['task']}, hidden_sizes {short(sizes)})"
         )
     restore(policy, data, optimisers=False)
-    saved = data["optimisers"]
+    try:
+        optimisers = [
+            name
+            for name, optimiser in optimisers_of(policy).items()
+            if _take_moments(optimiser, data["optimisers"].get(name), f"optimisers.{name}")
+        ]
+    except ValueError as error:
+        raise CheckpointError(f"init_from {path} does not fit: {error}") from error
     return {
         "checkpoint": str(path),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "task": origin["task"],
         "env_step": data["counters"]["env_step"],
-        "optimisers": [k for k, v in optimisers_of(policy).items() if _take_moments(v, saved.get(k))],
+        "optimisers": optimisers,
     }
 
 
-def _take_moments(optimiser: torch.optim.Optimizer, saved: dict[str, Any] | None) -> bool:
-    """Gives an optimiser the saved moments and keeps its own settings; False if it is of another kind."""
+def _take_moments(optimiser: torch.optim.Optimizer, saved: dict[str, Any] | None, part: str) -> bool:
+    """Gives an optimiser the saved moments and keeps its own settings; False if it is of another kind.
+
+    :raises ValueError: if the moments are not those of the policy's parameters.
+    """
     own = optimiser.state_dict()
     # The names of the settings tell Adam from SGD; the order of the parameters is the policy's.
-    kinds = [[(sorted(g), g["params"]) for g in x["param_groups"]] for x in (own, saved) if x is not None]
+    kinds = [[(sorted(g), g.get("params")) for g in x["param_groups"]] for x in (own, saved) if x is not None]
     if len(kinds) < 2 or kinds[0] != kinds[1]:
         return False
     assert saved is not None
-    optimiser.load_state_dict({"state": saved["state"], "param_groups": own["param_groups"]})
+    state = {"state": saved["state"], "param_groups": own["param_groups"]}
+    check_optimiser(state, optimiser, part)
+    optimiser.load_state_dict(state)
     return True
