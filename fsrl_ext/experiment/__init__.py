@@ -1,9 +1,9 @@
 """Experiments: deciding what a run is, running it, and using the policies that it saved."""
 
-import fsrl_ext.gymnasium_import  # noqa: F401 - before anything else imports gymnasium
+import fsrl_ext.gymnasium_import  # before anything else imports gymnasium
 
 # isort: split
-import fsrl_ext.experiment.algorithms  # registers the built-in algorithms
+import fsrl_ext.experiment.algorithms  # noqa: F401 - registers the built-in algorithms
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import Algorithm, register_algorithm
 from fsrl_ext.experiment.saved.adapt import Adaptation, AdaptationPoint, adapt
