@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from fsrl_ext.errors import check_fields
+from fsrl_ext.errors import check_argument, check_fields, check_types
 from fsrl_ext.experiment.former import from_saved
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.training_config import TrainingConfig
@@ -59,6 +59,7 @@ class ExperimentConfig:
     training: TrainingConfig = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        check_argument("policy", self.policy, str)
         row = algorithm(self.policy)
         for name, cls in (("policy_config", row.config), ("training", row.training)):
             if getattr(self, name) is None:
@@ -68,9 +69,11 @@ class ExperimentConfig:
                     f"{name} must be a {cls.__name__} for {self.policy}, "
                     f"got {type(getattr(self, name)).__name__}"
                 )
+        self._check_limits(constrained=row.constrained, counterpart=row.constrained_as)
+        check_types(self)
         check_fields(
             self,
-            non_negative=("seed",),
+            seed=("seed",),
             at_least_one=(
                 "selections",
                 "selection_episodes",
@@ -81,7 +84,6 @@ class ExperimentConfig:
         )
         self.training.check_steps(self.steps)
         self.training.check_policy(self.policy_config)
-        self._check_limits(constrained=row.constrained, counterpart=row.constrained_as)
 
     def _check_limits(self, *, constrained: bool, counterpart: str | None) -> None:
         object.__setattr__(self, "cost_limit", as_cost_limits(self.cost_limit))
@@ -92,6 +94,12 @@ class ExperimentConfig:
                     f"cost_limit_start must have {len(self.cost_limit)} numbers as cost_limit has, "
                     f"got {len(self.cost_limit_start)}"
                 )
+            for start, end in zip(self.cost_limit_start, self.cost_limit, strict=True):
+                if math.isinf(start) and not math.isinf(end):
+                    raise ValueError(
+                        "cost_limit_start must be finite where cost_limit is, because infinity does not "
+                        f"decay, got {self.cost_limit_start}"
+                    )
         if constrained:
             return
         if any(math.isfinite(x) for x in self.cost_limit):

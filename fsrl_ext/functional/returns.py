@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from numbers import Real
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from fsrl_ext.errors import shown
 
 ThresholdUnit = Literal["paper", "stationary", "finite"]
 
@@ -24,11 +27,14 @@ def as_cost_limits(cost_limit: float | Sequence[float] | np.ndarray | Tensor) ->
         that a cost is measured but not constrained.
     :raises ValueError: if it is empty, negative or NaN.
     """
-    limits = tuple(float(x) for x in np.atleast_1d(np.asarray(cost_limit, dtype=np.float64)))
-    if not limits or any(math.isnan(x) or x < 0 for x in limits):
-        shown = limits[0] if len(limits) == 1 else list(limits)
-        raise ValueError(f"cost_limit must be >= 0 (one number or one per cost), got {shown}")
-    return limits
+    plain: Any = (
+        cost_limit.tolist() if isinstance(cost_limit, np.ndarray | np.generic | Tensor) else cost_limit
+    )
+    limits = tuple(plain) if isinstance(plain, list | tuple) else (plain,)
+    if not limits or any(not isinstance(x, Real) or isinstance(x, bool) or not x >= 0 for x in limits):
+        received = shown(limits[0] if len(limits) == 1 else list(limits))
+        raise ValueError(f"cost_limit must be >= 0 (one number or one per cost), got {received}")
+    return tuple(float(x) for x in limits)
 
 
 def cost_threshold(

@@ -24,6 +24,7 @@ from tianshou.policy import BasePolicy
 from tianshou.policy.base import TLearningRateScheduler, TrainingStats
 from torch import Tensor, nn
 
+from fsrl_ext.errors import check_types
 from fsrl_ext.functional.returns import ThresholdUnit, as_cost_limits, cost_threshold
 
 
@@ -40,6 +41,7 @@ class PolicyConfig:
     """Discount factor of reward and costs, in (0, 1)."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 0.0 < self.gamma < 1.0:
             raise ValueError(f"gamma must be in (0, 1) because time limits bootstrap, got {self.gamma}")
 

@@ -61,9 +61,11 @@ class OnpolicyConfig(PolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, unit_interval=("gae_lambda", "cost_gae_lambda"), at_least_one=("normalise_steps",))
-        if self.cost_gamma is not None:
-            check_fields(self, unit_interval=("cost_gamma",))
+        check_fields(
+            self,
+            unit_interval=("gae_lambda", "cost_gae_lambda", "cost_gamma"),
+            at_least_one=("normalise_steps",),
+        )
 
     @property
     def discount_of_costs(self) -> float:

@@ -37,7 +37,12 @@ class PPOConfig(OnpolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, positive=("clip", "max_grad_norm"), non_negative=("kl_stop", "entropy_weight"))
+        check_fields(
+            self,
+            positive=("clip", "max_grad_norm"),
+            non_negative=("entropy_weight",),
+            non_negative_or_inf=("kl_stop",),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
