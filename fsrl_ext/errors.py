@@ -103,7 +103,7 @@ def check_types(config: Any) -> None:
     :raises ArgumentTypeError: for the first value of another type; the message names the field, its value and
         what is allowed.
     """
-    for name, kind in _field_kinds(type(config)).items():
+    for name, kind in _field_kinds(typing.cast(Any, type(config))).items():
         value = getattr(config, name)
         plain = _plain(value, kind)
         if not _matcher(kind)(plain) or _has_nan(plain):
@@ -189,7 +189,7 @@ def checked(
 
 def shown(value: Any) -> str:
     """The value in one short line: of tensors and arrays the type and the shape."""
-    if hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "ndim", 0):
+    if hasattr(value, "shape") and hasattr(value, "dtype") and bool(getattr(value, "ndim", 0)):
         return f"{type(value).__name__} {list(value.shape)} of {value.dtype}"
     if isinstance(value, type):
         return f"the class {value.__name__}"
@@ -206,7 +206,7 @@ def _check_range(name: str, value: Any, rule: str) -> None:
             continue
         if number == math.inf and allowed in ("> 0", ">= 0"):
             allowed += " and finite"
-        elif isinstance(number, numbers.Integral) and number >= _LARGEST and rule != "seed":
+        elif isinstance(number, numbers.Integral) and int(number) >= _LARGEST and rule != "seed":
             allowed += " and < 2**63"
         raise ValueError(f"{name} must {'each ' if several else ''}be {allowed}, got {shown(value)}")
 

@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fsrl_ext.cli.options import STEP_OPTIONS, add_saved_policy, add_step_options, parse_cost_limit
+from fsrl_ext.cli.options import (
+    STEP_OPTIONS,
+    add_saved_policy,
+    add_step_options,
+    check_new_files,
+    check_saved_policy,
+    parse_cost_limit,
+)
 
 
 def add_command(commands: Any) -> None:
@@ -44,12 +51,12 @@ def add_command(commands: Any) -> None:
 
 
 def _adapt(options: argparse.Namespace, command: str) -> int:
+    check_new_files(options.json, options.out)
+    check_saved_policy(options)
     from fsrl_ext.experiment.saved.adapt import adapt
     from fsrl_ext.experiment.saved.adapt_report import adaptation_report, adaptation_table
-    from fsrl_ext.report.files import check_new_file, write_json
+    from fsrl_ext.report.files import write_json
 
-    if options.json is not None:
-        check_new_file(options.json)
     names = ("task_seed", "steps", "episodes", "seed", "checkpoint", "step_per_collect", "device", "out")
     done = adapt(
         options.run,

@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fsrl_ext.cli.options import STEP_OPTIONS, add_saved_policy, add_step_options, parse_cost_limit
+from fsrl_ext.cli.options import (
+    STEP_OPTIONS,
+    add_saved_policy,
+    add_step_options,
+    check_new_files,
+    check_saved_policy,
+    parse_cost_limit,
+)
 
 
 def add_command(commands: Any) -> None:
@@ -40,8 +47,6 @@ def add_command(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace, command: str) -> int:
-    from fsrl_ext.report.files import check_new_file
-
     for name in STEP_OPTIONS:
         if getattr(options, name) is not None and not options.adapt_steps:
             raise ValueError(f"--{name.replace('_', '-')} is about the steps of --adapt-steps")
@@ -49,8 +54,8 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
         raise ValueError("--adapt-steps needs --suite; 'fsrl-ext adapt' adapts to one task")
     if options.suite is not None:
         _check_suite_options(options)
-    if options.json is not None:
-        check_new_file(options.json)
+    check_new_files(options.json, options.video)
+    check_saved_policy(options)
     return (_on_task if options.suite is None else _on_suite)(options, command)
 
 

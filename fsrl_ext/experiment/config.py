@@ -82,6 +82,9 @@ class ExperimentConfig:
                 "cost_limit_decay_steps",
             ),
         )
+        for name, most in (("selection_episodes", 10**6), ("final_episodes", 10**6), ("threads", 4096)):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} must be at most {most:,}, got {getattr(self, name)}")
         self.training.check_steps(self.steps)
         self.training.check_policy(self.policy_config)
 

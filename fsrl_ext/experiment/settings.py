@@ -35,6 +35,12 @@ class Setting:
     kind: Any
     help: str
 
+    @property
+    def has_several(self) -> bool:
+        """Whether the value is a tuple."""
+        members = typing.get_args(self.kind) if isinstance(self.kind, types.UnionType) else (self.kind,)
+        return any(typing.get_origin(x) is tuple for x in members)
+
     def parse(self, text: str) -> Any:
         """The field's value from text.
 
@@ -137,7 +143,11 @@ def _convert(text: str, kind: Any) -> Any:
             return None
         return _convert(text, typing.get_args(kind)[0])
     if typing.get_origin(kind) is tuple:
-        return tuple(_convert(part, typing.get_args(kind)[0]) for part in text.split(","))
+        # Help and errors show tuples as Python writes them.
+        inner = text.strip()
+        if inner[:1] + inner[-1:] in ("()", "[]"):
+            inner = inner[1:-1].strip().removesuffix(",")
+        return tuple(_convert(part, typing.get_args(kind)[0]) for part in inner.split(","))
     if kind is bool:
         return {"true": True, "false": False}[text.lower()]
     if kind not in (int, float, str):

@@ -29,6 +29,8 @@ from fsrl_ext.policy.base import PolicyConfig
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 
 WorkerType = Literal["shmem", "subproc", "ray"]
+MAX_ENVS = 10_000
+"""Training environments, at most."""
 TrainCollector = CostCollector | AheadCollector | MetaCollector[Any]
 
 
@@ -71,6 +73,9 @@ class TrainingConfig(ABC):
             at_least_one=("num_envs", "step_per_collect", "hidden_sizes", "critic_hidden_sizes"),
             choices={"worker_type": ("shmem", "subproc", "ray")},
         )
+        for name in ("num_envs", "workers"):
+            if getattr(self, name) > MAX_ENVS:
+                raise ValueError(f"{name} must be at most {MAX_ENVS:,}, got {getattr(self, name)}")
 
     @property
     def env_num(self) -> int:

@@ -31,7 +31,7 @@ def as_cost_limits(cost_limit: float | Sequence[float] | np.ndarray | Tensor) ->
         cost_limit.tolist() if isinstance(cost_limit, np.ndarray | np.generic | Tensor) else cost_limit
     )
     limits = tuple(plain) if isinstance(plain, list | tuple) else (plain,)
-    if not limits or any(not isinstance(x, Real) or isinstance(x, bool) or not x >= 0 for x in limits):
+    if not limits or any(not isinstance(x, Real) or isinstance(x, bool) or not float(x) >= 0 for x in limits):
         received = shown(limits[0] if len(limits) == 1 else list(limits))
         raise ValueError(f"cost_limit must be >= 0 (one number or one per cost), got {received}")
     return tuple(float(x) for x in limits)

@@ -18,10 +18,13 @@ def seed_range(purpose: str, count: int, *, run_seed: int = 0) -> Sequence[int]:
 
     :param purpose: ``"train"`` (the first episodes of the training environments), ``"selection"`` or
         ``"final"``.
-    :param run_seed: the run's seed; of the three purposes only ``"train"`` depends on it.
+    :param run_seed: the run's seed; of the three purposes only ``"train"`` depends on it, and seeds that
+        differ by two million have the same ones.
     :raises ValueError: ``purpose`` is none of the three.
     """
-    starts = {"selection": 1_000_000, "final": 2_000_000, "train": 3_000_000 + 1_000 * run_seed}
+    # Simulators take seeds below 2**32, and those from 2**31 on are of other schemes.
+    first = 3_000_000 + 1_000 * (run_seed % 2_000_000)
+    starts = {"selection": 1_000_000, "final": 2_000_000, "train": first}
     if purpose not in starts:
         raise ValueError(f"purpose must be one of {sorted(starts)}, got {purpose!r}")
     start = starts[purpose]

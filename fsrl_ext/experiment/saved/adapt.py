@@ -19,6 +19,7 @@ from fsrl_ext.data import CostCollectStats, MetaCollector
 from fsrl_ext.data.randomness import private_randomness
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.registry import EnvFn
+from fsrl_ext.errors import check_argument
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.saved.chosen_task import ChosenTask
@@ -31,6 +32,7 @@ from fsrl_ext.experiment.training_config import train_envs
 from fsrl_ext.functional.returns import as_cost_limits
 from fsrl_ext.policy import MetaCPOPolicy
 from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy
+from fsrl_ext.report.files import check_new_file
 from fsrl_ext.report.folder import Which, checkpoint_file
 from fsrl_ext.trainer import Evaluation, evaluate_policy
 from fsrl_ext.trainer.seeds import adaptation_seeds
@@ -119,15 +121,14 @@ def adapt(
     :raises ValueError: for arguments that cannot be used, naming them, and for a task that does not fit.
     """
     seeds = episode_seeds(episodes)
-    for name, value, least in (
-        ("steps", steps, 0),
-        ("seed", seed, 0),
-        ("step_per_collect", step_per_collect, 1),
-    ):
-        if value is not None and (value < least or value != int(value)):
-            raise ValueError(f"{name} must be a whole number >= {least}, got {value}")
-    if out is not None and Path(out).exists():
-        raise ValueError(f"out must be a new file, got {os.fspath(out)!r}, which exists")
+    check_argument("steps", steps, int, "at_least_zero")
+    check_argument("seed", seed, int, "seed")
+    check_argument("step_per_collect", step_per_collect, int | None, "at_least_one")
+    if out is not None:
+        try:
+            check_new_file(out)
+        except ValueError as error:
+            raise ValueError(f"out must be a new file: {error}") from error
     chosen = ChosenTask.of(task, task_seed)
     file = checkpoint_file(run, checkpoint)
     policy, config, trained_on = load_saved(file, device)

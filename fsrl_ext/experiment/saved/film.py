@@ -154,18 +154,34 @@ def _camera(task: str) -> dict[str, Any]:
 
 
 def _make_drawing(task: ChosenTask, mode: str) -> gym.Env:
-    """:raises ValueError: if there is no display or no OpenGL, or the environment has no such mode."""
+    """Makes an environment, and draws a frame of a film on trial, because OpenGL starts with the first one.
+
+    :raises ValueError: if there is no display or no OpenGL, or the environment has no such mode.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Gymnasium warns about the mode that is refused below
             env = task.make(mode, **_camera(task.id))
     except (RuntimeError, TypeError, gym.error.Error) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(reason) from error
+        raise ValueError(_why_not_drawn(task, error)) from error
     if env.render_mode != mode:
         env.close()
         raise ValueError(f"{task.id} cannot be drawn: it has no render_mode {mode!r}")
+    if mode == "rgb_array":
+        try:
+            env.reset(seed=0)
+            env.render()
+        except Exception as error:  # every OpenGL library has errors of its own
+            env.close()
+            raise ValueError(_why_not_drawn(task, error)) from error
     return env
+
+
+def _why_not_drawn(task: ChosenTask, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    backend = os.environ.get("MUJOCO_GL")
+    hint = f" (MUJOCO_GL is {backend!r}; egl and osmesa draw without a display)" if backend else ""
+    return f"{task.id} cannot be drawn: {reason}{hint}"
 
 
 def _frames_per_second(env: gym.Env) -> float:

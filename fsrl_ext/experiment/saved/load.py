@@ -10,12 +10,16 @@ from pathlib import Path
 import torch
 from tianshou.policy import BasePolicy
 
+from fsrl_ext.errors import check_argument
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training.build import fresh_policy
+from fsrl_ext.experiment.training.build import check_device, fresh_policy
 from fsrl_ext.experiment.training.checkpoint import in_this_version, read_checkpoint, restore
 from fsrl_ext.report.folder import checkpoint_file
 from fsrl_ext.trainer import seed_range
+
+MAX_EPISODES = 1_000_000
+"""Episodes of an evaluation, at most; the seeds of final evaluations end there."""
 
 
 def load_policy(path: str | os.PathLike[str], *, device: str | None = None) -> BasePolicy:
@@ -38,6 +42,7 @@ def load_experiment(
     settings = data["config"] | ({} if device is None else {"device": device})
     config = in_this_version(ExperimentConfig.from_dict, settings, data, file)
     spec = in_this_version(TaskSpec.from_dict, data["spec"], data, file)
+    check_device(config.device)
     policy = fresh_policy(config, spec)
     restore(policy, data)
     return policy.eval(), config, spec
@@ -62,13 +67,14 @@ def episode_seeds(episodes: int, seed: int | None = None) -> Sequence[int]:
 
     :raises ValueError: for ``episodes`` below one and negative seeds.
     """
-    if episodes < 1 or episodes != int(episodes):
-        raise ValueError(f"episodes must be a whole number >= 1, got {episodes}")
+    check_argument("episodes", episodes, int, "at_least_one")
+    if episodes > MAX_EPISODES:
+        raise ValueError(f"episodes must be at most {MAX_EPISODES:,}, got {episodes}")
+    check_argument("seed", seed, int | None, "seed")
     if seed is None:
-        return seed_range("final", int(episodes))
-    if seed < 0:
-        raise ValueError(f"seed must be >= 0, got {seed}")
-    return range(seed, seed + int(episodes))
+        return seed_range("final", episodes)
+    check_argument("seed + episodes - 1", seed + episodes - 1, int, "seed")
+    return range(seed, seed + episodes)
 
 
 @contextlib.contextmanager
