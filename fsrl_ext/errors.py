@@ -8,6 +8,7 @@ name.
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -131,7 +132,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def checked(
     *,
     shapes: Mapping[str, str] | None = None,
-    choices: Mapping[str, Sequence[Any]] | None = None,
+    own: Sequence[str] = (),
     **rules: Sequence[str],
 ) -> Callable[[F], F]:
     """Decorates a function or a constructor whose arguments are to be checked before it begins.
@@ -147,7 +148,7 @@ def checked(
     :param shapes: sizes of tensors by the name of the argument, letters and numbers separated by blanks. A
         letter stands for the same size everywhere, ``...`` for any sizes in front. Tensors hold
         floating-point numbers, or truth values if the shape begins with ``bool``.
-    :param choices: the allowed values of arguments that have a list of them.
+    :param own: arguments whose type the function checks itself.
     :param rules: names of arguments by rule, as for :func:`check_fields`.
     :return: the decorator; its function raises :class:`ArgumentTypeError` for types and ``ValueError`` for
         shapes and ranges.
@@ -157,7 +158,7 @@ def checked(
 
     def decorate(function: F) -> F:
         parameters = inspect.signature(function).parameters
-        unknown = {*(name for name, _ in ranges), *wanted, *(choices or {})} - set(parameters)
+        unknown = {*(name for name, _ in ranges), *wanted, *own} - set(parameters)
         assert not unknown, f"{function.__qualname__} has no argument {sorted(unknown)}"
         places = tuple(parameters)
         matchers: dict[str, tuple[Callable[[Any], bool], Any]] = {}
@@ -165,8 +166,9 @@ def checked(
         @functools.wraps(function)
         def checking(*args: Any, **kwargs: Any) -> Any:
             if not matchers:  # annotations may name what is defined further down in the module
-                kinds = typing.get_type_hints(function)
-                matchers.update((x, (_matcher(kinds[x]), kinds[x])) for x in places if x in kinds)
+                kinds = _argument_kinds(function)
+                names = [x for x in places if x in kinds and x not in own]
+                matchers.update((x, (_matcher(kinds[x]), kinds[x])) for x in names)
             given = {**dict(zip(places, args, strict=False)), **kwargs}
             for name, value in given.items():
                 if name in matchers and not matchers[name][0](value):
@@ -175,9 +177,6 @@ def checked(
             for name, rule in ranges:
                 if name in given:
                     _check_range(name, given[name], rule)
-            for name, values in (choices or {}).items():
-                if name in given and given[name] not in values:
-                    raise ValueError(f"{name} must be one of {tuple(values)}, got {shown(given[name])}")
             if wanted:
                 _check_shapes(given, wanted)
             return function(*args, **kwargs)
@@ -192,7 +191,7 @@ def shown(value: Any) -> str:
     if hasattr(value, "shape") and hasattr(value, "dtype") and bool(getattr(value, "ndim", 0)):
         return f"{type(value).__name__} {list(value.shape)} of {value.dtype}"
     if isinstance(value, type):
-        return f"the class {value.__name__}"
+        return value.__name__
     text = " ".join(repr(value).split())
     return text if len(text) <= 120 else f"{text[:80]}... (of type {type(value).__name__})"
 
@@ -208,7 +207,18 @@ def _check_range(name: str, value: Any, rule: str) -> None:
             allowed += " and finite"
         elif isinstance(number, numbers.Integral) and int(number) >= _LARGEST and rule != "seed":
             allowed += " and < 2**63"
-        raise ValueError(f"{name} must {'each ' if several else ''}be {allowed}, got {shown(value)}")
+        raise ValueError(f"{name} must be {allowed}{' each' if several else ''}, got {shown(value)}")
+
+
+def _argument_kinds(function: Callable[..., Any]) -> dict[str, Any]:
+    """The resolved annotation of each argument; one that names what only type checkers import is left out."""
+    plain = inspect.unwrap(function)
+    kinds: dict[str, Any] = {}
+    for name, text in plain.__annotations__.items():
+        alone = types.SimpleNamespace(__annotations__={name: text})
+        with contextlib.suppress(NameError):
+            kinds |= typing.get_type_hints(alone, plain.__globals__)
+    return kinds
 
 
 @functools.cache
@@ -330,7 +340,7 @@ def _parsed_shape(text: str) -> tuple[bool, bool, tuple[str, ...]]:
 
 def _check_shapes(given: Mapping[str, Any], wanted: Mapping[str, tuple[bool, bool, tuple[str, ...]]]) -> None:
     """:raises ValueError: for a tensor of another number type, or of sizes that contradict those before."""
-    sizes: dict[str, Any] = {}  # by letter
+    sizes: dict[str, Any] = {str(number): number for number in range(1, 4)}  # by letter
     for name, (is_bool, has_front, letters) in wanted.items():
         tensor = given.get(name)
         if tensor is None:

@@ -21,6 +21,7 @@ from fsrl_ext.data.batches import raw_batch
 from fsrl_ext.data.row_writer import RowWriter
 from fsrl_ext.data.stats import CostCollectStats
 from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
+from fsrl_ext.errors import checked
 
 
 class AheadCollector:
@@ -46,6 +47,7 @@ class AheadCollector:
 
     raise_on_nan_in_buffer = False
 
+    @checked(seed=("seed",), closed_unit_interval=("discount",), own=("buffer",))
     def __init__(
         self,
         policy: BasePolicy,

@@ -218,6 +218,7 @@ class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     :param num_costs: the number of costs; None takes it from the first step.
     """
 
+    @checked(at_least_one=("num_costs",))
     def __init__(self, env: gymnasium.Env, *, env_id: str, num_costs: int | None = None) -> None:
         gymnasium.utils.RecordConstructorArgs.__init__(self, env_id=env_id, num_costs=num_costs)
         gymnasium.Wrapper.__init__(self, env)

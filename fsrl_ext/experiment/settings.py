@@ -14,6 +14,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fsrl_ext.errors import checked
 from fsrl_ext.experiment.config import LIMIT_SCHEDULE, ExperimentConfig
 from fsrl_ext.experiment.defaults import TUNED, default_settings, preset_settings
 from fsrl_ext.experiment.registry import algorithm
@@ -76,6 +77,7 @@ def list_settings(policy: str = "cvpo") -> dict[str, Setting]:
     return settings
 
 
+@checked()
 def make_config(policy: str, task: str, *, preset: str = TUNED, **settings: Any) -> ExperimentConfig:
     """A config from the policy's defaults, the task's, the preset's and the settings given, in this order.
 

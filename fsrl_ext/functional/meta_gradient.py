@@ -34,7 +34,7 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.errors import NonFiniteError, checked
 from fsrl_ext.functional.constrained_step import (
     Backend,
     ConstrainedStep,
@@ -123,6 +123,7 @@ class MetaGradient:
     corners: Counter[str]
 
 
+@checked(shapes={"parameters": "P", "surplus": "m"})
 def inner_step(
     parameters: Tensor,
     loss: SurrogateLoss,
@@ -176,6 +177,7 @@ def inner_step(
     )
 
 
+@checked()
 def meta_gradient(
     cotangents: Tensor,
     steps: Sequence[InnerStep],
@@ -241,6 +243,7 @@ def _pulled_back(step: InnerStep, cotangents: Tensor, limit_gradient: LimitGradi
     return torch.stack(rows)
 
 
+@checked(shapes={"theta": "P"})
 @torch.no_grad()
 def replay(theta: Tensor, steps: Sequence[InnerStep], *, limit_gradient: LimitGradient = "score") -> Tensor:
     """Take the same steps from other meta-parameters: ``phi^K`` ``[P]``, on the stored data.

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fsrl_ext.errors import shown
+from fsrl_ext.errors import checked, shown
 
 ThresholdUnit = Literal["paper", "stationary", "finite"]
 
@@ -37,6 +37,7 @@ def as_cost_limits(cost_limit: float | Sequence[float] | np.ndarray | Tensor) ->
     return tuple(float(x) for x in limits)
 
 
+@checked(at_least_one=("max_episode_steps",), closed_unit_interval=("gamma",), own=("cost_limit",))
 def cost_threshold(
     cost_limit: float, *, max_episode_steps: int, gamma: float, unit: ThresholdUnit = "paper"
 ) -> float:
@@ -60,12 +61,6 @@ def cost_threshold(
     :raises ValueError: for values outside these ranges.
     """
     (limit,) = as_cost_limits(cost_limit)
-    if max_episode_steps < 1:
-        raise ValueError(f"max_episode_steps must be >= 1, got {max_episode_steps}")
-    if not 0.0 <= gamma <= 1.0:
-        raise ValueError(f"gamma must be in [0, 1], got {gamma}")
-    if unit not in get_args(ThresholdUnit):
-        raise ValueError(f"threshold unit must be one of {get_args(ThresholdUnit)}, got {unit!r}")
     if unit != "paper" and gamma == 1.0:
         raise ValueError(f"gamma must be < 1 for the {unit!r} threshold, got 1.0")
     if math.isinf(limit):
@@ -81,6 +76,7 @@ def cost_threshold(
     return limit / max_episode_steps * steps
 
 
+@checked(non_negative_or_inf=("start", "end"), non_negative=("step",), positive=("decay_steps",))
 def decayed_cost_limit(start: float, end: float, step: float, decay_steps: float) -> float:
     r"""Return a limit that tightens from ``start`` to ``end``, by the schedule of the CVPO authors' code.
 
@@ -90,9 +86,6 @@ def decayed_cost_limit(start: float, end: float, step: float, decay_steps: float
 
     :raises ValueError: if ``decay_steps`` is not positive or a limit is negative or NaN.
     """
-    if not decay_steps > 0:
-        raise ValueError(f"decay_steps must be > 0, got {decay_steps}")
-    start, end = as_cost_limits([start, end])
     if math.isinf(end):
         return end
     return end + (start - end) * math.exp(-5.0 * step / decay_steps)
@@ -102,6 +95,7 @@ SCALE_FLOOR = 0.01
 """Smallest standard deviation of a signal that is divided by, relative to its root mean square."""
 
 
+@checked()
 def floored_deviation(deviation: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Return the scales ``[k]`` that signals or features are divided by: standard deviations, floored.
 
@@ -112,6 +106,10 @@ def floored_deviation(deviation: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.where(floored > 0.0, floored, 1.0)
 
 
+@checked(
+    shapes={"margin": "C", "cost": "C", "aim": "C", "largest_excess": "C", "largest": "C"},
+    below_one=("rate",),
+)
 def integral_margin(
     margin: Tensor, cost: Tensor, aim: Tensor, *, rate: float, largest_excess: Tensor, largest: Tensor
 ) -> Tensor:
@@ -133,6 +131,16 @@ def integral_margin(
     return torch.where(torch.isfinite(aim), widened, 0.0)
 
 
+@checked(
+    shapes={
+        "signals": "K B S",
+        "alive": "bool K B",
+        "terminated": "bool B",
+        "bootstrap": "B S",
+        "bonus": "K B",
+    },
+    closed_unit_interval=("gamma",),
+)
 def nstep_targets(
     signals: Tensor,
     alive: Tensor,
@@ -182,6 +190,7 @@ class Advantages(NamedTuple):
     """``[T, ..., S]`` targets of the value functions, ``advantages + values`` (TD(lambda))."""
 
 
+@checked()
 def generalised_advantages(
     signals: Tensor,
     values: Tensor,

@@ -24,7 +24,7 @@ from tianshou.policy import BasePolicy
 from tianshou.policy.base import TLearningRateScheduler, TrainingStats
 from torch import Tensor, nn
 
-from fsrl_ext.errors import check_types
+from fsrl_ext.errors import check_types, checked
 from fsrl_ext.functional.returns import ThresholdUnit, as_cost_limits, cost_threshold
 
 
@@ -150,6 +150,10 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
             # help() and inspect.signature() then show every setting in place of **settings.
             cls.__signature__ = _with_settings(cls)  # type: ignore[attr-defined]
 
+    @checked(
+        at_least_one=("num_costs", "max_episode_steps"),
+        own=("config", "cost_limit", "settings", "action_space"),
+    )
     def __init__(
         self,
         *,

@@ -9,9 +9,11 @@ from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.data import CostCollector
 from fsrl_ext.data.randomness import private_randomness
+from fsrl_ext.errors import checked
 from fsrl_ext.trainer.selection import Evaluation
 
 
+@checked(at_least_zero=("env_step", "seeds"))
 def evaluate_policy(
     collector: CostCollector,
     seeds: Sequence[int],

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fsrl_ext.errors import checked
 
+
+@checked(at_least_zero=("count", "run_seed"))
 def seed_range(purpose: str, count: int, *, run_seed: int = 0) -> Sequence[int]:
     """Return ``count`` environment seeds for a purpose.
 
@@ -31,6 +34,7 @@ def seed_range(purpose: str, count: int, *, run_seed: int = 0) -> Sequence[int]:
     return range(start, start + count)
 
 
+@checked(at_least_zero=("first_seed", "epoch", "count"))
 def renewed_seeds(first_seed: int, epoch: int, count: int) -> list[int]:
     """Return the seeds that training environments are seeded anew with after an epoch.
 
@@ -39,6 +43,7 @@ def renewed_seeds(first_seed: int, epoch: int, count: int) -> list[int]:
     return (np.random.SeedSequence([first_seed, epoch]).generate_state(count) >> 1).tolist()
 
 
+@checked(at_least_zero=("run_seed", "iteration", "count"))
 def meta_iteration_seeds(run_seed: int, iteration: int, count: int) -> list[int]:
     """Return the seeds of the first episodes of all ``count`` environments of a meta-iteration.
 
@@ -47,6 +52,7 @@ def meta_iteration_seeds(run_seed: int, iteration: int, count: int) -> list[int]
     return _beyond_ranges([run_seed, iteration], count)
 
 
+@checked(at_least_zero=("seed", "count"))
 def adaptation_seeds(seed: int, count: int) -> list[int]:
     """Return the seeds of the first episodes of the environments that a saved policy adapts in.
 
@@ -55,6 +61,7 @@ def adaptation_seeds(seed: int, count: int) -> list[int]:
     return _beyond_ranges([seed, 0, 1], count)
 
 
+@checked(at_least_zero=("run_seed",))
 def collecting_process_seed(run_seed: int) -> int:
     """Return the seed of the random numbers of a process that collects ahead of the learner.
 

@@ -19,7 +19,7 @@ from fsrl_ext.data import CostCollectStats, MetaCollector
 from fsrl_ext.data.randomness import private_randomness
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.registry import EnvFn
-from fsrl_ext.errors import check_argument
+from fsrl_ext.errors import check_argument, checked
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.saved.chosen_task import ChosenTask
@@ -76,6 +76,7 @@ class Adaptation:
     policy: OnpolicyPolicy[Any]
 
 
+@checked(own=("cost_limit", "task_seed", "checkpoint"))
 def adapt(
     run: str | os.PathLike[str],
     task: str | TaskDescription,

@@ -10,6 +10,7 @@ from typing import Any
 
 from fsrl_ext.env import env_fn
 from fsrl_ext.env.meta import TaskDescription
+from fsrl_ext.errors import checked
 from fsrl_ext.experiment.saved.chosen_task import other_task
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
 from fsrl_ext.experiment.training.build import test_collector
@@ -27,6 +28,7 @@ from fsrl_ext.report.statistics import (
 from fsrl_ext.trainer import Evaluation, evaluate_policy
 
 
+@checked(at_least_one=("episodes",), seed=("seed",), own=("cost_limit", "task_seed", "checkpoint"))
 def evaluate(
     run: str | os.PathLike[str],
     *,

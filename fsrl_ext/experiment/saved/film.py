@@ -20,6 +20,7 @@ from fsrl_ext.data.randomness import private_randomness
 from fsrl_ext.env.display import has_display
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.suite_tasks import META, SAFETY, SUITE_TASKS
+from fsrl_ext.errors import checked
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.saved.chosen_task import ChosenTask, other_task
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
@@ -29,6 +30,7 @@ from fsrl_ext.report.folder import Which, checkpoint_file
 VIDEO_SUFFIXES = (".mp4", ".gif")
 
 
+@checked(at_least_one=("episodes",), seed=("seed",), own=("task_seed", "checkpoint"))
 def record_video(
     run: str | os.PathLike[str],
     path: str | os.PathLike[str],
@@ -69,6 +71,7 @@ def record_video(
     return played
 
 
+@checked(at_least_one=("episodes",), seed=("seed",), own=("task_seed", "checkpoint"))
 def show(
     run: str | os.PathLike[str],
     *,

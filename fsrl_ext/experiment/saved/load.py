@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.errors import check_argument
+from fsrl_ext.errors import check_argument, checked
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training.build import check_device, fresh_policy
@@ -22,6 +22,7 @@ MAX_EPISODES = 1_000_000
 """Episodes of an evaluation, at most; the seeds of final evaluations end there."""
 
 
+@checked()
 def load_policy(path: str | os.PathLike[str], *, device: str | None = None) -> BasePolicy:
     """A policy that acts, without its environment: ``policy.compute_action(obs)``.
 

@@ -16,6 +16,7 @@ import numpy as np
 from fsrl_ext.data.stats import any_cost_above
 from fsrl_ext.env.meta import TaskDescription, held_out_suite
 from fsrl_ext.env.meta.held_out import Where
+from fsrl_ext.errors import checked
 from fsrl_ext.experiment.algorithms.meta import MetaTraining
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.saved.adapt import AdaptationPoint, adapt
@@ -55,6 +56,12 @@ class SuiteEvaluation:
     after: tuple[Evaluation, ...]
 
 
+@checked(
+    at_least_zero=("adapt_steps",),
+    at_least_one=("episodes",),
+    seed=("seed",),
+    own=("cost_limit", "checkpoint", "suite", "num_tasks"),
+)
 def evaluate_suite(
     run: str | os.PathLike[str],
     suite: Where = "outside",

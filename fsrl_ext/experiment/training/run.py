@@ -11,7 +11,7 @@ from typing import Any
 
 from tianshou.utils import BaseLogger
 
-from fsrl_ext.errors import RunFolderError
+from fsrl_ext.errors import RunFolderError, checked
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.training import build
 from fsrl_ext.experiment.training.callbacks import check_callbacks
@@ -47,6 +47,7 @@ class RunResult:
         return RunFolder(self.folder).snapshot.is_file()
 
 
+@checked(own=("callbacks",))
 def run(
     config: ExperimentConfig,
     *,
@@ -104,6 +105,7 @@ def run(
     return RunResult(folder.path, session.execute())
 
 
+@checked(own=("callbacks",))
 def resume(
     folder: str | os.PathLike[str],
     *,
