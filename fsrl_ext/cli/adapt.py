@@ -10,8 +10,8 @@ from fsrl_ext.cli.options import (
     STEP_OPTIONS,
     add_saved_policy,
     add_step_options,
+    check_checkpoint,
     check_new_files,
-    check_saved_policy,
     parse_cost_limit,
 )
 
@@ -52,7 +52,7 @@ def add_command(commands: Any) -> None:
 
 def _adapt(options: argparse.Namespace, command: str) -> int:
     check_new_files(options.json, options.out)
-    check_saved_policy(options)
+    check_checkpoint(options.run, options.checkpoint)
     from fsrl_ext.experiment.saved.adapt import adapt
     from fsrl_ext.experiment.saved.adapt_report import adaptation_report, adaptation_table
     from fsrl_ext.report.files import write_json

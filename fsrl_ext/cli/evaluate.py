@@ -10,8 +10,8 @@ from fsrl_ext.cli.options import (
     STEP_OPTIONS,
     add_saved_policy,
     add_step_options,
+    check_checkpoint,
     check_new_files,
-    check_saved_policy,
     parse_cost_limit,
 )
 
@@ -55,7 +55,7 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
     if options.suite is not None:
         _check_suite_options(options)
     check_new_files(options.json, options.video)
-    check_saved_policy(options)
+    check_checkpoint(options.run, options.checkpoint)
     return (_on_task if options.suite is None else _on_suite)(options, command)
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Literal
 
 STEP_OPTIONS = ("cost_margin", "kl_bound")
 """Settings of the steps of an adaptation that may differ from those of the training."""
@@ -67,17 +67,18 @@ def join_numbers(arguments: Sequence[str], names: Collection[str]) -> list[str]:
     return joined
 
 
-def check_saved_policy(options: argparse.Namespace) -> None:
-    """Refuses a run that is not there, before anything heavy is imported.
+def check_checkpoint(run: str, which: Literal["best", "last"] = "best", *, name: str = "") -> None:
+    """Refuses a run or a file that is not there, before anything heavy is imported.
 
+    :param name: what the error begins with.
     :raises CheckpointError: naming the file that is missing.
     """
     from fsrl_ext.errors import CheckpointError
     from fsrl_ext.report.folder import checkpoint_file
 
-    file = checkpoint_file(options.run, options.checkpoint)
+    file = checkpoint_file(run, which)
     if not file.is_file():
-        raise CheckpointError(f"no checkpoint at {file}")
+        raise CheckpointError(f"{name}no checkpoint at {file}")
 
 
 def check_new_files(*paths: str | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fsrl_ext.cli.closing import print_result
+from fsrl_ext.cli.options import check_checkpoint
 
 
 def add_command(commands: Any, arguments: Sequence[str]) -> None:
@@ -33,6 +34,8 @@ def settings_of_several(arguments: Sequence[str]) -> set[str]:
 
 
 def _train(options: argparse.Namespace, command: str) -> int:
+    if options.init_from is not None:
+        check_checkpoint(options.init_from, name="init-from: ")
     from fsrl_ext.experiment import make_config, run
     from fsrl_ext.experiment.registry import algorithms
     from fsrl_ext.experiment.settings import list_settings

@@ -91,7 +91,9 @@ class ExperimentConfig:
     def _check_limits(self, *, constrained: bool, counterpart: str | None) -> None:
         object.__setattr__(self, "cost_limit", as_cost_limits(self.cost_limit))
         if self.cost_limit_start is not None:
-            object.__setattr__(self, "cost_limit_start", as_cost_limits(self.cost_limit_start))
+            object.__setattr__(
+                self, "cost_limit_start", as_cost_limits(self.cost_limit_start, "cost_limit_start")
+            )
             if len(self.cost_limit_start) != len(self.cost_limit):
                 raise ValueError(
                     f"cost_limit_start must have {len(self.cost_limit)} numbers as cost_limit has, "

@@ -69,7 +69,7 @@ def list_settings(policy: str = "cvpo") -> dict[str, Setting]:
     )
     settings = {}
     for section, cls in sections:
-        kinds, texts = typing.get_type_hints(cls), _field_docs(cls)
+        kinds, texts = _kinds(cls), _field_docs(cls)
         for name in (x.name for x in dataclasses.fields(cls)):
             if name in absent:
                 continue
@@ -111,6 +111,11 @@ def make_config(policy: str, task: str, *, preset: str = TUNED, **settings: Any)
         training=row.training(**sections["training"]),
         **sections["run"],
     )
+
+
+@functools.cache
+def _kinds(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 @functools.cache

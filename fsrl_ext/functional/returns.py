@@ -20,11 +20,14 @@ from fsrl_ext.errors import checked, shown
 ThresholdUnit = Literal["paper", "stationary", "finite"]
 
 
-def as_cost_limits(cost_limit: float | Sequence[float] | np.ndarray | Tensor) -> tuple[float, ...]:
+def as_cost_limits(
+    cost_limit: float | Sequence[float] | np.ndarray | Tensor, name: str = "cost_limit"
+) -> tuple[float, ...]:
     """Check a cost limit and return it as a tuple with one number per cost.
 
     :param cost_limit: undiscounted cost that one episode may have, one number or one per cost. ``inf`` means
         that a cost is measured but not constrained.
+    :param name: what errors call the limit.
     :raises ValueError: if it is empty, negative or NaN.
     """
     plain: Any = (
@@ -33,7 +36,7 @@ def as_cost_limits(cost_limit: float | Sequence[float] | np.ndarray | Tensor) ->
     limits = tuple(plain) if isinstance(plain, list | tuple) else (plain,)
     if not limits or any(not isinstance(x, Real) or isinstance(x, bool) or not float(x) >= 0 for x in limits):
         received = shown(limits[0] if len(limits) == 1 else list(limits))
-        raise ValueError(f"cost_limit must be >= 0 (one number or one per cost), got {received}")
+        raise ValueError(f"{name} must be >= 0 (one number or one per cost), got {received}")
     return tuple(float(x) for x in limits)
 
 
