@@ -300,6 +300,8 @@ def _matcher(kind: Any) -> Callable[[Any], bool]:
         return lambda value: _is_sequence(value) and all(entry(x) for x in value)
     if origin is collections.abc.Callable:
         return callable
+    if origin is collections.abc.Iterable:
+        return lambda value: hasattr(value, "__iter__") and not isinstance(value, str | bytes)
     cls = origin or kind
     if not isinstance(cls, type) or getattr(cls, "_is_protocol", False):
         return lambda value: True  # Any, type variables, protocols
@@ -317,7 +319,7 @@ def _described(kind: Any) -> str:
         return f"one of {inner}"
     if origin is tuple and inner and inner[-1] is not Ellipsis:
         return f"({', '.join(_described(x) for x in inner)})"
-    if origin in (tuple, collections.abc.Sequence) and inner:
+    if origin in (tuple, collections.abc.Sequence, collections.abc.Iterable) and inner:
         name = _NUMBERS[inner[0]][1] if inner[0] in _NUMBERS else f"{_named(inner[0])} objects"
         return f"several {name}"
     if origin is collections.abc.Callable:

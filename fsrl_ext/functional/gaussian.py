@@ -60,7 +60,10 @@ def decoupled_kl(mean_old: Tensor, scale_old: Tensor, mean: Tensor, scale: Tenso
 
     :return: ``(kl_mean, kl_scale)``, each averaged over the batch (0-dim).
     """
-    if is_full_covariance(mean, scale):
+    full = is_full_covariance(mean, scale)
+    if is_full_covariance(mean_old, scale_old) != full:
+        raise ValueError(f"scale_old must have the shape of scale, got {list(scale_old.shape)}")
+    if full:
         # Triangular solves are more exact than an inverse.
         difference = (mean - mean_old).unsqueeze(-1)
         white = torch.linalg.solve_triangular(scale_old, difference, upper=False).squeeze(-1)
@@ -77,8 +80,18 @@ def decoupled_kl(mean_old: Tensor, scale_old: Tensor, mean: Tensor, scale: Tenso
 
 @checked()
 def is_full_covariance(mean: Tensor, scale: Tensor) -> bool:
-    """Say whether ``scale`` is a Cholesky factor rather than standard deviations."""
-    return scale.dim() == mean.dim() + 1
+    """Say whether ``scale`` is a Cholesky factor rather than standard deviations.
+
+    :raises ValueError: if it is neither of them for this mean.
+    """
+    if scale.shape == mean.shape:
+        return False
+    if scale.shape != (*mean.shape, mean.shape[-1]):
+        raise ValueError(
+            f"scale must have the shape of mean {list(mean.shape)}, or {[*mean.shape, mean.shape[-1]]}, "
+            f"got {list(scale.shape)}"
+        )
+    return True
 
 
 @checked(shapes={"mean": "B A"})
@@ -94,6 +107,7 @@ def sample_actions(
     mean: Tensor, scale: Tensor, num_samples: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Draw ``[B, N, A]`` actions from the Gaussian, without clipping."""
+    is_full_covariance(mean, scale)  # checks the scale's shape
     shape = (mean.shape[0], num_samples, mean.shape[1])
     noise = torch.randn(shape, dtype=mean.dtype, device=mean.device, generator=generator)
     return mean.unsqueeze(-2) + scale_noise(noise, scale)

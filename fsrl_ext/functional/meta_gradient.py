@@ -154,6 +154,10 @@ def inner_step(
     if metric is not None:
         inverse_metric = metric.inverse(phi)
     g, a, costs = (x.detach() for x in surrogate_gradients(loss, phi))
+    if surplus.shape != costs.shape:
+        raise ValueError(
+            f"surplus must have shape {list(costs.shape)}, as loss has it, got {list(surplus.shape)}"
+        )
     step = constrained_step(
         g,
         a,

@@ -99,12 +99,12 @@ class CostTrainer(BaseTrainer):
         if not isinstance(policy, BasePolicy) or not isinstance(getattr(policy, "cost_limit", None), tuple):
             raise TypeError(
                 "policy must be one with a cost limit, such as those of fsrl_ext.policy, "
-                f"got a {type(policy).__name__}"
+                f"got {type(policy).__name__}"
             )
         if not callable(getattr(train_collector, "state_dict", None)):
             raise TypeError(
                 "train_collector must be a CostCollector, an AheadCollector or a MetaCollector, "
-                f"got a {type(train_collector).__name__}"
+                f"got {type(train_collector).__name__}"
             )
         seeds = list(seed_range("selection", 10) if selection_seeds is None else selection_seeds)
         super().__init__(
