@@ -273,6 +273,7 @@ MISSHAPEN = [
     and function.__module__.startswith("fsrl_ext.functional")
     # One tensor alone has no other to go with, and a scale may have two shapes.
     and name not in ("std", "weights", "parameters", "theta", "y", "value", "scale", "scale_old", "kl")
+    and name != "advantages"
     and len([x for x in arguments.values() if isinstance(x, torch.Tensor)]) > 1
 ]
 

@@ -26,6 +26,7 @@ def add_command(commands: Any) -> None:
         "sampled and which the next step learns from, and in deterministic episodes.",
     )
     add_saved_policy(parser)
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     parser.add_argument("--task", metavar="ID", required=True, help="an environment id")
     parser.add_argument("--task-seed", type=int, help="draws the task of a family's id (default: 0)")
     parser.add_argument(
@@ -62,6 +63,7 @@ def _adapt(options: argparse.Namespace, command: str) -> int:
         options.run,
         options.task,
         cost_limit=parse_cost_limit(options.cost_limit),
+        show_progress=not options.quiet,
         **{name: getattr(options, name) for name in (*names, *STEP_OPTIONS)},
     )
     drawn = "".join(f", {name} {value:g}" for name, value in done.parameters.items())

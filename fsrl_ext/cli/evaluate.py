@@ -25,6 +25,7 @@ def add_command(commands: Any) -> None:
         "episodes. Without --seed the episodes are those of the final evaluation.",
     )
     add_saved_policy(parser)
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     parser.add_argument("--task", metavar="ID", help="another environment (default: that of the training)")
     parser.add_argument("--task-seed", type=int, help="draws the task of a family's id (default: 0)")
     parser.add_argument("--episodes", type=int, help="how many (default: 50; 10 per task of a suite)")
@@ -75,7 +76,12 @@ def _on_task(options: argparse.Namespace, command: str) -> int:
     common = {name: getattr(options, name) for name in names}
     chosen = other_task(options.task, options.task_seed)
     evaluation = evaluate(
-        options.run, episodes=len(seeds), stochastic=options.stochastic, cost_limit=limit, **common
+        options.run,
+        episodes=len(seeds),
+        stochastic=options.stochastic,
+        cost_limit=limit,
+        show_progress=not options.quiet,
+        **common,
     )
     file = checkpoint_file(options.run, options.checkpoint)
     elsewhere = "" if chosen is None else f", on {chosen}"
@@ -107,7 +113,13 @@ def _play(options: argparse.Namespace, common: dict[str, Any]) -> None:
 
     played = []
     if options.video is not None:
-        played = record_video(options.run, options.video, episodes=options.video_episodes, **common)
+        played = record_video(
+            options.run,
+            options.video,
+            episodes=options.video_episodes,
+            show_progress=not options.quiet,
+            **common,
+        )
     if options.render is not None:
         played = show(options.run, episodes=options.video_episodes, **common)
     for episode in played:
@@ -143,6 +155,7 @@ def _on_suite(options: argparse.Namespace, command: str) -> int:
         checkpoint=options.checkpoint,
         cost_limit=parse_cost_limit(options.cost_limit),
         device=options.device,
+        show_progress=not options.quiet,
         **{name: getattr(options, name) for name in STEP_OPTIONS},
     )
     print(

@@ -184,32 +184,6 @@ class CostEnv(gymnasium.Env):
         return self._cast(observation), float(reward), bool(terminated), truncated, info
 
 
-_RESET = ("observation", "info")
-_STEP = ("observation", "reward", "terminated", "truncated", "info")
-
-
-def _parts(answer: Any, names: tuple[str, ...], env_id: str) -> tuple[Any, ...]:
-    """Return the parts of what an environment returned, whose last one is a dictionary.
-
-    :param names: of the parts that Gymnasium wants.
-    :raises ValueError: there is another number of parts, or the last one is no dictionary; the message names
-        the environment.
-    """
-    if type(answer) is tuple and len(answer) == len(names) and isinstance(answer[-1], dict):
-        return answer
-    if not isinstance(answer, tuple):
-        got = f"a {type(answer).__name__} alone"
-    elif len(answer) != len(names):
-        got = f"{len(answer)} parts"
-    else:
-        got = f"a {type(answer[-1]).__name__} as info"
-    call = "reset" if names == _RESET else "step"
-    old = ", as safety-gymnasium's own environments do" if len(names) == 5 and got == "6 parts" else ""
-    old = ", as environments of the old gym do" if len(names) == 5 and got == "4 parts" else old
-    wanted = f"({', '.join(names)}) with a dictionary as info"
-    raise ValueError(f"{env_id}: {call} must return {wanted}, got {got}{old}")
-
-
 class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     """Keeps the contract around a Gymnasium environment that already has `info["cost"]`.
 
@@ -237,13 +211,10 @@ class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset the environment; a seed also seeds its action space.
-
-        :raises ValueError: the environment does not return an observation and a dictionary.
-        """
+        """Reset the environment; a seed also seeds its action space."""
         if seed is not None:
             self.action_space.seed(seed)
-        observation, info = _parts(self.env.reset(seed=seed, options=options), _RESET, self.env_id)
+        observation, info = self.env.reset(seed=seed, options=options)
         self._elapsed = 0
         return self._cast(observation), info
 
@@ -251,9 +222,8 @@ class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
         """Make one step; `info["cost"]` is a checked float, or float32 of shape ``[C]`` for several costs.
 
         :raises CostError: the cost is missing, has another length than before, or is not finite.
-        :raises ValueError: the environment does not return five parts, with a dictionary as the last one.
         """
-        observation, reward, terminated, truncated, info = _parts(self.env.step(action), _STEP, self.env_id)
+        observation, reward, terminated, truncated, info = self.env.step(action)
         self._elapsed += 1
         info["cost"] = self._read_cost(info, self._elapsed)
         return self._cast(observation), reward, terminated, truncated, info

@@ -303,6 +303,8 @@ class CostTrainer(BaseTrainer):
             self.selection_seeds,
             cost_limit=self.cost_limit,
             env_step=self.env_step,
+            show_progress=self._bar is not None,
+            what="selection",
         )
         if self.last.is_better_than(self.best):
             self.best, self.best_epoch = self.last, self.epoch

@@ -35,6 +35,7 @@ from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy
 from fsrl_ext.report.files import check_new_file
 from fsrl_ext.report.folder import Which, checkpoint_file
 from fsrl_ext.trainer import Evaluation, evaluate_policy
+from fsrl_ext.trainer.progress import progress
 from fsrl_ext.trainer.seeds import adaptation_seeds
 
 
@@ -94,6 +95,7 @@ def adapt(
     collect_last: bool = True,
     device: str | None = None,
     out: str | os.PathLike[str] | None = None,
+    show_progress: bool = False,
 ) -> Adaptation:
     """Adapts a saved policy to a task, and measures it before, between and after the steps.
 
@@ -118,6 +120,7 @@ def adapt(
     :param device: where the policy computes; the device it was trained on if not given.
     :param out: a new file for the adapted policy. It acts as adapted; adapted again, a meta-learned policy
         starts from its meta-parameters.
+    :param show_progress: whether to show on a terminal how many steps were taken.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: for arguments that cannot be used, naming them, and for a task that does not fit.
     """
@@ -149,7 +152,7 @@ def adapt(
         training, step_per_collect=int(step_per_collect or training.step_per_collect)
     )
     with torch_threads(config.threads), private_randomness(seed):
-        points = tuple(
+        measured = progress(
             _points(
                 policy,
                 dataclasses.replace(config, training=settings),
@@ -161,8 +164,13 @@ def adapt(
                 limit=limit,
                 test_at=range(steps + 1) if test_at is None else test_at,
                 collect_last=collect_last,
-            )
+            ),
+            "adaptation",
+            total=steps + 1,
+            show=show_progress,
+            unit="point",
         )
+        points = tuple(measured)
     if out is not None:
         counters = read_checkpoint(file)["counters"]
         counters["env_step"] += points[-1].env_step

@@ -40,6 +40,7 @@ def evaluate(
     checkpoint: Which = "best",
     cost_limit: float | Sequence[float] | None = None,
     device: str | None = None,
+    show_progress: bool = False,
 ) -> Evaluation:
     """Plays a saved policy on its task, or on another one that it fits.
 
@@ -55,6 +56,7 @@ def evaluate(
     :param checkpoint: which policy of a run folder, ``"best"`` or ``"last"``.
     :param cost_limit: judge by another limit on the cost of an episode than the run's, one number per cost.
     :param device: where the policy computes; the device it was trained on if not given.
+    :param show_progress: whether to show on a terminal how many episodes were played.
     :return: returns ``[episodes]`` and costs ``[episodes, C]`` in the order of their ``seeds``, judged by the
         limit.
     :raises CheckpointError: if there is no usable checkpoint.
@@ -85,6 +87,7 @@ def evaluate(
                 cost_limit=limit or config.cost_limit,
                 env_step=read_checkpoint(file)["counters"]["env_step"],
                 stochastic=stochastic,
+                show_progress=show_progress,
             )
     finally:
         collector.close()

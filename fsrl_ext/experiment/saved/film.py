@@ -26,6 +26,7 @@ from fsrl_ext.experiment.saved.chosen_task import ChosenTask, other_task
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
 from fsrl_ext.report.files import check_new_file
 from fsrl_ext.report.folder import Which, checkpoint_file
+from fsrl_ext.trainer.progress import progress
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
 
@@ -41,10 +42,12 @@ def record_video(
     seed: int | None = None,
     checkpoint: Which = "best",
     device: str | None = None,
+    show_progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Films a saved policy's deterministic episodes, at the frame rate that the environment states (or 30).
 
     :param path: a new ``.mp4`` or ``.gif`` file; it appears when it is complete.
+    :param show_progress: whether to show on a terminal how many episodes were filmed.
     :return: ``seed``, ``return``, ``cost`` (one number per cost) and ``frames`` of each episode.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: if the path cannot be used, the task does not fit or cannot be drawn.
@@ -63,7 +66,8 @@ def record_video(
             private_randomness(seeds[0]),
             _video_writer(unfinished, _frames_per_second(env)) as write,
         ):
-            played = [_play(policy, env, s, lambda: write(_frame(env, chosen.id))) for s in seeds]
+            filmed = progress(seeds, "film", total=episodes, show=show_progress)
+            played = [_play(policy, env, s, lambda: write(_frame(env, chosen.id))) for s in filmed]
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -32,6 +32,7 @@ from fsrl_ext.report.statistics import (
     share_text,
 )
 from fsrl_ext.trainer import Evaluation
+from fsrl_ext.trainer.progress import progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ def evaluate_suite(
     num_tasks: int | None = None,
     step_per_collect: int | None = None,
     device: str | None = None,
+    show_progress: bool = False,
 ) -> SuiteEvaluation:
     """Plays a saved policy on all held-out tasks of a family, before and after an adaptation to each.
 
@@ -85,6 +87,7 @@ def evaluate_suite(
     :param family: the family whose tasks are played; by default the family that the run learnt from, which
         only meta-learned policies have.
     :param num_tasks: only the first ones of the suite; all if not given.
+    :param show_progress: whether to show on a terminal how many tasks were played.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: for arguments that cannot be used, naming them.
 
@@ -102,7 +105,8 @@ def evaluate_suite(
         raise ValueError(f"num_tasks must be 1 to {len(tasks)}, got {num_tasks}")
     tasks = tasks[:num_tasks]
     before, during, after = [], [], []
-    for number, task in enumerate(tasks):
+    numbered = progress(enumerate(tasks), "tasks", total=len(tasks), show=show_progress, unit="task")
+    for number, task in numbered:
         adaptation = adapt(
             run,
             task,

@@ -69,6 +69,7 @@ class Session:
         self._test_collector = build.test_collector(
             policy, config, spec, episodes=episodes, make_env=env_fn(config.env_id)
         )
+        self._show_progress = show_progress
         self.trainer = self._build_trainer(show_progress)
         if snapshot is not None:
             self._go_on_from(snapshot)
@@ -223,4 +224,6 @@ class Session:
             seed_range("final", self.config.final_episodes),
             cost_limit=self.config.cost_limit,
             env_step=env_step,
+            show_progress=self._show_progress,
+            what="final evaluation",
         )
