@@ -199,7 +199,7 @@ def shown(value: Any) -> str:
 def _check_range(name: str, value: Any, rule: str) -> None:
     """:raises ValueError: for a number, or one of several, that a rule does not allow."""
     allowed, is_allowed = _RANGES[rule]
-    several = isinstance(value, list | tuple)
+    several = _is_sequence(value)
     for number in value if several else (value,):
         if number is None or (isinstance(number, numbers.Real) and is_allowed(number)):
             continue

@@ -12,6 +12,9 @@ from fsrl_ext.data import CostCollectStats
 
 T = TypeVar("T")
 
+DELAY = 1.0
+"""Seconds before :func:`progress` shows anything, so that what is quick shows nothing."""
+
 
 def progress(items: Iterable[T], what: str, *, total: int, show: bool, unit: str = "episode") -> Iterator[T]:
     """Yield the items, and show on a terminal how many of them were yielded.
@@ -25,7 +28,7 @@ def progress(items: Iterable[T], what: str, *, total: int, show: bool, unit: str
     if not show or not sys.stderr.isatty():
         yield from items
         return
-    with tqdm(desc=what, total=total, unit=unit, dynamic_ncols=True, leave=False, delay=1.0) as bar:
+    with tqdm(desc=what, total=total, unit=unit, dynamic_ncols=True, leave=False, delay=DELAY) as bar:
         for item in items:
             yield item
             bar.update(len(item) if isinstance(item, list) else 1)
