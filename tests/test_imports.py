@@ -85,7 +85,10 @@ def test_importing_everything_loads_no_simulator_and_prints_nothing():
     assert (out.returncode, out.stdout, out.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["evaluate", "--help"], ["trian"], []])
+LIGHT = (["--help"], ["--version"], ["evaluate", "--help"], ["trian"], [], ["train", "cvop", "ToyLine-v0"])
+
+
+@pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
 def test_the_command_line_speaks_before_anything_heavy_is_imported(arguments):
     code = (
         "import contextlib, sys\n"

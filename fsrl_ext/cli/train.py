@@ -8,6 +8,7 @@ from typing import Any
 
 from fsrl_ext.cli.closing import print_result
 from fsrl_ext.cli.options import check_checkpoint
+from fsrl_ext.cli.policy_names import check_policy
 
 
 def add_command(commands: Any, arguments: Sequence[str]) -> None:
@@ -17,6 +18,7 @@ def add_command(commands: Any, arguments: Sequence[str]) -> None:
     """
     parser = commands.add_parser("train", help="train a policy on a task")
     if arguments[:1] == ["train"]:
+        check_policy(arguments[1:])
         from fsrl_ext.cli.train_options import add_options
 
         add_options(parser, arguments[1:])
