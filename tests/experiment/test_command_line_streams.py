@@ -150,3 +150,16 @@ def test_an_evaluation_shows_its_progress_unless_it_is_quiet(tmp_path, monkeypat
 def test_a_device_that_holds_no_numbers_is_refused():
     with pytest.raises(ValueError, match="device 'meta' cannot be used: a meta device holds no numbers"):
         build_policy(small_config("cvpo", device="meta"))
+
+
+def test_a_graphics_backend_that_is_not_there_is_one_line():
+    code = "import sys; from fsrl_ext.cli import main; sys.exit(main(['list', 'tasks']))"
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "MUJOCO_GL": "abacus"},
+        capture_output=True,
+        text=True,
+    )
+    assert (out.returncode, out.stdout) == (2, "")
+    assert len(out.stderr.splitlines()) == 1
+    assert "MUJOCO_GL='abacus' (RuntimeError: invalid value for environment variable" in out.stderr

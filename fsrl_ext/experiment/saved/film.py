@@ -169,7 +169,7 @@ def _make_drawing(task: ChosenTask, mode: str) -> gym.Env:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Gymnasium warns about the mode that is refused below
             env = task.make(mode, **_camera(task.id))
-    except (RuntimeError, TypeError, gym.error.Error) as error:
+    except (RuntimeError, TypeError, AttributeError, gym.error.Error) as error:
         raise ValueError(_why_not_drawn(task, error)) from error
     if env.render_mode != mode:
         env.close()
@@ -179,7 +179,8 @@ def _make_drawing(task: ChosenTask, mode: str) -> gym.Env:
             env.reset(seed=0)
             env.render()
         except Exception as error:  # every OpenGL library has errors of its own
-            env.close()
+            with contextlib.suppress(Exception):  # a viewer that was made in part fails to close
+                env.close()
             raise ValueError(_why_not_drawn(task, error)) from error
     return env
 
