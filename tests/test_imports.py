@@ -30,7 +30,7 @@ ALLOWED = {
         "experiment", "trainer", "policy", "net", "functional", "data", "env", "report",
     },
 }  # fmt: skip
-EVERYONE = {"errors", "__version__"}
+EVERYONE = {"errors", "gymnasium_import", "__version__"}
 
 # Optional or heavy: only inside functions, or in a suite's own modules, which are imported there.
 LAZY = {"ray", "mujoco", "pybullet", "pybullet_envs", "bullet_safety_gym", "safety_gymnasium"}
@@ -83,6 +83,23 @@ def test_importing_everything_loads_no_simulator_and_prints_nothing():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (out.returncode, out.stdout, out.stderr) == (0, "", "")
+
+
+LIGHT = (["--help"], ["--version"], ["evaluate", "--help"], ["trian"], [], ["train", "cvop", "ToyLine-v0"])
+
+
+@pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
+def test_the_command_line_speaks_before_anything_heavy_is_imported(arguments):
+    code = (
+        "import contextlib, sys\n"
+        "from fsrl_ext.cli import main\n"
+        f"with contextlib.suppress(SystemExit): main({arguments!r})\n"
+        "heavy = {'torch', 'tianshou', 'gymnasium', 'numpy', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)) or None)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert "fsrl" in out.stdout + out.stderr
 
 
 # The most files of ours that a reader opens to read an algorithm; see doors(). Off-policy policies read what

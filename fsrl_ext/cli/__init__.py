@@ -10,12 +10,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import fsrl_ext
 from fsrl_ext.cli import adapt, evaluate, listing, resume, train
 from fsrl_ext.cli.failures import explained, interruption
+from fsrl_ext.cli.options import join_numbers
 from fsrl_ext.cli.signals import INTERRUPTED, ending_signals, exit_code
+from fsrl_ext.cli.terminal import find_own_modules, one_line, prepare_streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,9 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     warnings.showwarning = _show_warning
     threading.excepthook = _show_thread_error
+    prepare_streams()
     with ending_signals() as received:
         try:
-            options = _parser(arguments).parse_args(arguments)
+            find_own_modules()
+            parser = _parser(arguments)
+            options = parser.parse_args(join_numbers(arguments, train.settings_of_several(arguments)))
             code = options.command(options, shlex.join(["fsrl-ext", *arguments]))
             if code != INTERRUPTED:
                 return code
@@ -64,11 +69,16 @@ def _show_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
     print(f"fsrl-ext: {category.__name__}: {message}", file=sys.stderr)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line each; argparse's own come after the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {one_line(ValueError(message))} (see '{self.prog} --help')\n")
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of all commands; the options of ``train`` depend on the policy among the arguments."""
-    parser = argparse.ArgumentParser(
-        prog="fsrl-ext", description="Constrained (safe) reinforcement learning."
-    )
+    parser = _Parser(prog="fsrl-ext", description="Constrained (safe) reinforcement learning.")
     parser.add_argument("--version", action="version", version=f"fsrl_ext {fsrl_ext.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     train.add_command(commands, arguments)

@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fsrl_ext.cli.options import STEP_OPTIONS, add_saved_policy, add_step_options, parse_cost_limit
+from fsrl_ext.cli.options import (
+    STEP_OPTIONS,
+    add_saved_policy,
+    add_step_options,
+    check_checkpoint,
+    check_new_files,
+    parse_cost_limit,
+)
 
 
 def add_command(commands: Any) -> None:
@@ -19,6 +26,7 @@ def add_command(commands: Any) -> None:
         "sampled and which the next step learns from, and in deterministic episodes.",
     )
     add_saved_policy(parser)
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     parser.add_argument("--task", metavar="ID", required=True, help="an environment id")
     parser.add_argument("--task-seed", type=int, help="draws the task of a family's id (default: 0)")
     parser.add_argument(
@@ -44,17 +52,18 @@ def add_command(commands: Any) -> None:
 
 
 def _adapt(options: argparse.Namespace, command: str) -> int:
+    check_new_files(options.json, options.out)
+    check_checkpoint(options.run, options.checkpoint)
     from fsrl_ext.experiment.saved.adapt import adapt
     from fsrl_ext.experiment.saved.adapt_report import adaptation_report, adaptation_table
-    from fsrl_ext.report.files import check_new_file, write_json
+    from fsrl_ext.report.files import write_json
 
-    if options.json is not None:
-        check_new_file(options.json)
     names = ("task_seed", "steps", "episodes", "seed", "checkpoint", "step_per_collect", "device", "out")
     done = adapt(
         options.run,
         options.task,
         cost_limit=parse_cost_limit(options.cost_limit),
+        show_progress=not options.quiet,
         **{name: getattr(options, name) for name in (*names, *STEP_OPTIONS)},
     )
     drawn = "".join(f", {name} {value:g}" for name, value in done.parameters.items())

@@ -11,6 +11,8 @@ from fsrl_ext.cli.options import (
     add_allow_import,
     add_saved_policy,
     add_step_options,
+    check_checkpoint,
+    check_new_files,
     parse_cost_limit,
 )
 
@@ -25,6 +27,7 @@ def add_command(commands: Any) -> None:
     )
     add_saved_policy(parser)
     add_allow_import(parser)
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     parser.add_argument("--task", metavar="ID", help="another environment (default: that of the training)")
     parser.add_argument("--task-seed", type=int, help="draws the task of a family's id (default: 0)")
     parser.add_argument("--episodes", type=int, help="how many (default: 50; 10 per task of a suite)")
@@ -47,8 +50,6 @@ def add_command(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace, command: str) -> int:
-    from fsrl_ext.report.files import check_new_file
-
     for name in STEP_OPTIONS:
         if getattr(options, name) is not None and not options.adapt_steps:
             raise ValueError(f"--{name.replace('_', '-')} is about the steps of --adapt-steps")
@@ -56,8 +57,8 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
         raise ValueError("--adapt-steps needs --suite; 'fsrl-ext adapt' adapts to one task")
     if options.suite is not None:
         _check_suite_options(options)
-    if options.json is not None:
-        check_new_file(options.json)
+    check_new_files(options.json, options.video)
+    check_checkpoint(options.run, options.checkpoint)
     return (_on_task if options.suite is None else _on_suite)(options, command)
 
 
@@ -77,7 +78,12 @@ def _on_task(options: argparse.Namespace, command: str) -> int:
     common = {name: getattr(options, name) for name in names}
     chosen = other_task(options.task, options.task_seed)
     evaluation = evaluate(
-        options.run, episodes=len(seeds), stochastic=options.stochastic, cost_limit=limit, **common
+        options.run,
+        episodes=len(seeds),
+        stochastic=options.stochastic,
+        cost_limit=limit,
+        show_progress=not options.quiet,
+        **common,
     )
     file = checkpoint_file(options.run, options.checkpoint)
     elsewhere = "" if chosen is None else f", on {chosen}"
@@ -109,7 +115,13 @@ def _play(options: argparse.Namespace, common: dict[str, Any]) -> None:
 
     played = []
     if options.video is not None:
-        played = record_video(options.run, options.video, episodes=options.video_episodes, **common)
+        played = record_video(
+            options.run,
+            options.video,
+            episodes=options.video_episodes,
+            show_progress=not options.quiet,
+            **common,
+        )
     if options.render is not None:
         played = show(options.run, episodes=options.video_episodes, **common)
     for episode in played:
@@ -145,6 +157,7 @@ def _on_suite(options: argparse.Namespace, command: str) -> int:
         checkpoint=options.checkpoint,
         cost_limit=parse_cost_limit(options.cost_limit),
         device=options.device,
+        show_progress=not options.quiet,
         **{name: getattr(options, name) for name in STEP_OPTIONS},
     )
     print(

@@ -6,6 +6,8 @@ import os
 import re
 import traceback
 
+from fsrl_ext.cli.terminal import one_line
+
 # Through these packages an environment is called, and these call the policy, which is no environment.
 _CALLERS = tuple(f"{os.sep}{name}{os.sep}" for name in ("fsrl_ext", "tianshou"))
 _WRAPPERS = f"{os.sep}gymnasium{os.sep}"
@@ -20,13 +22,13 @@ def explained(error: Exception) -> tuple[str, int] | None:
     """
     from fsrl_ext.errors import RunStoppedError
 
-    line = "; ".join([" ".join(str(error).split()), *getattr(error, "__notes__", ())])
+    line = "; ".join([one_line(error), *getattr(error, "__notes__", ())])
     own = environment_part(error)
     if own is not None:
         return f"{own}fsrl-ext: the environment raised {type(error).__name__}: {line}", 1
     if isinstance(error, FloatingPointError | RunStoppedError):
         return f"fsrl-ext: {line}", 1
-    if isinstance(error, ValueError | ImportError):
+    if isinstance(error, ValueError | ImportError | OSError):
         return f"fsrl-ext: {line}", 2
     return None
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import os
+import re
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
 
 STEP_OPTIONS = ("cost_margin", "kl_bound")
 """Settings of the steps of an adaptation that may differ from those of the training."""
@@ -44,6 +47,59 @@ def add_step_options(parser: Any) -> None:
         metavar="X",
         help="KL divergence that a step may reach, in nats (default: as in training)",
     )
+
+
+_NUMBER = re.compile(
+    r"[(\[]?[-+]?(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?[,)\]]*|[(\[]?(inf|nan)[,)\]]*", re.IGNORECASE
+)
+
+
+def join_numbers(arguments: Sequence[str], names: Collection[str]) -> list[str]:
+    """The arguments, with the numbers after an option of several numbers as one: ``256 256`` as ``256,256``.
+
+    :param names: the options, such as ``--cost-limit``; ``--cost-limit=5 20`` is joined, too. A number that
+        is the name of a file or folder is none: it may be the run.
+    """
+    joined: list[str] = []
+    several = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if several and _NUMBER.fullmatch(argument) and not os.path.exists(argument):
+            separator = "" if joined[-1].endswith(",") else ","
+            if joined[-1] in names:
+                joined.append(argument)
+            else:
+                joined[-1] += separator + argument
+        else:
+            joined.append(argument)
+            several = name in names and (bool(equals) or argument == name)
+    return joined
+
+
+def check_checkpoint(run: str, which: Literal["best", "last"] = "best", *, name: str = "") -> None:
+    """Refuses a run or a file that is not there, before anything heavy is imported.
+
+    :param name: what the error begins with.
+    :raises CheckpointError: naming the file that is missing.
+    """
+    from fsrl_ext.errors import CheckpointError
+    from fsrl_ext.report.folder import checkpoint_file
+
+    file = checkpoint_file(run, which)
+    if not file.is_file():
+        raise CheckpointError(f"{name}no checkpoint at {file}")
+
+
+def check_new_files(*paths: str | None) -> None:
+    """Refuses files that cannot be new ones, before the work whose results they are to hold.
+
+    :raises ValueError: naming the file and what is wrong with it.
+    """
+    from fsrl_ext.report.files import check_new_file
+
+    given = [check_new_file(path) for path in paths if path is not None]
+    if len({path.absolute() for path in given}) < len(given):
+        raise ValueError(f"{given[0]} cannot hold two results; name another file for one of them")
 
 
 def parse_cost_limit(text: str | None) -> tuple[float, ...] | None:

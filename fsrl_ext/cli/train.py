@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fsrl_ext.cli.closing import print_result
+from fsrl_ext.cli.options import check_checkpoint
+from fsrl_ext.cli.policy_names import check_policy
 
 
 def add_command(commands: Any, arguments: Sequence[str]) -> None:
@@ -15,14 +17,27 @@ def add_command(commands: Any, arguments: Sequence[str]) -> None:
     :param arguments: all of the command line; the help is about the policy, task and preset among them.
     """
     parser = commands.add_parser("train", help="train a policy on a task")
-    if "train" in arguments:
+    if arguments[:1] == ["train"]:
+        check_policy(arguments[1:])
         from fsrl_ext.cli.train_options import add_options
 
-        add_options(parser, arguments[list(arguments).index("train") + 1 :])
+        add_options(parser, arguments[1:])
         parser.set_defaults(command=_train)
 
 
+def settings_of_several(arguments: Sequence[str]) -> set[str]:
+    """The options among the arguments that take several numbers."""
+    options = {"--cost-limit"}
+    if arguments[:1] == ["train"]:
+        from fsrl_ext.cli.train_options import names_of_several
+
+        options |= {f"--{name.replace('_', '-')}" for name in names_of_several()}
+    return options
+
+
 def _train(options: argparse.Namespace, command: str) -> int:
+    if options.init_from is not None:
+        check_checkpoint(options.init_from, name="init-from: ")
     from fsrl_ext.experiment import make_config, run
     from fsrl_ext.experiment.registry import algorithms
     from fsrl_ext.experiment.settings import list_settings

@@ -43,6 +43,11 @@ def _all_settings() -> dict[str, Setting]:
     return {name: x for name, x in settings.items() if name not in ("policy", "task")}
 
 
+def names_of_several() -> list[str]:
+    """The names of the settings that have several values."""
+    return [name for name, setting in _all_settings().items() if setting.has_several]
+
+
 def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str], nargs: str | None = None) -> None:
     """Adds policy, task and all options to a parser.
 
@@ -63,7 +68,7 @@ def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str], nargs: str |
         groups[setting.section].add_argument(
             f"--{name.replace('_', '-')}",
             default=argparse.SUPPRESS,
-            metavar="VALUE",
+            metavar="VALUE[,VALUE]" if setting.has_several else "VALUE",
             help=texts[name].replace("%", "%%") if name in texts else argparse.SUPPRESS,
         )
 

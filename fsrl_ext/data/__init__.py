@@ -1,5 +1,6 @@
 """Buffers, collectors and statistics for experience with costs."""
 
+import fsrl_ext.gymnasium_import  # noqa: F401 - before anything else imports gymnasium
 from fsrl_ext.data.ahead import AheadCollector
 from fsrl_ext.data.buffer import CostReplayBuffer
 from fsrl_ext.data.collector import CostCollector

@@ -25,6 +25,7 @@ from fsrl_ext.data.remote_errors import RemoteError
 from fsrl_ext.data.row_writer import RowWriter
 from fsrl_ext.data.stats import CostCollectStats
 from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
+from fsrl_ext.errors import checked
 
 POLL_SECONDS = 1.0
 """Seconds between two looks whether an answer has come; Ctrl-C counts at once."""
@@ -58,6 +59,7 @@ class AheadCollector:
 
     raise_on_nan_in_buffer = False
 
+    @checked(seed=("seed",), closed_unit_interval=("discount",), own=("buffer",))
     def __init__(
         self,
         policy: BasePolicy,

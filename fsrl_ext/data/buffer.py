@@ -19,6 +19,7 @@ from fsrl_ext.data.hdf5 import read_plain, restored, write_plain
 from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.data.nstep import NStepWindow, nstep_window
 from fsrl_ext.data.storage import STORED_KEYS, storable
+from fsrl_ext.errors import checked
 
 
 class CostBuffer(ReplayBuffer):
@@ -173,6 +174,7 @@ class CostReplayBuffer(CostBuffer):
     :raises ValueError: ``size`` or ``num_costs`` is below 1.
     """
 
+    @checked(at_least_one=("size", "num_costs", "stack_num"), seed=("random_seed",))
     def __init__(
         self,
         size: int,
@@ -184,7 +186,6 @@ class CostReplayBuffer(CostBuffer):
         sample_avail: bool = False,
         random_seed: int = 42,
     ) -> None:
-        check_at_least_one(size=size, num_costs=num_costs)
         super().__init__(
             size=size,
             stack_num=stack_num,
@@ -281,10 +282,3 @@ class CostReplayBuffer(CostBuffer):
         counters.size[:], counters.last[:] = size, size - 1
         counters.write_to(buffer)
         return buffer
-
-
-def check_at_least_one(**values: int) -> None:
-    """:raises ValueError: a value is below 1; the message names it."""
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} must be >= 1, got {value}")

@@ -33,6 +33,7 @@ from fsrl_ext.data.seeds import restart_seeds
 from fsrl_ext.data.stats import CostCollectStats
 from fsrl_ext.data.storage import storable
 from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
+from fsrl_ext.errors import checked, shown
 
 
 class CostCollector(Collector[CostCollectStats]):
@@ -78,6 +79,9 @@ class CostCollector(Collector[CostCollectStats]):
     env: CostVectorEnv
     buffer: CostBuffer
 
+    @checked(
+        at_least_one=("num_costs",), closed_unit_interval=("discount",), own=("buffer", "collect_stats_class")
+    )
     def __init__(
         self,
         policy: BasePolicy,
@@ -101,13 +105,9 @@ class CostCollector(Collector[CostCollectStats]):
                 "CostCollector needs synchronous environments (wait_num and timeout not set): "
                 "Tianshou's AsyncCollector has no place to read costs"
             )
-        if discount is not None and not 0 <= discount <= 1:
-            raise ValueError(f"discount must be in [0, 1], got {discount}")
-        if not issubclass(collect_stats_class, CostCollectStats):
-            raise TypeError(
-                "collect_stats_class must be a subclass of CostCollectStats, "
-                f"got {collect_stats_class.__name__}"
-            )
+        if not (isinstance(collect_stats_class, type) and issubclass(collect_stats_class, CostCollectStats)):
+            got = shown(collect_stats_class)
+            raise TypeError(f"collect_stats_class must be a subclass of CostCollectStats, got {got}")
         if buffer is None:
             size = DEFAULT_BUFFER_MAXSIZE * len(venv)
             buffer = CostVectorReplayBuffer(size, len(venv), 1 if num_costs is None else num_costs)

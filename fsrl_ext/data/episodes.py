@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fsrl_ext.errors import checked
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedEpisodes:
@@ -48,6 +50,7 @@ class EpisodeLog:
     capacity: ClassVar[int] = 10_000
     """The log keeps at most this many episodes, the newest."""
 
+    @checked(at_least_one=("num_costs",))
     def __init__(self, num_costs: int) -> None:
         self.cycle = 0
         """Number of collects that were written into the buffer so far; emptying the buffer keeps it."""

@@ -12,6 +12,7 @@ from fsrl_ext.data.collector import CostCollector
 from fsrl_ext.data.sizes import round_up
 from fsrl_ext.data.stats import CostCollectStats
 from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
+from fsrl_ext.errors import checked
 
 Task = TypeVar("Task")
 
@@ -33,6 +34,7 @@ class MetaCollector(Generic[Task]):
     replayable = False
     """No environment outlives its task, so there is no history to repeat."""
 
+    @checked(at_least_one=("step_per_collect", "num_envs", "num_costs"), closed_unit_interval=("discount",))
     def __init__(
         self,
         policy: BasePolicy,
@@ -43,9 +45,6 @@ class MetaCollector(Generic[Task]):
         num_costs: int = 1,
         discount: float | None = None,
     ) -> None:
-        for name, value in (("step_per_collect", step_per_collect), ("num_envs", num_envs)):
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
         self.policy = policy
         self.make_envs = make_envs
         self.env_num = num_envs

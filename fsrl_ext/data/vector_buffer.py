@@ -15,13 +15,14 @@ from tianshou.data import Batch, ReplayBuffer, ReplayBufferManager, VectorReplay
 from tianshou.data.types import RolloutBatchProtocol
 
 from fsrl_ext.data.batches import raw_batch
-from fsrl_ext.data.buffer import CostBuffer, CostReplayBuffer, check_at_least_one
+from fsrl_ext.data.buffer import CostBuffer, CostReplayBuffer
 from fsrl_ext.data.counters import BufferCounters, load_sampling_state, sampling_state
 from fsrl_ext.data.episodes import EpisodeLog
 from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.data.seeds import buffer_seeds
 from fsrl_ext.data.sizes import ceil_div
 from fsrl_ext.data.storage import storable
+from fsrl_ext.errors import checked
 
 
 class CostVectorReplayBuffer(CostBuffer, VectorReplayBuffer):
@@ -38,6 +39,7 @@ class CostVectorReplayBuffer(CostBuffer, VectorReplayBuffer):
     The other arguments are those of :class:`CostReplayBuffer`.
     """
 
+    @checked(at_least_one=("total_size", "buffer_num", "num_costs", "stack_num"), seed=("random_seed",))
     def __init__(
         self,
         total_size: int,
@@ -50,7 +52,6 @@ class CostVectorReplayBuffer(CostBuffer, VectorReplayBuffer):
         sample_avail: bool = False,
         random_seed: int = 42,
     ) -> None:
-        check_at_least_one(total_size=total_size, buffer_num=buffer_num, num_costs=num_costs)
         if total_size < buffer_num:
             raise ValueError(
                 f"total_size must be >= {buffer_num}, one place for each of the buffer_num={buffer_num} "

@@ -15,6 +15,7 @@ The adapters use `quiet` (drops a package's output), `legacy_random` (a random s
 simulator that its task needs.
 """
 
+import fsrl_ext.gymnasium_import  # noqa: F401 - before anything else imports gymnasium
 from fsrl_ext.env.contract import ContractError, CostEnv, CostError, CostReader, CostWrapper, MissingCostError
 from fsrl_ext.env.known_optimum import KnownOptimumEnv
 from fsrl_ext.env.meta.registration import register_family

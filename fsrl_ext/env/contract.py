@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from fsrl_ext.errors import check_reset, check_step
+from fsrl_ext.errors import check_reset, check_step, checked
 
 Cost = float | np.ndarray
 
@@ -43,9 +43,8 @@ class CostReader:
     :raises ValueError: `num_costs` is below 1.
     """
 
+    @checked(at_least_one=("num_costs",))
     def __init__(self, env_id: str, num_costs: int | None = None) -> None:
-        if num_costs is not None and num_costs < 1:
-            raise ValueError(f"num_costs must be >= 1 or None, got {num_costs}")
         self.env_id = env_id
         self.num_costs = num_costs
 
@@ -231,6 +230,7 @@ class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     :param num_costs: the number of costs; None takes it from the first step.
     """
 
+    @checked(at_least_one=("num_costs",))
     def __init__(self, env: gymnasium.Env, *, env_id: str, num_costs: int | None = None) -> None:
         gymnasium.utils.RecordConstructorArgs.__init__(self, env_id=env_id, num_costs=num_costs)
         gymnasium.Wrapper.__init__(self, env)

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from fsrl_ext.env.contract import CostEnv
+from fsrl_ext.errors import checked
 
 HORIZON = 40
 """Steps of an episode of the listed tasks."""
@@ -59,6 +60,10 @@ class KnownOptimumEnv(CostEnv):
     :raises ValueError: the window does not lie in the episode or is empty, or a factor is not positive.
     """
 
+    @checked(
+        at_least_one=("max_episode_steps",),
+        at_least_zero=("window",),
+    )
     def __init__(
         self,
         *,

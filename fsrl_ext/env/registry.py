@@ -23,6 +23,7 @@ from fsrl_ext.env.suite_tasks import (
     USER,
     TaskInfo,
 )
+from fsrl_ext.errors import checked
 
 
 class UnknownTaskError(ValueError):
@@ -42,6 +43,7 @@ _HARMLESS_ARGUMENTS = {
 }
 
 
+@checked(at_least_one=("max_episode_steps",))
 def make(
     id: str,
     render_mode: str | None = None,
@@ -67,12 +69,11 @@ def make(
     :param kwargs: passed to the environment's constructor; `fast=False` makes a navigation task of
         safety-gymnasium run the package's own code for every step and reset.
     :raises UnknownTaskError: no task has the id.
+    :raises ImportError: the module before the colon cannot be imported.
     :raises SuiteNotInstalledError: the id belongs to a suite that is not installed.
     :raises ValueError: `max_episode_steps` or `task_seed` is out of range, or `task_seed` is given for a task
         that belongs to no family.
     """
-    if max_episode_steps is not None and max_episode_steps < 1:
-        raise ValueError(f"max_episode_steps must be >= 1 or None, got {max_episode_steps}")
     task = SUITE_TASKS.get(id)
     if task is None:
         if task_seed is not None:
@@ -131,6 +132,7 @@ class EnvFn:
         return make(self.id, **copy.deepcopy(self.kwargs))
 
 
+@checked()
 def env_fn(id: str, render_mode: str | None = None, **kwargs: Any) -> EnvFn:
     """Return a function without arguments that calls `make`, in this process or in another one.
 
@@ -154,7 +156,7 @@ def _make_registered(
 ) -> gymnasium.Env:
     module, _, name = id.rpartition(":")
     if module:
-        importlib.import_module(module)
+        _import_own(module, id)
     if name not in gymnasium.registry:
         raise UnknownTaskError(_unknown(name))
     if gymnasium.registry[name].entry_point == SAFETY_BUILDER:
@@ -166,6 +168,23 @@ def _make_registered(
     env = gymnasium.make(name, max_episode_steps=max_episode_steps, disable_env_checker=True, **arguments)
     task = _user_tasks.get(name)
     return CostWrapper(env, env_id=name, num_costs=task.num_costs if task else None)
+
+
+def _import_own(module: str, id: str) -> None:
+    """Import the module that registers a user's task.
+
+    :raises ValueError: the name is that of no module.
+    :raises ImportError: the module is not there, or raises an error of its own; the message has the reason.
+    """
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError(
+            f"{id!r} must begin with the full name of a module, such as 'mytasks:Cart-v0', got {module!r}"
+        )
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise ImportError(f"the module of {id!r} cannot be imported ({reason})") from error
 
 
 def _make_own_navigation(
@@ -201,6 +220,7 @@ def _installed(suite: str) -> bool:
     return all(importlib.util.find_spec(module) for module in SUITES[suite].modules)
 
 
+@checked(at_least_one=("num_costs", "max_episode_steps"))
 def register_task(
     id: str,
     *,
@@ -222,8 +242,6 @@ def register_task(
     """
     if id in SUITE_TASKS:
         raise ValueError(f"id must be new, got {id!r}, which belongs to {SUITE_TASKS[id].suite}")
-    if num_costs is not None and num_costs < 1:
-        raise ValueError(f"num_costs must be >= 1 or None, got {num_costs}")
     gymnasium.register(id, entry_point=entry_point, max_episode_steps=max_episode_steps, **registration)
     _user_tasks[id] = TaskInfo(
         id=id,
@@ -241,11 +259,13 @@ def list_tasks() -> list[TaskInfo]:
     return suites + list(_user_tasks.values())
 
 
+@checked()
 def time_limit(env: gymnasium.Env) -> int | None:
     """Return the number of steps after which an episode of `env` is truncated; None for no limit."""
     return env.spec.max_episode_steps if env.spec is not None else None
 
 
+@checked()
 def can_terminate(env: str | gymnasium.Env) -> bool | None:
     """Tell whether an episode can end before its time limit; None if that is unknown.
 

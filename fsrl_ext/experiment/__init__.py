@@ -1,5 +1,8 @@
 """Experiments: deciding what a run is, running it, and using the policies that it saved."""
 
+import fsrl_ext.gymnasium_import  # before anything else imports gymnasium
+
+# isort: split
 import fsrl_ext.experiment.algorithms  # noqa: F401 - registers the built-in algorithms
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import Algorithm, register_algorithm

@@ -9,8 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from fsrl_ext.errors import check_fields
-from fsrl_ext.experiment.files.types import check_types
+from fsrl_ext.errors import check_argument, check_fields, check_types
 from fsrl_ext.experiment.former import from_saved
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.training_config import TrainingConfig
@@ -62,6 +61,7 @@ class ExperimentConfig:
     training: TrainingConfig = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        check_argument("policy", self.policy, str)
         row = algorithm(self.policy)
         for name, cls in (("policy_config", row.config), ("training", row.training)):
             if getattr(self, name) is None:
@@ -71,9 +71,11 @@ class ExperimentConfig:
                     f"{name} must be a {cls.__name__} for {self.policy}, "
                     f"got {type(getattr(self, name)).__name__}"
                 )
+        self._check_limits(constrained=row.constrained, counterpart=row.constrained_as)
+        check_types(self)
         check_fields(
             self,
-            non_negative=("seed",),
+            seed=("seed",),
             at_least_one=(
                 "selections",
                 "selection_episodes",
@@ -82,19 +84,29 @@ class ExperimentConfig:
                 "cost_limit_decay_steps",
             ),
         )
+        for name, most in (("selection_episodes", 10**6), ("final_episodes", 10**6), ("threads", 4096)):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} must be at most {most:,}, got {getattr(self, name)}")
         self.training.check_steps(self.steps)
         self.training.check_policy(self.policy_config)
-        self._check_limits(constrained=row.constrained, counterpart=row.constrained_as)
 
     def _check_limits(self, *, constrained: bool, counterpart: str | None) -> None:
         object.__setattr__(self, "cost_limit", as_cost_limits(self.cost_limit))
         if self.cost_limit_start is not None:
-            object.__setattr__(self, "cost_limit_start", as_cost_limits(self.cost_limit_start))
+            object.__setattr__(
+                self, "cost_limit_start", as_cost_limits(self.cost_limit_start, "cost_limit_start")
+            )
             if len(self.cost_limit_start) != len(self.cost_limit):
                 raise ValueError(
                     f"cost_limit_start must have {len(self.cost_limit)} numbers as cost_limit has, "
                     f"got {len(self.cost_limit_start)}"
                 )
+            for start, end in zip(self.cost_limit_start, self.cost_limit, strict=True):
+                if math.isinf(start) and not math.isinf(end):
+                    raise ValueError(
+                        "cost_limit_start must be finite where cost_limit is, because infinity does not "
+                        f"decay, got {self.cost_limit_start}"
+                    )
         if constrained:
             return
         if any(math.isfinite(x) for x in self.cost_limit):
@@ -133,7 +145,6 @@ class ExperimentConfig:
         """
         data = from_json(data)
         check(data, CONFIG)
-        check_types(cls, {name: data[name] for name in data if name not in ("policy_config", "training")})
         row = algorithm(data["policy"])
         return cls(
             **{

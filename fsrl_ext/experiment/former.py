@@ -11,8 +11,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from fsrl_ext.experiment.files.types import check_types
-
 T = TypeVar("T")
 
 _GONE = ("cost_calibration",)
@@ -82,6 +80,5 @@ def from_saved(cls: type[T], saved: Mapping[str, Any]) -> T:
             raise ValueError(
                 f"{name} must be {allowed} for {cls.__name__}, which has no such setting, got {value!r}"
             )
-    check_types(cls, saved)
     before = {name: value for name, value in _BEFORE.items() if name in names}
     return cls(**{**before, **{name: value for name, value in saved.items() if name in names}})

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from tianshou.policy import BasePolicy
 
+from fsrl_ext.errors import checked
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import TrainingConfig
 
@@ -132,6 +133,7 @@ _algorithms: dict[str, Algorithm] = {}
 _entry_points_are_loaded = False
 
 
+@checked()
 def register_algorithm(name: str, algorithm: Algorithm) -> None:
     """Adds an algorithm for this process; see ``docs/your_own_algorithm.md`` for one that stays.
 

@@ -14,6 +14,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fsrl_ext.errors import checked
 from fsrl_ext.experiment.config import LIMIT_SCHEDULE, ExperimentConfig
 from fsrl_ext.experiment.defaults import TUNED, default_settings, preset_settings
 from fsrl_ext.experiment.registry import algorithm
@@ -34,6 +35,12 @@ class Setting:
     section: Section
     kind: Any
     help: str
+
+    @property
+    def has_several(self) -> bool:
+        """Whether the value is a tuple."""
+        members = typing.get_args(self.kind) if isinstance(self.kind, types.UnionType) else (self.kind,)
+        return any(typing.get_origin(x) is tuple for x in members)
 
     def parse(self, text: str) -> Any:
         """The field's value from text.
@@ -62,7 +69,7 @@ def list_settings(policy: str = "cvpo") -> dict[str, Setting]:
     )
     settings = {}
     for section, cls in sections:
-        kinds, texts = typing.get_type_hints(cls), _field_docs(cls)
+        kinds, texts = _kinds(cls), _field_docs(cls)
         for name in (x.name for x in dataclasses.fields(cls)):
             if name in absent:
                 continue
@@ -70,6 +77,7 @@ def list_settings(policy: str = "cvpo") -> dict[str, Setting]:
     return settings
 
 
+@checked()
 def make_config(policy: str, task: str, *, preset: str = TUNED, **settings: Any) -> ExperimentConfig:
     """A config from the policy's defaults, the task's, the preset's and the settings given, in this order.
 
@@ -106,6 +114,11 @@ def make_config(policy: str, task: str, *, preset: str = TUNED, **settings: Any)
 
 
 @functools.cache
+def _kinds(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@functools.cache
 def _field_docs(cls: type) -> dict[str, str]:
     """The docstring below each field of a dataclass and of its bases.
 
@@ -137,7 +150,11 @@ def _convert(text: str, kind: Any) -> Any:
             return None
         return _convert(text, typing.get_args(kind)[0])
     if typing.get_origin(kind) is tuple:
-        return tuple(_convert(part, typing.get_args(kind)[0]) for part in text.split(","))
+        # Help and errors show tuples as Python writes them.
+        inner = text.strip()
+        if inner[:1] + inner[-1:] in ("()", "[]"):
+            inner = inner[1:-1].strip().removesuffix(",")
+        return tuple(_convert(part, typing.get_args(kind)[0]) for part in inner.split(","))
     if kind is bool:
         return {"true": True, "false": False}[text.lower()]
     if kind not in (int, float, str):

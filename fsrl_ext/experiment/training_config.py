@@ -25,11 +25,13 @@ from tianshou.policy import BasePolicy
 from fsrl_ext.data import AheadCollector, CostCollector, MetaCollector
 from fsrl_ext.data.env_workers import build_vector
 from fsrl_ext.data.worker_env import WorkerEnvFn
-from fsrl_ext.errors import check_fields
+from fsrl_ext.errors import check_argument, check_fields, check_types
 from fsrl_ext.policy.base import PolicyConfig
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 
 WorkerType = Literal["shmem", "subproc", "ray"]
+MAX_ENVS = 10_000
+"""Training environments, at most."""
 TrainCollector = CostCollector | AheadCollector | MetaCollector[Any]
 
 
@@ -61,20 +63,20 @@ class TrainingConfig(ABC):
     """Environment steps collected between updates, at most."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("hidden_sizes", "critic_hidden_sizes"):
-            sizes = getattr(self, name)
-            if sizes is None:
-                continue
-            object.__setattr__(self, name, tuple(sizes))
-            if not sizes or any(size < 1 for size in sizes):
-                raise ValueError(f"{name} must be whole numbers >= 1, got {tuple(sizes)}")
+            if getattr(self, name) == ():
+                raise ValueError(f"{name} must be whole numbers >= 1, got none")
         check_fields(
             self,
             positive=("critic_lr",),
-            non_negative=("workers",),
-            at_least_one=("num_envs", "step_per_collect"),
+            at_least_zero=("workers",),
+            at_least_one=("num_envs", "step_per_collect", "hidden_sizes", "critic_hidden_sizes"),
             choices={"worker_type": ("shmem", "subproc", "ray")},
         )
+        for name in ("num_envs", "workers"):
+            if getattr(self, name) > MAX_ENVS:
+                raise ValueError(f"{name} must be at most {MAX_ENVS:,}, got {getattr(self, name)}")
 
     @property
     def env_num(self) -> int:
@@ -91,8 +93,7 @@ class TrainingConfig(ABC):
 
         :raises ValueError: if nothing would be learnt in so many steps.
         """
-        if steps < 1 or steps != int(steps):
-            raise ValueError(f"steps must be a whole number >= 1, got {steps}")
+        check_argument("steps", steps, int, "at_least_one")
 
     def check_policy(self, policy_config: PolicyConfig) -> None:  # noqa: B027 - most have nothing to check
         """Checks the settings that the policy's own settings bound.

@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fsrl_ext.errors import checked
+
 
 @dataclass(frozen=True)
 class CGResult:
@@ -35,6 +37,7 @@ class CGResult:
     status: Literal["converged", "max_iterations", "indefinite", "non_finite"]
 
 
+@checked(shapes={"y": "P"}, at_least_one=("max_iterations",), non_negative=("tolerance",))
 def conjugate_gradient(
     matvec: Callable[[Tensor], Tensor], y: Tensor, *, max_iterations: int = 15, tolerance: float = 1e-8
 ) -> CGResult:
@@ -46,10 +49,6 @@ def conjugate_gradient(
     :param tolerance: the residual ``|A x - y| / |y|`` at which to stop.
     :raises ValueError: for a negative tolerance or fewer than one iteration.
     """
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations must be >= 1, got {max_iterations}")
-    if not tolerance >= 0.0:
-        raise ValueError(f"tolerance must be >= 0, got {tolerance}")
     y = y.detach()
     solution, rest = torch.zeros_like(y), y.clone()
     direction, square = y.clone(), float(y @ y)
@@ -85,6 +84,7 @@ def flatten(tensors: Iterable[Tensor]) -> Tensor:
     return torch.cat([x.reshape(-1) for x in tensors])
 
 
+@checked()
 def unflatten(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Split ``[P]`` into views with the names and shapes of ``like``, for ``torch.func.functional_call``.
 
@@ -97,6 +97,7 @@ def unflatten(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: part.view(shape.shape) for (name, shape), part in parts}
 
 
+@checked()
 def flat_gradient(
     value: Tensor,
     parameters: Sequence[Tensor],
@@ -129,9 +130,8 @@ class FisherVectorProduct:
     :raises ValueError: for a negative damping or a KL that is no scalar or depends on none of the parameters.
     """
 
+    @checked(non_negative=("damping",))
     def __init__(self, kl: Tensor, parameters: Iterable[Tensor], *, damping: float = 0.1) -> None:
-        if not 0.0 <= damping < math.inf:
-            raise ValueError(f"damping must be >= 0 and finite, got {damping}")
         if kl.dim() != 0:
             raise ValueError(f"kl must be a 0-dim tensor, got shape {list(kl.shape)}")
         self.parameters, self.damping = list(parameters), damping
@@ -160,6 +160,7 @@ class InverseMetric:
     :ivar worst_residual: the largest residual of all calls so far.
     """
 
+    @checked(at_least_one=("max_iterations",), non_negative=("tolerance",))
     def __init__(
         self, matvec: Callable[[Tensor], Tensor], *, max_iterations: int = 15, tolerance: float = 1e-8
     ) -> None:

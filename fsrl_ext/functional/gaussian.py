@@ -15,20 +15,25 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from fsrl_ext.errors import checked
+
 LOG_2PI = math.log(2.0 * math.pi)
 
 
+@checked(shapes={"mean": "... A", "std": "... A", "act": "... A"})
 def log_density(mean: Tensor, std: Tensor, act: Tensor) -> Tensor:
     """Return the log density ``[B]`` of one action ``[B, A]`` per state, as drawn, before any clipping."""
     white = (act - mean) / std
     return -(0.5 * white.square() + std.log() + 0.5 * LOG_2PI).sum(-1)
 
 
+@checked(shapes={"std": "... A"})
 def entropy(std: Tensor) -> Tensor:
     """Return the differential entropy in nats, ``[B]``."""
     return (std.log() + 0.5 * (1.0 + LOG_2PI)).sum(-1)
 
 
+@checked(shapes={"mean": "... A", "std": "... A", "other_mean": "... A", "other_std": "... A"})
 def kl_divergence(mean: Tensor, std: Tensor, other_mean: Tensor, other_std: Tensor) -> Tensor:
     r"""Return the divergence :math:`KL(p \| q)` in nats, ``[B]``, of p (mean, std) from q (the other).
 
@@ -42,6 +47,7 @@ def kl_divergence(mean: Tensor, std: Tensor, other_mean: Tensor, other_std: Tens
     return 0.5 * (ratio - ratio.log() + distance - 1.0).sum(-1)
 
 
+@checked(shapes={"mean_old": "B A", "mean": "B A"})
 def decoupled_kl(mean_old: Tensor, scale_old: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return the two parts of :math:`KL(old \| new)` in nats, each with the other part fixed.
 
@@ -54,7 +60,10 @@ def decoupled_kl(mean_old: Tensor, scale_old: Tensor, mean: Tensor, scale: Tenso
 
     :return: ``(kl_mean, kl_scale)``, each averaged over the batch (0-dim).
     """
-    if is_full_covariance(mean, scale):
+    full = is_full_covariance(mean, scale)
+    if is_full_covariance(mean_old, scale_old) != full:
+        raise ValueError(f"scale_old must have the shape of scale, got {list(scale_old.shape)}")
+    if full:
         # Triangular solves are more exact than an inverse.
         difference = (mean - mean_old).unsqueeze(-1)
         white = torch.linalg.solve_triangular(scale_old, difference, upper=False).squeeze(-1)
@@ -69,11 +78,23 @@ def decoupled_kl(mean_old: Tensor, scale_old: Tensor, mean: Tensor, scale: Tenso
     return kl_mean, kl_scale
 
 
+@checked()
 def is_full_covariance(mean: Tensor, scale: Tensor) -> bool:
-    """Say whether ``scale`` is a Cholesky factor rather than standard deviations."""
-    return scale.dim() == mean.dim() + 1
+    """Say whether ``scale`` is a Cholesky factor rather than standard deviations.
+
+    :raises ValueError: if it is neither of them for this mean.
+    """
+    if scale.shape == mean.shape:
+        return False
+    if scale.shape != (*mean.shape, mean.shape[-1]):
+        raise ValueError(
+            f"scale must have the shape of mean {list(mean.shape)}, or {[*mean.shape, mean.shape[-1]]}, "
+            f"got {list(scale.shape)}"
+        )
+    return True
 
 
+@checked(shapes={"mean": "B A"})
 def log_det_scale(mean: Tensor, scale: Tensor) -> Tensor:
     """Return ``log det L``, half the log determinant of the covariance, ``[B]``."""
     if is_full_covariance(mean, scale):
@@ -81,15 +102,18 @@ def log_det_scale(mean: Tensor, scale: Tensor) -> Tensor:
     return scale.log().sum(-1)
 
 
+@checked(shapes={"mean": "B A"}, at_least_one=("num_samples",))
 def sample_actions(
     mean: Tensor, scale: Tensor, num_samples: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Draw ``[B, N, A]`` actions from the Gaussian, without clipping."""
+    is_full_covariance(mean, scale)  # checks the scale's shape
     shape = (mean.shape[0], num_samples, mean.shape[1])
     noise = torch.randn(shape, dtype=mean.dtype, device=mean.device, generator=generator)
     return mean.unsqueeze(-2) + scale_noise(noise, scale)
 
 
+@checked()
 def scale_noise(noise: Tensor, scale: Tensor) -> Tensor:
     """Return unit noise ``[B, N, A]`` times the deviations or the Cholesky factor in ``scale``."""
     if scale.dim() == noise.dim():
@@ -97,6 +121,7 @@ def scale_noise(noise: Tensor, scale: Tensor) -> Tensor:
     return noise * scale.unsqueeze(-2)
 
 
+@checked(shapes={"mean": "... A", "std": "... A", "noise": "... A"})
 def squash(mean: Tensor, std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return actions :math:`a = \tanh(u)`, :math:`u = \mu + \sigma \epsilon`, with their log density.
 

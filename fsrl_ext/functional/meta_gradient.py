@@ -34,7 +34,7 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.errors import NonFiniteError, checked
 from fsrl_ext.functional.constrained_step import (
     Backend,
     ConstrainedStep,
@@ -123,6 +123,7 @@ class MetaGradient:
     corners: Counter[str]
 
 
+@checked(shapes={"parameters": "P", "surplus": "m"})
 def inner_step(
     parameters: Tensor,
     loss: SurrogateLoss,
@@ -153,6 +154,10 @@ def inner_step(
     if metric is not None:
         inverse_metric = metric.inverse(phi)
     g, a, costs = (x.detach() for x in surrogate_gradients(loss, phi))
+    if surplus.shape != costs.shape:
+        raise ValueError(
+            f"surplus must have shape {list(costs.shape)}, as loss has it, got {list(surplus.shape)}"
+        )
     step = constrained_step(
         g,
         a,
@@ -176,6 +181,7 @@ def inner_step(
     )
 
 
+@checked()
 def meta_gradient(
     cotangents: Tensor,
     steps: Sequence[InnerStep],
@@ -241,6 +247,7 @@ def _pulled_back(step: InnerStep, cotangents: Tensor, limit_gradient: LimitGradi
     return torch.stack(rows)
 
 
+@checked(shapes={"theta": "P"})
 @torch.no_grad()
 def replay(theta: Tensor, steps: Sequence[InnerStep], *, limit_gradient: LimitGradient = "score") -> Tensor:
     """Take the same steps from other meta-parameters: ``phi^K`` ``[P]``, on the stored data.

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fsrl_ext.errors import checked
 from fsrl_ext.functional.gaussian import LOG_2PI, decoupled_kl, is_full_covariance, log_det_scale
 
 
@@ -35,6 +36,7 @@ class WeightedMoments(NamedTuple):
     """Weighted mean of their squares ``[B, A]`` (diagonal) or outer products ``[B, A, A]`` (full)."""
 
 
+@checked(shapes={"weights": "B N", "actions": "B N A", "mean_old": "B A"})
 def weighted_moments(
     weights: Tensor, actions: Tensor, mean_old: Tensor, scale_old: Tensor
 ) -> WeightedMoments:
@@ -58,6 +60,7 @@ class MStepLoss(NamedTuple):
     """``[B, A]`` or ``[B, A, A]``."""
 
 
+@checked(shapes={"mean_old": "B A", "mean": "B A", "kl": "2", "kl_bound": "2", "multipliers": "2"})
 def mstep_loss(
     moments: WeightedMoments,
     mean_old: Tensor,
@@ -126,6 +129,7 @@ def _mahalanobis_trace(scale: Tensor, second: Tensor) -> Tensor:
     return whole.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
+@checked(shapes={"multipliers": "2", "kl": "2", "kl_bound": "2", "lr": "2", "multiplier_max": "2"})
 def update_kl_multipliers(
     multipliers: Tensor, kl: Tensor, kl_bound: Tensor, *, lr: Tensor, multiplier_max: Tensor
 ) -> Tensor:

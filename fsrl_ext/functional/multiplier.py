@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fsrl_ext.errors import checked
+
 
 class MultiplierState(NamedTuple):
     """The state that the next update starts from, with one entry per cost."""
@@ -28,6 +30,7 @@ class MultiplierState(NamedTuple):
     """0-dim: number of updates so far."""
 
 
+@checked(at_least_one=("num_costs",), non_negative=("value", "integral_gain"))
 def initial_multipliers(num_costs: int, value: float = 0.0, *, integral_gain: float = 0.0) -> MultiplierState:
     """Return a state before any update, with all multipliers at ``value``.
 
@@ -41,6 +44,15 @@ def initial_multipliers(num_costs: int, value: float = 0.0, *, integral_gain: fl
     )
 
 
+def _check_state(state: MultiplierState, cost: Tensor) -> None:
+    """:raises ValueError: for a state of another number of costs."""
+    if state.multipliers.shape != cost.shape:
+        raise ValueError(
+            f"state must be of {len(cost)} costs as cost is, got {list(state.multipliers.shape)}"
+        )
+
+
+@checked(shapes={"cost": "C", "limit": "C"}, non_negative=("lr",), non_negative_or_inf=("multiplier_max",))
 def dual_ascent(
     state: MultiplierState, cost: Tensor, limit: Tensor, *, lr: float, multiplier_max: float
 ) -> MultiplierState:
@@ -50,10 +62,18 @@ def dual_ascent(
     :param limit: ``[C]``; ``inf`` switches a constraint off and sets its multiplier to zero.
     :param lr: rate, per unit of cost.
     """
+    _check_state(state, cost)
     multipliers = (state.multipliers + lr * (cost - limit)).clamp(0.0, multiplier_max)
     return state._replace(multipliers=multipliers, updates=state.updates + 1)
 
 
+@checked(
+    shapes={"cost": "C", "limit": "C"},
+    non_negative=("gains",),
+    below_one=("smoothing",),
+    non_negative_or_inf=("multiplier_max",),
+    positive_or_inf=("surplus_max",),
+)
 def pid_control(
     state: MultiplierState,
     cost: Tensor,
@@ -84,6 +104,7 @@ def pid_control(
     :param smoothing: s in ``[0, 1)``.
     :param surplus_max: :math:`e_{max}` in units of cost.
     """
+    _check_state(state, cost)
     proportional, integral, derivative = gains
     # The first cost has no predecessor: it is its own smoothed value and counts as no rise.
     weight = torch.where(state.updates > 0, 1.0 - smoothing, 1.0).to(cost.dtype)
@@ -98,6 +119,7 @@ def pid_control(
     return MultiplierState(multipliers, accumulated, smoothed, state.updates + 1)
 
 
+@checked(shapes={"multipliers": "C", "cost": "C", "limit": "C"}, non_negative=("penalty",))
 def augmented_multipliers(multipliers: Tensor, cost: Tensor, limit: Tensor, *, penalty: float) -> Tensor:
     r"""Return the multipliers ``[C]`` whose plain Lagrangian has the gradient of the augmented one.
 
@@ -113,6 +135,7 @@ def augmented_multipliers(multipliers: Tensor, cost: Tensor, limit: Tensor, *, p
     return torch.where(torch.isfinite(limit), shifted.clamp(min=0.0), 0.0)
 
 
+@checked(shapes={"loss": "", "cost": "C", "multipliers": "C"})
 def lagrangian_loss(loss: Tensor, cost: Tensor, multipliers: Tensor, *, rescale: bool) -> Tensor:
     r"""Add the priced costs to a loss: :math:`L + \sum_m \lambda_m J_m`, over :math:`1 + \sum_m \lambda_m`.
 
@@ -127,6 +150,7 @@ def lagrangian_loss(loss: Tensor, cost: Tensor, multipliers: Tensor, *, rescale:
     return total / (1.0 + multipliers.sum()) if rescale else total
 
 
+@checked(shapes={"advantages": "T S", "multipliers": "C"})
 def lagrangian_advantage(advantages: Tensor, multipliers: Tensor, *, rescale: bool) -> Tensor:
     r"""Return the Lagrangian's advantages ``[T]``: :math:`A_r - \sum_m \lambda_m A_m`.
 
@@ -136,5 +160,10 @@ def lagrangian_advantage(advantages: Tensor, multipliers: Tensor, *, rescale: bo
     :param multipliers: ``[C]``.
     :param rescale: whether to divide.
     """
+    if advantages.shape[1] != 1 + len(multipliers):
+        raise ValueError(
+            f"advantages must have shape [T, {1 + len(multipliers)}], of the reward and of each multiplier's "
+            f"cost, got {list(advantages.shape)}"
+        )
     total = advantages[:, 0] - advantages[:, 1:] @ multipliers
     return total / (1.0 + multipliers.sum()) if rescale else total

@@ -8,29 +8,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from numbers import Real
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fsrl_ext.errors import checked, shown
+
 ThresholdUnit = Literal["paper", "stationary", "finite"]
 
 
-def as_cost_limits(cost_limit: float | Sequence[float] | np.ndarray | Tensor) -> tuple[float, ...]:
+def as_cost_limits(
+    cost_limit: float | Sequence[float] | np.ndarray | Tensor, name: str = "cost_limit"
+) -> tuple[float, ...]:
     """Check a cost limit and return it as a tuple with one number per cost.
 
     :param cost_limit: undiscounted cost that one episode may have, one number or one per cost. ``inf`` means
         that a cost is measured but not constrained.
+    :param name: what errors call the limit.
     :raises ValueError: if it is empty, negative or NaN.
     """
-    limits = tuple(float(x) for x in np.atleast_1d(np.asarray(cost_limit, dtype=np.float64)))
-    if not limits or any(math.isnan(x) or x < 0 for x in limits):
-        shown = limits[0] if len(limits) == 1 else list(limits)
-        raise ValueError(f"cost_limit must be >= 0 (one number or one per cost), got {shown}")
-    return limits
+    plain: Any = (
+        cost_limit.tolist() if isinstance(cost_limit, np.ndarray | np.generic | Tensor) else cost_limit
+    )
+    limits = tuple(plain) if isinstance(plain, list | tuple) else (plain,)
+    if not limits or any(not isinstance(x, Real) or isinstance(x, bool) or not float(x) >= 0 for x in limits):
+        received = shown(limits[0] if len(limits) == 1 else list(limits))
+        raise ValueError(f"{name} must be >= 0 (one number or one per cost), got {received}")
+    return tuple(float(x) for x in limits)
 
 
+@checked(at_least_one=("max_episode_steps",), closed_unit_interval=("gamma",), own=("cost_limit",))
 def cost_threshold(
     cost_limit: float, *, max_episode_steps: int, gamma: float, unit: ThresholdUnit = "paper"
 ) -> float:
@@ -54,12 +64,6 @@ def cost_threshold(
     :raises ValueError: for values outside these ranges.
     """
     (limit,) = as_cost_limits(cost_limit)
-    if max_episode_steps < 1:
-        raise ValueError(f"max_episode_steps must be >= 1, got {max_episode_steps}")
-    if not 0.0 <= gamma <= 1.0:
-        raise ValueError(f"gamma must be in [0, 1], got {gamma}")
-    if unit not in get_args(ThresholdUnit):
-        raise ValueError(f"threshold unit must be one of {get_args(ThresholdUnit)}, got {unit!r}")
     if unit != "paper" and gamma == 1.0:
         raise ValueError(f"gamma must be < 1 for the {unit!r} threshold, got 1.0")
     if math.isinf(limit):
@@ -75,6 +79,7 @@ def cost_threshold(
     return limit / max_episode_steps * steps
 
 
+@checked(non_negative_or_inf=("start", "end"), non_negative=("step",), positive=("decay_steps",))
 def decayed_cost_limit(start: float, end: float, step: float, decay_steps: float) -> float:
     r"""Return a limit that tightens from ``start`` to ``end``, by the schedule of the CVPO authors' code.
 
@@ -84,9 +89,6 @@ def decayed_cost_limit(start: float, end: float, step: float, decay_steps: float
 
     :raises ValueError: if ``decay_steps`` is not positive or a limit is negative or NaN.
     """
-    if not decay_steps > 0:
-        raise ValueError(f"decay_steps must be > 0, got {decay_steps}")
-    start, end = as_cost_limits([start, end])
     if math.isinf(end):
         return end
     return end + (start - end) * math.exp(-5.0 * step / decay_steps)
@@ -96,6 +98,7 @@ SCALE_FLOOR = 0.01
 """Smallest standard deviation of a signal that is divided by, relative to its root mean square."""
 
 
+@checked()
 def floored_deviation(deviation: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Return the scales ``[k]`` that signals or features are divided by: standard deviations, floored.
 
@@ -106,6 +109,10 @@ def floored_deviation(deviation: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.where(floored > 0.0, floored, 1.0)
 
 
+@checked(
+    shapes={"margin": "C", "cost": "C", "aim": "C", "largest_excess": "C", "largest": "C"},
+    below_one=("rate",),
+)
 def integral_margin(
     margin: Tensor, cost: Tensor, aim: Tensor, *, rate: float, largest_excess: Tensor, largest: Tensor
 ) -> Tensor:
@@ -127,6 +134,16 @@ def integral_margin(
     return torch.where(torch.isfinite(aim), widened, 0.0)
 
 
+@checked(
+    shapes={
+        "signals": "K B S",
+        "alive": "bool K B",
+        "terminated": "bool B",
+        "bootstrap": "B S",
+        "bonus": "K B",
+    },
+    closed_unit_interval=("gamma",),
+)
 def nstep_targets(
     signals: Tensor,
     alive: Tensor,
@@ -176,6 +193,7 @@ class Advantages(NamedTuple):
     """``[T, ..., S]`` targets of the value functions, ``advantages + values`` (TD(lambda))."""
 
 
+@checked()
 def generalised_advantages(
     signals: Tensor,
     values: Tensor,

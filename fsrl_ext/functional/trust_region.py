@@ -16,10 +16,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fsrl_ext.errors import checked
+
 # phi [P] -> (f [], c [m]): the *negative* reward surrogate and the cost surrogates, differentiable twice.
 SurrogateLoss = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
+@checked(shapes={"parameters": "P"})
 def surrogate_gradients(
     loss: SurrogateLoss, parameters: Tensor, *, create_graph: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,6 +85,13 @@ class LineSearchResult:
     rejections: tuple[Rejection, ...]
 
 
+@checked(
+    shapes={"step": "P"},
+    positive=("kl_bound",),
+    non_negative_or_inf=("cost_slack",),
+    at_least_zero=("max_backtracks",),
+    open_unit_interval=("shrink",),
+)
 @torch.no_grad()
 def line_search(
     parameters: Iterable[Tensor],
@@ -112,14 +122,6 @@ def line_search(
     :raises ValueError: for settings outside these ranges and lengths that do not match.
     """
     parameters, slack = list(parameters), tuple(float(x) for x in cost_slack)
-    if not 0.0 < kl_bound < math.inf:
-        raise ValueError(f"kl_bound must be > 0 and finite, got {kl_bound}")
-    if not 0.0 < shrink < 1.0:
-        raise ValueError(f"shrink must be in (0, 1), got {shrink}")
-    if max_backtracks < 0:
-        raise ValueError(f"max_backtracks must be >= 0, got {max_backtracks}")
-    if any(not x >= 0.0 for x in slack):
-        raise ValueError(f"cost_slack must be >= 0, got {list(slack)}")
     if step.shape != (sum(p.numel() for p in parameters),):
         raise ValueError(f"step must have one entry per parameter, got {list(step.shape)}")
     before = evaluate()

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, relu
 
+from fsrl_ext.errors import checked
+
 Covariance = Literal["diagonal", "full"]
 
 # Factor on the initial weights of an actor's last layer. An untrained actor then acts almost alike in every
@@ -44,6 +46,7 @@ class GaussianActor(nn.Module):
     :raises ValueError: ``covariance`` is unknown, or ``initial_std`` lies outside of ``std_range``.
     """
 
+    @checked(at_least_one=("obs_dim", "act_dim", "hidden_sizes"), positive=("initial_std", "std_range"))
     def __init__(
         self,
         obs_dim: int,
@@ -106,6 +109,7 @@ class DeterministicActor(nn.Module):
     :param hidden_sizes: widths of the hidden layers.
     """
 
+    @checked(at_least_one=("obs_dim", "act_dim", "hidden_sizes"))
     def __init__(self, obs_dim: int, act_dim: int, *, hidden_sizes: Sequence[int] = (128, 128)) -> None:
         super().__init__()
         self.act_dim = act_dim

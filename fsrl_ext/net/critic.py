@@ -13,6 +13,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from fsrl_ext.errors import checked
+
 CostReduction = Literal["mean", "max", "ucb"]
 
 
@@ -47,6 +49,9 @@ class EnsembleCritic(nn.Module):
     :raises ValueError: a number is below 1, or ``shared_body`` meets two different ensemble sizes.
     """
 
+    @checked(
+        at_least_one=("obs_dim", "act_dim", "num_costs", "hidden_sizes", "reward_ensemble", "cost_ensemble")
+    )
     def __init__(
         self,
         obs_dim: int,
@@ -59,14 +64,8 @@ class EnsembleCritic(nn.Module):
         shared_body: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("num_costs", num_costs),
-            ("reward_ensemble", reward_ensemble),
-            ("cost_ensemble", cost_ensemble),
-            ("len(hidden_sizes)", len(hidden_sizes)),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
+        if not len(hidden_sizes):
+            raise ValueError("len(hidden_sizes) must be >= 1, got 0")
         if shared_body and reward_ensemble != cost_ensemble:
             raise ValueError(
                 "shared_body needs equal ensembles, got "
@@ -151,11 +150,13 @@ class StackedLinear(nn.Module):
         return list(zip(self.weight.unbind(), self.bias.squeeze(1).unbind(), strict=True))
 
 
+@checked()
 def reduce_reward(q_reward: Tensor) -> Tensor:
     """Return the minimum over the ensemble, ``[E, ...] -> [...]``: rather too low than too high."""
     return q_reward[0] if len(q_reward) == 1 else q_reward.amin(0)
 
 
+@checked(non_negative=("ucb_scale",), own=("reduction",))
 def reduce_cost(q_cost: Tensor, reduction: CostReduction, ucb_scale: float = 1.0) -> Tensor:
     """Return one estimate per cost, ``[C, E, ...] -> [C, ...]``.
 

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fsrl_ext.errors import checked
+
 # Added to the variance: an entry that varies by less than 1e-4 is not stretched to unit size.
 _EPSILON = 1e-8
 # The standard deviation, relative to an entry's size, that rounding to float32 can leave of a constant.
@@ -34,6 +36,7 @@ class ObservationNormaliser(nn.Module):
     :param horizon: number of observations after which :meth:`update` leaves the statistics unchanged.
     """
 
+    @checked(at_least_one=("obs_dim",), positive_or_inf=("clip", "horizon"))
     def __init__(self, obs_dim: int, *, clip: float = 10.0, horizon: float = math.inf) -> None:
         super().__init__()
         self.clip = clip

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fsrl_ext.errors import checked
 from fsrl_ext.net.actor import LAST_LAYER_SCALE
 from fsrl_ext.net.critic import StackedLinear
 
@@ -34,6 +35,7 @@ class OnpolicyActor(nn.Module):
     :raises ValueError: ``initial_std`` lies outside of ``std_range``.
     """
 
+    @checked(at_least_one=("obs_dim", "act_dim", "hidden_sizes"), positive=("initial_std", "std_range"))
     def __init__(
         self,
         obs_dim: int,
@@ -80,6 +82,7 @@ class ValueCritic(nn.Module):
     :raises ValueError: ``num_costs`` or the number of hidden layers is below 1.
     """
 
+    @checked(at_least_one=("obs_dim", "num_costs", "hidden_sizes"))
     def __init__(
         self,
         obs_dim: int,
@@ -89,9 +92,8 @@ class ValueCritic(nn.Module):
         shared_body: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("num_costs", num_costs), ("len(hidden_sizes)", len(hidden_sizes))):
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
+        if not len(hidden_sizes):
+            raise ValueError("len(hidden_sizes) must be >= 1, got 0")
         self.num_costs = num_costs
         self.shared_body = shared_body
         nets, heads = (1, 1 + num_costs) if shared_body else (1 + num_costs, 1)

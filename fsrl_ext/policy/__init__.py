@@ -1,5 +1,6 @@
 """Safe reinforcement learning algorithms as ``tianshou.policy.BasePolicy`` subclasses."""
 
+import fsrl_ext.gymnasium_import  # noqa: F401 - before anything else imports gymnasium
 from fsrl_ext.policy.base import ConstrainedPolicy, PolicyConfig
 from fsrl_ext.policy.meta_config import MAMLConfig, MAMLLagConfig, MetaCPOConfig
 from fsrl_ext.policy.meta_cpo import MetaCPOPolicy

@@ -24,6 +24,7 @@ from tianshou.policy import BasePolicy
 from tianshou.policy.base import TLearningRateScheduler, TrainingStats
 from torch import Tensor, nn
 
+from fsrl_ext.errors import check_types, checked
 from fsrl_ext.functional.returns import ThresholdUnit, as_cost_limits, cost_threshold
 
 
@@ -40,6 +41,7 @@ class PolicyConfig:
     """Discount factor of reward and costs, in (0, 1)."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 0.0 < self.gamma < 1.0:
             raise ValueError(f"gamma must be in (0, 1) because time limits bootstrap, got {self.gamma}")
 
@@ -148,6 +150,10 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
             # help() and inspect.signature() then show every setting in place of **settings.
             cls.__signature__ = _with_settings(cls)  # type: ignore[attr-defined]
 
+    @checked(
+        at_least_one=("num_costs", "max_episode_steps"),
+        own=("config", "cost_limit", "settings", "action_space"),
+    )
     def __init__(
         self,
         *,

@@ -48,12 +48,10 @@ class MAMLConfig(TrustRegionConfig):
         check_fields(
             self,
             positive=("outer_kl_bound",),
-            non_negative=("inner_steps",),
+            at_least_zero=("inner_steps",),
             at_least_one=("num_tasks",),
             choices={"meta_gradient": get_args(Mode), "metric": get_args(Metric)},
         )
-        if self.inner_steps != int(self.inner_steps):
-            raise ValueError(f"inner_steps must be a whole number >= 0, got {self.inner_steps}")
 
     @property
     def limit_gradient(self) -> LimitGradient:

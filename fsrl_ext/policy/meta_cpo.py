@@ -22,6 +22,7 @@ from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fsrl_ext.errors import checked
 from fsrl_ext.functional.conjugate_gradient import flatten, unflatten
 from fsrl_ext.functional.constrained_step import ExtraConstraints, constrained_step
 from fsrl_ext.functional.meta_gradient import meta_gradient, replay
@@ -76,6 +77,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
     config_type = MetaCPOConfig
     other_config_types = (MAMLLagConfig,)
 
+    @checked(at_least_one=("max_episode_steps", "obs_dim"), own=("config", "cost_limit"))
     def __init__(
         self,
         *,

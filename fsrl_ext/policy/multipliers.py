@@ -49,17 +49,15 @@ class MultiplierConfig(PolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "multiplier_gains", tuple(self.multiplier_gains))
         check_fields(
             self,
             positive=("multiplier_max",),
-            non_negative=("multiplier_lr", "multiplier_init"),
+            positive_or_inf=("multiplier_surplus_max",),
+            non_negative=("multiplier_lr", "multiplier_init", "multiplier_gains"),
             below_one=("multiplier_smoothing", "cost_margin"),
             choices={"multiplier_method": get_args(MultiplierMethod)},
         )
-        if not self.multiplier_surplus_max > 0.0:
-            raise ValueError(f"multiplier_surplus_max must be > 0, got {self.multiplier_surplus_max}")
-        if len(self.multiplier_gains) != 3 or not all(0 <= x < float("inf") for x in self.multiplier_gains):
+        if len(self.multiplier_gains) != 3:
             raise ValueError(f"multiplier_gains must be three numbers >= 0, got {self.multiplier_gains}")
         if self.multiplier_init > self.multiplier_max:
             raise ValueError(

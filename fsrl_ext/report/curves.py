@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fsrl_ext.errors import checked
 from fsrl_ext.report.files import replacing
 from fsrl_ext.report.progress import read_progress, read_result
 
@@ -18,6 +19,7 @@ _FEW_POINTS = 40
 _WITHIN, _ABOVE = "selection", "selection, mean + standard error above the limit"
 
 
+@checked()
 def plot_run(folder: Path, *, title: str, cost_limit: tuple[float, ...], path: Path) -> None:
     """Draws return and cost over environment steps: training episodes, and the selections.
 

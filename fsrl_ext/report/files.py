@@ -93,8 +93,10 @@ def check_new_file(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise ValueError(f"{path} must end in {' or '.join(suffixes)}")
-    if path.exists():
+    if os.path.lexists(path):
         raise ValueError(f"{path} exists already; nothing was overwritten")
     if not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written: the folder {path.parent} is read-only")
     return path

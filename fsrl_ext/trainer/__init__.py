@@ -1,5 +1,6 @@
 """Trainers on Tianshou's loop, evaluation, selection of the best feasible policy, and the seeds of runs."""
 
+import fsrl_ext.gymnasium_import  # noqa: F401 - before anything else imports gymnasium
 from fsrl_ext.trainer.evaluation import evaluate_policy
 from fsrl_ext.trainer.meta import MetaTrainer
 from fsrl_ext.trainer.offpolicy import CostOffpolicyTrainer

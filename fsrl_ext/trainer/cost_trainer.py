@@ -16,7 +16,7 @@ from tianshou.utils import BaseLogger
 
 from fsrl_ext.data import AheadCollector, CostCollector, CostCollectStats
 from fsrl_ext.data.sizes import round_up
-from fsrl_ext.errors import NonFiniteError
+from fsrl_ext.errors import NonFiniteError, checked
 from fsrl_ext.trainer.episode_lengths import EpisodeLengths
 from fsrl_ext.trainer.evaluation import evaluate_policy
 from fsrl_ext.trainer.progress import ProgressBar
@@ -73,6 +73,11 @@ class CostTrainer(BaseTrainer):
 
     train_collector: CostCollector | AheadCollector  # type: ignore[assignment]
 
+    @checked(
+        at_least_one=("max_epoch", "step_per_epoch", "step_per_collect", "batch_size"),
+        at_least_zero=("selection_seeds", "train_seeds"),
+        own=("policy", "train_collector"),
+    )
     def __init__(
         self,
         *,
@@ -94,14 +99,16 @@ class CostTrainer(BaseTrainer):
         show_progress: bool = True,
         **kwargs: Any,
     ) -> None:
-        for name, value in (
-            ("max_epoch", max_epoch),
-            ("step_per_epoch", step_per_epoch),
-            ("step_per_collect", step_per_collect),
-            ("batch_size", batch_size),
-        ):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
+        if not isinstance(policy, BasePolicy) or not isinstance(getattr(policy, "cost_limit", None), tuple):
+            raise TypeError(
+                "policy must be one with a cost limit, such as those of fsrl_ext.policy, "
+                f"got {type(policy).__name__}"
+            )
+        if not callable(getattr(train_collector, "state_dict", None)):
+            raise TypeError(
+                "train_collector must be a CostCollector, an AheadCollector or a MetaCollector, "
+                f"got {type(train_collector).__name__}"
+            )
         seeds = list(seed_range("selection", 10) if selection_seeds is None else selection_seeds)
         super().__init__(
             policy=policy,
@@ -330,6 +337,8 @@ class CostTrainer(BaseTrainer):
             self.selection_seeds,
             cost_limit=self.cost_limit,
             env_step=self.env_step,
+            show_progress=self._bar is not None,
+            what="selection",
         )
         if self.last.is_better_than(self.best):
             self.best, self.best_epoch = self.last, self.epoch

@@ -9,9 +9,12 @@ from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.data import CostCollector
 from fsrl_ext.data.randomness import private_randomness
+from fsrl_ext.errors import checked
+from fsrl_ext.trainer.progress import progress
 from fsrl_ext.trainer.selection import Evaluation
 
 
+@checked(at_least_zero=("env_step", "seeds"))
 def evaluate_policy(
     collector: CostCollector,
     seeds: Sequence[int],
@@ -19,6 +22,8 @@ def evaluate_policy(
     cost_limit: tuple[float, ...],
     env_step: int = 0,
     stochastic: bool = False,
+    show_progress: bool = False,
+    what: str = "evaluation",
 ) -> Evaluation:
     """Run one episode for each seed with the collector's policy.
 
@@ -32,6 +37,8 @@ def evaluate_policy(
     :param env_step: noted in the result.
     :param stochastic: sample actions instead of taking the deterministic ones. All episodes of a group sample
         from one stream.
+    :param show_progress: whether to show on a terminal how many episodes were played.
+    :param what: what the progress bar begins with.
     :return: returns ``[E]`` and costs ``[E, C]`` of the episodes, in the order of the seeds.
     :raises ValueError: there are no seeds, or the episodes do not fill whole groups.
     """
@@ -40,8 +47,8 @@ def evaluate_policy(
         raise ValueError(f"seeds must be a multiple of the {num_envs} environments, got {len(seeds)}")
     returns, costs = [], []
     with policy_within_training_step(collector.policy, enabled=stochastic), private_randomness(seeds[0]):
-        for start in range(0, len(seeds), num_envs):
-            group = list(seeds[start : start + num_envs])
+        groups = [list(seeds[start : start + num_envs]) for start in range(0, len(seeds), num_envs)]
+        for group in progress(groups, what, total=len(seeds), show=show_progress):
             collector.reset(gym_reset_kwargs={"seed": group})
             stats = collector.collect(n_episode=len(group))
             # A collect lists episodes as they finish; its environments are in the order of the seeds.

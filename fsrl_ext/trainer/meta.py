@@ -12,6 +12,7 @@ from tianshou.policy.base import TrainingStats
 
 from fsrl_ext.data import CostCollectStats, MetaCollector
 from fsrl_ext.data.sizes import round_up
+from fsrl_ext.errors import checked
 from fsrl_ext.policy.base import MetricStats, per_cost
 from fsrl_ext.policy.meta_cpo import MetaCPOPolicy
 from fsrl_ext.trainer.cost_trainer import CostTrainer
@@ -41,6 +42,7 @@ class MetaTrainer(CostTrainer):
     policy: MetaCPOPolicy
     train_collector: MetaCollector  # type: ignore[assignment]
 
+    @checked(at_least_one=("step_per_epoch",))
     def __init__(
         self,
         *,

@@ -10,6 +10,7 @@ from tianshou.policy.base import TrainingStats
 from tianshou.trainer import OffpolicyTrainer
 from tianshou.utils.torch_utils import torch_train_mode
 
+from fsrl_ext.errors import checked
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 from fsrl_ext.trainer.metrics import MetricMean
 
@@ -27,9 +28,8 @@ class CostOffpolicyTrainer(CostTrainer, OffpolicyTrainer):
     :raises ValueError: ``update_per_step`` is not positive, or a number is too small.
     """
 
+    @checked(positive=("update_per_step",), at_least_zero=("warmup_steps",))
     def __init__(self, *, update_per_step: float, warmup_steps: int = 0, **arguments: Any) -> None:
-        if not update_per_step > 0:
-            raise ValueError(f"update_per_step must be > 0, got {update_per_step}")
         super().__init__(update_per_step=update_per_step, **arguments)
         self.warmup_steps = warmup_steps
         self._updates_due = 0.0

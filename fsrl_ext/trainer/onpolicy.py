@@ -10,6 +10,7 @@ from tianshou.trainer import OnpolicyTrainer
 
 from fsrl_ext.data import CostCollector, CostCollectStats
 from fsrl_ext.data.sizes import round_up
+from fsrl_ext.errors import checked
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 from fsrl_ext.trainer.metrics import MetricMean
 
@@ -27,6 +28,7 @@ class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):
     :raises ValueError: the buffer is too small for a collect, or a number is too small.
     """
 
+    @checked(at_least_one=("step_per_epoch", "step_per_collect", "repeat_per_collect"))
     def __init__(
         self,
         *,
@@ -36,9 +38,7 @@ class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):
         repeat_per_collect: int,
         **arguments: Any,
     ) -> None:
-        if repeat_per_collect < 1:
-            raise ValueError(f"repeat_per_collect must be >= 1, got {repeat_per_collect}")
-        step_per_collect = round_up(max(step_per_collect, 1), train_collector.env_num)
+        step_per_collect = round_up(step_per_collect, train_collector.env_num)
         if train_collector.buffer.maxsize < step_per_collect:
             raise ValueError(
                 f"train_collector.buffer must hold the {step_per_collect} steps of a collect, "

@@ -1,12 +1,37 @@
-"""The progress bar of a training run."""
+"""The progress bar of a training run, and that of everything else that takes a while."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from tqdm import tqdm
 
 from fsrl_ext.data import CostCollectStats
+
+T = TypeVar("T")
+
+DELAY = 1.0
+"""Seconds before :func:`progress` shows anything, so that what is quick shows nothing."""
+
+
+def progress(items: Iterable[T], what: str, *, total: int, show: bool, unit: str = "episode") -> Iterator[T]:
+    """Yield the items, and show on a terminal how many of them were yielded.
+
+    The bar disappears at the end. Nothing is shown where stderr is no terminal.
+
+    :param what: what the bar begins with, such as ``"evaluation"``.
+    :param total: how many units all items are together; an item that is a list counts as its length.
+    :param show: False shows nothing anywhere.
+    """
+    if not show or not sys.stderr.isatty():
+        yield from items
+        return
+    with tqdm(desc=what, total=total, unit=unit, dynamic_ncols=True, leave=False, delay=DELAY) as bar:
+        for item in items:
+            yield item
+            bar.update(len(item) if isinstance(item, list) else 1)
 
 
 class ProgressBar:

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fsrl_ext.errors import checked
 
+
+@checked(at_least_zero=("count", "run_seed"))
 def seed_range(purpose: str, count: int, *, run_seed: int = 0) -> Sequence[int]:
     """Return ``count`` environment seeds for a purpose.
 
@@ -18,16 +21,20 @@ def seed_range(purpose: str, count: int, *, run_seed: int = 0) -> Sequence[int]:
 
     :param purpose: ``"train"`` (the first episodes of the training environments), ``"selection"`` or
         ``"final"``.
-    :param run_seed: the run's seed; of the three purposes only ``"train"`` depends on it.
+    :param run_seed: the run's seed; of the three purposes only ``"train"`` depends on it, and seeds that
+        differ by two million have the same ones.
     :raises ValueError: ``purpose`` is none of the three.
     """
-    starts = {"selection": 1_000_000, "final": 2_000_000, "train": 3_000_000 + 1_000 * run_seed}
+    # Simulators take seeds below 2**32, and those from 2**31 on are of other schemes.
+    first = 3_000_000 + 1_000 * (run_seed % 2_000_000)
+    starts = {"selection": 1_000_000, "final": 2_000_000, "train": first}
     if purpose not in starts:
         raise ValueError(f"purpose must be one of {sorted(starts)}, got {purpose!r}")
     start = starts[purpose]
     return range(start, start + count)
 
 
+@checked(at_least_zero=("first_seed", "epoch", "count"))
 def renewed_seeds(first_seed: int, epoch: int, count: int) -> list[int]:
     """Return the seeds that training environments are seeded anew with after an epoch.
 
@@ -36,6 +43,7 @@ def renewed_seeds(first_seed: int, epoch: int, count: int) -> list[int]:
     return (np.random.SeedSequence([first_seed, epoch]).generate_state(count) >> 1).tolist()
 
 
+@checked(at_least_zero=("run_seed", "iteration", "count"))
 def meta_iteration_seeds(run_seed: int, iteration: int, count: int) -> list[int]:
     """Return the seeds of the first episodes of all ``count`` environments of a meta-iteration.
 
@@ -44,6 +52,7 @@ def meta_iteration_seeds(run_seed: int, iteration: int, count: int) -> list[int]
     return _beyond_ranges([run_seed, iteration], count)
 
 
+@checked(at_least_zero=("seed", "count"))
 def adaptation_seeds(seed: int, count: int) -> list[int]:
     """Return the seeds of the first episodes of the environments that a saved policy adapts in.
 
@@ -52,6 +61,7 @@ def adaptation_seeds(seed: int, count: int) -> list[int]:
     return _beyond_ranges([seed, 0, 1], count)
 
 
+@checked(at_least_zero=("run_seed",))
 def collecting_process_seed(run_seed: int) -> int:
     """Return the seed of the random numbers of a process that collects ahead of the learner.
 

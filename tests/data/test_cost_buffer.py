@@ -74,7 +74,7 @@ def test_a_refused_batch_changes_nothing(kind):
 
 @pytest.mark.parametrize("argument", ["size", "num_costs"])
 def test_sizes_must_be_positive(argument):
-    with pytest.raises(ValueError, match=f"{argument} must be >= 1, got 0"):
+    with pytest.raises(ValueError, match=f"{argument} must be a whole number >= 1, got 0"):
         CostReplayBuffer(**({"size": 3, "num_costs": 1} | {argument: 0}))
     with pytest.raises(TypeError):
         CostReplayBuffer(3, stak_num=1)

@@ -81,9 +81,9 @@ def test_steps_are_whole_vector_steps():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="step_per_collect must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="step_per_collect must be a whole number >= 1, got 0"):
         collector_for(steps=0)
-    with pytest.raises(ValueError, match="num_envs must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="num_envs must be a whole number >= 1, got 0"):
         MetaCollector(RandomPolicy(), lambda task: None, step_per_collect=5, num_envs=0)
     collector = collector_for()
     for use in (collector.collect, lambda: collector.buffer):

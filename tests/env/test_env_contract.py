@@ -81,7 +81,7 @@ def test_declared_number_of_costs_is_held_from_the_first_step() -> None:
     env.reset(seed=0)
     with pytest.raises(CostError, match=r"step 1: .*1 numbers, expected 2"):
         env.step(GO)
-    with pytest.raises(ValueError, match="num_costs must be >= 1 or None, got 0"):
+    with pytest.raises(ValueError, match="num_costs must be a whole number >= 1, got 0"):
         CostReader("Walk-v0", num_costs=0)
 
 

@@ -166,7 +166,7 @@ def test_registration_refuses_what_cannot_work() -> None:
         register_family("MetaNew", build_push, {1: {"mass": 3}})
     with pytest.raises(ValueError, match=r"of must name parameters that are drawn before, \[\], got"):
         register_family("MetaNew", build_push, {1: {"fence": Computed(near, ("mass", "width"))}})
-    with pytest.raises(ValueError, match="num_costs must be >= 1 or None, got 0"):
+    with pytest.raises(ValueError, match="num_costs must be a whole number >= 1, got 0"):
         register_family("MetaNew", build_push, levels, num_costs=0)
     assert set(gymnasium.registry) == registered
     assert "MetaNew" not in list_families()

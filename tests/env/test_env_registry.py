@@ -173,7 +173,7 @@ def test_discrete_actions_are_allowed() -> None:
 def test_registration_refuses_what_cannot_work() -> None:
     with pytest.raises(ValueError, match="belongs to bullet-safety-gym"):
         register_task("SafetyCarCircle-v0", entry_point=WalkEnv)
-    with pytest.raises(ValueError, match="num_costs must be >= 1 or None, got 0"):
+    with pytest.raises(ValueError, match="num_costs must be a whole number >= 1, got 0"):
         register_task("Zero-v0", entry_point=WalkEnv, num_costs=0)
     assert "Zero-v0" not in gymnasium.registry
 

@@ -145,7 +145,7 @@ def test_the_horizon_can_be_chosen(task: str, horizon: int) -> None:
 
 
 def test_horizon_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="max_episode_steps must be >= 1 or None, got 0"):
+    with pytest.raises(ValueError, match="max_episode_steps must be a whole number >= 1, got 0"):
         make("SafetyBallRun-v0", max_episode_steps=0)
 
 

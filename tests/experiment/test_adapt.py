@@ -132,7 +132,7 @@ def test_the_adapted_policy_is_saved(meta, tmp_path):
     found = evaluate(out, task="MetaAim2-v0", task_seed=3, episodes=4)
     assert found.returns.tolist() == done.points[2].tested.returns.tolist()
     assert found.returns.mean() > evaluate(meta, task="MetaAim2-v0", task_seed=3, episodes=4).returns.mean()
-    with pytest.raises(ValueError, match=r"out must be a new file, got .*adapted\.pt', which exists"):
+    with pytest.raises(ValueError, match=r"out must be a new file: .*adapted\.pt exists already"):
         adapt(meta, "MetaAim2-v0", out=out)
 
 

@@ -11,7 +11,9 @@ import pytest
 from toys.settings import META_NAMES
 
 from fsrl_ext import cli
+from fsrl_ext.cli.policy_names import BUILT_IN
 from fsrl_ext.experiment import Algorithm, ExperimentConfig, make_config, register_algorithm
+from fsrl_ext.experiment.algorithms import meta, offpolicy, onpolicy
 from fsrl_ext.experiment.algorithms.offpolicy import OffpolicyTraining, deterministic_networks
 from fsrl_ext.experiment.registry import RESERVED, algorithm, algorithms
 from fsrl_ext.experiment.settings import list_settings
@@ -189,3 +191,7 @@ def test_a_package_cannot_take_a_name(tmp_path):
     assert "the algorithm 'cvpo' of the package greedy cannot be used" in line
     assert "there is an algorithm 'cvpo' already" in line
     assert out.stdout.count("Constrained Variational Policy Optimization") == 1
+
+
+def test_the_command_line_knows_the_names_of_the_built_in_algorithms():
+    assert [*offpolicy.ALGORITHMS, *onpolicy.ALGORITHMS, *meta.ALGORITHMS] == list(BUILT_IN)

@@ -103,7 +103,7 @@ def test_a_run_that_began_from_a_policy_begins_again_from_the_same_one(whole, tm
         resume(folder)
     assert (folder / "progress.csv").exists()
     (folder / "checkpoints").symlink_to(origin / "checkpoints")
-    with pytest.raises(RunFolderError, match=r"checkpoints must be a folder, got a symbolic link"):
+    with pytest.raises(RunFolderError, match=r"checkpoints is a symbolic link"):
         resume(folder)
 
 

@@ -182,7 +182,7 @@ def test_command_judges_several_costs_by_other_limits(two_costs, capsys):
     ("arguments", "words"),
     [
         (["--episodes", "0"], "episodes must be a whole number >= 1, got 0"),
-        (["--seed", "-1"], "seed must be >= 0, got -1"),
+        (["--seed", "-1"], "seed must be a whole number in [0, 2**32), got -1"),
         (["--cost-limit", "nan"], "cost_limit must be >= 0 (one number or one per cost), got nan"),
         (["--cost-limit", ""], "cost_limit must be a number"),
         (["--cost-limit", "1,2"], "DrawnLine-v0 has 1, got 2"),

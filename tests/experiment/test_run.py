@@ -333,7 +333,7 @@ def test_unusable_input_writes_nothing(tmp_path, task, settings, words):
         ({"cost_limit": -3}, "cost_limit must be >= 0.*got -3"),
         ({"cost_limit": math.nan}, "cost_limit must be >= 0.*got nan"),
         ({"steps": 0}, "steps must be a whole number >= 1, got 0"),
-        ({"seed": -1}, "seed must be >= 0, got -1"),
+        ({"seed": -1}, r"seed must be a whole number in \[0, 2\*\*32\), got -1"),
         ({"kl_bonud": 0.1}, "unknown setting 'kl_bonud'; did you mean kl_bound"),
         ({"hidden_sizes": ()}, "hidden_sizes must be"),
     ],

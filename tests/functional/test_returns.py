@@ -54,7 +54,7 @@ def test_infinite_limit_stays_infinite(unit):
     [
         ({"cost_limit": -1.0}, "cost_limit must be >= 0"),
         ({"cost_limit": math.nan}, "cost_limit must be >= 0"),
-        ({"max_episode_steps": 0}, "max_episode_steps must be >= 1, got 0"),
+        ({"max_episode_steps": 0}, "max_episode_steps must be a whole number >= 1, got 0"),
         ({"gamma": 1.2}, r"gamma must be in \[0, 1\], got 1.2"),
         ({"gamma": 1.0, "unit": "stationary"}, "gamma must be < 1"),
         ({"gamma": 1.0, "unit": "finite"}, "gamma must be < 1"),

@@ -53,7 +53,7 @@ def test_cg_degenerate_inputs(generator):
     broken = conjugate_gradient(lambda p: p, torch.tensor([1.0, math.nan]))
     assert broken.status == "non_finite"
     assert broken.solution.tolist() == [0.0, 0.0]
-    with pytest.raises(ValueError, match="max_iterations must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="max_iterations must be a whole number >= 1, got 0"):
         conjugate_gradient(lambda p: p, torch.ones(2), max_iterations=0)
     with pytest.raises(ValueError, match="tolerance must be >= 0"):
         conjugate_gradient(lambda p: p, torch.ones(2), tolerance=math.nan)

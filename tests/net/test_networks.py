@@ -97,7 +97,7 @@ def test_reductions():
 
 
 def test_bad_critics_are_named():
-    with pytest.raises(ValueError, match="reward_ensemble must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="reward_ensemble must be a whole number >= 1, got 0"):
         critic(reward_ensemble=0)
     with pytest.raises(ValueError, match="equal ensembles"):
         critic(shared_body=True)

@@ -116,9 +116,18 @@ def test_settings_that_do_not_exist_are_refused(name):
 
 
 @every
-@pytest.mark.parametrize("gamma", [0.0, 1.0, math.nan])
-def test_every_policy_checks_its_discount(name, gamma):
-    with pytest.raises(ValueError, match=rf"gamma must be in \(0, 1\).*got {gamma}"):
+@pytest.mark.parametrize(
+    ("gamma", "words"),
+    [
+        (0.0, r"in \(0, 1\).*got 0.0"),
+        (1.0, r"in \(0, 1\).*got 1.0"),
+        (math.nan, "a number, got nan"),
+        (True, "a number, got True"),
+        ("0.9", "a number, got '0.9'"),
+    ],
+)
+def test_every_policy_checks_its_discount(name, gamma, words):
+    with pytest.raises(ValueError, match=f"gamma must be {words}"):
         make(name, gamma=gamma)
 
 

@@ -217,7 +217,9 @@ def test_kl_multipliers_of_mean_and_covariance_have_their_own_rates_and_caps():
     assert build_cvpo(kl_multiplier_max=3).config.kl_multiplier_max == (3, 3)
     assert build_cvpo(kl_multiplier_lr=[0.1, 0.2]).config.kl_multiplier_lr == (0.1, 0.2)
     for bad in (-1.0, (0.1, -0.1), (), (1.0, 2.0, 3.0), math.nan):
-        with pytest.raises(ValueError, match="kl_multiplier_lr must be one number >= 0 or two"):
+        with pytest.raises(
+            ValueError, match=r"kl_multiplier_lr must be (one number >= 0 or two|>= 0 each|several numbers)"
+        ):
             build_cvpo(kl_multiplier_lr=bad)
 
 
@@ -328,17 +330,17 @@ def test_a_constant_bias_of_the_cost_critic_has_no_effect_on_a_measured_level(le
     ("settings", "words"),
     [
         ({"kl_bound": -0.1}, "kl_bound must be > 0, got -0.1"),
-        ({"kl_bound": math.nan}, "kl_bound must be > 0, got nan"),
+        ({"kl_bound": math.nan}, "kl_bound must be a number, got nan"),
         ({"num_samples": 0}, "num_samples must be a whole number >= 1, got 0"),
         ({"threshold": "papers"}, "threshold must be one of .* got 'papers'"),
-        ({"average_tau": 0.0}, r"average_tau must be None or in \(0, 1\], got 0.0"),
+        ({"average_tau": 0.0}, r"average_tau must be in \(0, 1\], got 0.0"),
         ({"cost_margin": 1.0}, r"cost_margin must be in \[0, 1\), got 1.0"),
         ({"cost_level": "both"}, "cost_level must be one of .* got 'both'"),
         ({"cost_level_episodes": -1.0}, "cost_level_episodes must be >= 0, got -1.0"),
         ({"limit_approach": 1.5}, r"limit_approach must be in \(0, 1\], got 1.5"),
         ({"time_limits": "ends"}, "time_limits must be one of .* got 'ends'"),
         ({"tau": 0.0}, r"tau must be in \(0, 1\], got 0.0"),
-        ({"multiplier_max": -1.0}, "multiplier_max must be None or >= 0, got -1.0"),
+        ({"multiplier_max": -1.0}, "multiplier_max must be > 0, got -1.0"),
         ({"multiplier_max": 1.0, "solver": "slsqp"}, "multiplier_max must be None with .* got 1.0"),
     ],
 )  # fmt: skip

@@ -170,8 +170,8 @@ def test_stochastic_evaluation_samples_and_repeats():
 @pytest.mark.parametrize(
     ("kwargs", "words"),
     [
-        ({"max_epoch": 0}, "max_epoch must be >= 1, got 0"),
-        ({"batch_size": -1}, "batch_size must be >= 1, got -1"),
+        ({"max_epoch": 0}, "max_epoch must be a whole number >= 1, got 0"),
+        ({"batch_size": -1}, "batch_size must be a whole number >= 1, got -1"),
         ({"update_per_step": 0.0}, "update_per_step must be > 0, got 0.0"),
     ],
 )

@@ -9,6 +9,7 @@ import gymnasium
 from fsrl_ext.env.meta.family import DEFAULT_TASK_SEED, Family, add_family, list_families
 from fsrl_ext.env.meta.parameters import Distribution
 from fsrl_ext.env.registry import list_tasks, register_task
+from fsrl_ext.errors import checked
 
 # A level is one digit of the id.
 LAST_LEVEL = 9
@@ -45,6 +46,7 @@ class FamilyEntry:
         return env
 
 
+@checked(at_least_one=("num_costs", "max_episode_steps"), own=("levels",))
 def register_family(
     name: str,
     build: Callable[..., gymnasium.Env],

@@ -64,7 +64,7 @@ class OffpolicyTraining(TrainingConfig):
         check_fields(
             self,
             positive=("actor_lr", "update_per_step"),
-            non_negative=("warmup_steps",),
+            at_least_zero=("warmup_steps",),
             at_least_one=("reward_ensemble", "cost_ensemble", "batch_size", "buffer_size"),
         )
         if self.buffer_size < self.env_num:

@@ -19,6 +19,7 @@ from fsrl_ext.data import CostCollectStats, MetaCollector
 from fsrl_ext.data.randomness import private_randomness
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.registry import EnvFn
+from fsrl_ext.errors import check_argument, checked
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.saved.chosen_task import ChosenTask
@@ -31,8 +32,10 @@ from fsrl_ext.experiment.training_config import train_envs
 from fsrl_ext.functional.returns import as_cost_limits
 from fsrl_ext.policy import MetaCPOPolicy
 from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy
+from fsrl_ext.report.files import check_new_file
 from fsrl_ext.report.folder import Which, checkpoint_file
 from fsrl_ext.trainer import Evaluation, evaluate_policy
+from fsrl_ext.trainer.progress import progress
 from fsrl_ext.trainer.seeds import adaptation_seeds
 
 
@@ -74,6 +77,7 @@ class Adaptation:
     policy: OnpolicyPolicy[Any]
 
 
+@checked(own=("cost_limit", "task_seed", "checkpoint"))
 def adapt(
     run: str | os.PathLike[str],
     task: str | TaskDescription,
@@ -91,6 +95,7 @@ def adapt(
     collect_last: bool = True,
     device: str | None = None,
     out: str | os.PathLike[str] | None = None,
+    show_progress: bool = False,
 ) -> Adaptation:
     """Adapts a saved policy to a task, and measures it before, between and after the steps.
 
@@ -115,19 +120,19 @@ def adapt(
     :param device: where the policy computes; the device it was trained on if not given.
     :param out: a new file for the adapted policy. It acts as adapted; adapted again, a meta-learned policy
         starts from its meta-parameters.
+    :param show_progress: whether to show on a terminal how many steps were taken.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: for arguments that cannot be used, naming them, and for a task that does not fit.
     """
     seeds = episode_seeds(episodes)
-    for name, value, least in (
-        ("steps", steps, 0),
-        ("seed", seed, 0),
-        ("step_per_collect", step_per_collect, 1),
-    ):
-        if value is not None and (value < least or value != int(value)):
-            raise ValueError(f"{name} must be a whole number >= {least}, got {value}")
-    if out is not None and Path(out).exists():
-        raise ValueError(f"out must be a new file, got {os.fspath(out)!r}, which exists")
+    check_argument("steps", steps, int, "at_least_zero")
+    check_argument("seed", seed, int, "seed")
+    check_argument("step_per_collect", step_per_collect, int | None, "at_least_one")
+    if out is not None:
+        try:
+            check_new_file(out)
+        except ValueError as error:
+            raise ValueError(f"out must be a new file: {error}") from error
     chosen = ChosenTask.of(task, task_seed)
     file = checkpoint_file(run, checkpoint)
     policy, config, trained_on = load_saved(file, device)
@@ -147,7 +152,7 @@ def adapt(
         training, step_per_collect=int(step_per_collect or training.step_per_collect)
     )
     with torch_threads(config.threads), private_randomness(seed):
-        points = tuple(
+        measured = progress(
             _points(
                 policy,
                 dataclasses.replace(config, training=settings),
@@ -159,8 +164,13 @@ def adapt(
                 limit=limit,
                 test_at=range(steps + 1) if test_at is None else test_at,
                 collect_last=collect_last,
-            )
+            ),
+            "adaptation",
+            total=steps + 1,
+            show=show_progress,
+            unit="point",
         )
+        points = tuple(measured)
     if out is not None:
         counters = read_checkpoint(file)["counters"]
         counters["env_step"] += points[-1].env_step

@@ -10,6 +10,7 @@ from typing import Any
 
 from fsrl_ext.env import env_fn
 from fsrl_ext.env.meta import TaskDescription
+from fsrl_ext.errors import checked
 from fsrl_ext.experiment.saved.chosen_task import other_task
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
 from fsrl_ext.experiment.training.build import test_collector
@@ -28,6 +29,7 @@ from fsrl_ext.report.statistics import (
 from fsrl_ext.trainer import Evaluation, evaluate_policy
 
 
+@checked(at_least_one=("episodes",), seed=("seed",), own=("cost_limit", "task_seed", "checkpoint"))
 def evaluate(
     run: str | os.PathLike[str],
     *,
@@ -40,6 +42,7 @@ def evaluate(
     cost_limit: float | Sequence[float] | None = None,
     device: str | None = None,
     allow_import: bool = False,
+    show_progress: bool = False,
 ) -> Evaluation:
     """Plays a saved policy on its task, or on another one that it fits.
 
@@ -57,6 +60,7 @@ def evaluate(
     :param device: where the policy computes; the device it was trained on if not given.
     :param allow_import: whether the module of a saved task ``"module:id"`` may be imported, which runs its
         code. The module of a ``task`` that is given here needs no permission.
+    :param show_progress: whether to show on a terminal how many episodes were played.
     :return: returns ``[episodes]`` and costs ``[episodes, C]`` in the order of their ``seeds``, judged by the
         limit.
     :raises CheckpointError: if there is no usable checkpoint.
@@ -89,6 +93,7 @@ def evaluate(
                 cost_limit=limit or config.cost_limit,
                 env_step=read_checkpoint(file)["counters"]["env_step"],
                 stochastic=stochastic,
+                show_progress=show_progress,
             )
     finally:
         collector.close()

@@ -21,16 +21,19 @@ from fsrl_ext.data.randomness import private_randomness
 from fsrl_ext.env.display import has_display
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.suite_tasks import META, SAFETY, SUITE_TASKS
+from fsrl_ext.errors import checked
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.saved.chosen_task import ChosenTask, other_task
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
 from fsrl_ext.experiment.training.permission import check_import
 from fsrl_ext.report.files import check_new_file
 from fsrl_ext.report.folder import Which, checkpoint_file
+from fsrl_ext.trainer.progress import progress
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
 
 
+@checked(at_least_one=("episodes",), seed=("seed",), own=("task_seed", "checkpoint"))
 def record_video(
     run: str | os.PathLike[str],
     path: str | os.PathLike[str],
@@ -42,10 +45,12 @@ def record_video(
     checkpoint: Which = "best",
     device: str | None = None,
     allow_import: bool = False,
+    show_progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Films a saved policy's deterministic episodes, at the frame rate that the environment states (or 30).
 
     :param path: a new ``.mp4`` or ``.gif`` file; it appears when it is complete.
+    :param show_progress: whether to show on a terminal how many episodes were filmed.
     :return: ``seed``, ``return``, ``cost`` (one number per cost) and ``frames`` of each episode.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: if the path cannot be used, the task does not fit or cannot be drawn.
@@ -67,7 +72,8 @@ def record_video(
             private_randomness(seeds[0]),
             _video_writer(unfinished, _frames_per_second(env)) as write,
         ):
-            played = [_play(policy, env, s, lambda: write(_frame(env, chosen.id))) for s in seeds]
+            filmed = progress(seeds, "film", total=episodes, show=show_progress)
+            played = [_play(policy, env, s, lambda: write(_frame(env, chosen.id))) for s in filmed]
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -75,6 +81,7 @@ def record_video(
     return played
 
 
+@checked(at_least_one=("episodes",), seed=("seed",), own=("task_seed", "checkpoint"))
 def show(
     run: str | os.PathLike[str],
     *,
@@ -164,18 +171,35 @@ def _camera(task: str) -> dict[str, Any]:
 
 
 def _make_drawing(task: ChosenTask, mode: str) -> gym.Env:
-    """:raises ValueError: if there is no display or no OpenGL, or the environment has no such mode."""
+    """Makes an environment, and draws a frame of a film on trial, because OpenGL starts with the first one.
+
+    :raises ValueError: if there is no display or no OpenGL, or the environment has no such mode.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Gymnasium warns about the mode that is refused below
             env = task.make(mode, **_camera(task.id))
-    except (RuntimeError, TypeError, gym.error.Error) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(reason) from error
+    except (RuntimeError, TypeError, AttributeError, gym.error.Error) as error:
+        raise ValueError(_why_not_drawn(task, error)) from error
     if env.render_mode != mode:
         env.close()
         raise ValueError(f"{task.id} cannot be drawn: it has no render_mode {mode!r}")
+    if mode == "rgb_array":
+        try:
+            env.reset(seed=0)
+            env.render()
+        except Exception as error:  # every OpenGL library has errors of its own
+            with contextlib.suppress(Exception):  # a viewer that was made in part fails to close
+                env.close()
+            raise ValueError(_why_not_drawn(task, error)) from error
     return env
+
+
+def _why_not_drawn(task: ChosenTask, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    backend = os.environ.get("MUJOCO_GL")
+    hint = f" (MUJOCO_GL is {backend!r}; egl and osmesa draw without a display)" if backend else ""
+    return f"{task.id} cannot be drawn: {reason}{hint}"
 
 
 def _frames_per_second(env: gym.Env) -> float:

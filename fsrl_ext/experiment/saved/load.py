@@ -10,15 +10,19 @@ from pathlib import Path
 import torch
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.errors import CheckpointError
+from fsrl_ext.errors import CheckpointError, check_argument, checked
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training.build import fresh_policy
+from fsrl_ext.experiment.training.build import check_device, fresh_policy
 from fsrl_ext.experiment.training.checkpoint import in_this_version, read_checkpoint, restore
 from fsrl_ext.report.folder import checkpoint_file
 from fsrl_ext.trainer import seed_range
 
+MAX_EPISODES = 1_000_000
+"""Episodes of an evaluation, at most; the seeds of final evaluations end there."""
 
+
+@checked()
 def load_policy(path: str | os.PathLike[str], *, device: str | None = None) -> BasePolicy:
     """A policy that acts, without its environment: ``policy.compute_action(obs)``.
 
@@ -57,17 +61,14 @@ def _check_device(device: str, file: Path, *, asked: bool) -> None:
     :raises ValueError: if another device is not there.
     """
     try:
-        ready = torch.zeros(1, device=device).device.type != "meta"  # whose tensors have no data
-        reason = "it holds no data"
-    except (RuntimeError, AssertionError) as error:  # torch's answers for a device that is not there
-        ready, reason = False, (str(error).strip() or type(error).__name__).splitlines()[0]
-    if not ready and asked:
-        raise ValueError(f"device {device!r} cannot be used: {reason}")
-    if not ready:
+        check_device(device)
+    except ValueError as error:
+        if asked:
+            raise
         raise CheckpointError(
-            f"{file} was trained on the device {device!r}, which cannot be used here ({reason}); "
-            'device="cpu" (--device cpu) loads it on the CPU'
-        )
+            f"{file} was trained on the device {device!r}, which is not here; "
+            f'device="cpu" (--device cpu) loads it on the CPU ({error})'
+        ) from error
 
 
 def load_saved(file: Path, device: str | None) -> tuple[BasePolicy, ExperimentConfig, TaskSpec]:
@@ -81,13 +82,14 @@ def episode_seeds(episodes: int, seed: int | None = None) -> Sequence[int]:
 
     :raises ValueError: for ``episodes`` below one and negative seeds.
     """
-    if episodes < 1 or episodes != int(episodes):
-        raise ValueError(f"episodes must be a whole number >= 1, got {episodes}")
+    check_argument("episodes", episodes, int, "at_least_one")
+    if episodes > MAX_EPISODES:
+        raise ValueError(f"episodes must be at most {MAX_EPISODES:,}, got {episodes}")
+    check_argument("seed", seed, int | None, "seed")
     if seed is None:
-        return seed_range("final", int(episodes))
-    if seed < 0:
-        raise ValueError(f"seed must be >= 0, got {seed}")
-    return range(seed, seed + int(episodes))
+        return seed_range("final", episodes)
+    check_argument("seed + episodes - 1", seed + episodes - 1, int, "seed")
+    return range(seed, seed + episodes)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 from fsrl_ext.data.stats import any_cost_above
 from fsrl_ext.env.meta import TaskDescription, held_out_suite
 from fsrl_ext.env.meta.held_out import Where
+from fsrl_ext.errors import checked
 from fsrl_ext.experiment.algorithms.meta import MetaTraining
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.saved.adapt import AdaptationPoint, adapt
@@ -31,6 +32,7 @@ from fsrl_ext.report.statistics import (
     share_text,
 )
 from fsrl_ext.trainer import Evaluation
+from fsrl_ext.trainer.progress import progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,12 @@ class SuiteEvaluation:
     after: tuple[Evaluation, ...]
 
 
+@checked(
+    at_least_zero=("adapt_steps",),
+    at_least_one=("episodes",),
+    seed=("seed",),
+    own=("cost_limit", "checkpoint", "suite", "num_tasks"),
+)
 def evaluate_suite(
     run: str | os.PathLike[str],
     suite: Where = "outside",
@@ -70,6 +78,7 @@ def evaluate_suite(
     num_tasks: int | None = None,
     step_per_collect: int | None = None,
     device: str | None = None,
+    show_progress: bool = False,
 ) -> SuiteEvaluation:
     """Plays a saved policy on all held-out tasks of a family, before and after an adaptation to each.
 
@@ -78,6 +87,7 @@ def evaluate_suite(
     :param family: the family whose tasks are played; by default the family that the run learnt from, which
         only meta-learned policies have.
     :param num_tasks: only the first ones of the suite; all if not given.
+    :param show_progress: whether to show on a terminal how many tasks were played.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: for arguments that cannot be used, naming them.
 
@@ -95,7 +105,8 @@ def evaluate_suite(
         raise ValueError(f"num_tasks must be 1 to {len(tasks)}, got {num_tasks}")
     tasks = tasks[:num_tasks]
     before, during, after = [], [], []
-    for number, task in enumerate(tasks):
+    numbered = progress(enumerate(tasks), "tasks", total=len(tasks), show=show_progress, unit="task")
+    for number, task in numbered:
         adaptation = adapt(
             run,
             task,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -34,18 +36,59 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
 
     :raises ValueError: if policy, task, limit or device do not go together.
     """
-    try:
-        torch.empty(0, device=config.device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"device {config.device!r} cannot be used: {reason}") from error
+    check_device(config.device)
     env = make(config.env_id)
     try:
         spec = TaskSpec.from_env(env, config.env_id)
         check_costs(env, config.task, config.cost_limit)
     finally:
         env.close()
+    _check_memory(config, spec)
     return fresh_policy(config, spec), spec
+
+
+def check_device(device: str) -> None:
+    """Checks that networks can compute on a device.
+
+    :raises ValueError: naming the device and torch's reason.
+    """
+    try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("a meta device holds no numbers")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = " ".join(str(error).strip().splitlines()[0].split())
+        raise ValueError(
+            f"device {device!r} cannot be used: {reason}; 'cpu' is there on every machine"
+        ) from error
+
+
+def _check_memory(config: ExperimentConfig, spec: TaskSpec) -> None:
+    """Checks that the machine gives memory for networks, data and batches, which it does not hold then.
+
+    :raises ValueError: naming the setting that asks for too much.
+    """
+    training: Any = config.training
+    row = 2 * spec.obs_dim + spec.act_dim + 2 + len(config.cost_limit)
+    sizes = {
+        "buffer_size": getattr(training, "buffer_size", 0) * row,
+        "step_per_collect": 0 if hasattr(training, "buffer_size") else training.step_per_collect * row,
+        "batch_size": getattr(training, "batch_size", 0) * row,
+        "num_samples": getattr(config.policy_config, "num_samples", 0) * getattr(training, "batch_size", 0),
+    }
+    members = max(getattr(training, "reward_ensemble", 1), getattr(training, "cost_ensemble", 1))
+    for name in ("hidden_sizes", "critic_hidden_sizes"):
+        widths = (spec.obs_dim, *(getattr(training, name) or ()), 1)
+        sizes[name] = members * max(a * b for a, b in pairwise(widths))
+    for name, numbers in sizes.items():
+        try:
+            np.empty(numbers, dtype=np.float32)
+        except (MemoryError, ValueError, OverflowError) as error:
+            value = getattr(training, name, None) or getattr(config.policy_config, name)
+            raise ValueError(
+                f"{name} must be smaller, because this machine has no memory for {numbers:.2g} numbers, "
+                f"got {value}"
+            ) from error
 
 
 def fresh_policy(config: ExperimentConfig, spec: TaskSpec) -> BasePolicy:

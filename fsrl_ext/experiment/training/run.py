@@ -13,7 +13,7 @@ from typing import Any
 from tianshou.policy import BasePolicy
 from tianshou.utils import BaseLogger
 
-from fsrl_ext.errors import CheckpointError, RunFolderError
+from fsrl_ext.errors import CheckpointError, RunFolderError, checked
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.training import build
 from fsrl_ext.experiment.training.callbacks import check_callbacks
@@ -58,6 +58,7 @@ class RunResult:
         return self.status != "finished"
 
 
+@checked(own=("callbacks",))
 def run(
     config: ExperimentConfig,
     *,
@@ -121,6 +122,7 @@ def run(
         return RunResult(folder.path, session.execute())
 
 
+@checked(own=("callbacks",))
 def resume(
     folder: str | os.PathLike[str],
     *,

@@ -72,6 +72,7 @@ class Session:
         self._judging = self._finished = False
         self._started = time.time()
         self._snapshots = Snapshots(folder.snapshot, first_at_once=snapshot is None)
+        self._show_progress = show_progress
         with ExitStack() as opened:
             self._logger = RunLogger(
                 folder, state=None if snapshot is None else snapshot["run"]["logger"], beside=logger
@@ -297,4 +298,6 @@ class Session:
             seed_range("final", self.config.final_episodes),
             cost_limit=self.config.cost_limit,
             env_step=env_step,
+            show_progress=self._show_progress,
+            what="final evaluation",
         )

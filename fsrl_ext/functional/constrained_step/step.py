@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fsrl_ext.errors import checked
 from fsrl_ext.functional.constrained_step.conic import ExtraConstraints, conic_step
 from fsrl_ext.functional.constrained_step.exact import exact_step
 from fsrl_ext.functional.constrained_step.problem import ConstrainedStep, StepVJP, check_problem
@@ -27,6 +28,7 @@ from fsrl_ext.functional.constrained_step.problem import ConstrainedStep, StepVJ
 Backend = Literal["exact", "cvxpylayers"]
 
 
+@checked()
 def constrained_step(
     g: Tensor,
     a: Tensor,

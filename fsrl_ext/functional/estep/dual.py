@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fsrl_ext.errors import checked
 from fsrl_ext.functional.estep.problem import Array, check_inputs, scale, to_numpy
 
 Status = Literal["slack", "active", "infeasible", "flat", "saturated"]
@@ -75,6 +76,7 @@ def _lagrangian(q_reward: Tensor, q_cost: Tensor, multipliers: Tensor) -> Tensor
     return q_reward - torch.tensordot(multipliers.to(q_cost.dtype), q_cost, dims=1)
 
 
+@checked(shapes={"q_reward": "B N", "q_cost": "C B N", "multipliers": "C"})
 def boltzmann_weights(
     q_reward: Tensor, q_cost: Tensor, temperature: Tensor | float, multipliers: Tensor
 ) -> Tensor:
@@ -88,11 +90,16 @@ def boltzmann_weights(
     return torch.softmax(_lagrangian(q_reward, q_cost, multipliers) / temperature, dim=-1)
 
 
+@checked(shapes={"weights": "B N"})
 def kl_to_uniform(weights: Tensor) -> Tensor:
     """Return ``mean_i KL(w_i || u) = mean_i sum_j w_ij log(N w_ij)`` in nats, of weights ``[B, N]``."""
     return torch.special.xlogy(weights, weights * weights.shape[-1]).sum(-1).mean()
 
 
+@checked(
+    shapes={"q_reward": "B N", "q_cost": "C B N", "multipliers": "C", "cost_threshold": "C"},
+    positive=("kl_bound",),
+)
 def dual_value(
     q_reward: Tensor,
     q_cost: Tensor,
@@ -118,6 +125,10 @@ def dual_value(
     return temperature * kl_bound + priced + temperature * log_mean
 
 
+@checked(
+    shapes={"q_reward": "B N", "q_cost": "C B N", "multipliers": "C", "cost_threshold": "C"},
+    positive=("kl_bound",),
+)
 def dual_gradient(
     q_reward: Tensor,
     q_cost: Tensor,
@@ -174,6 +185,7 @@ def optimality_residual(
     return residual
 
 
+@checked()
 def kkt_residual(
     q_reward: Tensor,
     q_cost: Tensor,

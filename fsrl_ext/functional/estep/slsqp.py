@@ -18,6 +18,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from fsrl_ext.errors import checked
 from fsrl_ext.functional.estep.dual import (
     EStepSolution,
     Status,
@@ -27,12 +28,14 @@ from fsrl_ext.functional.estep.dual import (
     kkt_residual,
     kl_to_uniform,
 )
+from fsrl_ext.functional.estep.problem import check_inputs
 
 BOUNDS = (1e-6, 1e5)
 TOLERANCE = 1e-3
 ITERATIONS = 10
 
 
+@checked()
 def solve_dual_slsqp(
     q_reward: Tensor,
     q_cost: Tensor,
@@ -54,6 +57,9 @@ def solve_dual_slsqp(
         multiplier has left its lower bound, ``"slack"`` otherwise.
     :raises ValueError: for inputs that ``solve_dual`` refuses.
     """
+    check_inputs(q_reward, q_cost, kl_bound=kl_bound, cost_threshold=cost_threshold)
+    if start is not None and len(start) != 1 + len(q_cost):
+        raise ValueError(f"start must have {1 + len(q_cost)} numbers, got {list(start)}")
     reward, cost = q_reward.detach().double().cpu(), q_cost.detach().double().cpu()
     threshold = cost_threshold.detach().double().cpu()
     finite = torch.isfinite(threshold)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fsrl_ext.errors import checked
 from fsrl_ext.functional.estep.dual import EStepSolution, Status, optimality_residual
 from fsrl_ext.functional.estep.fallback import inside_ball, least_kl, minimise_dual
 from fsrl_ext.functional.estep.newton import (
@@ -32,6 +33,7 @@ from fsrl_ext.functional.estep.newton import (
 from fsrl_ext.functional.estep.problem import Array, Problem, Scaled, check_inputs, scale
 
 
+@checked()
 def solve_dual(
     q_reward: Tensor,
     q_cost: Tensor,

@@ -17,7 +17,7 @@ from tianshou.data.types import RolloutBatchProtocol
 from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
-from fsrl_ext.errors import check_all_finite, check_finite
+from fsrl_ext.errors import check_all_finite, check_finite, checked
 from fsrl_ext.functional.estep import EStepSolution, Status, solve_dual, solve_dual_slsqp
 from fsrl_ext.functional.gaussian import decoupled_kl, is_full_covariance, sample_actions, scale_noise
 from fsrl_ext.functional.mstep import WeightedMoments, mstep_loss, update_kl_multipliers, weighted_moments
@@ -69,6 +69,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
 
     config_type = CVPOConfig
 
+    @checked(at_least_one=("max_episode_steps",), own=("config", "cost_limit"))
     def __init__(
         self,
         *,

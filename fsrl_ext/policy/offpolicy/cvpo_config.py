@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,7 +40,7 @@ class CVPOConfig(CostLevelConfig):
     """E-step, with ``cost_level`` ``critic``: weight of the newest batch in the running mean of Q_c that has
     to meet the threshold, in (0, 1]. With 1 the states of every single batch have to meet it (the paper)."""
     multiplier_max: float | None = None
-    """E-step: largest cost multiplier, >= 0, which makes the constraint elastic; ``None`` for a constraint
+    """E-step: largest cost multiplier, > 0, which makes the constraint elastic; ``None`` for a constraint
     that holds exactly."""
     kl_bound_mean: float = 0.01
     """M-step: bound on the KL divergence that the change of the Gaussian mean causes, in nats, > 0."""
@@ -72,8 +71,10 @@ class CVPOConfig(CostLevelConfig):
         super().__post_init__()
         check_fields(
             self,
-            positive=("kl_bound", "kl_bound_mean", "kl_bound_scale", "max_grad_norm"),
-            unit_interval=("old_policy_tau", "cost_level_rate", "limit_approach"),
+            positive=("kl_bound", "kl_bound_mean", "kl_bound_scale", "max_grad_norm", "multiplier_max"),
+            non_negative=("kl_multiplier_lr",),
+            non_negative_or_inf=("kl_multiplier_max",),
+            unit_interval=("old_policy_tau", "cost_level_rate", "limit_approach", "average_tau"),
             at_least_one=("num_samples", "mstep_iterations"),
             below_one=("cost_margin", "margin_rate"),
             choices={
@@ -84,10 +85,6 @@ class CVPOConfig(CostLevelConfig):
         )
         for name in ("kl_multiplier_lr", "kl_multiplier_max"):
             object.__setattr__(self, name, _mean_and_covariance(name, getattr(self, name)))
-        if self.average_tau is not None and not 0.0 < self.average_tau <= 1.0:
-            raise ValueError(f"average_tau must be None or in (0, 1], got {self.average_tau}")
-        if self.multiplier_max is not None and not self.multiplier_max >= 0:
-            raise ValueError(f"multiplier_max must be None or >= 0, got {self.multiplier_max}")
         if self.multiplier_max is not None and self.solver == "slsqp":
             raise ValueError(f"multiplier_max must be None with solver='slsqp', got {self.multiplier_max}")
 
@@ -97,9 +94,8 @@ class CVPOConfig(CostLevelConfig):
         return self.cost_level == "critic"
 
 
-def _mean_and_covariance(name: str, value: float | Sequence[float]) -> tuple[float, float]:
+def _mean_and_covariance(name: str, numbers: tuple[float, ...]) -> tuple[float, float]:
     """Returns a setting's numbers for mean and covariance; files of version 0.1.0 have one for both."""
-    numbers = (value,) if isinstance(value, int | float) else tuple(value)
-    if len(numbers) not in (1, 2) or not all(x >= 0 for x in numbers):
-        raise ValueError(f"{name} must be one number >= 0 or two (mean, covariance), got {value}")
+    if len(numbers) not in (1, 2):
+        raise ValueError(f"{name} must be one number >= 0 or two (mean, covariance), got {numbers}")
     return numbers[0], numbers[-1]

@@ -19,7 +19,7 @@ from tianshou.data.types import RolloutBatchProtocol
 from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
-from fsrl_ext.errors import check_all_finite, check_fields
+from fsrl_ext.errors import check_all_finite, check_fields, checked
 from fsrl_ext.functional.multiplier import lagrangian_loss
 from fsrl_ext.net.critic import reduce_reward
 from fsrl_ext.policy.base import (
@@ -134,6 +134,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
     :raises TypeError: for a config of another class, or a setting that does not exist.
     """
 
+    @checked(at_least_one=("max_episode_steps",), own=("config", "cost_limit"))
     def __init__(
         self,
         *,

@@ -51,6 +51,7 @@ class SACConfig(ActorCriticConfig):
             self,
             positive=("alpha",),
             non_negative=("alpha_lr",),
+            finite=("target_entropy",),
             choices={"entropy": ("auto", "fixed")},
         )
 

@@ -19,7 +19,7 @@ from tianshou.data.types import RolloutBatchProtocol
 from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
-from fsrl_ext.errors import check_all_finite, check_fields
+from fsrl_ext.errors import check_all_finite, check_fields, checked
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
 from fsrl_ext.functional.returns import Advantages, floored_deviation, generalised_advantages
 from fsrl_ext.net.normaliser import ObservationNormaliser
@@ -61,9 +61,11 @@ class OnpolicyConfig(PolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, unit_interval=("gae_lambda", "cost_gae_lambda"), at_least_one=("normalise_steps",))
-        if self.cost_gamma is not None:
-            check_fields(self, unit_interval=("cost_gamma",))
+        check_fields(
+            self,
+            unit_interval=("gae_lambda", "cost_gae_lambda", "cost_gamma"),
+            at_least_one=("normalise_steps",),
+        )
 
     @property
     def discount_of_costs(self) -> float:
@@ -153,6 +155,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
     :raises TypeError: for a config of another class, or a setting that does not exist.
     """
 
+    @checked(at_least_one=("max_episode_steps", "obs_dim"), own=("config", "cost_limit"))
     def __init__(
         self,
         *,

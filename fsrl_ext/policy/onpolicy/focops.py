@@ -11,7 +11,7 @@ import torch
 from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
-from fsrl_ext.errors import check_fields
+from fsrl_ext.errors import check_fields, checked
 from fsrl_ext.functional.gaussian import kl_divergence
 from fsrl_ext.policy.multipliers import Multipliers, OnpolicyMultiplierConfig
 from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout
@@ -53,6 +53,7 @@ class FOCOPSPolicy(OnpolicyPolicy[FOCOPSConfig]):
 
     config_type = FOCOPSConfig
 
+    @checked(at_least_one=("max_episode_steps", "obs_dim"), own=("config", "cost_limit"))
     def __init__(
         self,
         *,

@@ -11,7 +11,7 @@ import torch
 from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
-from fsrl_ext.errors import check_fields
+from fsrl_ext.errors import check_fields, checked
 from fsrl_ext.functional.gaussian import entropy
 from fsrl_ext.policy.multipliers import Multipliers, OnpolicyMultiplierConfig
 from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout
@@ -37,7 +37,12 @@ class PPOConfig(OnpolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, positive=("clip", "max_grad_norm"), non_negative=("kl_stop", "entropy_weight"))
+        check_fields(
+            self,
+            positive=("clip", "max_grad_norm"),
+            non_negative=("entropy_weight",),
+            non_negative_or_inf=("kl_stop",),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,7 @@ class PPOLagPolicy(OnpolicyPolicy[PPOLagConfig]):
 
     config_type = PPOLagConfig
 
+    @checked(at_least_one=("max_episode_steps", "obs_dim"), own=("config", "cost_limit"))
     def __init__(
         self,
         *,

@@ -67,12 +67,12 @@ class TrustRegionConfig(OnpolicyConfig):
         check_fields(
             self,
             positive=("kl_bound",),
-            non_negative=("cg_damping", "max_backtracks"),
+            non_negative=("cg_damping",),
             unit_interval=("fisher_fraction",),
+            open_unit_interval=("backtrack_factor",),
             at_least_one=("cg_iterations",),
+            at_least_zero=("max_backtracks",),
         )
-        if not 0.0 < self.backtrack_factor < 1.0:
-            raise ValueError(f"backtrack_factor must be in (0, 1), got {self.backtrack_factor}")
 
 
 class CostChanges:
