@@ -214,7 +214,7 @@ def _build_worker(
         close_workers([worker], wait=0.0)
         if ended is not None:
             raise EnvProcessError(ended) from error
-        error.add_note(f"(raised while environment {i} was built)")
+        error.add_note(f"raised while environment {i} was built")
         raise
     return worker
 
@@ -322,4 +322,4 @@ def _copied_info(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _note(i: int) -> str:
-    return f"(raised by environment {i} of the collector)"
+    return f"raised by environment {i} of the collector"

@@ -68,7 +68,7 @@ def test_an_exception_arrives_as_it_is_and_names_the_environment(vector, where):
     worker = collector.env.venv.workers[1]
     with pytest.raises(KeyError, match="no such place") as caught:
         collector.collect(n_step=20 * N)
-    assert caught.value.__notes__ == ["(raised by environment 1 of the collector)"]
+    assert caught.value.__notes__ == ["raised by environment 1 of the collector"]
     if vector == "answering":
         assert "in _fail" in str(caught.value.__cause__)  # the traceback of the environment's process
     assert_goes_on(collector)
@@ -263,6 +263,6 @@ def test_two_environments_may_not_be_one_object():
 def test_any_exception_can_be_sent(error):
     sent = pickle.loads(pickle.dumps(RemoteError.of(error)))
     with pytest.raises(RuntimeError, match=f"{type(error).__name__}: ") as caught:
-        sent.raise_here("(raised there)")
-    assert caught.value.__notes__ == ["(raised there)"]
+        sent.raise_here("raised there")
+    assert caught.value.__notes__ == ["raised there"]
     assert type(error).__name__ in str(caught.value.__cause__)

@@ -66,7 +66,7 @@ def test_environments_built_before_one_that_fails_are_closed(monkeypatch):
     with pytest.raises(RuntimeError, match="no second one") as caught:
         build_vector(DummyVectorEnv, [Closing] * 3)
     assert (Closing.open, Closing.built) == (0, 2)
-    assert caught.value.__notes__ == ["(raised while environment 1 was built)"]
+    assert caught.value.__notes__ == ["raised while environment 1 was built"]
 
 
 class OnlyHere(CountingEnv):

@@ -110,7 +110,7 @@ def test_a_run_that_began_from_a_policy_begins_again_from_the_same_one(whole, tm
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"command": "x", "policy": "cvpo"}'])
 def test_a_config_that_cannot_be_used_is_one_line(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(RunFolderError, match=r"config\.json cannot be used") as refusal:
+    with pytest.raises(RunFolderError, match=r"config\.json is damaged or edited") as refusal:
         resume(tmp_path)
     assert len(str(refusal.value).splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

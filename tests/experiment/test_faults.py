@@ -141,8 +141,9 @@ def test_an_environment_that_raises_shows_its_own_traceback(tmp_path, capsys):
     assert [line.rsplit(" ", 1)[1] for line in lines if line.startswith("  File")] == ["step", "_divide"]
     assert not any("fsrl_ext/" in line or "tianshou" in line for line in lines[:-1])
     assert lines[-1] == (
-        "fsrl-ext: the environment raised ZeroDivisionError: division by zero; ToyFailing-v0 at environment "
-        f"step 400; the last good policy is {tmp_path / 'run' / 'checkpoints' / 'last.pt'}; "
+        "fsrl-ext: the environment raised ZeroDivisionError: division by zero; raised by environment 0 of "
+        "the collector; ToyFailing-v0 at environment step 400; "
+        f"the last good policy is {tmp_path / 'run' / 'checkpoints' / 'last.pt'}; "
         f"to go on: fsrl-ext resume {tmp_path / 'run'}"
     )
     load_policy(RunFolder(tmp_path / "run").last)
@@ -178,11 +179,11 @@ def test_an_environment_that_ends_its_process_is_named(tmp_path):
     ("task", "words"),
     [
         ("ToyLineNaN-v0", "fsrl-ext: rew of environment 0 is not finite (NaN or infinity)"),
-        ("ToyLineNaNCost-v0", 'fsrl-ext: ToyLineNaNCost-v0, step 20: info["cost"] must be finite, got nan'),
+        ("ToyLineNaNCost-v0", "fsrl-ext: cost of environment 0 is not finite (NaN or infinity)"),
     ],
 )
 def test_a_cost_that_is_nan_ends_the_run_as_a_reward_does(task, words, tmp_path, capsys):
-    assert main(["train", "ddpg_lag", task, *TRAIN, "--out", str(tmp_path)]) in (1, 2)
+    assert main(["train", "ddpg_lag", task, *TRAIN, "--out", str(tmp_path)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(words)
     assert line.endswith(f"to go on: fsrl-ext resume {tmp_path / 'run'}")

@@ -168,12 +168,12 @@ EDITS = {
     "inf": (first_weight(float("inf")), r"policy\.actor\.body\.0\.weight holds NaN or infinity"),
     "weight": (set_in("policy", "actor.body.0.weight", value=3), r"actor\.body\.0\.weight must be a tensor"),
     "sizes": (set_in("config", "training", "hidden_sizes", value=[10**7, 10**7]), "far larger networks"),
-    "width": (set_in("config", "training", "hidden_sizes", value=[10**30]), "hidden_sizes must be a list"),
+    "width": (set_in("config", "training", "hidden_sizes", value=[10**30]), "hidden_sizes must be a whole"),
     "obs": (set_in("spec", "obs_dim", value=10**15), r"spec\.obs_dim must be a whole number from 1 to"),
     "type": (set_in("config", "policy_config", "gamma", value="x"), "gamma must be a number, got 'x'"),
     "device": (set_in("config", "device", value="text"), "device must be the name of a device, got 'text'"),
     "bounds": (set_in("spec", "action_high", value=[10**40]), "action_space must be bounded"),
-    "threads": (set_in("config", "threads", value=10**9), "threads must be at most 1024"),
+    "threads": (set_in("config", "threads", value=10**9), "threads must be at most 4,096"),
     "task": (set_in("config", "task", value=3), r"config\.task must be text, got 3"),
     "versions": (set_in("versions", value=None), "its format or its versions are missing"),
     "moments": (set_in("optimisers", "actor_optim", "state", 0, "exp_avg", value=torch.zeros(2)), "exp_avg"),
@@ -217,7 +217,7 @@ SNAPSHOT_EDITS = {
     "state": (set_in("trainer", "collector", "buffer", "sampling", 0, "state", value=1), r"\[0\]\.state"),
     "actions": (set_in("trainer", "collector", "history", "actions", 0, value=1), r"\[0\] must be an array"),
     "command": (set_in("run", "command", value=None), r"run\.command must be text"),
-    "config": (set_in("run", "config", "threads", value=10**9), "threads must be at most 1024"),
+    "config": (set_in("run", "config", "threads", value=10**9), "threads must be at most 4,096"),
 }  # fmt: skip
 
 

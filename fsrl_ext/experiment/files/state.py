@@ -20,6 +20,9 @@ _LARGEST_SETTING = 1e6
 _SIGNS = ("step", "exp_avg_sq")
 """Entries of an optimiser's state that are never negative."""
 
+_BOUNDS = ("value_low", "value_high")
+"""Bounds of values in a policy's state, which are infinite until rewards and costs were seen."""
+
 
 def check_tensors(data: Any, part: str = "") -> None:
     """Checks that all tensors are finite.
@@ -84,7 +87,9 @@ def _check_like(saved: Any, own: Any, part: str) -> None:
         if type(saved) is not type(own):
             raise ValueError(f"{part} must be of the type {type(own).__name__}, got {short(saved)}")
     elif isinstance(own, int | float) and saved is not None:
-        _check_number(saved, part, least=0.0 if type(own) is int else -math.inf, finite=math.isfinite(own))
+        bound = any(name in part for name in _BOUNDS)
+        least = 0.0 if type(own) is int else -math.inf
+        _check_number(saved, part, least=least, finite=math.isfinite(own) and not bound)
     else:
         _check_numbers(saved, part)
 
