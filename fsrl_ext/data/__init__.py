@@ -5,7 +5,7 @@ from fsrl_ext.data.ahead import AheadCollector
 from fsrl_ext.data.buffer import CostReplayBuffer
 from fsrl_ext.data.collector import CostCollector
 from fsrl_ext.data.episodes import EpisodeLog
-from fsrl_ext.data.errors import NonFiniteStepError
+from fsrl_ext.data.errors import NonFiniteStepError, ProcessEndedError
 from fsrl_ext.data.meta_collector import MetaCollector
 from fsrl_ext.data.nstep import NStepWindow
 from fsrl_ext.data.stats import CostCollectStats
@@ -21,4 +21,5 @@ __all__ = [
     "MetaCollector",
     "NStepWindow",
     "NonFiniteStepError",
+    "ProcessEndedError",
 ]

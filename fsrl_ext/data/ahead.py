@@ -20,6 +20,7 @@ from tianshou.policy import BasePolicy
 from fsrl_ext.data.ahead_worker import CollectedRows, WorkerSpec, serve
 from fsrl_ext.data.batches import raw_batch
 from fsrl_ext.data.env_workers import CLOSE_SECONDS
+from fsrl_ext.data.errors import ProcessEndedError
 from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.data.remote_errors import RemoteError
 from fsrl_ext.data.row_writer import RowWriter
@@ -264,7 +265,7 @@ class AheadCollector:
             try:
                 self._connection.send(message)
             except OSError as error:
-                raise RuntimeError(self._ended()) from error
+                raise ProcessEndedError(self._ended()) from error
             self._owed += 1
 
     def _receive(self) -> Any:
@@ -294,7 +295,7 @@ class AheadCollector:
             try:
                 answer = self._connection.recv()
             except (EOFError, OSError) as error:
-                raise RuntimeError(self._ended()) from error
+                raise ProcessEndedError(self._ended()) from error
             self._owed -= 1
             return answer
 

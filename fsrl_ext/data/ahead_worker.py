@@ -63,7 +63,7 @@ def serve(pickled_spec: bytes, connection: Connection) -> None:
     while True:
         try:
             name, *arguments = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):  # the learner is gone
             break
         try:
             answer: Any = getattr(worker, name)(*arguments)

@@ -15,6 +15,7 @@ import numpy as np
 from tianshou.env import BaseVectorEnv, DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, VectorEnvWrapper
 from tianshou.env.worker import DummyEnvWorker, EnvWorker, SubprocEnvWorker
 
+from fsrl_ext.data.errors import ProcessEndedError
 from fsrl_ext.data.worker_env import FAILURE
 from fsrl_ext.errors import check_reset, check_step
 
@@ -24,10 +25,6 @@ CLOSE_SECONDS = 10.0
 
 PLAIN_VECTORS = (DummyVectorEnv, SubprocVectorEnv, ShmemVectorEnv)
 _ENDED = object()
-
-
-class EnvProcessError(RuntimeError):
-    """The process of an environment has ended; a reset of the environment starts a new one."""
 
 
 class EnvWorkers:
@@ -71,7 +68,7 @@ class EnvWorkers:
 
         :param actions: ``[R, ...]``; an environment may change its own.
         :return: ``R`` five-tuples.
-        :raises EnvProcessError: the process of an environment has ended.
+        :raises ProcessEndedError: the process of an environment has ended.
         :raises ValueError: an environment returned something else than five values with a dictionary.
         """
         if self._in_process:
@@ -94,7 +91,7 @@ class EnvWorkers:
 
         :param arguments: ``R`` dictionaries of keyword arguments.
         :return: ``R`` pairs of observation and info.
-        :raises EnvProcessError: the process of an environment has ended.
+        :raises ProcessEndedError: the process of an environment has ended.
         :raises ValueError: an environment returned something else than an observation and a dictionary.
         """
         self.renew(ids)
@@ -138,7 +135,7 @@ class EnvWorkers:
         """Send a call to each of the processes, read all answers, and check them."""
         owing = self._lost.intersection(ids)
         if owing:
-            raise EnvProcessError(f"environments {sorted(owing)} must be reset before they step")
+            raise ProcessEndedError(f"environments {sorted(owing)} must be reset before they step")
         self._lost.update(ids)  # Until its answer has been read
         for i, (arguments, kwargs) in zip(ids, calls, strict=True):
             try:
@@ -155,7 +152,7 @@ class EnvWorkers:
             self._lost.discard(i)
         for i, answer in zip(ids, answers, strict=True):
             if answer is _ENDED:
-                raise EnvProcessError(_ended(self.workers[i], i))
+                raise ProcessEndedError(_ended(self.workers[i], i))
             try:
                 check(answer)
             except ValueError as error:
@@ -179,7 +176,7 @@ def build_vector(kind: type[BaseVectorEnv], env_fns: Sequence[Callable[[], gym.E
     """Build a vector of environments; if one of them cannot be built, close those that were built before.
 
     :param kind: ``DummyVectorEnv``, ``SubprocVectorEnv`` or ``ShmemVectorEnv``; others build as they do.
-    :raises EnvProcessError: the process of an environment ended while it built the environment.
+    :raises ProcessEndedError: the process of an environment ended while it built the environment.
     """
     if kind not in PLAIN_VECTORS:
         return kind(env_fns)  # type: ignore[call-arg]
@@ -213,7 +210,7 @@ def _build_worker(
         ended = _ended(worker, i) if isinstance(error, EOFError | ConnectionError) else None
         close_workers([worker], wait=0.0)
         if ended is not None:
-            raise EnvProcessError(ended) from error
+            raise ProcessEndedError(ended) from error
         error.add_note(f"raised while environment {i} was built")
         raise
     return worker

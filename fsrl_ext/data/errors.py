@@ -1,4 +1,4 @@
-"""The error that NaN and infinity in experience raise, and the check that raises it."""
+"""Errors of collecting, and the check that experience is finite."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +29,14 @@ class NonFiniteStepError(NonFiniteError):
         where = "" if self.env_id is None else f" of environment {self.env_id}"
         when = "" if self.step is None else f" after {self.step} collected steps"
         return f"{self.field}{where} is not finite (NaN or infinity){when}"
+
+
+class ProcessEndedError(RuntimeError):
+    """A process in which an environment or a collector runs has ended.
+
+    A reset of the environment starts a new process for it; a collector that collects in another process has
+    to be made anew.
+    """
 
 
 def nonfinite_row(value: Any) -> int | None:

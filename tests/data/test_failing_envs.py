@@ -10,8 +10,7 @@ from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, Vecto
 from toys.counting import RandomPolicy, check_links
 from toys.counting_envs import AwkwardError, BrokenEnv, CountingEnv, FailingEnv, SleepyEnv
 
-from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
-from fsrl_ext.data.env_workers import EnvProcessError
+from fsrl_ext.data import CostCollector, CostVectorReplayBuffer, ProcessEndedError
 from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.data.remote_errors import RemoteError
 from fsrl_ext.data.worker_env import WorkerEnvFn
@@ -79,7 +78,7 @@ def test_an_exception_arrives_as_it_is_and_names_the_environment(vector, where):
 @pytest.mark.parametrize("vector", ["subproc", "shmem"])
 def test_a_process_that_ends_is_replaced(vector, where, capfd):
     collector = collector_of(vector, lambda i: FailingEnv(i, where, RuntimeError("its own traceback")))
-    with pytest.raises(EnvProcessError, match=r"the process of environment 1 has ended \(exit code 1\)"):
+    with pytest.raises(ProcessEndedError, match=r"the process of environment 1 has ended \(exit code 1\)"):
         collector.collect(n_step=20 * N)
     assert "RuntimeError: its own traceback" in capfd.readouterr().err
     assert_goes_on(collector)
@@ -87,12 +86,12 @@ def test_a_process_that_ends_is_replaced(vector, where, capfd):
 
 def test_a_process_that_is_killed_is_replaced_also_behind_a_wrapper():
     collector = collector_of("shmem", lambda i: FailingEnv(i, "step", None))
-    with pytest.raises(EnvProcessError, match=r"environment 1 has ended \(exit code 3\)"):
+    with pytest.raises(ProcessEndedError, match=r"environment 1 has ended \(exit code 3\)"):
         collector.collect(n_step=20 * N)
-    with pytest.raises(EnvProcessError, match=r"environments \[1\] must be reset before they step"):
+    with pytest.raises(ProcessEndedError, match=r"environments \[1\] must be reset before they step"):
         collector.env.step(np.zeros((N, 2)))
     os.kill(collector.env.venv.workers[0].process.pid, signal.SIGKILL)
-    with pytest.raises(EnvProcessError, match=r"environment 0 has ended \(killed by signal 9\)"):
+    with pytest.raises(ProcessEndedError, match=r"environment 0 has ended \(killed by signal 9\)"):
         collector.env.reset()
     assert_goes_on(collector)
 

@@ -8,8 +8,8 @@ from toys.counting import RandomPolicy
 from toys.counting_envs import CountingEnv
 from toys.resources import held
 
-from fsrl_ext.data import CostCollector, MetaCollector
-from fsrl_ext.data.env_workers import EnvProcessError, build_vector
+from fsrl_ext.data import CostCollector, MetaCollector, ProcessEndedError
+from fsrl_ext.data.env_workers import build_vector
 from fsrl_ext.data.worker_env import WorkerEnvFn
 
 
@@ -80,7 +80,7 @@ class OnlyHere(CountingEnv):
 
 def test_processes_started_before_one_that_fails_are_ended():
     before = held()
-    with pytest.raises(EnvProcessError, match=r"the process of environment 1 has ended \(exit code 1\)"):
+    with pytest.raises(ProcessEndedError, match=r"the process of environment 1 has ended \(exit code 1\)"):
         build_vector(SubprocVectorEnv, [lambda i=i: OnlyHere(i) for i in range(3)])
     with pytest.raises(RuntimeError, match="not here"):
         build_vector(ShmemVectorEnv, [lambda i=i: OnlyHere(i) for i in range(3)])

@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import shutil
+import signal
 import types
 
 import numpy as np
@@ -173,6 +174,26 @@ def test_an_environment_that_ends_its_process_is_named(tmp_path):
         start(tmp_path, "ToyExiting-v0", workers=2)
     assert "to go on: fsrl-ext resume" in stop.value.__notes__[0]
     load_policy(RunFolder(tmp_path / "run").last)
+
+
+class KillsTheCollector:
+    """Kills the collecting process when the second collect is over."""
+
+    def __init__(self):
+        self.collects = 0
+
+    def on_collect_end(self, run):
+        self.collects += 1
+        if self.collects == 2:
+            os.kill(run.trainer.train_collector._process.pid, signal.SIGKILL)
+
+
+def test_a_collecting_process_that_is_killed_is_named_and_the_run_goes_on(tmp_path):
+    with pytest.raises(RunStoppedError, match=r"the collecting process has ended \(exit code -9\)") as stop:
+        start(tmp_path, "ToyLine-v0", callbacks=[KillsTheCollector()], collect_ahead=True)
+    assert "to go on: fsrl-ext resume" in stop.value.__notes__[0]
+    load_policy(RunFolder(tmp_path / "run").last)
+    assert resume(tmp_path / "run", show_progress=False).status == "finished"
 
 
 @pytest.mark.parametrize(

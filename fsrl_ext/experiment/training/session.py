@@ -14,6 +14,7 @@ import torch
 from tianshou.policy import BasePolicy
 from tianshou.utils import BaseLogger
 
+from fsrl_ext.data import ProcessEndedError
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import RunStoppedError
 from fsrl_ext.experiment.config import ExperimentConfig
@@ -21,7 +22,6 @@ from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training import build
 from fsrl_ext.experiment.training.callbacks import notify
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint, restore, save_checkpoint, versions
-from fsrl_ext.experiment.training.failures import lost_process
 from fsrl_ext.experiment.training.folder import write_failure, writing
 from fsrl_ext.experiment.training.interrupts import uninterrupted
 from fsrl_ext.experiment.training.logger import RunLogger
@@ -159,9 +159,8 @@ class Session:
         except Exception as error:
             with uninterrupted():
                 error.add_note(self._what_is_left())
-            lost = lost_process(error, self._train_collector)
-            if lost is not None:
-                stopped = RunStoppedError(lost)
+            if isinstance(error, ProcessEndedError):
+                stopped = RunStoppedError(str(error))
                 stopped.add_note(error.__notes__[-1])
                 raise stopped from error
             raise
