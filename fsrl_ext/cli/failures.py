@@ -11,6 +11,7 @@ from fsrl_ext.cli.terminal import one_line
 # Through these packages an environment is called, and these call the policy, which is no environment.
 _CALLERS = tuple(f"{os.sep}{name}{os.sep}" for name in ("fsrl_ext", "tianshou"))
 _WRAPPERS = f"{os.sep}gymnasium{os.sep}"
+_REMOTE = ("RemoteTraceback", "RemoteTracebackError")  # of multiprocessing, and of our collectors
 _METHODS = ("__init__", "reset", "step", "render", "close")
 _FRAME = re.compile(r'^  File "(?P<file>.+?)", line \d+, in (?P<name>\S+)\n(?:    .*\n)*', re.MULTILINE)
 
@@ -44,7 +45,8 @@ def environment_part(error: BaseException) -> str | None:
     The traceback may have come from another process, as the text of the error's cause.
     """
     text = "".join(traceback.format_tb(error.__traceback__))
-    if type(error.__cause__).__name__ == "RemoteTraceback":
+    is_remote = type(error.__cause__).__name__ in _REMOTE
+    if is_remote:
         text += str(error.__cause__)
     frames = list(_FRAME.finditer(text))
     ours = [i for i, frame in enumerate(frames) if any(name in frame["file"] for name in _CALLERS)]
@@ -55,4 +57,14 @@ def environment_part(error: BaseException) -> str | None:
         own = own[1:]
     if not own or own[0]["name"] not in _METHODS:
         return None
+    if not is_remote and not _is_environments(error, len(own)):
+        return None
     return "Traceback (in the environment):\n" + "".join(frame[0] for frame in own)
+
+
+def _is_environments(error: BaseException, depth: int) -> bool:
+    """Whether the first of the last ``depth`` frames belongs to a method of an environment."""
+    from gymnasium import Env
+
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(frames[-depth].f_locals.get("self"), Env)

@@ -118,7 +118,7 @@ def test_settings_and_defaults():
     [
         (["meta_cpo", "MetaAmi"], "unknown family 'MetaAmi'; did you mean MetaAim"),
         (["meta_cpo", "SafetyPointStcircle1-v0"], "did you mean SafetyPointStcircle"),
-        (["meta_cpo", "MetaAim", "--inner-steps", "-1"], "inner_steps must be >= 0, got -1"),
+        (["meta_cpo", "MetaAim", "--inner-steps", "-1"], "inner_steps must be a whole number >= 0, got -1"),
         (["meta_cpo", "MetaAim", "--meta-gradient", "second"], "one of exact, first_order, reptile"),
         pytest.param(
             ["meta_cpo", "MetaAim", "--multiplier-lr", "1"],

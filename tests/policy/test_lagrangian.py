@@ -73,7 +73,7 @@ def test_sacs_critic_learns_the_soft_value_whatever_the_steps_of_its_targets(ste
     length, alpha = 6, 2.0
     mean, std = torch.tensor([[0.4]]), torch.tensor([[0.5]])
     noise = torch.linspace(0.5, 199_999.5, 200_000).div(100_000).sub(1).erfinv().mul(math.sqrt(2))[:, None]
-    entropy = -squash(mean, std, noise)[1].mean().item()
+    entropy = -squash(mean.expand_as(noise), std.expand_as(noise), noise)[1].mean().item()
     assert abs(entropy) > 0.3
 
     class Fixed(nn.Module):

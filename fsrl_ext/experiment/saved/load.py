@@ -40,11 +40,14 @@ def load_experiment(
 ) -> tuple[BasePolicy, ExperimentConfig, TaskSpec]:
     """As :func:`load_policy`, with the experiment's config and the task's shapes."""
     file = checkpoint_file(path)
+    if device is not None:
+        check_device(device)
     data = read_checkpoint(file)
     settings = data["config"] | ({} if device is None else {"device": device})
     config = in_this_version(ExperimentConfig.from_dict, settings, data, file)
     spec = in_this_version(TaskSpec.from_dict, data["spec"], data, file)
-    _check_device(config.device, file, asked=device is not None)
+    if device is None:
+        _check_device_of_training(config.device, file)
     try:
         policy = fresh_policy(config, spec)
     except ValueError as error:  # shapes and bounds that the policy cannot work with
@@ -53,18 +56,11 @@ def load_experiment(
     return policy.eval(), config, spec
 
 
-def _check_device(device: str, file: Path, *, asked: bool) -> None:
-    """Checks that the device is there.
-
-    :param asked: whether the caller chose it; otherwise it is that of the training.
-    :raises CheckpointError: if the device of the training is not there.
-    :raises ValueError: if another device is not there.
-    """
+def _check_device_of_training(device: str, file: Path) -> None:
+    """:raises CheckpointError: if the device that a policy was trained on is not there."""
     try:
         check_device(device)
     except ValueError as error:
-        if asked:
-            raise
         raise CheckpointError(
             f"{file} was trained on the device {device!r}, which is not here; "
             f'device="cpu" (--device cpu) loads it on the CPU ({error})'

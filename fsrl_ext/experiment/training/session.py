@@ -270,6 +270,8 @@ class Session:
     def _draw(self) -> None:
         """Draws the curves; without the picture the run is complete all the same."""
         config, path = self.config, self.folder.curves
+        if not self.folder.progress.exists():  # the run ended before its first row
+            return
         try:
             plot_run(
                 self.folder.path,
