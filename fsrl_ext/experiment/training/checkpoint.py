@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -103,10 +104,8 @@ def restore(
                 optim.load_state_dict(data["optimisers"][name])
     # A policy of another package may raise anything for a state that is not its own.
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
-        first = " ".join(str(error).strip().splitlines()[:2])
-        raise CheckpointError(
-            f"{source or 'the checkpoint'} does not fit the policy: {' '.join(first.split())}"
-        ) from error
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+        raise CheckpointError(f"{source or 'the checkpoint'} does not fit the policy: {reason}") from error
 
 
 def optimisers_of(policy: BasePolicy) -> dict[str, torch.optim.Optimizer]:
