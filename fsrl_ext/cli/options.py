@@ -76,9 +76,10 @@ def join_numbers(arguments: Sequence[str], names: Collection[str]) -> list[str]:
     return joined
 
 
-def check_checkpoint(run: str, which: Literal["best", "last"] = "best") -> None:
+def check_checkpoint(run: str, which: Literal["best", "last"] = "best", *, name: str = "") -> None:
     """Refuses a run or a file that is not there, before anything heavy is imported.
 
+    :param name: what the error begins with.
     :raises CheckpointError: naming the file that is missing.
     """
     from fsrl_ext.errors import CheckpointError
@@ -86,7 +87,7 @@ def check_checkpoint(run: str, which: Literal["best", "last"] = "best") -> None:
 
     file = checkpoint_file(run, which)
     if not file.is_file():
-        raise CheckpointError(f"no checkpoint at {file}")
+        raise CheckpointError(f"{name}no checkpoint at {file}")
 
 
 def check_new_files(*paths: str | None) -> None:

@@ -37,7 +37,7 @@ def settings_of_several(arguments: Sequence[str]) -> set[str]:
 
 def _train(options: argparse.Namespace, command: str) -> int:
     if options.init_from is not None:
-        check_checkpoint(options.init_from)
+        check_checkpoint(options.init_from, name="init_from: ")
     from fsrl_ext.experiment import make_config, run
     from fsrl_ext.experiment.registry import algorithms
     from fsrl_ext.experiment.settings import list_settings

@@ -25,6 +25,8 @@ def start_from(
     :raises CheckpointError: if there is no usable checkpoint or it does not fit.
     """
     path = checkpoint_file(init_from)
+    if not path.is_file():
+        raise CheckpointError(f"init_from: no checkpoint at {path}")
     data = read_checkpoint(path)
     origin = data["config"]
     if origin["policy"] != config.policy:
