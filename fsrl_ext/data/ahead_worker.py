@@ -5,6 +5,7 @@ Dimensions: ``N`` environments, ``T`` steps of each.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -54,26 +55,23 @@ def serve(pickled_spec: bytes, connection: Connection) -> None:
     The first answer is about the construction. The loop ends when the learner closes its end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the learner, which then ends this process
-    try:
-        worker = Worker(cloudpickle.loads(pickled_spec))
-    except Exception as error:  # of any kind: the learner raises it
-        connection.send(RemoteError.of(error))
-        return
-    connection.send(None)
-    while True:
+    with contextlib.suppress(EOFError, ConnectionError):  # the learner is gone, and nobody is left to be told
         try:
-            name, *arguments = connection.recv()
-        except (EOFError, ConnectionError):  # the learner is gone
-            break
-        try:
-            answer: Any = getattr(worker, name)(*arguments)
+            worker = Worker(cloudpickle.loads(pickled_spec))
         except Exception as error:  # of any kind: the learner raises it
-            answer = RemoteError.of(error)
+            connection.send(RemoteError.of(error))
+            return
         try:
-            connection.send(answer)
-        except BrokenPipeError:
-            break
-    worker.close()
+            connection.send(None)
+            while True:
+                name, *arguments = connection.recv()
+                try:
+                    answer: Any = getattr(worker, name)(*arguments)
+                except Exception as error:  # of any kind: the learner raises it
+                    answer = RemoteError.of(error)
+                connection.send(answer)
+        finally:
+            worker.close()
 
 
 class Worker:
