@@ -7,7 +7,8 @@ kill has a run of its own, whose process ends at a random moment after the run f
 or at a chosen one: before the first snapshot, while a snapshot, a checkpoint, the result or new columns of
 ``progress.csv`` are written, in a selection, or in the final evaluation. Another process resumes the run. The
 runs then must have the same rows of ``progress.csv`` (but for times), the same content of ``best.pt`` and
-``last.pt``, and the same ``result.json`` (but for the seconds and the note of the resumption).
+``last.pt``, and the same ``result.json`` (but for the seconds and the note of the resumption). No unfinished
+file may be left over, and the folder may not be locked.
 
 The script prints how many of the kills left no trace, writes ``benchmarks/results/kills.json``, and exits
 with 0 if all did. Run folders are below a temporary folder, which stays if one of them differs.
@@ -45,6 +46,7 @@ from fsrl_ext.experiment.registry import algorithm, algorithms
 from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.experiment.training import snapshot
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
+from fsrl_ext.experiment.training.lock import locked
 from fsrl_ext.report import read_result
 from fsrl_ext.report.files import write_json
 from fsrl_ext.report.folder import RunFolder
@@ -343,7 +345,11 @@ def differences(one: Path, other: Path) -> list[str]:
             result.pop(key, None)
     if results[0] != results[1]:
         different.append("result.json")
-    unfinished = [path.name for path in other.rglob(".*")]
+    # A killed process cannot remove its lock file, which holds nothing and is not locked any more.
+    lock = RunFolder(other).lock.name
+    unfinished = [path.name for path in other.rglob(".*") if path.name != lock]
+    with locked(RunFolder(other)):
+        pass
     return different + [f"{name} is left over" for name in unfinished]
 
 

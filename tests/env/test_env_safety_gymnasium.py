@@ -2,8 +2,10 @@
 
 import ctypes.util
 import dataclasses
+import gc
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -200,6 +202,48 @@ def test_vision_observations_keep_their_images() -> None:
     assert observation["vision"].dtype == np.uint8
     assert observation["goal_lidar"].dtype == np.float32
     assert observation["vision"].std() > 10
+    env.close()
+
+
+@needs_gl
+@pytest.mark.parametrize("task", ["SafetyPointGoal1-v0", "SafetyHopperVelocity-v1"])
+def test_frames_do_not_depend_on_other_environments(task: str) -> None:
+    def frames(env: Any, seed: int) -> Iterator[np.ndarray]:
+        env.reset(seed=seed)
+        yield env.render()
+        env.step(np.ones(env.action_space.shape))
+        yield env.render()
+
+    alone = []
+    for seed in (0, 1):
+        env = make(task, render_mode="rgb_array")
+        alone.append(list(frames(env, seed)))
+        env.close()
+    assert not np.array_equal(alone[0][0], alone[1][0])
+
+    first, second = make(task, render_mode="rgb_array"), make(task, render_mode="rgb_array")
+    in_turn = list(zip(frames(first, 0), frames(second, 1), strict=True))
+    np.testing.assert_array_equal(in_turn, list(zip(*alone, strict=True)))
+    first.close()
+    np.testing.assert_array_equal(second.render(), alone[1][1])
+    # The collector deletes what a closed environment has left, whichever context is current.
+    del first
+    gc.collect()
+    np.testing.assert_array_equal(second.render(), alone[1][1])
+    second.close()
+
+
+@needs_gl
+def test_an_environment_that_was_dropped_without_close_does_not_blacken_another() -> None:
+    dropped = make("SafetyPointGoal1-v0", render_mode="rgb_array")
+    dropped.reset(seed=0)
+    dropped.render()
+    env = make("SafetyPointGoal1-v0", render_mode="rgb_array")
+    env.reset(seed=1)
+    frame = env.render()
+    del dropped
+    gc.collect()
+    np.testing.assert_array_equal(env.render(), frame)
     env.close()
 
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 from gymnasium import spaces
@@ -13,6 +13,7 @@ from fsrl_ext.env.display import require_display, require_offscreen_gl
 from fsrl_ext.env.legacy_random import SEED_END, LegacyRandom
 from fsrl_ext.env.quiet import quiet
 from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
+from fsrl_ext.env.safety_gymnasium.viewers import close_viewers, draw_in_own_context
 
 # Draws of a layout per reset, before the reset fails.
 _LAYOUT_TRIES = 100
@@ -76,6 +77,7 @@ class NavigationEnv(SimulatorEnv):
         task = self.simulator.task
         if task.observe_vision:
             require_offscreen_gl(env_id)
+        draw_in_own_context(task)
         # Without `fast` the world is the package's own, and leaves out only the pictures that are missing.
         self._drawn = render_mode is not None or task.observe_vision or not fast
         self._layouts = LayoutCache() if fast else None
@@ -137,9 +139,7 @@ class NavigationEnv(SimulatorEnv):
 
     def close(self) -> None:
         """Close the viewers; a second call does nothing."""
-        for viewer in self.simulator.task._viewers.values():
-            viewer.close()
-        self.simulator.task._viewers.clear()
+        close_viewers(self.simulator.task)
 
 
 class VelocityEnv(SimulatorEnv):
@@ -162,6 +162,8 @@ class VelocityEnv(SimulatorEnv):
         spec: EnvSpec | None = None,
     ) -> None:
         self.simulator = simulator
+        self._renderer = cast(Any, simulator.unwrapped).mujoco_renderer
+        draw_in_own_context(self._renderer)
         self.metadata = simulator.metadata
         super().__init__(
             env_id=env_id,
@@ -188,7 +190,7 @@ class VelocityEnv(SimulatorEnv):
 
     def close(self) -> None:
         """Close the viewers; a second call does nothing."""
-        self.simulator.close()
+        close_viewers(self._renderer)
 
 
 def make_safety_gymnasium(

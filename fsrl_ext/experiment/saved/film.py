@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import secrets
 import time
@@ -185,6 +186,7 @@ def _make_drawing(task: ChosenTask, mode: str) -> gym.Env:
         env.close()
         raise ValueError(f"{task.id} cannot be drawn: it has no render_mode {mode!r}")
     if mode == "rgb_array":
+        gc.collect()  # viewers of earlier films must not take this one's OpenGL context with them
         try:
             env.reset(seed=0)
             env.render()
