@@ -1,14 +1,45 @@
-"""Ctrl-C and the signals that end a run do not cut the storing of a step in two."""
+"""Ctrl-C and the signals that end a run wait while a step is stored, and do nothing while a run is saved."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def _handlers() -> dict[int, Callable[[int, FrameType | None], Any]]:
+    """The handlers in Python of these signals, neither ignored nor left to the system; Python runs them in
+    the main thread alone, so another thread has none.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    return {number: handler for number, handler in handlers.items() if callable(handler)}
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignores Ctrl-C, and every other signal that a handler in Python answers, while the block lasts.
+
+    The block changes nothing in a thread that is not the main one.
+    """
+    former = _handlers()
+    for number in former:
+        signal.signal(number, _ignore)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Does nothing; a handler, unlike ``SIG_IGN``, is not inherited by processes that start meanwhile."""
 
 
 class InterruptGuard:
@@ -47,12 +78,9 @@ class InterruptGuard:
             self._former[number](number, frame)
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                former = signal.getsignal(number)
-                if callable(former):  # neither ignored nor left to the system
-                    self._former[number] = former
-                    signal.signal(number, self._handle)
+        for number, former in _handlers().items():
+            self._former[number] = former
+            signal.signal(number, self._handle)
         return self
 
     def __exit__(

@@ -15,6 +15,7 @@ from tianshou.policy import BasePolicy
 from tianshou.utils import BaseLogger
 
 from fsrl_ext.data import ProcessEndedError
+from fsrl_ext.data.interrupts import uninterrupted
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import RunStoppedError
 from fsrl_ext.experiment.config import ExperimentConfig
@@ -23,7 +24,6 @@ from fsrl_ext.experiment.training import build
 from fsrl_ext.experiment.training.callbacks import notify
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint, restore, save_checkpoint, versions
 from fsrl_ext.experiment.training.folder import write_failure, writing
-from fsrl_ext.experiment.training.interrupts import uninterrupted
 from fsrl_ext.experiment.training.logger import RunLogger
 from fsrl_ext.experiment.training.permission import resume_command
 from fsrl_ext.experiment.training.snapshot import Snapshots, load_run_state
