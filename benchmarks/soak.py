@@ -5,8 +5,10 @@
 
 ``memory`` trains and reports by how much the resident memory grew between a fifth of the time and its end.
 A replay buffer is allocated at once but takes memory only where transitions were written. What the buffer
-has taken so far is subtracted, because it stops when the buffer is full. The other processes of the run count
-as well. The bar is a growth of less than 1%.
+has taken so far is subtracted, because it stops when the buffer is full. Memory that was freed but that
+glibc keeps for later allocations is given back before each sample: it comes and goes by up to 100 MB with
+the order in which a gradient step's arrays are freed, and hides what stays. The other processes of the run
+count as well, as they are. The bar is a growth of less than 1%.
 
 ``handles`` makes short runs with worker processes in one process, one after the other, and counts open files,
 child processes, threads and segments of shared memory after each. The bar is that the counts after the second
@@ -17,6 +19,8 @@ explicitly counts.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import ctypes.util
 import gc
 import multiprocessing
 import os
@@ -44,6 +48,8 @@ class Sample:
     seconds: float
     env_step: int
     resident: float
+    kept: float
+    """The same before freed memory was given back."""
     buffer: float
 
     @property
@@ -72,11 +78,14 @@ class Watch:
         self._begun = self._begun or now
         passed = now - self._begun
         if not self.samples or passed - self.samples[-1].seconds >= self.every:
+            kept = resident()
+            give_back_freed_memory()
             self.samples.append(
                 Sample(
                     seconds=passed,
                     env_step=view.env_step,
                     resident=resident(),
+                    kept=kept,
                     buffer=written(view.trainer.train_collector.buffer),
                 )
             )
@@ -93,6 +102,14 @@ def snapshot() -> tracemalloc.Snapshot:
     """Return what Python's allocators hold, without what nobody refers to."""
     gc.collect()
     return tracemalloc.take_snapshot()
+
+
+def give_back_freed_memory() -> None:
+    """Let glibc return freed memory to the system; other C libraries have no such function."""
+    library = ctypes.util.find_library("c")
+    trim = getattr(ctypes.CDLL(library), "malloc_trim", None) if library else None
+    if trim is not None:
+        trim(0)
 
 
 def resident() -> float:
@@ -129,7 +146,7 @@ def memory(options: argparse.Namespace) -> int:
     for sample in samples[:: max(len(samples) // 20, 1)]:
         print(
             f"{sample.seconds:7.0f} s {sample.env_step:9d} steps  resident {sample.resident:8.1f} MB  "
-            f"buffer {sample.buffer:6.1f} MB  net {sample.net:8.1f} MB"
+            f"buffer {sample.buffer:6.1f} MB  net {sample.net:8.1f} MB  with freed {sample.kept:8.1f} MB"
         )
     if len(samples) < 4 * NEIGHBOURS:
         print(f"{len(samples)} samples are too few: collects take too long for {options.minutes} minutes")
