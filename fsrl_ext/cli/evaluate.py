@@ -40,6 +40,23 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--json", metavar="FILE", help="write the numbers, and every episode's with its seed, to a new file"
     )
+    certificate = parser.add_argument_group("a proof that the limit is kept, or that it is not")
+    certificate.add_argument(
+        "--certify",
+        type=float,
+        metavar="CONFIDENCE",
+        help="play episodes until they decide, with this confidence, whether the mean cost is within the "
+        "limit; for example 0.95",
+    )
+    certificate.add_argument("--max-episodes", type=int, help="give up after so many (default: 2000)")
+    certificate.add_argument(
+        "--cost-bound",
+        metavar="X[,Y]",
+        help="the largest cost that an episode can have (default: one for each step of the time limit)",
+    )
+    certificate.add_argument(
+        "--max-share", type=float, metavar="P", help="decide, too, whether at most this share is above"
+    )
     suite = parser.add_argument_group("a meta-learned policy on the held-out tasks of its family")
     suite.add_argument("--suite", choices=("inside", "outside"), help="of the range of meta-training")
     suite.add_argument(
@@ -57,8 +74,11 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
         raise ValueError("--adapt-steps needs --suite; 'fsrl-ext adapt' adapts to one task")
     if options.suite is not None:
         _check_suite_options(options)
+    _check_certificate_options(options)
     check_new_files(options.json, options.video)
     check_checkpoint(options.run, options.checkpoint)
+    if options.certify is not None:
+        return _certify(options, command)
     return (_on_task if options.suite is None else _on_suite)(options, command)
 
 
@@ -107,6 +127,58 @@ def _on_task(options: argparse.Namespace, command: str) -> int:
         )
     _play(options, common)
     return 0
+
+
+def _certify(options: argparse.Namespace, command: str) -> int:
+    from fsrl_ext.experiment.saved.certify import (
+        MAX_EPISODES,
+        certificate_report,
+        certificate_table,
+        certify,
+    )
+    from fsrl_ext.report.files import write_json
+    from fsrl_ext.report.folder import checkpoint_file
+
+    names = ("task", "task_seed", "seed", "stochastic", "checkpoint", "device", "allow_import")
+    certificate = certify(
+        options.run,
+        confidence=options.certify,
+        share_limit=options.max_share,
+        cost_bound=parse_cost_limit(options.cost_bound, "cost_bound"),
+        max_episodes=MAX_EPISODES if options.max_episodes is None else options.max_episodes,
+        cost_limit=parse_cost_limit(options.cost_limit),
+        show_progress=not options.quiet,
+        **{name: getattr(options, name) for name in names},
+    )
+    file = checkpoint_file(options.run, options.checkpoint)
+    episodes = len(certificate.evaluation.returns)
+    bound = ", ".join(f"{x:g}" for x in certificate.cost_bound)
+    print(
+        f"{file}: {episodes} {'stochastic' if options.stochastic else 'deterministic'} episodes, "
+        f"mean return {certificate.evaluation.return_mean:.2f}"
+    )
+    print(certificate_table(certificate))
+    print(
+        f"(each answer and each bound is wrong with a probability of at most "
+        f"{1 - certificate.confidence:.2g}, if no episode\n"
+        f"can cost more than {bound}{'' if options.cost_bound else ', one for each step'})"
+    )
+    if options.json is not None:
+        source = {"command": command, "checkpoint": str(file), "stochastic": options.stochastic}
+        write_json(Path(options.json), {**source, **certificate_report(certificate)})
+    return 0
+
+
+def _check_certificate_options(options: argparse.Namespace) -> None:
+    """Refuses options that do not go together with a certificate, or with its absence."""
+    if options.certify is None:
+        for name in ("max_episodes", "cost_bound", "max_share"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} is about --certify")
+        return
+    for name in ("suite", "video", "render", "episodes"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} does not go with --certify")
 
 
 def _play(options: argparse.Namespace, common: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -102,11 +103,12 @@ def check_new_files(*paths: str | None) -> None:
         raise ValueError(f"{given[0]} cannot hold two results; name another file for one of them")
 
 
-def parse_cost_limit(text: str | None) -> tuple[float, ...] | None:
-    """The limits from the text of ``--cost-limit``.
+def parse_cost_limit(text: str | None, name: str = "cost_limit") -> tuple[float, ...] | None:
+    """The numbers from the text of ``--cost-limit``, or of another option of one number per cost.
 
     :raises ValueError: for anything but a number, or several separated by commas.
     """
     from fsrl_ext.experiment.settings import list_settings
 
-    return None if text is None else list_settings()["cost_limit"].parse(text)
+    setting = dataclasses.replace(list_settings()["cost_limit"], name=name)
+    return None if text is None else setting.parse(text)

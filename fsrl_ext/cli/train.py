@@ -27,7 +27,7 @@ def add_command(commands: Any, arguments: Sequence[str]) -> None:
 
 def settings_of_several(arguments: Sequence[str]) -> set[str]:
     """The options among the arguments that take several numbers."""
-    options = {"--cost-limit"}
+    options = {"--cost-limit", "--cost-bound"}
     if arguments[:1] == ["train"]:
         from fsrl_ext.cli.train_options import names_of_several
 

@@ -7,6 +7,7 @@ import fsrl_ext.experiment.algorithms  # noqa: F401 - registers the built-in alg
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import Algorithm, register_algorithm
 from fsrl_ext.experiment.saved.adapt import Adaptation, AdaptationPoint, adapt
+from fsrl_ext.experiment.saved.certify import Certificate, certify
 from fsrl_ext.experiment.saved.evaluate import evaluate
 from fsrl_ext.experiment.saved.film import record_video, show
 from fsrl_ext.experiment.saved.load import load_policy
@@ -20,12 +21,14 @@ __all__ = [
     "Adaptation",
     "AdaptationPoint",
     "Algorithm",
+    "Certificate",
     "ExperimentConfig",
     "RunCallback",
     "RunResult",
     "SuiteEvaluation",
     "TrainingConfig",
     "adapt",
+    "certify",
     "evaluate",
     "evaluate_suite",
     "load_policy",

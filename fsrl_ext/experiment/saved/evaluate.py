@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+from fsrl_ext.data import CostCollector
 from fsrl_ext.env import env_fn
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.errors import checked
 from fsrl_ext.experiment.saved.chosen_task import other_task
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
+from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training.build import test_collector
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.experiment.training.permission import check_import
@@ -67,6 +70,56 @@ def evaluate(
     :raises ValueError: for arguments that cannot be used, naming them, and for a task that does not fit.
     """
     seeds = episode_seeds(episodes, seed)
+    with saved_player(
+        run,
+        task=task,
+        task_seed=task_seed,
+        episodes=episodes,
+        checkpoint=checkpoint,
+        cost_limit=cost_limit,
+        device=device,
+        allow_import=allow_import,
+    ) as player:
+        return evaluate_policy(
+            player.collector,
+            seeds,
+            cost_limit=player.cost_limit,
+            env_step=player.env_step,
+            stochastic=stochastic,
+            show_progress=show_progress,
+        )
+
+
+class SavedPlayer(NamedTuple):
+    """A saved policy with environments to play in."""
+
+    collector: CostCollector
+    cost_limit: tuple[float, ...]
+    """What its episodes are judged by, one number per cost."""
+    spec: TaskSpec
+    """Shapes and time limit of the task that is played."""
+    env_step: int
+    """Environment steps of the policy's training."""
+
+
+@contextlib.contextmanager
+def saved_player(
+    run: str | os.PathLike[str],
+    *,
+    task: str | TaskDescription | None,
+    task_seed: int | None,
+    episodes: int | None,
+    checkpoint: Which,
+    cost_limit: float | Sequence[float] | None,
+    device: str | None,
+    allow_import: bool,
+) -> Iterator[SavedPlayer]:
+    """Loads a policy and makes its environments for a block, with as many threads as in training.
+
+    Parameters and errors are those of :func:`evaluate`.
+
+    :param episodes: a number that the number of environments divides; ``None`` for the run's own groups.
+    """
     chosen = other_task(task, task_seed)
     limit = None if cost_limit is None else as_cost_limits(cost_limit)
     file = checkpoint_file(run, checkpoint)
@@ -83,18 +136,12 @@ def evaluate(
         spec, _ = chosen.check(spec, config, limit or config.cost_limit)
         make_env = chosen.env_fn()
     # A batch's size can show in the last bits of an action, so the groups are those of the run.
-    group = math.gcd(config.selection_episodes, episodes)
+    group = math.gcd(config.selection_episodes, episodes or 0)
     collector = test_collector(policy, config, spec, episodes=group, make_env=make_env)
     try:
         with torch_threads(config.threads):
-            return evaluate_policy(
-                collector,
-                seeds,
-                cost_limit=limit or config.cost_limit,
-                env_step=read_checkpoint(file)["counters"]["env_step"],
-                stochastic=stochastic,
-                show_progress=show_progress,
-            )
+            env_step = read_checkpoint(file)["counters"]["env_step"]
+            yield SavedPlayer(collector, limit or config.cost_limit, spec, env_step)
     finally:
         collector.close()
 
