@@ -1,0 +1,1 @@
+"""Many runs side by side: reading, selecting, tables, statistics over tasks, figures."""
