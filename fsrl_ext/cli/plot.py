@@ -17,8 +17,8 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "plot",
         help="draw finished runs: curves, final costs, return against cost, frontier, profiles",
-        description="Draw the finished runs below some folders. Runs that have not finished are left out and "
-        "named.",
+        description="Draw the finished runs below some folders.\n"
+        "Runs that have not finished are left out and named.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

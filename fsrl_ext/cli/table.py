@@ -17,8 +17,8 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "table",
         help="compare finished runs: returns, costs, feasible seeds, statistics over tasks",
-        description="Compare the finished runs below some folders, task by task and over tasks. Runs that "
-        "have not finished are left out and named.",
+        description="Compare the finished runs below some folders, task by task and over tasks.\n"
+        "Runs that have not finished are left out and named.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
