@@ -27,7 +27,7 @@ from fsrl_ext.report import read_progress, read_result, text_table
 from fsrl_ext.report.files import read_json, write_json
 from fsrl_ext.report.folder import RunFolder
 from fsrl_ext.report.statistics import cost_interval, mean_interval, mean_text
-from fsrl_ext.report.study.tables import study_table
+from fsrl_ext.report.study import study_table
 
 RESULTS = Path(__file__).parent / "results"
 

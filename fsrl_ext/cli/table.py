@@ -49,7 +49,7 @@ def add_command(commands: Any) -> None:
 
 def _table(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.report.files import replacing
-    from fsrl_ext.report.study.tables import study_table
+    from fsrl_ext.report.study import study_table
 
     out = None if options.out is None else check_output(options.out)
     text, skipped = study_table(

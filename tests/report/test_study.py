@@ -230,6 +230,12 @@ class TestMeasures:
         (small,) = read_study([write_small(tmp_path / "seed0.json")]).runs
         assert measures.cumulative_violation(small) == measures.Violation((80.0,), "about")
 
+    def test_a_run_that_recorded_its_violation_only_in_part_has_a_bound(self, tmp_path):
+        folder = write_run(tmp_path / "resumed")
+        path = folder / "progress.csv"
+        path.write_text(path.read_text().replace("250,,10,1.0,20.0,7.0", "250,,10,1.0,20.0,"))
+        assert measures.cumulative_violation(read_run(folder)) == measures.Violation((120.0,), "at least")
+
     def test_violation_of_several_costs_and_of_no_limit(self, run):
         done = run(limits=(10.0, math.inf), best=(1.0, (0.0, 5.0)), last=(1.0, (0.0, 5.0)), violation=False)
         assert measures.cumulative_violation(done).sums == (120.0, 0.0)

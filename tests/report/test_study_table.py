@@ -9,6 +9,7 @@ import pytest
 from toys.studies import write_run, write_small
 
 from fsrl_ext.cli import main
+from fsrl_ext.cli.terminal import _IN_ASCII
 from fsrl_ext.report.study.collect import read_study
 from fsrl_ext.report.study.published import PROTOCOLS, anchors, best_published
 from fsrl_ext.report.study.scores import score_table
@@ -152,6 +153,14 @@ class TestPolicies:
         (row,) = rows(tmp_path, "training")
         assert row["training_return_mean"] == ""
         assert row["violation_mean"] == ""
+
+    def test_every_character_has_a_counterpart_in_ascii(self, tmp_path):
+        study(tmp_path, [{"violation": False, "task": "SafetyHopperVelocity-v1"}])
+        write_small(tmp_path / "Toy-v0" / "sac_lag" / "seed0.json")
+        text, _ = study_table([tmp_path], published=True)
+        beyond = {x for x in text if not x.isascii()}
+        assert beyond == set("≥≈±")
+        assert beyond <= set(_IN_ASCII)
 
 
 class TestScores:

@@ -40,9 +40,7 @@ class Protocol:
     caveat: str
 
 
-_OMNISAFE = (
-    "the policy at the end of 1M to 10M steps; stock tasks with random layouts; ± is a standard deviation"
-)
+_OMNISAFE = "evaluations after 1M to 10M steps on the suite's own tasks; ± is a standard deviation"
 
 PROTOCOLS = {
     "omnisafe": Protocol("omnisafe table", "10 deterministic", "several", _OMNISAFE),
@@ -57,13 +55,15 @@ PROTOCOLS = {
         "fsrl curves",
         "training, sampled",
         "3",
-        "the end of a training curve, read by eye to a few per cent; where no cost is given, it ended at "
-        "about 5 to 13 for a limit of 10, and near the limit for 25; stock tasks",
+        "a point of a training curve on the suite's own task, read by eye to a few per cent; where no cost "
+        "is given, the curve ended at about 5 to 13 for a limit of 10, and near the limit for 25",
     ),
-    "fsrl_again": Protocol("fsrl, run again", "evaluation", "3", "an independent run of FSRL's code"),
+    "fsrl_again": Protocol(
+        "fsrl, run again", "not stated", "3", "an independent run of FSRL's code; ± as it is given there"
+    ),
     "replication": Protocol(
         "replication 2026",
-        "evaluation",
+        "not stated",
         "15",
         "a preregistered replication of the omnisafe row; 3 to 9 of its 15 seeds collapsed",
     ),
