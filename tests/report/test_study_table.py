@@ -248,6 +248,11 @@ class TestPublished:
         assert own.endswith("± 13.1  limit, steps (3,000 times ours)")
         assert "two of the task's 500-step episodes" in " ".join(text.split())
 
+    def test_what_a_source_does_not_give_is_empty(self, tmp_path):
+        study(tmp_path, [{"policy": "cpo", "task": "SafetyCarRun-v0"}])
+        (row,) = (x for x in rows(tmp_path, "published") if x["source"] == "fsrl curves")
+        assert (row["return"], row["cost"], row["cost_spread"], row["limit"]) == ("550", "", "", "10")
+
     def test_a_task_without_published_results(self, tmp_path):
         study(tmp_path, [{}])
         assert "Nothing is published" in study_table([tmp_path], published=True)[0]

@@ -187,22 +187,14 @@ def _cost(row: Row, which: str) -> Cell:
     return _per_cost(row, [getattr(run, which).cost_mean for run in row.runs], f"{which}_cost", interval=True)
 
 
-def _per_cost(
-    row: Row,
-    values: Sequence[Sequence[float]],
-    name: str,
-    *,
-    interval: bool,
-    before: str = "",
-    digits: int = 1,
-) -> Cell:
+def _per_cost(row: Row, values: Sequence[Sequence[float]], name: str, *, interval: bool) -> Cell:
     """The means over seeds of values ``[seeds, C]``, one after another for several costs."""
     texts: list[str] = []
     numbers: dict[str, Any] = {}
     for i, one in enumerate(zip(*values, strict=True)):
         label = name if len(row.group.limits) == 1 else f"{name}{i}"
-        text, of_one = _mean(list(one), label, cost=True, interval=interval, digits=digits)
-        texts.append(before + text if text != "-" else text)
+        text, of_one = _mean(list(one), label, cost=True, interval=interval)
+        texts.append(text)
         numbers |= of_one
     return Cell(" / ".join(texts) or "-", numbers)
 
@@ -266,12 +258,16 @@ _SIGNS = {"exact": "", "at least": "≥ ", "about": "≈ "}
 
 
 def _violation(row: Row) -> Cell:
+    if not any(run.constrained for run in row.runs):
+        return Cell("-")
     sums = [measures.cumulative_violation(run) for run in row.runs]
     kind = next(k for k in ("about", "at least", "exact") if any(x.kind == k for x in sums))
-    if not any(run.constrained for run in row.runs):
-        return Cell("-", {})
-    cell = _per_cost(row, [x.sums for x in sums], "violation", interval=False, before=_SIGNS[kind], digits=0)
-    return Cell(cell.text, {**cell.numbers, "violation_kind": kind})
+    texts, numbers = [], {}
+    for i, mean in enumerate(np.mean([x.sums for x in sums], axis=0).tolist()):
+        name = "violation_mean" if len(row.group.limits) == 1 else f"violation{i}_mean"
+        numbers[name] = mean
+        texts.append("-" if math.isnan(mean) else f"{_SIGNS[kind]}{mean:,.0f}")
+    return Cell(" / ".join(texts), {**numbers, "violation_kind": kind})
 
 
 def _first_steps(row: Row) -> list[tuple[StudyRun, float]]:
