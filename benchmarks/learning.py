@@ -6,7 +6,8 @@
 ``run`` trains the seeds that have no result file and continues runs that were cut off, in single-threaded
 jobs. It keeps one small file per run in ``benchmarks/results/<task>/<policy>/[<label>/]seed<k>.json``:
 command, versions, config and its digest, curve (at most 200 points), final evaluations, wall time. ``table``
-reads these files. ``run`` hands further options to ``fsrl-ext train``.
+prints these files as ``fsrl-ext table benchmarks/results`` does, and two columns more. ``run`` hands further
+options to ``fsrl-ext train``.
 """
 
 from __future__ import annotations
@@ -25,14 +26,8 @@ import numpy as np
 from fsrl_ext.report import read_progress, read_result, text_table
 from fsrl_ext.report.files import read_json, write_json
 from fsrl_ext.report.folder import RunFolder
-from fsrl_ext.report.statistics import (
-    caution,
-    cost_interval,
-    mean_interval,
-    mean_text,
-    share_interval,
-    share_text,
-)
+from fsrl_ext.report.statistics import cost_interval, mean_interval, mean_text
+from fsrl_ext.report.study import study_table
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -132,74 +127,32 @@ def _small(run_folder: Path) -> dict[str, Any]:
 
 
 def _table(options: argparse.Namespace, rest: list[str]) -> int:
+    """Prints ``fsrl-ext table`` of all results, and what only these result files are about."""
     if rest:
         sys.exit(f"unrecognized arguments: {' '.join(rest)}")
+    text, _ = study_table([RESULTS], parts=["policies", "training"])
+    print(text)
     rows = []
     for folder in sorted({path.parent for path in RESULTS.rglob("seed*.json")}):
         files = [read_json(p) for p in sorted(folder.glob("seed*.json"))]
-        rows.append(
-            [
-                str(folder.relative_to(RESULTS)),
-                f"{files[0]['env_step']:,}",
-                str(len(files)),
-                ",".join(f"{x:g}" for x in files[0]["config"]["cost_limit"]),
-                *(
-                    interval([f[k][m] for f in files], cost=m == "cost_mean")
-                    for k in ("best", "last")
-                    for m in MEANS
-                ),
-                *_verdicts(files),
-                ", ".join(f"{_late_cost(f['curve']):.1f}" for f in files),
-                f"{np.mean([f['seconds'] for f in files]) / 60:.0f} min",
-            ]
-        )
-    header = ["task/policy", "steps", "seeds", "limit", "best return", "best cost"]
-    header += ["last return", "last cost", "best selected as feasible", "best feasible", "last feasible"]
-    print(text_table([*header, "above", "late", "time"], rows))
+        selected = "-"
+        if np.isfinite(files[0]["config"]["cost_limit"]).any():
+            selected = f"{sum(map(_selected_as_feasible, files))}/{len(files)}"
+        late = ", ".join(f"{_late_cost(f['curve']):.1f}" for f in files)
+        rows.append([str(folder.relative_to(RESULTS)), selected, late])
+    print("Seed by seed\n")
+    print(text_table(["task/policy", "selected as feasible", "late"], rows))
     print(
-        "Figures are of the final evaluation, 50 deterministic episodes; only 'best selected as feasible'\n"
-        "is the verdict of the selection, on other seeds. [95% intervals] are over seeds, which are\n"
-        "independent: Student t for means, cut at 0 for costs; exact binomial (Clopper-Pearson) for numbers\n"
-        "of seeds.\n"
-        "above: share of the training episodes above the limit, mean over seeds (the episodes of one run\n"
-        "depend on each other). late: mean cost of the training episodes in the second half of a run,\n"
-        "seed by seed" + caution((int(row[2]) for row in rows), "seeds")
+        "\nselected as feasible: seeds whose best policy was feasible in its selection, on other seeds than\n"
+        "those of the final evaluation. late: mean cost of the training episodes in the second half of a run"
     )
     return 0
-
-
-MEANS = ("return_mean", "cost_mean")
 
 
 def _selected_as_feasible(file: dict[str, Any]) -> bool:
     """Whether the best policy was feasible in its selection."""
     points = file["selections"]
     return bool(points["feasible"][points["env_step"].index(file["best"]["env_step"])])
-
-
-def _verdicts(files: list[dict[str, Any]]) -> list[str]:
-    """The numbers of seeds that are feasible, and the share above the limit; nothing without a limit."""
-    if not np.isfinite(files[0]["config"]["cost_limit"]).any():
-        return ["-"] * 4
-    return [
-        _seeds([_selected_as_feasible(f) for f in files]),
-        *(_seeds([f[k]["feasible"] for f in files]) for k in ("best", "last")),
-        _share_above(files),
-    ]
-
-
-def _seeds(verdicts: list[bool]) -> str:
-    """How many of the seeds are feasible, and the interval of their share."""
-    low, high = share_interval(sum(verdicts), len(verdicts))
-    return f"{sum(verdicts)}/{len(verdicts)} [{low:.0%}, {high:.0%}]"
-
-
-def _share_above(files: list[dict[str, Any]]) -> str:
-    """The share of training episodes above the limit, mean over the seeds in which any episode ended."""
-    shares = [file["share_above_limit"] for file in files if file["train_episodes"]]
-    if not shares:
-        return "-"
-    return share_text(float(np.mean(shares)), mean_interval(shares, lowest=0.0, highest=1.0))
 
 
 def _late_cost(curve: dict[str, list[Any]]) -> float:

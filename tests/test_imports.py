@@ -102,6 +102,28 @@ def test_the_command_line_speaks_before_anything_heavy_is_imported(arguments):
     assert "fsrl" in out.stdout + out.stderr
 
 
+# Comparing runs reads files, so it starts without what trains.
+COMPARING = (
+    ["table", "benchmarks/results/SafetyCarRun-v0/cpo"],
+    ["plot", "benchmarks/results/SafetyCarRun-v0/cpo"],
+)
+
+
+@pytest.mark.parametrize("arguments", COMPARING, ids=" ".join)
+def test_runs_are_compared_without_importing_what_trains(arguments, tmp_path):
+    if arguments[0] == "plot":
+        arguments = [*arguments, "--kind", "costs", "--out", str(tmp_path / "costs.svg")]
+    code = (
+        "import sys\n"
+        "from fsrl_ext.cli import main\n"
+        f"assert main({arguments!r}) == 0\n"
+        "heavy = {'torch', 'tianshou', 'gymnasium', 'fsrl_ext.experiment'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)) or None)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent)
+    assert out.returncode == 0, out.stderr
+
+
 # The most files of ours that a reader opens to read an algorithm; see doors(). Off-policy policies read what
 # is measured in the buffer and the level of the cost in files of their own.
 DOORS = {"CVPOPolicy": 13, "CPOPolicy": 12, "SACLagPolicy": 12, "MetaCPOPolicy": 17}

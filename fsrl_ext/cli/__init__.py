@@ -1,4 +1,4 @@
-"""The command line: ``fsrl-ext train | resume | evaluate | adapt | list``, one file for each command."""
+"""The command line, ``fsrl-ext COMMAND``, with one file for each command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import fsrl_ext
-from fsrl_ext.cli import adapt, evaluate, listing, resume, train
+from fsrl_ext.cli import adapt, evaluate, listing, plot, resume, table, train
 from fsrl_ext.cli.failures import explained, interruption
 from fsrl_ext.cli.options import join_numbers
 from fsrl_ext.cli.signals import INTERRUPTED, ending_signals, exit_code
@@ -85,5 +85,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     resume.add_command(commands)
     evaluate.add_command(commands)
     adapt.add_command(commands)
+    table.add_command(commands)
+    plot.add_command(commands)
     listing.add_command(commands)
     return parser

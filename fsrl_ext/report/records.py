@@ -55,6 +55,9 @@ SELECTION: dict[str, Any] = {
 }
 """What is noted of a selection."""
 
+JUDGED: dict[str, Any] = {**SELECTION, "returns?": [NUMBER], "costs?": [[NUMBER]]}
+"""What is noted of a final evaluation; files of version 0.2.0 and before have no episodes."""
+
 _ENDED: dict[str, Any] = {
     "command": TEXT,
     "init_from?": Each(ANY),
@@ -79,8 +82,8 @@ def _status(allowed: str) -> Value:
 _FINISHED = {
     "status": _status("finished"),
     **_ENDED,
-    "best": {**SELECTION, "selected_as_feasible": BOOL},
-    "last": SELECTION,
+    "best": {**JUDGED, "selected_as_feasible": BOOL},
+    "last": JUDGED,
 }
 _INTERRUPTED = {"status": _status("interrupted"), **_ENDED}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from tianshou.data import InfoStats
 from tianshou.policy import BasePolicy
 from tianshou.policy.base import TrainingStats
@@ -296,7 +297,7 @@ class CostTrainer(BaseTrainer):
         )
         if stats.n_collected_episodes:
             self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
-            self.logger.log_train_data(_training_curves(stats), self.env_step)
+            self.logger.log_train_data(_training_curves(stats, self.cost_limit), self.env_step)
         if self._bar is not None:
             self._bar.show(self.env_step, stats, self.cost_limit)
         if self._on_collect_end is not None:
@@ -367,9 +368,11 @@ class CostTrainer(BaseTrainer):
         collector.renew_seeds(renewed_seeds(self.train_seeds[0], self.epoch, collector.env_num))
 
 
-def _training_curves(stats: CostCollectStats) -> dict[str, Any]:
-    """The points that a collect cycle adds to the curves: means, for arrays are never logged."""
+def _training_curves(stats: CostCollectStats, cost_limit: tuple[float, ...]) -> dict[str, Any]:
+    """The points that a collect cycle adds to the curves: means and sums, for arrays are never logged."""
     curves: dict[str, Any] = asdict(stats)
+    excess = np.maximum(stats.costs - np.array(cost_limit), 0.0)
+    curves["violation"] = dict(enumerate(excess.sum(0).tolist()))
     if stats.discounted_returns is not None and stats.discounted_costs is not None:
         curves["discounted_return"] = float(stats.discounted_returns.mean())
         curves["discounted_cost"] = dict(enumerate(stats.discounted_costs.mean(0).tolist()))

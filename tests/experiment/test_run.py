@@ -117,6 +117,8 @@ def test_result_judges_both_policies(done):
         # On this task the return decides the cost: 20 steps of (1 + a) / 2.
         cost = (20 + result[key]["return_mean"]) / 2
         assert result[key]["cost_mean"] == pytest.approx([cost], rel=1e-5)
+        assert np.mean(result[key]["returns"]) == result[key]["return_mean"]
+        assert np.mean(result[key]["costs"], 0).tolist() == result[key]["cost_mean"]
     assert "selected as feasible  feasible now" in result_table(result)
 
 

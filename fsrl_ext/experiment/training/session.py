@@ -291,7 +291,10 @@ class Session:
             restore(self.policy, read_checkpoint(self.folder.best), optimisers=False)
             best = self._evaluate(selected.env_step)
         feasible = selected is not None and selected.feasible
-        return {"best": {**best.summary(), "selected_as_feasible": feasible}, "last": last.summary()}
+        return {
+            "best": {**best.summary(), **_episodes(best), "selected_as_feasible": feasible},
+            "last": {**last.summary(), **_episodes(last)},
+        }
 
     def _evaluate(self, env_step: int) -> Evaluation:
         return evaluate_policy(
@@ -302,3 +305,8 @@ class Session:
             show_progress=self._show_progress,
             what="final evaluation",
         )
+
+
+def _episodes(evaluation: Evaluation) -> dict[str, Any]:
+    """The episodes of an evaluation in the order of their seeds, for statistics of their distribution."""
+    return {"returns": evaluation.returns.tolist(), "costs": evaluation.costs.tolist()}
