@@ -16,7 +16,7 @@ from toys.training import collect, collector_for, measure, train, update
 
 from fsrl_ext.functional.gaussian import squash
 from fsrl_ext.functional.returns import cost_threshold
-from fsrl_ext.net.critic import QValues
+from fsrl_ext.net.values import QValues
 from fsrl_ext.policy.offpolicy.critics import OffpolicyConfig, critic_losses, nstep_returns
 
 every = pytest.mark.parametrize("name", list(LAGRANGIAN))

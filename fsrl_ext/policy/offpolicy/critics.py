@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.returns import ThresholdUnit, nstep_targets
-from fsrl_ext.net.critic import CostReduction, QValues, reduce_cost
+from fsrl_ext.net.values import CostReduction, QValues, reduce_cost
 from fsrl_ext.policy.base import PolicyConfig, per_cost, to_device
 from fsrl_ext.policy.offpolicy.replay import ReplayStatistics
 

@@ -21,7 +21,7 @@ from fsrl_ext.errors import check_all_finite, check_finite, checked
 from fsrl_ext.functional.estep import EStepSolution, Status, solve_dual, solve_dual_slsqp
 from fsrl_ext.functional.gaussian import decoupled_kl, is_full_covariance, sample_actions, scale_noise
 from fsrl_ext.functional.mstep import WeightedMoments, mstep_loss, update_kl_multipliers, weighted_moments
-from fsrl_ext.net.critic import QValues, reduce_reward
+from fsrl_ext.net.values import QValues, reduce_reward
 from fsrl_ext.policy.base import (
     ConstrainedPolicy,
     MetricStats,

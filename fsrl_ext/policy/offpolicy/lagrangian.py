@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fsrl_ext.errors import check_all_finite, check_fields, checked
 from fsrl_ext.functional.multiplier import lagrangian_loss
-from fsrl_ext.net.critic import reduce_reward
+from fsrl_ext.net.values import reduce_reward
 from fsrl_ext.policy.base import (
     ConstrainedPolicy,
     MetricStats,

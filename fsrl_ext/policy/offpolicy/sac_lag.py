@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.gaussian import squash
 from fsrl_ext.functional.multiplier import augmented_multipliers
-from fsrl_ext.net.critic import reduce_reward
+from fsrl_ext.net.values import reduce_reward
 from fsrl_ext.policy.offpolicy.lagrangian import (
     ActorCriticConfig,
     ActorObjective,
