@@ -99,7 +99,7 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
         learnt = self.config.entropy == "auto"
         self.log_alpha = nn.Parameter(torch.tensor(self.config.alpha).log(), requires_grad=learnt)
         if learnt:
-            self.alpha_optim = torch.optim.Adam([self.log_alpha], lr=self.config.alpha_lr)
+            self.alpha_optim = torch.optim.Adam([self.log_alpha], lr=self.config.alpha_lr, fused=True)
 
     @property
     def alpha(self) -> Tensor:
