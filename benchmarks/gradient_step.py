@@ -35,6 +35,8 @@ from fsrl_ext.functional.estep import solve_dual
 from fsrl_ext.net import EnsembleCritic, GaussianActor
 from fsrl_ext.policy import CVPOPolicy
 from fsrl_ext.policy.offpolicy import cvpo as stages
+from fsrl_ext.policy.offpolicy.critics import CriticLosses
+from fsrl_ext.policy.optimise import Adam
 from fsrl_ext.report import text_table
 from fsrl_ext.report.files import write_json
 
@@ -91,9 +93,9 @@ class Step:
         ).to(device)
         self.policy = CVPOPolicy(
             actor=actor,
-            actor_optim=torch.optim.Adam(actor.parameters(), lr=5e-4, fused=True),
+            actor_optim=Adam(actor.parameters(), lr=5e-4),
             critic=critic,
-            critic_optim=torch.optim.Adam(critic.parameters(), lr=1e-3, fused=True),
+            critic_optim=Adam(critic.parameters(), lr=1e-3),
             action_space=gym.spaces.Box(-1, 1, (ACT,)),
             cost_limit=10.0,
             max_episode_steps=300,
@@ -229,7 +231,7 @@ def stage_times(step: Step, count: int) -> dict[str, float]:
         clocked(stages, "nstep_returns", "targets: returns"),
         clocked(policy.old_actor, "forward", "old policy"),
         clocked(policy.critic, "forward", "critics: forward"),
-        clocked(torch.Tensor, "backward", "critics: backward"),
+        clocked(CriticLosses, "backward", "critics: backward"),
         clocked(policy.critic_optim, "step", "critics: Adam"),
         clocked(policy, "_estep", "E-step: dual"),
         clocked(policy, "_mstep", "M-step, forward apart"),

@@ -1,15 +1,18 @@
 """Actors, critics and the observation normaliser: the networks that policies are given.
 
 - `actor`: the actors of the off-policy algorithms, Gaussian and deterministic;
-- `critic`: Q-functions of the reward and of each cost, and how an ensemble is reduced to one estimate;
+- `critic`: Q-functions of the reward and of each cost;
+- `values`: their values, and how an ensemble is reduced to one estimate;
+- `mlp`: products and gradients of small networks on a processor;
 - `onpolicy`: the Gaussian actor and the state values of the on-policy algorithms;
 - `normaliser`: running mean and variance of observations, for the on-policy algorithms.
 """
 
 from fsrl_ext.net.actor import DeterministicActor, GaussianActor
-from fsrl_ext.net.critic import EnsembleCritic, QValues, reduce_cost, reduce_reward
+from fsrl_ext.net.critic import EnsembleCritic
 from fsrl_ext.net.normaliser import ObservationNormaliser
 from fsrl_ext.net.onpolicy import OnpolicyActor, ValueCritic
+from fsrl_ext.net.values import QValues, reduce_cost, reduce_reward
 
 __all__ = [
     "DeterministicActor",

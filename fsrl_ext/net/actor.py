@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, relu
 
 from fsrl_ext.errors import checked
+from fsrl_ext.net.mlp import Networks
 
 Covariance = Literal["diagonal", "full"]
 
@@ -71,6 +72,7 @@ class GaussianActor(nn.Module):
         # The last layer gives means, logarithms of standard deviations, and the entries below the diagonal.
         num_lower = act_dim * (act_dim - 1) // 2 if covariance == "full" else 0
         self.head = nn.Linear([obs_dim, *hidden_sizes][-1], 2 * act_dim + num_lower)
+        self._networks = Networks([*self.body, self.head])
         if covariance == "full":
             self.lower_index: Tensor
             self.register_buffer("lower_index", torch.tril_indices(act_dim, act_dim, -1))
@@ -86,7 +88,7 @@ class GaussianActor(nn.Module):
 
         The scale is ``[B, A]`` with diagonal covariance and ``[B, A, A]`` with full covariance.
         """
-        out = _run(self.body, self.head, obs)
+        out = _run(self._networks, self.body, self.head, obs)
         mean, log_std, lower = out.tensor_split((self.act_dim, 2 * self.act_dim), dim=1)
         mean, std = torch.tanh(mean) if self.bounded else mean, log_std.clamp(*self.log_std_range).exp()
         if self.covariance == "diagonal":
@@ -115,13 +117,14 @@ class DeterministicActor(nn.Module):
         self.act_dim = act_dim
         self.body = _body(obs_dim, hidden_sizes)
         self.head = nn.Linear([obs_dim, *hidden_sizes][-1], act_dim)
+        self._networks = Networks([*self.body, self.head])
         with torch.no_grad():
             self.head.weight.mul_(LAST_LAYER_SCALE)
             self.head.bias.zero_()
 
     def forward(self, obs: np.ndarray | Tensor, state: Any = None, info: Any = None) -> tuple[Tensor, Any]:
         """Return actions ``[B, A]`` for observations ``[B, O]``."""
-        return squash(_run(self.body, self.head, obs)), state
+        return squash(_run(self._networks, self.body, self.head, obs)), state
 
 
 def squash(x: Tensor) -> Tensor:
@@ -158,10 +161,12 @@ def _body(obs_dim: int, hidden_sizes: Sequence[int]) -> nn.ModuleList:
 
 # `body` is an `nn.ModuleList` of linear layers; the annotation `Any` is there because a ModuleList has no
 # element type.
-def _run(body: Any, head: nn.Linear, obs: np.ndarray | Tensor) -> Tensor:
+def _run(networks: Networks, body: Any, head: nn.Linear, obs: np.ndarray | Tensor) -> Tensor:
     """Return the head's output for observations ``[B, O]``."""
     weight = head.weight
     hidden = torch.as_tensor(obs, dtype=weight.dtype, device=weight.device).flatten(1)
+    if networks.supports(hidden):
+        return networks.run(hidden)[0]
     for layer in body:
         hidden = relu(linear(hidden, layer.weight, layer.bias), inplace=True)
     return linear(hidden, weight, head.bias)

@@ -1,4 +1,4 @@
-"""Estimate action values of the reward and of each cost, and reduce an ensemble to one estimate.
+"""Estimate action values of the reward and of each cost by an ensemble of networks.
 
 Dimension letters: ``B`` batch, ``N`` actions per state, ``O`` observation, ``A`` action, ``C`` costs,
 ``E`` members of an ensemble.
@@ -8,23 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fsrl_ext.errors import checked
-
-CostReduction = Literal["mean", "max", "ucb"]
-
-
-class QValues(NamedTuple):
-    """Holds the estimates of every ensemble member, for actions ``[B, A]`` or ``[B, N, A]``."""
-
-    reward: Tensor
-    """``[E, B]`` or ``[E, B, N]``."""
-    cost: Tensor
-    """``[C, E, B]`` or ``[C, E, B, N]``."""
+from fsrl_ext.net.mlp import Layer, Networks, product
+from fsrl_ext.net.values import QValues
 
 
 class EnsembleCritic(nn.Module):
@@ -34,9 +25,9 @@ class EnsembleCritic(nn.Module):
     cost_ensemble`` in all. With ``shared_body=True`` each network has one body and a head per signal, and the
     two ensemble sizes must agree.
 
-    The parameters of all networks are stacked. With one action per state, all networks run in one batched
-    product, which halves the operations that a gradient step records. With many actions per state, the
-    networks run one after the other, so that the activations of each stay in the processor's cache.
+    The parameters of all networks are stacked. On an accelerator, all networks run in one batched product
+    with one action per state. In all other cases they run one after the other, with the products of
+    :mod:`fsrl_ext.net.mlp` and activations that stay in the processor's cache.
     ``benchmarks/critic_layout.py`` measures both layouts.
 
     :param obs_dim: O.
@@ -81,17 +72,22 @@ class EnsembleCritic(nn.Module):
         sizes = [obs_dim + act_dim, *hidden_sizes, num_heads]
         # The annotation is `Any` because a ModuleList has no element type.
         self.layers: Any = nn.ModuleList(StackedLinear(self.num_nets, i, o) for i, o in pairwise(sizes))
+        self._networks = Networks(self.layers)
 
     def forward(self, obs: Tensor, act: Tensor, hidden_dtype: torch.dtype | None = None) -> QValues:
         """Return Q-values for observations ``[B, O]`` and actions ``[B, A]`` or ``[B, N, A]``.
 
         The caller clips actions to ``[-1, 1]``, as the environment executes them.
 
-        :param hidden_dtype: type of the products between hidden layers with N actions, for example
-            ``torch.bfloat16``; None keeps the parameters' type. The first and the last layer always keep it.
+        :param hidden_dtype: type of the products between hidden layers with N actions and without gradients,
+            for example ``torch.bfloat16``; None keeps the parameters' type. The first and the last layer
+            always keep it.
         """
         if act.dim() == 2:
             out = self._one_action(obs, act)
+        elif torch.is_grad_enabled():
+            repeated = obs.repeat_interleave(act.shape[1], 0)
+            out = self._one_action(repeated, act.flatten(0, 1)).unflatten(1, act.shape[:2])
         else:
             out = self._many_actions(obs, act, hidden_dtype)
         if self.shared_body:
@@ -102,31 +98,30 @@ class EnsembleCritic(nn.Module):
         return QValues(out[: self.reward_ensemble], cost)
 
     def _one_action(self, obs: Tensor, act: Tensor) -> Tensor:
-        """Return values ``[nets, B, heads]``, from all networks at once."""
-        hidden = torch.cat([obs, act], 1).expand(self.num_nets, -1, -1)
+        """Return values ``[nets, B, heads]``."""
+        inputs = torch.cat([obs, act], 1)
+        if self._networks.supports(inputs):
+            return self._networks.run(inputs)
+        hidden = inputs.expand(self.num_nets, -1, -1)
         for i, layer in enumerate(self.layers):
             hidden = layer(hidden.relu_() if i else hidden)
         return hidden
 
     def _many_actions(self, obs: Tensor, act: Tensor, hidden_dtype: torch.dtype | None) -> Tensor:
-        """Return values ``[nets, B, N, heads]``, from one network after the other.
+        """Return values ``[nets, B, N, heads]`` without a graph, from one network after the other.
 
         The observation's share of the first layer is computed once per state, not once per action.
         """
-        first, *middle, last = (layer.members() for layer in self.layers)
         values = []
-        for net in range(self.num_nets):
-            weight, bias = first[net]
-            base = torch.addmm(bias, obs, weight[: self.obs_dim]).unsqueeze(1)
-            per_state = weight[self.obs_dim :].expand(len(act), -1, -1)
+        for first, *middle, last in self._networks.views()[1]:
+            base = torch.addmm(first.bias, obs, first.weight[: self.obs_dim]).unsqueeze(1)
+            per_state = first.weight[self.obs_dim :].expand(len(act), -1, -1)
             hidden = torch.baddbmm(base, act, per_state).flatten(0, 1).relu_()
             for layer in middle:
-                weight, bias = layer[net]
                 if hidden_dtype is not None:
-                    hidden, weight, bias = (x.to(hidden_dtype) for x in (hidden, weight, bias))
-                hidden = torch.addmm(bias, hidden, weight).relu_()
-            weight, bias = last[net]
-            values.append(torch.addmm(bias, hidden.to(weight.dtype), weight))
+                    hidden, layer = hidden.to(hidden_dtype), Layer(*(x.to(hidden_dtype) for x in layer))
+                hidden = product(hidden, layer, relu=True)
+            values.append(torch.addmm(last.bias, hidden.to(last.weight.dtype), last.weight))
         return torch.stack(values).unflatten(1, act.shape[:2])
 
 
@@ -148,29 +143,3 @@ class StackedLinear(nn.Module):
     def members(self) -> list[tuple[Tensor, Tensor]]:
         """Return weight ``[in, out]`` and bias ``[out]`` of each network."""
         return list(zip(self.weight.unbind(), self.bias.squeeze(1).unbind(), strict=True))
-
-
-@checked()
-def reduce_reward(q_reward: Tensor) -> Tensor:
-    """Return the minimum over the ensemble, ``[E, ...] -> [...]``: rather too low than too high."""
-    return q_reward[0] if len(q_reward) == 1 else q_reward.amin(0)
-
-
-@checked(non_negative=("ucb_scale",), own=("reduction",))
-def reduce_cost(q_cost: Tensor, reduction: CostReduction, ucb_scale: float = 1.0) -> Tensor:
-    """Return one estimate per cost, ``[C, E, ...] -> [C, ...]``.
-
-    The minimum is not offered, because it underestimates costs.
-
-    :param reduction: ``"mean"``, ``"max"`` or ``"ucb"`` (mean plus ``ucb_scale`` standard deviations over the
-        ensemble, arXiv 2401.14758).
-    :param ucb_scale: factor of the standard deviation; only ``"ucb"`` uses it.
-    :raises ValueError: ``reduction`` is none of the three.
-    """
-    if reduction == "mean":
-        return q_cost[:, 0] if q_cost.shape[1] == 1 else q_cost.mean(1)
-    if reduction == "max":
-        return q_cost.amax(1)
-    if reduction == "ucb":
-        return q_cost.mean(1) + ucb_scale * q_cost.std(1, correction=0)
-    raise ValueError(f"cost_reduction must be one of {get_args(CostReduction)}, got {reduction!r}")

@@ -10,7 +10,8 @@ import difflib
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -496,6 +497,19 @@ def clear_gradients(parameters: Sequence[Tensor]) -> None:
     """
     for parameter in parameters:
         parameter.grad = None
+
+
+@contextmanager
+def frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Records no graph towards the parameters, so that a loss behind them costs no gradients of theirs."""
+    moving = [x for x in parameters if x.requires_grad]
+    for parameter in moving:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in moving:
+            parameter.requires_grad_()
 
 
 class PolyakAverage:

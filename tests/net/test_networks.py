@@ -60,6 +60,7 @@ def test_many_actions_at_once_equal_one_at_a_time(shared):
         torch.testing.assert_close(together.cost[..., n], alone.cost)
 
 
+@torch.no_grad()
 def test_low_precision_is_near_and_only_between_hidden_layers():
     module = critic(hidden_sizes=(64, 64))
     obs, act = torch.randn(B, OBS), torch.randn(B, N, A)

@@ -13,7 +13,7 @@ from toys.training import collected
 
 from fsrl_ext.functional.estep import solve_dual
 from fsrl_ext.functional.estep.slsqp import solve_dual_slsqp
-from fsrl_ext.net.critic import reduce_reward
+from fsrl_ext.net.values import reduce_reward
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 

@@ -20,7 +20,7 @@ from toys.training import collect, collected, collector_for, deterministic, trai
 from fsrl_ext.functional.gaussian import sample_actions
 from fsrl_ext.functional.returns import cost_threshold
 from fsrl_ext.net import GaussianActor
-from fsrl_ext.net.critic import QValues
+from fsrl_ext.net.values import QValues
 from fsrl_ext.policy import CVPOPolicy
 from fsrl_ext.policy.offpolicy.cost_level import CostLevel
 from fsrl_ext.policy.offpolicy.critics import OffpolicyConfig, nstep_returns

@@ -84,6 +84,13 @@ def gaussian_beta(problem: Problem) -> float:
     return math.sqrt(2.0 * problem.kl_bound / float(problem.moments_at_uniform()[0, 0]))
 
 
+def _inverse(hess: Array) -> Array:
+    """Return the pseudoinverse of a symmetric matrix; the general function takes long for a single number."""
+    if len(hess) == 1:
+        return 1.0 / hess if hess[0, 0] > 0.0 else np.zeros((1, 1))
+    return np.linalg.pinv(hess, hermitian=True)
+
+
 def guess(problem: Problem) -> tuple[bool, Array, list[int]]:
     """Solve the problem for Gaussian features, where ``KL = theta' H theta / 2`` and ``grad = H theta``.
 
@@ -103,7 +110,7 @@ def guess(problem: Problem) -> tuple[bool, Array, list[int]]:
             break
         active = sorted([*active, worst])
         while active:
-            inverse = np.linalg.pinv(hess[np.ix_(active, active)], hermitian=True)
+            inverse = _inverse(hess[np.ix_(active, active)])
             needed = inverse @ levels[active]
             left = budget - float(levels[active] @ needed)
             if left <= 0.0:
@@ -237,7 +244,7 @@ def least_violation_newton(problem: Problem) -> Answer | None:
     active = list(range(1, problem.num_features))
     while active:
         u, b = problem.violation_unit[active], problem.levels[active]
-        inverse = np.linalg.pinv(hess[np.ix_(active, active)], hermitian=True)
+        inverse = _inverse(hess[np.ix_(active, active)])
         # KL = (b - tau u)' inverse (b - tau u) / 2 = bound, on the branch that falls with tau.
         a0, a1, a2 = float(u @ inverse @ u), float(u @ inverse @ b), float(b @ inverse @ b)
         if a0 <= 0.0:

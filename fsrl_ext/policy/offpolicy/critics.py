@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.returns import ThresholdUnit, nstep_targets
-from fsrl_ext.net.critic import CostReduction, QValues, reduce_cost
+from fsrl_ext.net.values import CostReduction, QValues, reduce_cost
 from fsrl_ext.policy.base import PolicyConfig, per_cost, to_device
 from fsrl_ext.policy.offpolicy.replay import ReplayStatistics
 
@@ -178,35 +178,44 @@ def nstep_returns(
 
 @dataclass(frozen=True)
 class CriticLosses:
-    """Squared errors of all critics on one batch, with their graph."""
+    """Squared errors of all critics on one batch, and the gradient of their sum in the critics' values."""
 
     total: Tensor
-    """0-dim: the batch's mean squared error, summed over signals and members."""
+    """0-dim: the batch's mean squared error, summed over signals and members; without a graph."""
     q: QValues
-    """Values that the critics gave the batch, in units of the scales."""
+    """Values that the critics gave the batch, in units of the scales, with their graph."""
     reward: Tensor
     """0-dim: mean squared error over the batch and the reward's members."""
     cost: Tensor
     """0-dim: mean squared error over the batch, costs and their members."""
+    gradients: tuple[Tensor, Tensor]
+    """The gradient of ``total`` in ``q.reward`` and in ``q.cost``, of their shapes."""
+
+    def backward(self) -> None:
+        """Adds the gradient of ``total`` to those of the critics' parameters."""
+        torch.autograd.backward(tuple(self.q), self.gradients)
 
     def metrics(self, data: ReplayStatistics) -> dict[str, Tensor]:
         """Returns the losses, and mean critic values in units of reward and cost, 0-dim, without graph."""
         q_cost = self.q.cost.detach().mean((1, 2)) * data.signal_scale[1:]
         values = {
-            "loss/critic_reward": self.reward.detach(),
-            "loss/critic_cost": self.cost.detach(),
+            "loss/critic_reward": self.reward,
+            "loss/critic_cost": self.cost,
             "q/reward": self.q.reward.detach().mean() * data.signal_scale[0],
         }
         return values | per_cost("q/cost", q_cost)
 
 
+@torch.no_grad()
 def critic_losses(q: QValues, targets: Tensor) -> CriticLosses:
     """Computes the squared error of each ensemble member on the targets ``[B, S]`` of its signal.
 
     :param q: ``reward [E, B]`` and ``cost [C, E, B]``.
     :param targets: n-step targets of :func:`nstep_returns`, reward first.
     """
-    reward = (q.reward - targets[:, 0]).square().mean()
-    cost = (q.cost - targets[:, 1:].T.unflatten(0, (len(q.cost), -1))).square().mean()
+    of_reward = q.reward - targets[:, 0]
+    of_cost = q.cost - targets[:, 1:].T.unflatten(0, (q.cost.shape[0], -1))
+    reward, cost = of_reward.square().mean(), of_cost.square().mean()
     total = reward * q.reward.shape[0] + cost * (q.cost.shape[0] * q.cost.shape[1])
-    return CriticLosses(total, q, reward, cost)
+    factor = 2.0 / targets.shape[0]
+    return CriticLosses(total, q, reward, cost, (factor * of_reward, factor * of_cost))

@@ -21,7 +21,7 @@ from fsrl_ext.errors import check_all_finite, check_finite, checked
 from fsrl_ext.functional.estep import EStepSolution, Status, solve_dual, solve_dual_slsqp
 from fsrl_ext.functional.gaussian import decoupled_kl, is_full_covariance, sample_actions, scale_noise
 from fsrl_ext.functional.mstep import WeightedMoments, mstep_loss, update_kl_multipliers, weighted_moments
-from fsrl_ext.net.critic import QValues, reduce_reward
+from fsrl_ext.net.values import QValues, reduce_reward
 from fsrl_ext.policy.base import (
     ConstrainedPolicy,
     MetricStats,
@@ -308,7 +308,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
 
         # Critic step; it waits until here because nothing may change if a check fails
         clear_gradients(self._critic_parameters)
-        critic_loss.total.backward()
+        critic_loss.backward()
         self.critic_optim.step()
         # M-step: the actor is fitted to the weighted actions
         with torch.no_grad():
@@ -408,13 +408,14 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             # KL multipliers, loss, and the loss's gradient in mean and scale
             with torch.no_grad():
                 kl = torch.stack(decoupled_kl(old_mean, old_scale, mean, scale))
-                self.kl_multipliers = update_kl_multipliers(
+                multipliers = update_kl_multipliers(
                     self.kl_multipliers,
                     kl,
                     self.kl_bounds,
                     lr=self.kl_multiplier_lr,
                     multiplier_max=self.kl_multiplier_max,
                 )
+                self.kl_multipliers.copy_(multipliers)
                 step = mstep_loss(
                     moments,
                     old_mean,
@@ -423,7 +424,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
                     scale,
                     kl=kl,
                     kl_bound=self.kl_bounds,
-                    multipliers=self.kl_multipliers,
+                    multipliers=multipliers,
                 )
             # Actor step
             if iteration:
@@ -440,8 +441,8 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             "loss/actor": step.loss,
             "mstep/kl_mean_relative": kl_relative[0],
             "mstep/kl_scale_relative": kl_relative[1],
-            "mstep/multiplier_mean": self.kl_multipliers[0],
-            "mstep/multiplier_scale": self.kl_multipliers[1],
+            "mstep/multiplier_mean": multipliers[0],
+            "mstep/multiplier_scale": multipliers[1],
             "policy/std": deviations.mean(),
         }
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from fsrl_ext.errors import check_fields
-from fsrl_ext.net.critic import reduce_reward
+from fsrl_ext.net.values import reduce_reward
 from fsrl_ext.policy.offpolicy.deterministic import act_deterministically
 from fsrl_ext.policy.offpolicy.lagrangian import (
     ActorCriticConfig,

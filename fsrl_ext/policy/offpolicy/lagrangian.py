@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from fsrl_ext.errors import check_all_finite, check_fields, checked
 from fsrl_ext.functional.multiplier import lagrangian_loss
-from fsrl_ext.net.critic import reduce_reward
+from fsrl_ext.net.values import reduce_reward
 from fsrl_ext.policy.base import (
     ConstrainedPolicy,
     MetricStats,
     PolyakAverage,
     check_cost_buffer,
     clear_gradients,
+    frozen,
     per_cost,
     to_device,
 )
@@ -167,6 +168,8 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         # A walk through the modules at every gradient step would take longer than reading these lists.
         self._actor_parameters = list(actor.parameters())
         self._critic_parameters = list(critic.parameters())
+        moved_by_actor = {id(x) for x in self._actor_parameters}
+        self._critic_alone = [x for x in self._critic_parameters if id(x) not in moved_by_actor]
         self.target_critic = self._copy(critic)
         self._targets = PolyakAverage((self.target_critic, critic))
         self.multipliers = Multipliers(self.num_costs, self.config)
@@ -316,11 +319,12 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         assert isinstance(act, Tensor), "process_fn comes before learn"
         # Critic loss: regression on the n-step targets
         critic = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
-        losses, names = [critic.total.detach()], ["critic loss"]
+        losses, names = [critic.total], ["critic loss"]
         metrics, objective, actor_loss = critic.metrics(self.data), None, None
         # Actor loss: Lagrangian of reward and costs
         if self._actor_is_due():
-            objective = self._actor_objective(obs)
+            with frozen(self._critic_alone):
+                objective = self._actor_objective(obs)
             q_cost = objective.q_cost.mean(1)
             cost = self._episode_units(q_cost.detach()) + self.cost_bias
             multipliers = self._loss_multipliers(cost)
@@ -336,7 +340,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
 
         # Gradient steps; both gradients are taken before either network moves
         clear_gradients(self._critic_parameters)
-        critic.total.backward()
+        critic.backward()
         if objective is None or actor_loss is None:
             self.critic_optim.step()
             return MetricStats.of(metrics, self._constraint_metrics())

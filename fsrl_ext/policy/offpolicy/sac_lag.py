@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.gaussian import squash
 from fsrl_ext.functional.multiplier import augmented_multipliers
-from fsrl_ext.net.critic import reduce_reward
+from fsrl_ext.net.values import reduce_reward
 from fsrl_ext.policy.offpolicy.lagrangian import (
     ActorCriticConfig,
     ActorObjective,
@@ -99,7 +99,7 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
         learnt = self.config.entropy == "auto"
         self.log_alpha = nn.Parameter(torch.tensor(self.config.alpha).log(), requires_grad=learnt)
         if learnt:
-            self.alpha_optim = torch.optim.Adam([self.log_alpha], lr=self.config.alpha_lr)
+            self.alpha_optim = torch.optim.Adam([self.log_alpha], lr=self.config.alpha_lr, fused=True)
 
     @property
     def alpha(self) -> Tensor:
