@@ -77,6 +77,17 @@ def test_bfloat16_is_refused_in_one_line_unless_forced(processor, tmp_path):
     machine.check_machine(config)
 
 
+def test_ray_workers_without_ray_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+    config = small_config("sac_lag", worker_type="ray", workers=2)
+    with pytest.raises(
+        ImportError, match=r"needs Ray, which is not installed: pip install 'fsrl_ext\[ray\]'"
+    ):
+        run(config, out=tmp_path / "runs", show_progress=False)
+    assert not (tmp_path / "runs").exists()
+    machine.check_machine(small_config("sac_lag", worker_type="ray"))  # without workers
+
+
 def test_a_run_from_another_machine_goes_on_and_says_that_it_is_slow(processor, tmp_path):
     processor(X86.format("avx512_bf16"))
     folder = run_killed(resumable_config("cvpo", estep_precision="bfloat16"), 800, tmp_path)

@@ -1,7 +1,8 @@
-"""Settings that only some machines are fast with: they are checked before a run writes anything."""
+"""Settings that only some machines can use, or are fast with, checked before a run writes anything."""
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from pathlib import Path
 
@@ -16,12 +17,15 @@ BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def check_machine(config: ExperimentConfig, *, resumed: bool = False) -> None:
-    """Checks that no setting makes the run slower here than without it.
+    """Checks that the settings can be used here, and that none makes the run slower than without it.
 
     :param resumed: whether the run began before; its settings are fixed, so a warning replaces the error.
     :raises ValueError: for ``estep_precision="bfloat16"`` on a processor without bfloat16 instructions, where
         a gradient step takes several times as long as in float32 (``docs/throughput.md``).
+    :raises ImportError: for Ray workers without Ray.
     """
+    if config.training.uses_ray and importlib.util.find_spec("ray") is None:
+        raise ImportError("worker_type='ray' needs Ray, which is not installed: pip install 'fsrl_ext[ray]'")
     precision = getattr(config.policy_config, "estep_precision", None)
     if precision != "bfloat16" or torch.device(config.device).type != "cpu" or multiplies_bfloat16():
         return
