@@ -105,8 +105,13 @@ class RayActors:
                 answer.raise_here()
         return answers
 
-    def close(self) -> None:
-        """Close the objects and end the actors; may be called again."""
+    def close(self, *, at_once: bool = False) -> None:
+        """Close the objects and end the actors; may be called again.
+
+        :param at_once: whether a call that is being answered is broken off; the objects are not closed then.
+        """
+        if at_once and self._finalizer.alive:
+            _kill(self._actors)
         self._finalizer()
 
 
@@ -179,8 +184,14 @@ def _end(actors: Sequence[Any], started: bool) -> None:
     closing = [actor.close.remote() for actor in actors]
     if closing:
         ray.wait(closing, num_returns=len(closing), timeout=CLOSE_SECONDS)
+    _kill(actors)
+    if started:
+        ray.shutdown()
+
+
+def _kill(actors: Sequence[Any]) -> None:
+    import ray
+
     for actor in actors:
         with contextlib.suppress(ray.exceptions.RayError):  # it has ended before
             ray.kill(actor)
-    if started:
-        ray.shutdown()

@@ -98,7 +98,7 @@ class RayCollector(AheadCollector):
             )
             for i, size in enumerate(sizes)
         ]
-        self._worker = _Workers([functools.partial(Worker, spec) for spec in specs], sizes)
+        self._worker: Any = _Workers([functools.partial(Worker, spec) for spec in specs], sizes)
 
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`AheadCollector.state_dict`; there is a state of each actor's worker."""
@@ -115,7 +115,7 @@ class RayCollector(AheadCollector):
 
     def close(self) -> None:
         """End the actors; may be called again."""
-        self._worker.close()
+        self._worker.close(at_once=self._request is not None and self._rows is None)
 
     def _send(self, *message: Any) -> None:
         self._worker.send(*message)
@@ -172,9 +172,9 @@ class _Workers:
             return all(answers)
         return answers if self._name == "state_dict" else None
 
-    def close(self) -> None:
+    def close(self, *, at_once: bool = False) -> None:
         """End the actors."""
-        self._actors.close()
+        self._actors.close(at_once=at_once)
 
     def _shares(self, values: Sequence[Any]) -> list[list[Any]]:
         """One value for each of the ``N`` environments, by actor."""

@@ -50,7 +50,7 @@ class ActorsHere:
             answers.append(answer)
         return answers
 
-    def close(self):
+    def close(self, *, at_once=False):
         for made, _ in self.made:
             made.close()
 
