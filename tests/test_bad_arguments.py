@@ -32,6 +32,7 @@ from fsrl_ext.data import (
     CostVectorReplayBuffer,
     EpisodeLog,
     MetaCollector,
+    RayCollector,
 )
 from fsrl_ext.experiment.registry import algorithms
 from fsrl_ext.functional import (
@@ -465,6 +466,21 @@ def test_an_argument_of_a_collector_ahead_is_refused(name, value):
         "policy": RandomPolicy(), "make_envs": dict, "buffer": CostVectorReplayBuffer(4, 2), "seed": 0,
     }  # fmt: skip
     refused(AheadCollector, arguments, name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("policy", 3), ("make_env", 3), ("buffer", None), ("actors", 0), ("actors", 3), ("ahead", 1),
+        ("seed", -1), ("discount", 2.0), ("replayable", "no"), ("exploration_noise", 1),
+    ],
+)  # fmt: skip
+def test_an_argument_of_a_collector_on_ray_is_refused(name, value):
+    arguments = {
+        "policy": RandomPolicy(), "make_env": dict, "buffer": CostVectorReplayBuffer(4, 2), "seed": 0,
+        "actors": 2, "ahead": True,
+    }  # fmt: skip
+    refused(RayCollector, arguments, name, value)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def clocks(trainer: OffpolicyTrainer, updates: UpdateClock) -> dict[str, float]:
     }
 
 
-def build(agent_type: Any, config: Any, episodes: EpisodeCosts) -> tuple[Any, OffpolicyTrainer]:
+def build(agent_type: Any, config: Any, episodes: EpisodeCosts | None) -> tuple[Any, OffpolicyTrainer]:
     """Builds what an agent's ``learn`` builds, with epochs of a single collect and without test episodes."""
     known = inspect.signature(agent_type).parameters
     settings = {name: value for name, value in asdict(config).items() if name in known}

@@ -8,6 +8,7 @@ from fsrl_ext.data.episodes import EpisodeLog
 from fsrl_ext.data.errors import NonFiniteStepError, ProcessEndedError
 from fsrl_ext.data.meta_collector import MetaCollector
 from fsrl_ext.data.nstep import NStepWindow
+from fsrl_ext.data.ray_collector import RayCollector
 from fsrl_ext.data.stats import CostCollectStats
 from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
 
@@ -22,4 +23,5 @@ __all__ = [
     "NStepWindow",
     "NonFiniteStepError",
     "ProcessEndedError",
+    "RayCollector",
 ]

@@ -59,6 +59,8 @@ class AheadCollector:
     """
 
     raise_on_nan_in_buffer = False
+    ahead = True
+    """Whether a trainer begins the next collect before it learns from the newest one."""
 
     @checked(seed=("seed",), closed_unit_interval=("discount",), own=("buffer",))
     def __init__(

@@ -13,21 +13,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium as gym
-from tianshou.env import (
-    BaseVectorEnv,
-    DummyVectorEnv,
-    RayVectorEnv,
-    ShmemVectorEnv,
-    SubprocVectorEnv,
-)
+from tianshou.env import BaseVectorEnv, DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.data import AheadCollector, CostCollector, MetaCollector
+from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer, MetaCollector, RayCollector
 from fsrl_ext.data.env_workers import build_vector
 from fsrl_ext.data.worker_env import WorkerEnvFn
+from fsrl_ext.env import env_fn
 from fsrl_ext.errors import check_argument, check_fields, check_types
 from fsrl_ext.policy.base import PolicyConfig
 from fsrl_ext.trainer.cost_trainer import CostTrainer
+from fsrl_ext.trainer.seeds import collecting_process_seed
 
 WorkerType = Literal["shmem", "subproc", "ray"]
 MAX_ENVS = 10_000
@@ -53,12 +49,14 @@ class TrainingConfig(ABC):
     critic_lr: float = 1e-3
     """Adam learning rate of the critics."""
     num_envs: int = 10
-    """Training environments, when they run in the collector's own process."""
+    """Training environments, when they run in the collector's own process or in Ray actors."""
     workers: int = 0
-    """Processes for the training environments, one environment each instead of num_envs; 0 for none."""
+    """Processes for the training environments, one environment each instead of num_envs; 0 for none. With
+    worker_type ray, the number of actors that share out num_envs environments."""
     worker_type: WorkerType = "shmem"
-    """How workers hand over observations: Tianshou's ``ShmemVectorEnv``, ``SubprocVectorEnv`` or
-    ``RayVectorEnv`` (needs Ray)."""
+    """How workers hand over their data. ``shmem`` and ``subproc`` are Tianshou's vector environments, with a
+    message per step. ``ray`` (needs Ray) collects on the machines of a cluster, each actor with a copy of the
+    policy, and a message per collect."""
     step_per_collect: int = 1000
     """Environment steps collected between updates, at most."""
 
@@ -77,11 +75,20 @@ class TrainingConfig(ABC):
         for name in ("num_envs", "workers"):
             if getattr(self, name) > MAX_ENVS:
                 raise ValueError(f"{name} must be at most {MAX_ENVS:,}, got {getattr(self, name)}")
+        if self.uses_ray and self.workers > self.num_envs:
+            raise ValueError(
+                f"workers must be at most num_envs={self.num_envs} with worker_type='ray', got {self.workers}"
+            )
+
+    @property
+    def uses_ray(self) -> bool:
+        """Whether training data are collected in Ray actors."""
+        return self.worker_type == "ray" and self.workers > 0
 
     @property
     def env_num(self) -> int:
         """Training environments, wherever they run."""
-        return self.workers or self.num_envs
+        return self.num_envs if self.uses_ray else self.workers or self.num_envs
 
     @classmethod
     def judged_task(cls, task: str) -> str:
@@ -110,7 +117,33 @@ class TrainingConfig(ABC):
         :param discount: of the discounted returns and costs in the statistics.
         :param seed: of the run; the environments are seeded by the trainer.
         :raises ImportError: for Ray workers without Ray.
+        :raises ValueError: for more Ray workers than the cluster has CPUs.
         """
+
+    def ray_collector(
+        self,
+        policy: BasePolicy,
+        task: str,
+        buffer: CostVectorReplayBuffer,
+        *,
+        ahead: bool,
+        discount: float,
+        seed: int,
+    ) -> RayCollector:
+        """A collector whose environments run in Ray actors; arguments are those of :meth:`collector`.
+
+        :param ahead: whether the acting policy may be one collect old.
+        """
+        return RayCollector(
+            policy,
+            env_fn(task),
+            buffer,
+            actors=self.workers,
+            ahead=ahead,
+            seed=collecting_process_seed(seed),
+            discount=discount,
+            replayable=True,
+        )
 
     @abstractmethod
     def trainer(
@@ -149,5 +182,5 @@ def train_envs(
     """
     if not workers:
         return build_vector(DummyVectorEnv, [make_env] * num_envs)
-    kinds = {"shmem": ShmemVectorEnv, "subproc": SubprocVectorEnv, "ray": RayVectorEnv}
+    kinds = {"shmem": ShmemVectorEnv, "subproc": SubprocVectorEnv}
     return build_vector(kinds[worker_type], [WorkerEnvFn(make_env)] * workers)

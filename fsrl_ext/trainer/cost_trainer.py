@@ -309,7 +309,8 @@ class CostTrainer(BaseTrainer):
         collector = self.train_collector
         steps, random = self._request(self.env_step)
         stats = collector.collect(n_step=steps, random=random)
-        if isinstance(collector, AheadCollector) and self.env_step + steps < self.step_budget:
+        more = self.env_step + steps < self.step_budget
+        if isinstance(collector, AheadCollector) and collector.ahead and more:
             collector.start(*self._request(self.env_step + steps))
         return stats
 

@@ -8,7 +8,7 @@ from tianshou.data import CollectStatsBase
 from tianshou.policy.base import TrainingStats
 from tianshou.trainer import OnpolicyTrainer
 
-from fsrl_ext.data import CostCollector, CostCollectStats
+from fsrl_ext.data import CostCollector, CostCollectStats, RayCollector
 from fsrl_ext.data.sizes import round_up
 from fsrl_ext.errors import checked
 from fsrl_ext.trainer.cost_trainer import CostTrainer
@@ -32,7 +32,7 @@ class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):
     def __init__(
         self,
         *,
-        train_collector: CostCollector,
+        train_collector: CostCollector | RayCollector,
         step_per_epoch: int,
         step_per_collect: int,
         repeat_per_collect: int,

@@ -29,7 +29,6 @@ def play(out, name, task, **settings):
         ("ToyGlobalNoise-v0", {"workers": 2}),
         ("ToyLine-v0", {"workers": 2, "worker_type": "subproc"}),
         ("ToyGlobalNoise-v0", {"workers": 2, "worker_type": "subproc"}),
-        ("ToyGlobalNoise-v0", {"workers": 2, "worker_type": "ray"}),
         ("ToyGlobalNoise-v0", {"collect_ahead": True}),
         ("ToyLine-v0", {"workers": 2, "collect_ahead": True}),
         ("ToyGlobalNoise-v0", {"workers": 2, "worker_type": "subproc", "collect_ahead": True}),
@@ -37,15 +36,11 @@ def play(out, name, task, **settings):
     ids=str,
 )
 def test_the_same_seed_is_the_same_run(task, settings, tmp_path):
-    if settings.get("worker_type") == "ray":
-        pytest.importorskip("ray")
     assert_same_run(*(play(tmp_path / str(i), "sac_lag", task, **settings) for i in range(2)))
 
 
-@pytest.mark.parametrize("kind", ["shmem", "subproc", "ray"])
+@pytest.mark.parametrize("kind", ["shmem", "subproc"])
 def test_a_seed_determines_the_global_generators_of_its_worker(kind):
-    if kind == "ray":
-        pytest.importorskip("ray")
     envs = CostVectorEnv(train_envs(env_fn("ToyGlobalNoise-v0"), 2, kind, 0), 1)
     rewards = []
     for seeds in ([5, 6], [5, 6], [6, 5]):

@@ -12,6 +12,7 @@ from tianshou.policy import BasePolicy
 from fsrl_ext.data import MetaCollector
 from fsrl_ext.data.sizes import ceil_div
 from fsrl_ext.env.meta import TaskDescription, TaskDistribution, find_family
+from fsrl_ext.errors import check_fields
 from fsrl_ext.experiment.algorithms.onpolicy import ValueCriticTraining, onpolicy_networks
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.training_config import train_envs
@@ -23,6 +24,11 @@ from fsrl_ext.trainer.seeds import meta_iteration_seeds
 @dataclass(frozen=True, kw_only=True)
 class MetaTraining(ValueCriticTraining):
     """Training on tasks of a family, which is what a run's ``task`` names."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # The environments of a meta-learner change with every task, so no actor could keep its own.
+        check_fields(self, choices={"worker_type": ("shmem", "subproc")})
 
     @classmethod
     def judged_task(cls, task: str) -> str:

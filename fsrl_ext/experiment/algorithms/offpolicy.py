@@ -94,6 +94,10 @@ class OffpolicyTraining(TrainingConfig):
         self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int
     ) -> CostCollector | AheadCollector:
         buffer = CostVectorReplayBuffer(self.buffer_size, self.env_num, num_costs=num_costs, random_seed=seed)
+        if self.uses_ray:
+            return self.ray_collector(
+                policy, task, buffer, ahead=self.collect_ahead, discount=discount, seed=seed
+            )
         make_envs = functools.partial(train_envs, env_fn(task), self.workers, self.worker_type, self.env_num)
         if not self.collect_ahead:
             return CostCollector(policy, make_envs(), buffer, discount=discount, replayable=True)

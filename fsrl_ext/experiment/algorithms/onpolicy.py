@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
+from fsrl_ext.data import CostCollector, CostVectorReplayBuffer, RayCollector
 from fsrl_ext.data.sizes import ceil_div, round_up
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import check_fields
@@ -64,7 +64,7 @@ class OnpolicyTraining(ValueCriticTraining):
 
     def collector(
         self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int
-    ) -> CostCollector:
+    ) -> CostCollector | RayCollector:
         # The buffer holds one collect, in whole vector steps.
         buffer = CostVectorReplayBuffer(
             round_up(self.step_per_collect, self.env_num),
@@ -72,6 +72,8 @@ class OnpolicyTraining(ValueCriticTraining):
             num_costs=num_costs,
             random_seed=seed,
         )
+        if self.uses_ray:
+            return self.ray_collector(policy, task, buffer, ahead=False, discount=discount, seed=seed)
         envs = train_envs(env_fn(task), self.workers, self.worker_type, self.env_num)
         return CostCollector(policy, envs, buffer, discount=discount, replayable=True)
 

@@ -90,16 +90,21 @@ _RANDOMNESS: dict[str, Any] = {
     "torch": Value("a tensor of bytes", lambda x: isinstance(x, torch.Tensor) and x.dtype == torch.uint8),
     "cuda": [ANY],
 }
+_WORKER = {"collector": _PLAYING, "randomness": _RANDOMNESS}
 _AHEAD: dict[str, Any] = {
     "buffer": BUFFER,
-    "worker": {"collector": _PLAYING, "randomness": _RANDOMNESS},
+    "worker": _WORKER,
     "under_way": Maybe({"request": [ANY], "stats": _DICTIONARY, "arrays": Each(ARRAY)}),
     "counters": [NOT_NEGATIVE],
 }
+_RAY = {**{name: rule for name, rule in _AHEAD.items() if name != "worker"}, "workers": [_WORKER]}
 
 
 def _collector(state: dict[Any, Any]) -> Any:
-    """The rule of a collector's state: of one that works ahead, one that plays, or one between two tasks."""
+    """The rule of a collector's state: of one that works ahead, in one process or in Ray actors, of one that
+    plays, or of one between two tasks."""
+    if "workers" in state:
+        return _RAY
     if "worker" in state:
         return _AHEAD
     return {**_PLAYING, "buffer": BUFFER} if "history" in state else {"counters": [NOT_NEGATIVE]}

@@ -25,6 +25,7 @@ from fsrl_ext.experiment.training.folder import (
     writing,
 )
 from fsrl_ext.experiment.training.lock import locked
+from fsrl_ext.experiment.training.machine import check_machine
 from fsrl_ext.experiment.training.permission import check_import, resume_command
 from fsrl_ext.experiment.training.session import Session
 from fsrl_ext.experiment.training.snapshot import load_policy_state, read_snapshot
@@ -99,6 +100,7 @@ def run(
     Every error of the training has a note that says what was saved and how to go on.
     """
     callbacks = check_callbacks(callbacks)
+    check_machine(config)
     build.seed_everything(config)
     policy, spec = build.build_policy(config)
     origin = None if init_from is None else start_from(policy, config, init_from)
@@ -177,6 +179,7 @@ def resume(
             config, noted = _read_config(files)
         source = files.config if snapshot is None else files.snapshot
         check_import(config.env_id, source, allow_import=allow_import)
+        check_machine(config, resumed=True)
         build.seed_everything(config)
         policy, spec = build.build_policy(config)
         if snapshot is not None:

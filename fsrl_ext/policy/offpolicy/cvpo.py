@@ -123,7 +123,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         """``[2]`` largest values of the KL multipliers."""
         for name in ("kl_multiplier_lr", "kl_multiplier_max"):
             self.register_buffer(name, torch.tensor(getattr(self.config, name)), persistent=False)
-        low = self.config.estep_precision == "bfloat16"
+        low = self.config.estep_precision != "float32"
         self._estep_precision = {"hidden_dtype": torch.bfloat16} if low else {}
         self.data = self.config.statistics(self.num_costs)
         """Scales, bounds and episode costs that were measured in the buffer."""

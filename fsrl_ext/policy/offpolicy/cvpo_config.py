@@ -23,9 +23,10 @@ class CVPOConfig(CostLevelConfig):
     solver: Literal["exact", "slsqp"] = "exact"
     """E-step: solver of the dual: an ``exact`` one, or SciPy's SLSQP with loose tolerances (``slsqp``), as in
     the paper authors' code."""
-    estep_precision: Literal["float32", "bfloat16"] = "float32"
+    estep_precision: Literal["float32", "bfloat16", "forced-bfloat16"] = "float32"
     """E-step: number type of the products between the critics' hidden layers. ``bfloat16`` is faster on
-    processors that support it (``benchmarks/gradient_step.py``) and needs an ``EnsembleCritic``."""
+    processors that support it (``benchmarks/gradient_step.py``) and needs an ``EnsembleCritic``. A run
+    refuses it on other processors, and ``forced-bfloat16`` there computes the same."""
     cost_margin: float = 0.0
     """E-step: share of the cost limit that the threshold keeps free, in [0, 1). A policy whose *mean* cost is
     at the limit exceeds the limit in about every other episode."""
@@ -79,7 +80,7 @@ class CVPOConfig(CostLevelConfig):
             below_one=("cost_margin", "margin_rate"),
             choices={
                 "solver": ("exact", "slsqp"),
-                "estep_precision": ("float32", "bfloat16"),
+                "estep_precision": ("float32", "bfloat16", "forced-bfloat16"),
                 "old_policy": ("frozen", "polyak"),
             },
         )
