@@ -119,6 +119,12 @@ class TestFigures:
             out.with_suffix(".again").write_bytes(content)
         assert out.read_bytes() == out.with_suffix(".again").read_bytes()
 
+    def test_a_kind_and_a_file_that_cannot_be_drawn(self, folder, tmp_path):
+        with pytest.raises(ValueError, match=r"kind must be one of curves, .*, got 'pie'"):
+            study_plot([folder], tmp_path / "a.png", kind="pie")
+        with pytest.raises(ValueError, match=r"out must end in .png or .pdf or .svg"):
+            study_plot([folder], tmp_path / "a.jpg")
+
     def test_curves_and_limits(self, folder, tmp_path, drawn):
         conditions = ["task=A-v0,B-v0", "cost_limit=10", "policy=cvpo,sac_lag"]
         caption, _ = study_plot([folder], tmp_path / "a.png", conditions=conditions)

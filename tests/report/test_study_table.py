@@ -198,7 +198,7 @@ class TestScores:
             ],
         )
         assert table.problems == ("Both-v0 (limit 10)",)
-        assert any("One-v0 (limit 10) is not scored: b has no run there" in x for x in table.notes)
+        assert any("One-v0 (limit 10) is not scored, without runs of b" in x for x in table.notes)
         assert any("Negative-v0 (limit 10) is not scored: no return" in x for x in table.notes)
 
     def test_step_budgets_are_told_apart(self, tmp_path):
@@ -212,11 +212,18 @@ class TestScores:
         assert not nothing.problems
         assert "is published" in nothing.notes[0]
 
+    def test_reasons_stay_short(self, tmp_path):
+        # Every policy is alone on its task.
+        study(tmp_path, [{"policy": f"p{i}", "task": f"T{i}-v0"} for i in range(9)])
+        with pytest.raises(ValueError, match=r"p3 and 5 more\. .* 6 more tasks are not scored") as error:
+            study_table([tmp_path], parts=["scores"])
+        assert len(str(error.value)) < 400
+
     def test_without_a_common_task_the_reason_is_given(self, tmp_path):
         study(tmp_path, [{"policy": "a"}, {"policy": "b", "task": "Other-v0"}])
         text, _ = study_table([tmp_path])
         assert "Scores over tasks: none" in text
-        assert "b has no run there" in text
+        assert "without runs of b" in text
         with pytest.raises(ValueError, match="no task can be scored"):
             study_table([tmp_path], parts=["scores"])
 

@@ -20,6 +20,8 @@ from fsrl_ext.report.study.style import colours
 
 Kind = Literal["curves", "costs", "scatter", "frontier", "profiles"]
 
+KINDS: tuple[Kind, ...] = ("curves", "costs", "scatter", "frontier", "profiles")
+
 SUFFIXES = (".png", ".pdf", ".svg")
 
 
@@ -52,6 +54,8 @@ def study_plot(
     """
     if out.suffix.lower() not in SUFFIXES:
         raise ValueError(f"out must end in {' or '.join(SUFFIXES)}, got {out}")
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     study = read_study(paths, skip_damaged=skip_damaged)
     runs = where(study.runs, conditions)
     fields = [field_name(name, runs, "--by") for name in by] or default_fields(runs)

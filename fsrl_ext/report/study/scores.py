@@ -13,7 +13,7 @@ from fsrl_ext.report.study import aggregate
 from fsrl_ext.report.study.layout import Cell, Section
 from fsrl_ext.report.study.published import best_published
 from fsrl_ext.report.study.rows import mean_return, within
-from fsrl_ext.report.study.select import Group, value_text
+from fsrl_ext.report.study.select import Group, first_ones, value_text
 
 Normalise = Literal["best", "published"]
 
@@ -60,7 +60,7 @@ def score_table(
     for problem, members in problems.items():
         lacking = [name for name in policies if name not in members]
         if lacking:
-            notes.append(f"{problem} is not scored: {', '.join(lacking)} has no run there.")
+            notes.append(f"{problem} is not scored, without runs of {first_ones(lacking, 3)}.")
             continue
         unit = _unit(list(members.values()), which, normalise)
         if unit is None or unit <= 0:
@@ -77,6 +77,8 @@ def score_table(
         name: tuple(_scores(problems[problem][name], which, units[problem]) for problem in kept)
         for name in policies
     }
+    if len(notes) > 4:
+        notes = [*notes[:3], f"{len(notes) - 3} more tasks are not scored for such reasons."]
     return ScoreTable(tuple(kept), scores, tuple(notes))
 
 

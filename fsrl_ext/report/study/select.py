@@ -39,6 +39,13 @@ def _canonical(text: str) -> str:
     return "/".join(parts)
 
 
+def first_ones(names: Sequence[str], most: int = 5) -> str:
+    """Names separated by commas; of many, the first ones and how many more there are."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
 def field_name(text: str, runs: Iterable[StudyRun], option: str) -> str:
     """The name of a config field, from a text in which ``-`` may stand for ``_``.
 
@@ -72,8 +79,9 @@ def where(runs: Sequence[StudyRun], conditions: Sequence[str]) -> list[StudyRun]
         there = {value_text(run.settings[name]) for run in runs if name in run.settings}
         missing = sorted(wanted - there)
         if missing:
-            some = ", ".join(sorted(there)[:8]) + (", ..." if len(there) > 8 else "")
-            raise ValueError(f"--where {name} must be one of {some}, got {', '.join(missing)}")
+            raise ValueError(
+                f"--where {name} must be one of {first_ones(sorted(there), 8)}, got {', '.join(missing)}"
+            )
         chosen = [run for run in chosen if value_text(run.settings.get(name, ABSENT)) in wanted]
     if not chosen:
         raise RunFolderError(f"no run meets --where {' '.join(conditions)}; there are {len(runs)} runs")
@@ -165,10 +173,9 @@ def mixed_settings(groups: Iterable[Group]) -> list[str]:
             if len(values) > 1:
                 different.append(f"{name} ({', '.join(values)})")
         if different:
-            more = f" and {len(different) - 4} more" if len(different) > 4 else ""
             lines.append(
-                f"{member.task} {member.name}: runs with different {', '.join(different[:4])}{more} are in "
-                "one row; --by or --where tells them apart"
+                f"{member.task} {member.name}: runs with different {first_ones(different)} are in one row; "
+                "--by or --where tells them apart"
             )
     return lines
 
@@ -196,4 +203,4 @@ def missing_seeds(groups: Sequence[Group]) -> list[str]:
             missing.append(f"{member.task} {member.name} ({', '.join(map(str, lacking))})")
     if not missing:
         return []
-    return [f"seeds that other rows have are missing from {', '.join(missing)}"]
+    return [f"seeds that other rows have are missing from {first_ones(missing)}"]

@@ -11,7 +11,8 @@ from fsrl_ext.report.statistics import FEW
 from fsrl_ext.report.study.collect import read_study
 from fsrl_ext.report.study.layout import FORMATS, Format, Section, write_sections
 from fsrl_ext.report.study.published import beside_published
-from fsrl_ext.report.study.rows import final_policies, make_rows, on_the_way
+from fsrl_ext.report.study.result_sections import final_policies, on_the_way
+from fsrl_ext.report.study.rows import make_rows
 from fsrl_ext.report.study.scores import Normalise, Which, score_sections, score_table
 from fsrl_ext.report.study.select import (
     Group,
