@@ -7,9 +7,11 @@
     python benchmarks/gradient_step.py --cuda        # on an accelerator against one thread of the processor
 
 The floor is what the step cannot do without: the matrix products of all forward and backward passes and of
-the E-step's evaluation, with the same shapes and nothing between them. The sizes are those of FSRL's CVPO on
-SafetyCarCircle-v0: batch 256, 16 samples, 128 x 128. Timings alternate in one process, and the script prints
-medians.
+the E-step's evaluation, with the same shapes and nothing between them. There are two floors: products by
+``torch.mm``, which is MKL, and products by the library that the networks use for each size
+(``fsrl_ext/net/mlp.py``). The sizes are those of FSRL's CVPO on SafetyCarCircle-v0: batch 256, 16 samples,
+128 x 128. Timings alternate in one process, and the script prints medians of processor time, which other
+programs on the machine disturb less; with ``--cuda`` they are wall time.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from tianshou.policy.base import policy_within_training_step
 from fsrl_ext.data import CostVectorReplayBuffer
 from fsrl_ext.functional.estep import solve_dual
 from fsrl_ext.net import EnsembleCritic, GaussianActor
+from fsrl_ext.net.mlp import Layer, product
 from fsrl_ext.policy import CVPOPolicy
 from fsrl_ext.policy.offpolicy import cvpo as stages
 from fsrl_ext.policy.offpolicy.critics import CriticLosses
@@ -135,8 +138,11 @@ def filled_buffer(steps: int, size: int = 200_000) -> CostVectorReplayBuffer:
     return buffer
 
 
-def floor_of(step: Step) -> Callable[[], None]:
-    """Returns a function that computes the matrix products of a step and nothing else."""
+def floor_of(step: Step, *, fast: bool = False) -> Callable[[], None]:
+    """Returns a function that computes the matrix products of a step and nothing else.
+
+    :param fast: whether large products are oneDNN's, as in the networks; otherwise all are ``torch.mm``.
+    """
     width, batch = step.width, step.batch
     critic, actor = [OBS + ACT, width, width, 1], [OBS, width, width, 2 * ACT]
     per_net = [
@@ -151,11 +157,18 @@ def floor_of(step: Step) -> Callable[[], None]:
         *products(batch, actor, backward=True),
     ]
 
+    zeros = {right.shape[1]: torch.zeros(right.shape[1]) for _, right in pairs}
+    layers = [(left, Layer(right, right.t(), zeros[right.shape[1]])) for left, right in pairs]
+
     def run() -> None:
         for left, right in pairs:
             torch.mm(left, right)
 
-    return run
+    def run_fast() -> None:
+        for left, layer in layers:
+            product(left, layer)
+
+    return run_fast if fast else run
 
 
 def products(
@@ -170,37 +183,49 @@ def products(
                 yield grad, weight.T
 
 
-def alternate(calls: dict[str, Callable[[], None]], rounds: int, repeats: int = 10) -> dict[str, float]:
-    """Calls in turn; returns the median milliseconds of each call."""
+def alternate(
+    calls: dict[str, Callable[[], None]],
+    rounds: int,
+    repeats: int = 10,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, float]:
+    """Calls in turn; returns the median milliseconds of each call, by a clock of seconds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(rounds):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             for _ in range(repeats):
                 call()
-            times[name].append((time.perf_counter() - start) / repeats * 1e3)
+            times[name].append((clock() - start) / repeats * 1e3)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
 def floor_and_stages(rounds: int) -> dict[str, Any]:
     step = Step()
     with torch.no_grad():
-        floor = floor_of(step)
-    medians = alternate({"gradient step": step, "floor": floor}, rounds)
-    ratio = medians["gradient step"] / medians["floor"]
-    step_ms, floor_ms = medians["gradient step"], medians["floor"]
-    print(f"gradient step {step_ms:.2f} ms, floor {floor_ms:.2f} ms, ratio {ratio:.2f}\n")
+        calls = {
+            "gradient step": step,
+            "floor, torch.mm": floor_of(step),
+            "floor, fast": floor_of(step, fast=True),
+        }
+    medians = alternate(calls, rounds)
+    step_ms, *floors = medians.values()
+    ratios = {name: step_ms / floor for name, floor in zip(list(medians)[1:], floors, strict=True)}
+    print(f"gradient step {step_ms:.2f} ms")
+    for name, ratio in ratios.items():
+        print(f"{name} {medians[name]:.2f} ms, ratio {ratio:.2f}")
+    print()
     shares = stage_times(step, rounds * 10)
     total = shares.pop("step")
     rows = [[name, f"{1e3 * value:.2f}", f"{value / total:.0%}"] for name, value in shares.items()]
     print(text_table(["stage", "ms", "share"], rows))
-    return {"step": {"ms": medians, "ratio": ratio, "stages_ms": {k: 1e3 * v for k, v in shares.items()}}}
+    return {"step": {"ms": medians, "ratios": ratios, "stages_ms": {k: 1e3 * v for k, v in shares.items()}}}
 
 
 def stage_times(step: Step, count: int) -> dict[str, float]:
-    """Returns mean seconds of each stage, from clocks around the policy's own calls."""
+    """Returns mean seconds of processor time of each stage, from clocks around the policy's own calls."""
     seconds: defaultdict[str, float] = defaultdict(float)
     policy = step.policy
 
@@ -208,9 +233,9 @@ def stage_times(step: Step, count: int) -> dict[str, float]:
         function = getattr(owner, attribute)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
+            start = time.process_time()
             answer = function(*args, **kwargs)
-            seconds[stage] += time.perf_counter() - start
+            seconds[stage] += time.process_time() - start
             return answer
 
         setattr(owner, attribute, call)
@@ -219,10 +244,10 @@ def stage_times(step: Step, count: int) -> dict[str, float]:
     many_actions = EnsembleCritic.forward
 
     def target(obs: torch.Tensor, act: torch.Tensor, **kwargs: Any) -> Any:
-        start = time.perf_counter()
+        start = time.process_time()
         answer = many_actions(policy.target_critic, obs, act, **kwargs)
         stage = "E-step: evaluation" if act.dim() == 3 else "targets: critics"
-        seconds[stage] += time.perf_counter() - start
+        seconds[stage] += time.process_time() - start
         return answer
 
     undo = [
@@ -240,10 +265,10 @@ def stage_times(step: Step, count: int) -> dict[str, float]:
         clocked(stages.MetricStats, "of", "statistics"),
     ]
     policy.target_critic.forward = target
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(count):
         step()
-    total = time.perf_counter() - start
+    total = time.process_time() - start
     del policy.target_critic.forward
     for each in undo:
         each()
@@ -314,7 +339,7 @@ def accelerator(rounds: int) -> dict[str, Any]:
             there()
             torch.cuda.synchronize()
 
-        medians = alternate({"cpu": Step(**variant), "cuda": step}, max(rounds // 5, 3), repeats=5)
+        medians = alternate({"cpu": Step(**variant), "cuda": step}, max(rounds // 5, 3), 5, time.perf_counter)
         found[size(variant)] = medians
         ratio = medians["cpu"] / medians["cuda"]
         rows.append([size(variant), f"{medians['cpu']:.2f}", f"{medians['cuda']:.2f}", f"{ratio:.2f}"])

@@ -7,10 +7,10 @@
 
 ``compare`` runs whole trainings without evaluation, each in a process of its own with one torch thread, at
 FSRL's settings (batch 256, 128 x 128, 0.2 updates per step; CVPO 16 samples, 10 environments and 3,000 steps
-per collect, SAC-Lag and DDPG-Lag 2 environments and 600 steps). The variants take turns: our plain training,
-for CVPO our training that collects ahead in a second process, without and with bfloat16, and FSRL's training
-(``benchmarks/peers/fsrl_offpolicy.py`` says how to make its environment). Figures are medians over the cycles
-after the first and then over the runs. ``--json`` keeps them.
+per collect, SAC-Lag and DDPG-Lag 2 environments and 600 steps). The variants take turns: our training in one
+process, our training that collects ahead in a second process, for CVPO also with bfloat16, and FSRL's
+training (``benchmarks/peers/fsrl_offpolicy.py`` says how to make its environment). Figures are medians over
+the cycles after the first and then over the runs. ``--json`` keeps them.
 """
 
 from __future__ import annotations
@@ -47,11 +47,19 @@ FSRL_SETTINGS: dict[str, dict[str, Any]] = {
     "sac_lag": {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2},
     "ddpg_lag": {**_BASELINE, "reward_ensemble": 1, "cost_ensemble": 1},
 }
-VARIANTS: dict[str, dict[str, Any]] = {
-    "fsrl_ext": {},
-    "fsrl_ext, collecting ahead": {"collect_ahead": True},
-    "fsrl_ext, ahead and bfloat16": {"collect_ahead": True, "estep_precision": "bfloat16"},
-}
+_PRECISIONS: dict[str, dict[str, Any]] = {"cvpo": {"estep_precision": "float32"}}
+
+
+def variants(policy: str) -> dict[str, dict[str, Any]]:
+    """Returns settings by row: one process and two cores in float32, whatever the defaults are."""
+    precision = _PRECISIONS.get(policy, {})
+    rows = {
+        "one process": {"collect_ahead": False, **precision},
+        "two cores": {"collect_ahead": True, **precision},
+    }
+    if precision:
+        rows["two cores, bfloat16"] = {"collect_ahead": True, "estep_precision": "bfloat16"}
+    return rows
 
 
 def main() -> None:
@@ -139,16 +147,17 @@ class ClockedTrainer(CostOffpolicyTrainer):
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Runs all variants and the peer in turn."""
-    names = [*(VARIANTS if options.policy == "cvpo" else ["fsrl_ext"]), *(["FSRL"] if options.peer else [])]
+    settings = variants(options.policy)
+    names = [*settings, *(["FSRL"] if options.peer else [])]
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(options.rounds):
         for name in names:
-            runs[name].append(_summary(_run(options, name)))
+            runs[name].append(_summary(_run(options, settings.get(name))))
     figures = {
         name: {key: statistics.median(run[key] for run in runs[name]) for key in runs[name][0]}
         for name in names
     }
-    base = figures["FSRL" if options.peer else "fsrl_ext"]
+    base = figures["FSRL" if options.peer else "one process"]
     rows = [
         [
             name,
@@ -163,14 +172,14 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     return {"policy": options.policy, "task": options.task, "medians": figures, "runs": runs}
 
 
-def _run(options: argparse.Namespace, name: str) -> list[dict[str, float]]:
+def _run(options: argparse.Namespace, settings: dict[str, Any] | None) -> list[dict[str, float]]:
+    """Runs a training with settings of ours, or FSRL's for ``None``."""
     here = Path(__file__).parent
-    if name == "FSRL":
+    if settings is None:
         steps = str(options.cycles * FSRL_SETTINGS[options.policy]["step_per_collect"])
         command = [options.peer, str(here / "peers" / "fsrl_offpolicy.py"), "--steps", steps, "--no-eval"]
     else:
-        settings = json.dumps(VARIANTS[name])
-        command = [sys.executable, str(here / "throughput.py"), "own", "--settings", settings]
+        command = [sys.executable, str(here / "throughput.py"), "own", "--settings", json.dumps(settings)]
         command += ["--cycles", str(options.cycles)]
     return run_apart([*command, "--policy", options.policy, "--task", options.task])["cycles"]
 
@@ -261,9 +270,8 @@ def environments(options: argparse.Namespace) -> dict[str, Any]:
     figures = {}
     for count in (1, 2, 5, 10, 20):
         variant = {"num_envs": count, "step_per_collect": 1000}
-        VARIANTS[f"{count}"] = variant
         arguments = argparse.Namespace(cycles=4, policy="cvpo", task=options.task, peer=None)
-        figures[count] = _summary(_run(arguments, f"{count}"))["steps_per_second"]
+        figures[count] = _summary(_run(arguments, variant))["steps_per_second"]
     print(text_table(["environments", "steps/s"], [[str(n), f"{x:.0f}"] for n, x in figures.items()]))
     return {"task": options.task, "steps_per_second": figures}
 

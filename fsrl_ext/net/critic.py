@@ -100,8 +100,10 @@ class EnsembleCritic(nn.Module):
     def _one_action(self, obs: Tensor, act: Tensor) -> Tensor:
         """Return values ``[nets, B, heads]``."""
         inputs = torch.cat([obs, act], 1)
-        if self._networks.supports(inputs):
-            return self._networks.run(inputs)
+        return self._networks.run(inputs) if self._networks.supports(inputs) else self._stacked(inputs)
+
+    def _stacked(self, inputs: Tensor) -> Tensor:
+        """Return values ``[nets, B, heads]`` by one batched product of all networks in each layer."""
         hidden = inputs.expand(self.num_nets, -1, -1)
         for i, layer in enumerate(self.layers):
             hidden = layer(hidden.relu_() if i else hidden)
