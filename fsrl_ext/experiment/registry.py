@@ -31,7 +31,7 @@ RESERVED = frozenset(
         *("selections", "selection_episodes", "final_episodes", "device", "threads"),
         *("policy_config", "training"),
         # Options of fsrl-ext train.
-        *("help", "out", "run_name", "init_from", "preset", "quiet", "command"),
+        *("help", "out", "run_name", "init_from", "preset", "quiet", "command", "cores"),
     )
 )
 """Names that no setting of an algorithm may have, because they mean the same for all algorithms."""

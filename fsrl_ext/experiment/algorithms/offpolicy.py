@@ -90,8 +90,12 @@ class OffpolicyTraining(TrainingConfig):
                 f"for each of {self.env_num} training environments, got {self.buffer_size}"
             )
 
+    def busy_processes(self, cores: int) -> int:
+        learner = 1 if self.collect_ahead and cores > 1 else 0
+        return super().busy_processes(cores) + learner
+
     def collector(
-        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int
+        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int, cores: int
     ) -> CostCollector | AheadCollector:
         buffer = CostVectorReplayBuffer(self.buffer_size, self.env_num, num_costs=num_costs, random_seed=seed)
         make_envs = functools.partial(train_envs, env_fn(task), self.workers, self.worker_type, self.env_num)

@@ -116,9 +116,10 @@ def check_costs(env: gym.Env, task: str, cost_limit: tuple[float, ...]) -> None:
         )
 
 
-def train_collector(policy: BasePolicy, config: ExperimentConfig) -> TrainCollector:
+def train_collector(policy: BasePolicy, config: ExperimentConfig, *, cores: int = 1) -> TrainCollector:
     """The collector of a run's training data, as the algorithm's training class makes it.
 
+    :param cores: that the run uses.
     :raises ImportError: for Ray workers without Ray.
     """
     return config.training.collector(
@@ -127,6 +128,7 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig) -> TrainCollec
         num_costs=len(config.cost_limit),
         discount=config.policy_config.gamma,
         seed=config.seed,
+        cores=cores,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -42,6 +41,7 @@ class Session:
     :param command: the command line to note in the result.
     :param init_from: where a policy that was trained before came from; ``None`` for a fresh one.
     :param logger: a user's own.
+    :param cores: processor cores that the run uses.
     :param snapshot: what to go on from; ``None`` for a run that begins.
     :param again: whether a run begins that was cut off before its first snapshot.
     """
@@ -58,6 +58,7 @@ class Session:
         logger: BaseLogger | None,
         callbacks: Sequence[Any],
         show_progress: bool,
+        cores: int,
         snapshot: dict[str, Any] | None = None,
         again: bool = False,
     ) -> None:
@@ -73,12 +74,13 @@ class Session:
         self._started = time.time()
         self._snapshots = Snapshots(folder.snapshot, first_at_once=snapshot is None)
         self._show_progress = show_progress
+        self._cores = cores
         with ExitStack() as opened:
             self._logger = RunLogger(
                 folder, state=None if snapshot is None else snapshot["run"]["logger"], beside=logger
             )
             opened.callback(self._logger.finalize)
-            self._train_collector = build.train_collector(policy, config)
+            self._train_collector = build.train_collector(policy, config, cores=cores)
             opened.callback(self._train_collector.close)
             episodes = math.gcd(config.selection_episodes, config.final_episodes)
             self._test_collector = build.test_collector(
@@ -255,7 +257,7 @@ class Session:
             "train_episodes": trainer.env_episode,
             "share_above_limit": trainer.share_above_limit,
             "seconds": round(time.time() - self._started, 1),
-            "cores": os.cpu_count(),
+            "cores": self._cores,
             "selections": self._selections,
             **judged,
         }
