@@ -185,7 +185,7 @@ class KillsTheCollector:
     def on_collect_end(self, run):
         self.collects += 1
         if self.collects == 2:
-            os.kill(run.trainer.train_collector._process.pid, signal.SIGKILL)
+            os.kill(run.trainer.train_collector._worker.process.pid, signal.SIGKILL)
 
 
 def test_a_collecting_process_that_is_killed_is_named_and_the_run_goes_on(tmp_path):

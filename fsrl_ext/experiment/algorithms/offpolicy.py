@@ -108,6 +108,7 @@ class OffpolicyTraining(TrainingConfig):
             seed=collecting_process_seed(seed),
             discount=discount,
             replayable=True,
+            cores=cores,
         )
 
     def trainer(
