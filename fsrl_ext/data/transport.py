@@ -89,8 +89,11 @@ class ProcessTransport:
         :raises ProcessEndedError: the process has ended.
         """
         while True:
-            while not self._connection.poll(POLL_SECONDS):
-                continue
+            try:
+                while not self._connection.poll(POLL_SECONDS):
+                    continue
+            except OSError as error:
+                self._raise_ended(error)
             if self._owed <= 1:
                 return
             self._read_any()
@@ -163,12 +166,12 @@ class LocalTransport:
 
     def send(self, *message: Any) -> None:
         """Note a message; see :class:`ProcessTransport`."""
-        if self._closed:
-            raise ProcessEndedError(f"{self._owner} is closed")
+        self._check_open()
         self._message = copy.deepcopy(message)
 
     def wait(self) -> None:
         """Compute the answer to the newest message."""
+        self._check_open()
         if self._message is None:
             return
         (name, *arguments), self._message = self._message, None
@@ -192,6 +195,10 @@ class LocalTransport:
         if not self._closed:
             self._closed = True
             self._worker.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ProcessEndedError(f"{self._owner} is closed")
 
     @contextlib.contextmanager
     def _own_globals(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.errors import checked
 from fsrl_ext.experiment.saved.chosen_task import other_task
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
-from fsrl_ext.experiment.training.build import test_collector
+from fsrl_ext.experiment.training.build import test_collector, test_envs
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.experiment.training.permission import check_import
 from fsrl_ext.functional.returns import as_cost_limits
@@ -82,8 +82,7 @@ def evaluate(
     else:
         spec, _ = chosen.check(spec, config, limit or config.cost_limit)
         make_env = chosen.env_fn()
-    # A batch's size can show in the last bits of an action, so the groups are those of the run.
-    group = math.gcd(config.selection_episodes, episodes)
+    group = test_envs(config, episodes)
     collector = test_collector(policy, config, spec, episodes=group, make_env=make_env)
     try:
         with torch_threads(config.threads):

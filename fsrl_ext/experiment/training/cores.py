@@ -7,6 +7,10 @@ import warnings
 
 from fsrl_ext.experiment.config import ExperimentConfig
 
+SHORT_RUN = 5_000
+"""Environment steps below which a run uses one core unless it is told otherwise, because a process takes some
+seconds to start."""
+
 
 def available_cores() -> int:
     """The cores that this process may use, which are fewer than the machine's in many containers."""
@@ -19,9 +23,11 @@ def resolve_cores(cores: int | None, config: ExperimentConfig) -> int:
     """The number of cores that a run uses.
 
     :param cores: what the user asked for, >= 1; ``None`` stands for the cores that this process may use, as
-        far as the run has work for them.
+        far as the run has work for them, and for one in a run of less than :data:`SHORT_RUN` steps.
     """
-    return min(available_cores(), config.training.max_cores) if cores is None else cores
+    if cores is not None:
+        return cores
+    return 1 if config.steps < SHORT_RUN else min(available_cores(), config.training.max_cores)
 
 
 def warn_of_more_processes_than_cores(cores: int, config: ExperimentConfig) -> None:
