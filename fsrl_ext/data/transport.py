@@ -132,9 +132,12 @@ class ProcessTransport:
             raise ProcessEndedError(f"{self._owner} is closed") from error
         if not self._built:
             # The process may have said why its worker could not be built before it ended.
+            answer = None
             with contextlib.suppress(EOFError, OSError):
                 if self._connection.poll():
-                    self._read_any()
+                    answer = self._connection.recv()
+            if isinstance(answer, RemoteError):
+                answer.raise_here()
         self.process.join(timeout=5)
         raise ProcessEndedError(
             f"{self._name} has ended (exit code {self.process.exitcode}); {self._remedy}"
