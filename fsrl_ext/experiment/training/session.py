@@ -231,7 +231,8 @@ class Session:
         with writing(self.folder.last):
             self._candidate = self.folder.last.read_bytes()
         self._logger.begin_row(self.env_step)
-        self._take_snapshot_if_due()
+        if self.env_step < self.trainer.step_budget:
+            self._take_snapshot_if_due()  # the last verdict comes at once, and a snapshot with it
 
     def _save_candidate_as_best(self) -> None:
         assert self._candidate is not None
