@@ -16,8 +16,10 @@ from fsrl_ext.errors import checked
 from fsrl_ext.trainer.evaluation import evaluate_policy
 from fsrl_ext.trainer.selection import Evaluation
 
-NICENESS = 10
-"""How much lower than the learner's the priority of the process is, in the units of ``os.nice``."""
+NICENESS = 5
+"""How much lower than the learner's the priority of the process is, in the units of ``os.nice``.
+
+On a machine that other programs keep busy, a process of a much lower priority would let the learner wait."""
 
 
 class EpisodePlayer:
