@@ -48,7 +48,7 @@ FSRL_SETTINGS: dict[str, dict[str, Any]] = {
     "ddpg_lag": {**_BASELINE, "reward_ensemble": 1, "cost_ensemble": 1},
 }
 VARIANTS: dict[str, dict[str, Any]] = {
-    "fsrl_ext": {},
+    "fsrl_ext": {"collect_ahead": False},
     "fsrl_ext, collecting ahead": {"collect_ahead": True},
     "fsrl_ext, ahead and bfloat16": {"collect_ahead": True, "estep_precision": "bfloat16"},
 }

@@ -2,7 +2,7 @@
 
     python benchmarks/two_cores.py                               # CVPO on CarCircle, three rounds
     python benchmarks/two_cores.py --policy sac_lag --rounds 5
-    python benchmarks/two_cores.py --set steps=20000 --set collect_ahead=true
+    python benchmarks/two_cores.py --set steps=20000 --set collect_ahead=false
 
 The command prints the wall-clock seconds of every run, the median ratio, and whether the two runs of every
 round are equal: ``progress.csv`` but for times, both policies, and ``result.json`` but for seconds and cores.
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--json", help="write the numbers into this file")
     options = parser.parse_args()
     known = list_settings(options.policy)
-    settings: dict[str, Any] = {"steps": 12_000, "selections": 4, "final_episodes": 10, "collect_ahead": True}
+    settings: dict[str, Any] = {"steps": 12_000, "selections": 4, "final_episodes": 10}
     for text in options.set:
         name, _, value = text.partition("=")
         settings[name] = known[name].parse(value)
