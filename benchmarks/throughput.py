@@ -103,7 +103,7 @@ def own(options: argparse.Namespace) -> dict[str, Any]:
     training = config.training
     trainer = ClockedTrainer(
         policy=policy,
-        train_collector=build.train_collector(policy, config),
+        train_collector=build.train_collector(policy, config, cores=2),
         test_collector=None,
         max_epoch=options.cycles,
         step_per_epoch=training.step_per_collect,

@@ -34,6 +34,17 @@ def add_allow_import(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cores(parser: argparse.ArgumentParser) -> None:
+    """Adds the number of processor cores that a run uses."""
+    parser.add_argument(
+        "--cores",
+        type=int,
+        metavar="N",
+        help="processor cores that the run uses, which change none of its numbers; --threads are PyTorch's "
+        "(default: those available to the process)",
+    )
+
+
 def add_step_options(parser: Any) -> None:
     """Adds the options of :data:`STEP_OPTIONS` to a parser or a group."""
     parser.add_argument(

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from fsrl_ext.cli.closing import print_result
-from fsrl_ext.cli.options import add_allow_import
+from fsrl_ext.cli.options import add_allow_import, add_cores
 
 
 def add_command(commands: Any) -> None:
@@ -20,6 +20,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="a run folder")
     add_allow_import(parser)
+    add_cores(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     parser.set_defaults(command=_resume)
 
@@ -28,5 +29,10 @@ def _resume(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.experiment import resume
 
     return print_result(
-        resume(options.run, show_progress=not options.quiet, allow_import=options.allow_import)
+        resume(
+            options.run,
+            show_progress=not options.quiet,
+            allow_import=options.allow_import,
+            cores=options.cores,
+        )
     )

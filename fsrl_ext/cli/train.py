@@ -56,5 +56,6 @@ def _train(options: argparse.Namespace, command: str) -> int:
         show_progress=not options.quiet,
         command=command,
         init_from=options.init_from,
+        cores=options.cores,
     )
     return print_result(done)

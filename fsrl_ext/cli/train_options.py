@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from fsrl_ext.cli.options import add_cores
 from fsrl_ext.experiment.defaults import TUNED, suite_of
 from fsrl_ext.experiment.explained import explained_defaults
 from fsrl_ext.experiment.registry import algorithm, algorithms
@@ -62,6 +63,7 @@ def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str], nargs: str |
         "--init-from", metavar="RUN", help="start from the policy of a run folder or checkpoint file"
     )
     parser.add_argument("--preset", default=TUNED, help=texts.get("preset"))
+    add_cores(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     groups = {key: parser.add_argument_group(title) for key, title in TITLES.items()}
     for name, setting in _all_settings().items():

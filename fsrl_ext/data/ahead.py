@@ -1,45 +1,41 @@
-"""Collecting in another process while this one learns: the learner's side."""
+"""Collecting one collect ahead of the learner, in another process or in turn: the learner's side."""
 
 from __future__ import annotations
 
-import multiprocessing
+import functools
 import time
 import warnings
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import Connection
 from typing import Any, cast
 
-import cloudpickle
 import numpy as np
 import torch
 from tianshou.data.types import RolloutBatchProtocol
 from tianshou.env import BaseVectorEnv
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.data.ahead_worker import CollectedRows, WorkerSpec, serve
+from fsrl_ext.data.ahead_worker import CollectedRows, Worker, WorkerSpec
 from fsrl_ext.data.batches import raw_batch
-from fsrl_ext.data.env_workers import CLOSE_SECONDS
-from fsrl_ext.data.errors import ProcessEndedError
 from fsrl_ext.data.interrupts import InterruptGuard
-from fsrl_ext.data.remote_errors import RemoteError
 from fsrl_ext.data.row_writer import RowWriter
 from fsrl_ext.data.stats import CostCollectStats
+from fsrl_ext.data.transport import LocalTransport, ProcessTransport
 from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
 from fsrl_ext.errors import checked
 
-POLL_SECONDS = 1.0
-"""Seconds between two looks whether an answer has come; Ctrl-C counts at once."""
-
 
 class AheadCollector:
-    """A :class:`CostCollector` in a process of its own, one collect ahead of the learner.
+    """A :class:`CostCollector` that is one collect ahead of the learner, in a process of its own.
 
     :meth:`start` sends the policy's parameters off and returns; :meth:`collect` waits for the transitions and
     puts them into :attr:`buffer`. A trainer that starts the next collect before it learns gets data from a
     policy that is at most one collect old. Everything is exchanged at these two calls, never in between, so
     runs with the same seed are the same, however long either side takes. ``benchmarks/throughput.py compare``
     measures the gain.
+
+    With ``cores=1`` there is no other process: :meth:`collect` makes in turn what the process would have made
+    meanwhile, from the same parameters and random numbers. Both ways give the same data and the same
+    :meth:`state_dict`, bit for bit, and each goes on from the other's.
 
     Of the policy only its ``state_dict`` is sent; changes to other attributes after construction are not.
 
@@ -50,19 +46,21 @@ class AheadCollector:
     :param exploration_noise: see Tianshou.
     :param discount: see :class:`CostCollector`.
     :param replayable: see :class:`CostCollector`.
+    :param cores: 1 collects in this process; any other number collects in a second one.
     :raises TypeError: ``buffer`` is not a :class:`CostVectorReplayBuffer`.
     :raises Exception: what the construction in the other process raised, with its traceback as the cause.
 
     An exception in the other process is raised here, and the transitions of that collect are lost. The next
-    collect resets the environments and says so in a warning. Ctrl-C while a method waits loses nothing: a
-    collect stays under way.
+    collect resets the environments and says so in a warning. Ctrl-C while a method waits for the other
+    process loses nothing: a collect stays under way. With ``cores=1``, Ctrl-C in the middle of a collect has
+    the effect of an exception.
     """
 
     raise_on_nan_in_buffer = False
     ahead = True
     """Whether a trainer begins the next collect before it learns from the newest one."""
 
-    @checked(seed=("seed",), closed_unit_interval=("discount",), own=("buffer",))
+    @checked(seed=("seed",), at_least_one=("cores",), closed_unit_interval=("discount",), own=("buffer",))
     def __init__(
         self,
         policy: BasePolicy,
@@ -73,6 +71,7 @@ class AheadCollector:
         exploration_noise: bool = False,
         discount: float | None = None,
         replayable: bool = False,
+        cores: int = 2,
     ) -> None:
         if not isinstance(buffer, CostVectorReplayBuffer):
             raise TypeError(f"buffer must be a CostVectorReplayBuffer, got {type(buffer).__name__}")
@@ -84,7 +83,6 @@ class AheadCollector:
         self._request: tuple[int, bool] | None = None
         self._rows: CollectedRows | None = None
         self._failed = False
-        self._owed = 0
         spec = WorkerSpec(
             policy=policy,
             make_envs=make_envs,
@@ -95,15 +93,19 @@ class AheadCollector:
             discount=discount,
             replayable=replayable,
         )
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(cloudpickle.dumps(spec), theirs))
-        self._finalizer = weakref.finalize(self, _end, self._connection, theirs, self._process)
+        make = functools.partial(Worker, spec)
+        if cores == 1:
+            self._worker: LocalTransport | ProcessTransport = LocalTransport(make, owner="the collector")
+            return
+        self._worker = ProcessTransport(
+            make,
+            owner="the collector",
+            name="the collecting process",
+            remedy="make a new collector, or resume the run",
+        )
         try:
-            self._process.start()
-            theirs.close()
-            self._owed = 1
-            self._receive()
+            self._worker.wait()
+            self._worker.read()
         except BaseException:
             self.close()
             raise
@@ -123,7 +125,7 @@ class AheadCollector:
         parameters = {key: _as_array(value) for key, value in self.policy.state_dict().items()}
         with InterruptGuard() as guard:
             guard.hold()
-            self._send("collect", n_step, random, parameters)
+            self._worker.send("collect", n_step, random, parameters)
             self._request = (n_step, random)
 
     def collect(self, n_step: int | None = None, random: bool = False, **kwargs: Any) -> CostCollectStats:
@@ -181,6 +183,7 @@ class AheadCollector:
         self._wait()
         self._forget()
         self.buffer.load_state_dict(state["buffer"])
+        self._failed = True  # unless the environments get to where they were
         exact = self._ask("load_state_dict", state["worker"])
         self._failed = False
         self.collect_step, self.collect_episode, self.collect_time = state["counters"]
@@ -226,17 +229,25 @@ class AheadCollector:
         self.collect_step, self.collect_episode, self.collect_time = 0, 0, 0.0
 
     def close(self) -> None:
-        """End the other process; may be called again."""
-        self._finalizer()
+        """End the other process, or close the environments; may be called again.
+
+        A collect that is under way is broken off.
+        """
+        self._worker.close(at_once=self._request is not None and self._rows is None)
 
     def _wait(self) -> None:
         """Wait until the collect that is under way, if any, has arrived; it is not stored yet."""
         if self._request is not None and self._rows is None:
-            self._await_newest()
+            try:
+                self._worker.wait()
+            except BaseException:
+                if not self._worker.survives_interrupts:
+                    self._request, self._failed = None, True
+                raise
             with InterruptGuard() as guard:
                 guard.hold()
                 try:
-                    self._rows = self._read()
+                    self._rows = self._worker.read()
                 except Exception:  # of any kind: the collect has failed, so it is no longer under way
                     self._request, self._failed = None, True
                     raise
@@ -258,71 +269,9 @@ class AheadCollector:
 
     def _ask(self, *message: Any) -> Any:
         """Send a message and return its answer; no collect may be under way whose answer is not read."""
-        self._send(*message)
-        return self._receive()
-
-    def _send(self, *message: Any) -> None:
-        with InterruptGuard() as guard:
-            guard.hold()  # Half a message would be the beginning of the next one.
-            try:
-                self._connection.send(message)
-            except OSError as error:
-                raise ProcessEndedError(self._ended()) from error
-            self._owed += 1
-
-    def _receive(self) -> Any:
-        """Wait for the answer to the newest message, and return it or raise it."""
-        self._await_newest()
-        return self._read()
-
-    def _await_newest(self) -> None:
-        """Wait until the newest answer can be read; drop older ones, which Ctrl-C kept from being read."""
-        while True:
-            while not self._connection.poll(POLL_SECONDS):
-                continue
-            if self._owed <= 1:
-                return
-            self._read_any()
-
-    def _read(self) -> Any:
-        """Return the next answer, or raise it if it is an exception."""
-        answer = self._read_any()
-        if isinstance(answer, RemoteError):
-            answer.raise_here()
-        return answer
-
-    def _read_any(self) -> Any:
-        with InterruptGuard() as guard:
-            guard.hold()  # The rest of half an answer would be the beginning of the next one.
-            try:
-                answer = self._connection.recv()
-            except (EOFError, OSError) as error:
-                raise ProcessEndedError(self._ended()) from error
-            self._owed -= 1
-            return answer
-
-    def _ended(self) -> str:
-        if not self._finalizer.alive:
-            return "the collector is closed"
-        self._process.join(timeout=5)
-        return (
-            f"the collecting process has ended (exit code {self._process.exitcode}); "
-            "make a new collector, or resume the run"
-        )
-
-
-def _end(connection: Connection, theirs: Connection, process: Any) -> None:
-    connection.close()
-    theirs.close()
-    if process.pid is not None:
-        process.join(timeout=CLOSE_SECONDS)
-        if process.is_alive():
-            process.terminate()
-            process.join(timeout=1.0)
-        if process.is_alive():
-            process.kill()
-            process.join()
-    process.close()
+        self._worker.send(*message)
+        self._worker.wait()
+        return self._worker.read()
 
 
 def _as_array(value: Any) -> Any:

@@ -1,18 +1,14 @@
-"""Collecting in another process while the learner learns: the other process's side.
+"""Collecting one collect ahead of the learner: the side that plays the environments.
 
 Dimensions: ``N`` environments, ``T`` steps of each.
 """
 
 from __future__ import annotations
 
-import contextlib
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-import cloudpickle
 import numpy as np
 import torch
 from tianshou.env import BaseVectorEnv
@@ -21,7 +17,6 @@ from tianshou.policy.base import policy_within_training_step
 
 from fsrl_ext.data.collector import CostCollector
 from fsrl_ext.data.randomness import GlobalRandomness, seed_globals
-from fsrl_ext.data.remote_errors import RemoteError
 from fsrl_ext.data.sizes import ceil_div
 from fsrl_ext.data.stats import CostCollectStats
 from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
@@ -29,7 +24,7 @@ from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSpec:
-    """The settings of the other process, see :class:`~fsrl_ext.data.ahead.AheadCollector`."""
+    """The settings of the side that plays, see :class:`~fsrl_ext.data.ahead.AheadCollector`."""
 
     policy: BasePolicy
     make_envs: Callable[[], BaseVectorEnv]
@@ -49,39 +44,13 @@ class CollectedRows(NamedTuple):
     """``[N, T, ...]`` by key, in the order of time."""
 
 
-def serve(pickled_spec: bytes, connection: Connection) -> None:
-    """Answer each message, a method's name and its arguments, with a result or an exception.
-
-    The first answer is about the construction. The loop ends when the learner closes its end.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the learner, which then ends this process
-    with contextlib.suppress(EOFError, ConnectionError):  # the learner is gone, and nobody is left to be told
-        try:
-            worker = Worker(cloudpickle.loads(pickled_spec))
-        except Exception as error:  # of any kind: the learner raises it
-            connection.send(RemoteError.of(error))
-            return
-        try:
-            connection.send(None)
-            while True:
-                name, *arguments = connection.recv()
-                try:
-                    answer: Any = getattr(worker, name)(*arguments)
-                except Exception as error:  # of any kind: the learner raises it
-                    answer = RemoteError.of(error)
-                connection.send(answer)
-        finally:
-            worker.close()
-
-
 class Worker:
-    """The collector in the other process. Its public methods are those that the learner calls.
+    """The collector that plays. Its public methods are those that the learner calls.
 
     :raises ValueError: ``spec.make_envs`` builds another number of environments than ``spec.num_envs``.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
-        torch.set_num_threads(1)
         seed_globals(spec.seed)
         self.spec = spec
         self.policy = spec.policy.to("cpu").eval()

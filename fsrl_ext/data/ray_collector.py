@@ -113,19 +113,6 @@ class RayCollector(AheadCollector):
         """
         return super().load_state_dict({**state, "worker": state["workers"]})
 
-    def close(self) -> None:
-        """End the actors; may be called again."""
-        self._worker.close(at_once=self._request is not None and self._rows is None)
-
-    def _send(self, *message: Any) -> None:
-        self._worker.send(*message)
-
-    def _await_newest(self) -> None:
-        self._worker.wait()
-
-    def _read(self) -> Any:
-        return self._worker.read()
-
 
 class _Workers:
     """The workers of all actors as one worker, which is called as each of them is.

@@ -51,6 +51,9 @@ class ExperimentConfig:
     test episodes would take more steps than training, are tested less often."""
     selection_episodes: int = 10
     """Deterministic episodes of each selection."""
+    selection_min_episodes: int = 5
+    """Episodes after which a selection may end early, when it is clear that the policy will not be the best;
+    selection_episodes or more for never."""
     final_episodes: int = 50
     """Deterministic episodes of the final evaluation of the best and of the last policy."""
     device: str = "cpu"
@@ -79,6 +82,7 @@ class ExperimentConfig:
             at_least_one=(
                 "selections",
                 "selection_episodes",
+                "selection_min_episodes",
                 "final_episodes",
                 "threads",
                 "cost_limit_decay_steps",
@@ -140,11 +144,14 @@ class ExperimentConfig:
 
         Infinity may be the number, or the text that :mod:`fsrl_ext.report.files` writes for it.
 
+        A file without ``selection_min_episodes`` is of a version that always played all episodes.
+
         :raises ValueError: for settings that are missing, that the algorithm does not have, or that have
             another type; see :mod:`fsrl_ext.experiment.former` for what files of version 0.1.0 may have.
         """
         data = from_json(data)
         check(data, CONFIG)
+        data.setdefault("selection_min_episodes", data["selection_episodes"])
         row = algorithm(data["policy"])
         return cls(
             **{
@@ -165,5 +172,7 @@ class ExperimentConfig:
         """Short hash of everything that decides the result, seed apart."""
         data = self.as_dict()
         del data["seed"], data["threads"]
+        if self.selection_min_episodes >= self.selection_episodes:
+            del data["selection_min_episodes"]  # as in versions that always played all episodes
         # Not strict JSON, so that a config has the digest that it had in version 0.1.0.
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]

@@ -28,10 +28,11 @@ RESERVED = frozenset(
     (
         # Fields of ExperimentConfig.
         *("policy", "task", "cost_limit", "cost_limit_start", "cost_limit_decay_steps", "steps", "seed"),
-        *("selections", "selection_episodes", "final_episodes", "device", "threads"),
+        *("selections", "selection_episodes", "selection_min_episodes", "final_episodes"),
+        *("device", "threads"),
         *("policy_config", "training"),
         # Options of fsrl-ext train.
-        *("help", "out", "run_name", "init_from", "preset", "quiet", "command"),
+        *("help", "out", "run_name", "init_from", "preset", "quiet", "command", "cores"),
     )
 )
 """Names that no setting of an algorithm may have, because they mean the same for all algorithms."""

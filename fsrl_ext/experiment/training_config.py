@@ -90,6 +90,19 @@ class TrainingConfig(ABC):
         """Training environments, wherever they run."""
         return self.num_envs if self.uses_ray else self.workers or self.num_envs
 
+    @property
+    def max_cores(self) -> int:
+        """The most cores that a run has work for: one for learning, one for the selections, and one for each
+        training environment."""
+        return 2 + self.env_num
+
+    def busy_processes(self, cores: int) -> int:
+        """The processes that compute at a time while a run collects and learns.
+
+        :param cores: that the run uses.
+        """
+        return 1 if self.uses_ray else max(self.workers, 1)  # Ray's are on the machines of a cluster
+
     @classmethod
     def judged_task(cls, task: str) -> str:
         """The environment id that a policy for the task is judged in: the task itself."""
@@ -110,12 +123,13 @@ class TrainingConfig(ABC):
 
     @abstractmethod
     def collector(
-        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int
+        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int, cores: int
     ) -> TrainCollector:
         """A collector of training data, with its environments and its buffer.
 
         :param discount: of the discounted returns and costs in the statistics.
         :param seed: of the run; the environments are seeded by the trainer.
+        :param cores: that the run uses; the collected data are the same with any number of them.
         :raises ImportError: for Ray workers without Ray.
         :raises ValueError: for more Ray workers than the cluster has CPUs.
         """

@@ -35,6 +35,7 @@ CONFIG: dict[str, Any] = {
     "seed": NUMBER,
     "selections": NUMBER,
     "selection_episodes": NUMBER,
+    "selection_min_episodes?": NUMBER,
     "final_episodes": NUMBER,
     "device": TEXT,
     "threads": NUMBER,

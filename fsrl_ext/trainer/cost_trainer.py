@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,24 @@ from fsrl_ext.data.sizes import round_up
 from fsrl_ext.errors import NonFiniteError, checked
 from fsrl_ext.trainer.episode_lengths import EpisodeLengths
 from fsrl_ext.trainer.evaluation import evaluate_policy
+from fsrl_ext.trainer.player import EpisodePlayer, parameters_of
 from fsrl_ext.trainer.progress import ProgressBar
 from fsrl_ext.trainer.seeds import renewed_seeds, seed_range
 from fsrl_ext.trainer.selection import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingSelection:
+    """A selection whose verdict is to come.
+
+    :param env_step: environment steps that the policy had been trained for.
+    :param epoch: after which the policy is tested.
+    :param parameters: of the policy, as :func:`~fsrl_ext.trainer.player.parameters_of` returns them.
+    """
+
+    env_step: int
+    epoch: int
+    parameters: dict[str, Any]
 
 
 class CostTrainer(BaseTrainer):
@@ -42,17 +57,26 @@ class CostTrainer(BaseTrainer):
 
     :param policy: a policy with ``cost_limit``, a tuple with one number per cost.
     :param train_collector: collects ``step_per_collect`` steps at a time.
-    :param test_collector: runs the selection episodes; ``None`` for no selection.
+    :param test_collector: runs the selection episodes; ``None`` for no selection. An
+        :class:`~fsrl_ext.trainer.player.EpisodePlayer` plays the episodes of a selection while training goes
+        on. The verdict on them takes effect at the next selection, that on the last one at the end of
+        training, however long they take.
     :param max_epoch: number of epochs.
     :param step_per_epoch: environment steps of an epoch, rounded up to whole vector steps.
     :param step_per_collect: environment steps collected between updates.
     :param batch_size: transitions of a gradient step.
     :param selection_seeds: one environment seed for each selection episode.
+    :param selection_min_episodes: after so many episodes at least, a selection ends early if it is clear that
+        the policy will not be the best (:func:`~fsrl_ext.trainer.selection.is_clearly_not_best`); ``None``
+        plays all of them.
     :param on_collect_end: called after every collect, when it is counted, before the policy learns from it.
     :param on_cycle_end: called before the first collect, and after the updates that follow every collect. At
         these moments :meth:`state_dict` is complete.
     :param on_selection: called with every selection's :class:`Evaluation`, after the best was updated.
-    :param save_best_fn: called with the policy whenever it is the best so far.
+    :param on_candidate: called at the moment of every selection whose verdict comes later, that is, with an
+        :class:`~fsrl_ext.trainer.player.EpisodePlayer`. At these moments :meth:`state_dict` is complete.
+    :param save_best_fn: called with the policy whenever it is the best so far. If the verdict comes later,
+        the policy has changed since, and what is to be saved was there in ``on_candidate``.
     :param cost_limit_schedule: maps environment steps to the limits, one per cost, that the policy trains
         with from then on; ``None`` leaves the limits alone. Episodes and checkpoints are judged by the limits
         that the policy has at the start.
@@ -75,7 +99,13 @@ class CostTrainer(BaseTrainer):
     train_collector: CostCollector | AheadCollector  # type: ignore[assignment]
 
     @checked(
-        at_least_one=("max_epoch", "step_per_epoch", "step_per_collect", "batch_size"),
+        at_least_one=(
+            "max_epoch",
+            "step_per_epoch",
+            "step_per_collect",
+            "batch_size",
+            "selection_min_episodes",
+        ),
         at_least_zero=("selection_seeds", "train_seeds"),
         own=("policy", "train_collector"),
     )
@@ -84,15 +114,17 @@ class CostTrainer(BaseTrainer):
         *,
         policy: BasePolicy,
         train_collector: CostCollector | AheadCollector,
-        test_collector: CostCollector | None,
+        test_collector: CostCollector | EpisodePlayer | None,
         max_epoch: int,
         step_per_epoch: int,
         step_per_collect: int,
         batch_size: int | None,
         selection_seeds: Sequence[int] | None = None,
+        selection_min_episodes: int | None = None,
         on_collect_end: Callable[[], None] | None = None,
         on_cycle_end: Callable[[], None] | None = None,
         on_selection: Callable[[Evaluation], None] | None = None,
+        on_candidate: Callable[[], None] | None = None,
         save_best_fn: Callable[[BasePolicy], None] | None = None,
         cost_limit_schedule: Callable[[int], tuple[float, ...]] | None = None,
         train_seeds: Sequence[int] | None = None,
@@ -114,7 +146,7 @@ class CostTrainer(BaseTrainer):
         super().__init__(
             policy=policy,
             train_collector=train_collector,  # type: ignore[arg-type]
-            test_collector=test_collector,
+            test_collector=test_collector,  # type: ignore[arg-type]
             max_epoch=max_epoch,
             # Whole vector steps only, or every epoch would end with a cycle of a few steps.
             step_per_epoch=round_up(step_per_epoch, train_collector.env_num),
@@ -129,6 +161,7 @@ class CostTrainer(BaseTrainer):
             **kwargs,
         )
         self.selection_seeds = seeds
+        self.selection_min_episodes = selection_min_episodes
         self.train_seeds = None if train_seeds is None else list(train_seeds)
         self.cost_limit_schedule = cost_limit_schedule
         self._scheduled_from = self._policy_limit() if cost_limit_schedule is not None else None
@@ -138,6 +171,8 @@ class CostTrainer(BaseTrainer):
         self._on_collect_end = on_collect_end
         self._on_cycle_end = on_cycle_end
         self._on_selection = on_selection
+        self._on_candidate = on_candidate
+        self._pending: PendingSelection | None = None
         self._in_epoch = False
         self._steps_before = 0
         self._max_step_per_collect = step_per_collect
@@ -164,11 +199,14 @@ class CostTrainer(BaseTrainer):
         return self.num_train_episodes_above / max(self.env_episode, 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counters, the best evaluation, and the collector's state: plain numbers and arrays.
+        """Return the state that an equal trainer goes on from: plain numbers and arrays.
 
-        To be called in ``on_cycle_end`` or ``on_selection``. The policy's own state, its optimisers and the
-        global random numbers are not part of it. At the last selection the collector's state is ``None``,
-        because a training that is over needs no more data.
+        It has the counters, the best evaluation, the selection whose verdict is to come, and the collector's
+        state.
+        To be called in ``on_cycle_end`` or ``on_candidate``, after the verdict on the last selection, and in
+        ``on_selection`` if verdicts come at once. The policy's own state, its optimisers and the global
+        random numbers are not part of it. At the last selection the collector's state is ``None``, because a
+        training that is over needs no more data.
         """
         counters = {name: getattr(self, name) for name in self._counters()}
         if self._in_epoch:  # Tianshou counts an epoch at its start; here are those that have ended
@@ -178,6 +216,7 @@ class CostTrainer(BaseTrainer):
         return {
             "counters": counters,
             "best": None if self.best is None else asdict(self.best),
+            "pending": None if self._pending is None else asdict(self._pending),
             "collector": None if over else self.train_collector.state_dict(),
         }
 
@@ -191,6 +230,10 @@ class CostTrainer(BaseTrainer):
             setattr(self, name, state["counters"][name])
         best = state["best"]
         self.best = None if best is None else Evaluation(**best)
+        pending = state.get("pending")  # states of earlier versions have none
+        self._pending = None if pending is None else PendingSelection(**pending)
+        if self._pending is not None:
+            self._play(self._pending)
         self._steps_before = self.env_step - self.epoch * self.step_per_epoch
         self._resumed = True
         collector = state["collector"]
@@ -221,7 +264,10 @@ class CostTrainer(BaseTrainer):
             self.test_collector, self.save_best_fn = test_collector, save_best_fn
         if reset_collectors and self.train_seeds is not None:
             self.train_collector.reset_env(gym_reset_kwargs={"seed": self.train_seeds})
-        self.best = self.last = None
+        if self._pending is not None:
+            assert isinstance(self.test_collector, EpisodePlayer)
+            self.test_collector.finish()
+        self.best = self.last = self._pending = None
         self.env_episode = self.num_train_episodes_above = 0
         self._lengths = EpisodeLengths(self.policy, self.train_collector.env_num)
         self._in_epoch, self._steps_before = False, 0
@@ -242,6 +288,8 @@ class CostTrainer(BaseTrainer):
         try:
             if self.iter_num == 0:
                 self._end_cycle()
+            if self.epoch >= self.max_epoch:  # a state from before the last verdict
+                self._join()
             return super().__next__()
         finally:
             self.show_progress = show
@@ -331,19 +379,64 @@ class CostTrainer(BaseTrainer):
         return stats
 
     def test_step(self) -> tuple[CostCollectStats | None, bool]:  # type: ignore[override]
-        """Run the selection episodes and keep the better policy."""
-        assert isinstance(self.test_collector, CostCollector)
+        """Run the selection episodes and keep the better policy, at once or as soon as they are played."""
         self._in_epoch = False
-        self.last = evaluate_policy(
+        if isinstance(self.test_collector, EpisodePlayer):
+            if self._join():
+                return None, True
+            self._pending = PendingSelection(
+                env_step=self.env_step, epoch=self.epoch, parameters=parameters_of(self.policy)
+            )
+            self._play(self._pending)
+            self._renew_seeds()
+            if self._on_candidate is not None:
+                self._on_candidate()
+            return None, self.env_step >= self.step_budget and self._join()
+        assert isinstance(self.test_collector, CostCollector)
+        evaluation = evaluate_policy(
             self.test_collector,
             self.selection_seeds,
             cost_limit=self.cost_limit,
             env_step=self.env_step,
             show_progress=self._bar is not None,
             what="selection",
+            best=self.best,
+            min_episodes=self.selection_min_episodes,
         )
+        self._renew_seeds()
+        return None, self._judge(evaluation, self.epoch)
+
+    def _play(self, candidate: PendingSelection) -> None:
+        """Begin to play the episodes of a selection."""
+        assert isinstance(self.test_collector, EpisodePlayer)
+        self.test_collector.start(
+            candidate.parameters,
+            self.selection_seeds,
+            cost_limit=self.cost_limit,
+            env_step=candidate.env_step,
+            show_progress=self.show_progress or self._bar is not None,
+            what="selection",
+            best=self.best,
+            min_episodes=self.selection_min_episodes,
+        )
+
+    def _join(self) -> bool:
+        """Let the verdict on the last selection take effect, if it is to come; returns whether to stop."""
+        if self._pending is None:
+            return False
+        assert isinstance(self.test_collector, EpisodePlayer)
+        evaluation = self.test_collector.finish()
+        candidate, self._pending = self._pending, None
+        return self._judge(evaluation, candidate.epoch)
+
+    def _judge(self, evaluation: Evaluation, epoch: int) -> bool:
+        """Keep the better policy; returns whether to stop.
+
+        :param epoch: after which the policy was tested.
+        """
+        self.last = evaluation
         if self.last.is_better_than(self.best):
-            self.best, self.best_epoch = self.last, self.epoch
+            self.best, self.best_epoch = self.last, epoch
             self.best_reward = self.best_score = self.last.return_mean
             self.best_reward_std = float(self.last.returns.std())
             if self.save_best_fn is not None:
@@ -354,13 +447,11 @@ class CostTrainer(BaseTrainer):
                 "cost": dict(enumerate(self.last.cost_mean.tolist())),
                 "feasible": float(self.last.feasible),
             },
-            self.env_step,
+            self.last.env_step,
         )
-        self._renew_seeds()
         if self._on_selection is not None:
             self._on_selection(self.last)
-        stop = self.stop_fn is not None and self.stop_fn(self.best_reward)
-        return None, stop
+        return self.stop_fn is not None and self.stop_fn(self.best_reward)
 
     def _renew_seeds(self) -> None:
         collector = self.train_collector

@@ -11,10 +11,10 @@ from fsrl_ext.data import CostCollector
 from fsrl_ext.data.randomness import private_randomness
 from fsrl_ext.errors import checked
 from fsrl_ext.trainer.progress import progress
-from fsrl_ext.trainer.selection import Evaluation
+from fsrl_ext.trainer.selection import Evaluation, is_clearly_not_best
 
 
-@checked(at_least_zero=("env_step", "seeds"))
+@checked(at_least_zero=("env_step", "seeds"), at_least_one=("min_episodes",))
 def evaluate_policy(
     collector: CostCollector,
     seeds: Sequence[int],
@@ -24,6 +24,8 @@ def evaluate_policy(
     stochastic: bool = False,
     show_progress: bool = False,
     what: str = "evaluation",
+    best: Evaluation | None = None,
+    min_episodes: int | None = None,
 ) -> Evaluation:
     """Run one episode for each seed with the collector's policy.
 
@@ -39,13 +41,18 @@ def evaluate_policy(
         from one stream.
     :param show_progress: whether to show on a terminal how many episodes were played.
     :param what: what the progress bar begins with.
-    :return: returns ``[E]`` and costs ``[E, C]`` of the episodes, in the order of the seeds.
+    :param best: the checkpoint that the policy would have to replace.
+    :param min_episodes: after so many episodes at least, the others are left out if it is clear that the
+        policy will not replace ``best`` (:func:`~fsrl_ext.trainer.selection.is_clearly_not_best`); ``None``
+        plays all.
+    :return: returns ``[E]`` and costs ``[E, C]`` of the episodes that were played, in the order of the seeds.
     :raises ValueError: there are no seeds, or the episodes do not fill whole groups.
     """
     num_envs = collector.env_num
     if not seeds or len(seeds) % num_envs:
         raise ValueError(f"seeds must be a multiple of the {num_envs} environments, got {len(seeds)}")
     returns, costs = [], []
+    evaluation = None
     with policy_within_training_step(collector.policy, enabled=stochastic), private_randomness(seeds[0]):
         groups = [list(seeds[start : start + num_envs]) for start in range(0, len(seeds), num_envs)]
         for group in progress(groups, what, total=len(seeds), show=show_progress):
@@ -56,10 +63,15 @@ def evaluate_policy(
             assert np.array_equal(stats.env_ids[order], np.arange(num_envs)), "one episode per environment"
             returns.append(stats.returns[order])
             costs.append(stats.costs[order])
-    return Evaluation(
-        env_step=env_step,
-        returns=np.concatenate(returns),
-        costs=np.concatenate(costs),
-        cost_limit=cost_limit,
-        seeds=tuple(int(seed) for seed in seeds),
-    )
+            played = num_envs * len(returns)
+            evaluation = Evaluation(
+                env_step=env_step,
+                returns=np.concatenate(returns),
+                costs=np.concatenate(costs),
+                cost_limit=cost_limit,
+                seeds=tuple(int(seed) for seed in seeds[:played]),
+            )
+            if min_episodes is not None and played >= min_episodes and is_clearly_not_best(evaluation, best):
+                break
+    assert evaluation is not None
+    return evaluation

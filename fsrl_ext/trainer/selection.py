@@ -4,6 +4,9 @@ The rule of ``docs/evaluation.md``: a checkpoint is *feasible* when, for every c
 evaluation episodes plus one standard error is at most the limit. Among feasible checkpoints the one with the
 highest mean return is the best. If no checkpoint is feasible, the one with the least violation is, and it is
 reported as infeasible.
+
+The episodes of a candidate may end early when it is clear that it will not replace the best checkpoint, see
+:func:`is_clearly_not_best`.
 """
 
 from __future__ import annotations
@@ -113,7 +116,44 @@ class Evaluation:
         }
 
 
+CLEAR = 2.0
+"""Standard errors by which a candidate must be worse than the best checkpoint to be clearly so."""
+
+
+def is_clearly_not_best(candidate: Evaluation, best: Evaluation | None) -> bool:
+    """Tell from the first episodes of a candidate whether it will clearly not replace the best checkpoint.
+
+    That is so if the best checkpoint is feasible, and
+
+    - the candidate's mean return is lower by more than :data:`CLEAR` standard errors of the difference of the
+      two means, or
+    - the mean of a cost exceeds its limit by more than :data:`CLEAR` standard errors of that mean.
+
+    The standard errors are those of ``m`` and ``E`` episodes whose variance is the larger one of the two
+    sample variances, because few episodes may look alike by chance. As long as no checkpoint is feasible,
+    nothing is clear.
+
+    :param candidate: its first ``m >= 2`` episodes.
+    :param best: the best checkpoint so far with its ``E`` episodes, or ``None``.
+    """
+    if best is None or not best.feasible:
+        return False
+    played, others = len(candidate.returns), len(best.returns)
+    if played < 2:
+        return False
+    deviation = max(_deviation(candidate.returns), _deviation(best.returns))
+    margin = CLEAR * float(deviation) * math.sqrt(1 / played + 1 / others)
+    if candidate.return_mean < best.return_mean - margin:
+        return True
+    deviations = np.maximum(_deviation(candidate.costs), _deviation(best.costs))
+    margins = CLEAR * deviations / math.sqrt(played)
+    return bool((candidate.cost_mean > np.asarray(candidate.cost_limit) + margins).any())
+
+
+def _deviation(values: np.ndarray) -> np.ndarray:
+    """The sample standard deviation over the first axis; zero of a single value."""
+    return values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
+
+
 def _standard_error(values: np.ndarray) -> np.ndarray:
-    if len(values) < 2:
-        return np.zeros(values.shape[1:])
-    return values.std(0, ddof=1) / math.sqrt(len(values))
+    return _deviation(values) / math.sqrt(len(values))

@@ -1,4 +1,4 @@
-"""Collecting in another process gives the same data, one collect ahead, and its errors arrive here."""
+"""Collecting ahead gives the same data in another process and in turn, and errors arrive here."""
 
 import functools
 import os
@@ -28,11 +28,12 @@ def envs(count=N, kind=LineEnv, **kwargs):
 def ahead():
     made = []
 
-    def make(policy=None, seed=5, replayable=False, **kwargs):
+    def make(policy=None, seed=5, replayable=False, cores=2, **kwargs):
         policy = policy or build_cvpo()
         buffer = CostVectorReplayBuffer(300, N)
         make_envs = functools.partial(envs, **kwargs)
-        made.append(AheadCollector(policy, make_envs, buffer, seed=seed, discount=0.9, replayable=replayable))
+        settings = {"seed": seed, "discount": 0.9, "replayable": replayable, "cores": cores}
+        made.append(AheadCollector(policy, make_envs, buffer, **settings))
         made[-1].reset(gym_reset_kwargs={"seed": list(range(N))})
         return made[-1]
 
@@ -41,9 +42,10 @@ def ahead():
         collector.close()
 
 
-def test_collects_what_a_collector_here_would(ahead):
+@pytest.mark.parametrize("cores", [1, 2])
+def test_collects_what_a_collector_here_would(cores, ahead):
     policy = build_cvpo()
-    other = ahead(policy)
+    other = ahead(policy, cores=cores)
     stats = [other.collect(n_step=30), other.collect(n_step=12), other.collect(n_step=60)]
     torch.manual_seed(5)
     here = CostCollector(policy, envs(), CostVectorReplayBuffer(300, N), discount=0.9)
@@ -62,10 +64,11 @@ def test_collects_what_a_collector_here_would(ahead):
         np.testing.assert_array_equal(one.discounted_returns, reference.discounted_returns)
 
 
-def test_acts_with_the_parameters_of_the_start(ahead):
+@pytest.mark.parametrize("cores", [1, 2])
+def test_acts_with_the_parameters_of_the_start(cores, ahead):
     """A collect that began before a change is the old policy's, and the next one is the new policy's."""
     policy = build_cvpo()
-    collector = ahead(policy)
+    collector = ahead(policy, cores=cores)
     with torch.no_grad():
         policy.actor.head.bias[:1].fill_(20.0)
         policy.actor.head.bias[1:].fill_(-20.0)
@@ -78,8 +81,9 @@ def test_acts_with_the_parameters_of_the_start(ahead):
     assert collector.buffer.act[newest].max() < -0.99
 
 
-def test_collects_must_match_what_was_begun_and_resets_drop_it(ahead):
-    collector = ahead()
+@pytest.mark.parametrize("cores", [1, 2])
+def test_collects_must_match_what_was_begun_and_resets_drop_it(cores, ahead):
+    collector = ahead(cores=cores)
     collector.start(30)
     with pytest.raises(RuntimeError, match="a collect of 30 steps is under way"):
         collector.start(30)
@@ -95,17 +99,22 @@ def test_collects_must_match_what_was_begun_and_resets_drop_it(ahead):
     assert collector.collect(n_step=12).n_collected_steps == 12
 
 
-def test_errors_of_the_other_process_arrive_and_the_collector_goes_on(ahead):
-    collector = ahead(nan_at=3)
+@pytest.mark.parametrize("cores", [1, 2])
+def test_errors_of_the_other_process_arrive_and_the_collector_goes_on(cores, ahead):
+    collector = ahead(nan_at=3, cores=cores)
+    collector.start(30)
     with pytest.raises(NonFiniteStepError, match="rew of environment 0 is not finite") as caught:
         collector.collect(n_step=30)
-    assert "in check_finite" in str(caught.value.__cause__)  # the traceback of the other process
+    if cores == 2:
+        assert "in check_finite" in str(caught.value.__cause__)  # the traceback of the other process
     with pytest.warns(UserWarning, match="the last collect failed; all environments are reset"):
         assert collector.collect(n_step=12).n_collected_steps == 12
     assert len(collector.buffer) == collector.collect_step == 12
     before = held()
     with pytest.raises(ValueError, match="make_envs must build 3 environments, built 2"):
-        AheadCollector(build_cvpo(), functools.partial(envs, 2), CostVectorReplayBuffer(300, N), seed=0)
+        AheadCollector(
+            build_cvpo(), functools.partial(envs, 2), CostVectorReplayBuffer(300, N), seed=0, cores=cores
+        )
     assert held() == before
     with pytest.raises(TypeError, match="buffer must be a CostVectorReplayBuffer"):
         AheadCollector(build_cvpo(), envs, None, seed=0)
@@ -116,13 +125,13 @@ def test_ctrl_c_loses_no_answer(ahead):
 
     def interrupted(call):
         """Call while the other process is stopped, until a signal comes."""
-        os.kill(collector._process.pid, signal.SIGSTOP)
+        os.kill(collector._worker.process.pid, signal.SIGSTOP)
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         try:
             with pytest.raises(KeyboardInterrupt):
                 call()
         finally:
-            os.kill(collector._process.pid, signal.SIGCONT)
+            os.kill(collector._worker.process.pid, signal.SIGCONT)
 
     former = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
@@ -138,19 +147,89 @@ def test_ctrl_c_loses_no_answer(ahead):
         collector.collect(n_step=30)
 
 
+class Interrupting(LineEnv):
+    """Raises ``KeyboardInterrupt`` at its second step, as Ctrl-C may."""
+
+    steps = 0
+
+    def step(self, action):
+        Interrupting.steps += 1
+        if Interrupting.steps == 2 * N:
+            raise KeyboardInterrupt
+        return super().step(action)
+
+
+def test_ctrl_c_in_a_collect_in_turn_loses_that_collect(ahead, monkeypatch):
+    monkeypatch.setattr(Interrupting, "steps", 0)
+    collector = ahead(kind=Interrupting, cores=1)
+    before = torch.get_rng_state(), torch.get_num_threads()
+    collector.start(30)
+    with pytest.raises(KeyboardInterrupt):
+        collector.collect(n_step=30)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.get_num_threads() == before[1]
+    with pytest.warns(UserWarning, match="the last collect failed; all environments are reset"):
+        assert collector.collect(n_step=12).n_collected_steps == 12
+    assert len(collector.buffer) == collector.collect_step == 12
+    collector.close()
+    with pytest.raises(RuntimeError, match="the collector is closed"):
+        collector.collect(n_step=30)
+
+
+def test_what_is_drawn_here_changes_nothing_in_turn_and_the_other_way_round(ahead):
+    collector = ahead(cores=1)
+    np.random.seed(1)  # noqa: NPY002 - the global generators are what this is about
+    torch.manual_seed(1)
+    expected = np.random.random(), torch.rand(3)  # noqa: NPY002
+    np.random.seed(1)  # noqa: NPY002
+    torch.manual_seed(1)
+    collector.collect(n_step=30)
+    assert np.random.random() == expected[0]  # noqa: NPY002
+    assert torch.equal(torch.rand(3), expected[1])
+
+
+def data_of(collector):
+    return {key: values.copy() for key, values in collector.buffer._meta.items()}
+
+
+def test_each_way_goes_on_from_the_others_state(ahead):
+    """Also with a collect under way, and in global generators that the learner has drawn from."""
+    policy = build_cvpo()
+    first = {cores: ahead(policy, cores=cores, replayable=True) for cores in (1, 2)}
+    states = {}
+    for cores, collector in first.items():
+        torch.rand(cores)
+        collector.collect(n_step=30)
+        collector.start(12)
+        states[cores] = collector.state_dict()
+    expected = None
+    for cores in (1, 2):
+        other = ahead(policy, cores=3 - cores, seed=8, replayable=True)
+        assert other.load_state_dict(states[cores])
+        for collector in (other, first[cores]):
+            collector.collect(n_step=12)
+            collector.collect(n_step=60)
+            expected = expected or data_of(collector)
+            for key, values in data_of(collector).items():
+                np.testing.assert_array_equal(values, expected[key], err_msg=key)
+    one, other = (first[cores].state_dict()["worker"]["randomness"] for cores in (1, 2))
+    assert one["python"] == other["python"]
+    assert torch.equal(one["torch"], other["torch"])
+
+
 def test_an_ended_process_is_an_error_not_a_hang(ahead):
     collector = ahead()
-    os.kill(collector._process.pid, signal.SIGKILL)
+    os.kill(collector._worker.process.pid, signal.SIGKILL)
     with pytest.raises(RuntimeError, match="the collecting process has ended"):
         collector.collect(n_step=30)
 
 
-def test_trains_the_same_run_twice(ahead):
-    def run():
+def test_trains_the_same_run_twice_in_another_process_and_in_turn(ahead):
+    def run(cores):
         policy = build_cvpo()
         trainer = CostOffpolicyTrainer(
             policy=policy,
-            train_collector=ahead(policy),
+            train_collector=ahead(policy, cores=cores),
             test_collector=None,
             max_epoch=2,
             step_per_epoch=90,
@@ -166,7 +245,9 @@ def test_trains_the_same_run_twice(ahead):
         assert trainer._gradient_step == 24
         return policy.state_dict()
 
-    assert_same_state(run(), run())
+    expected = run(2)
+    assert_same_state(expected, run(2))
+    assert_same_state(expected, run(1))
 
 
 def test_what_was_under_way_goes_with_episodes_that_cannot_be_repeated(ahead):

@@ -29,6 +29,7 @@ GONE["cvpo"] = {"cost_calibration"}
 _DATA = {"normalise_signals"}
 _OFFPOLICY = _DATA | {"bound_targets", "time_limits", "normalise_observations", "normalise_steps"}
 _LEVEL = {"cost_level", "cost_level_episodes"}
+_RUN = {"selection_min_episodes"}
 NEW = {
     **dict.fromkeys(("sac", "ddpg", "td3"), _OFFPOLICY),
     **{name: _OFFPOLICY | _LEVEL | {"cost_margin"} for name in ("sac_lag", "ddpg_lag", "td3_lag")},
@@ -55,7 +56,7 @@ def test_no_algorithm_is_missing_and_their_order_is_kept():
 @pytest.mark.parametrize("name", list(BEFORE))
 def test_what_could_be_set_can_be_set_and_nothing_else(name):
     assert sorted(list_settings(name)) == sorted(
-        set(BEFORE[name]) - GONE.get(name, set()) | NEW.get(name, set())
+        set(BEFORE[name]) - GONE.get(name, set()) | NEW.get(name, set()) | _RUN
     )
 
 

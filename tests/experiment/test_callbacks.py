@@ -33,7 +33,7 @@ class Witness(RunCallback):
 
     def on_selection(self, run):
         assert run.folder.last.exists()
-        self.seen.append(("selection", run.env_step, run.evaluation.return_mean))
+        self.seen.append(("selection", run.env_step, run.evaluation.env_step, run.evaluation.return_mean))
 
     def on_run_end(self, run):
         result = json.loads(run.folder.result.read_text())
@@ -118,7 +118,10 @@ def test_callbacks_are_called_in_order_and_change_nothing(name, tmp_path):
     assert collects[0][2] == 0
     assert collects[-1][2] < done.result["gradient_step"]
     selections = [(x["env_step"], x["return_mean"]) for x in done.result["selections"]]
-    assert [x[1:] for x in witness.seen if x[0] == "selection"] == selections
+    verdicts = [x[1:] for x in witness.seen if x[0] == "selection"]
+    assert [x[1:] for x in verdicts] == selections
+    # The verdict on a selection comes at the next one, and that on the last one at once.
+    assert [x[0] for x in verdicts] == [step for step, _ in [*selections[1:], selections[-1]]]
     assert witness.seen[-1] == ("end", done.result["env_step"], "finished")
 
 

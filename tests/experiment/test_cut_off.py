@@ -42,7 +42,7 @@ def test_snapshots_change_nothing(whole, tmp_path, monkeypatch):
     take = snapshot.Snapshots.take
     monkeypatch.setattr(snapshot.Snapshots, "take", lambda *args: (taken.append(args), take(*args)))
     done = run(small_config("ddpg_lag"), out=tmp_path / "always", show_progress=False)
-    # At the start, after each of ten cycles, and at the two selections.
+    # At the start, after each of ten cycles, at the first selection, and after the last verdict.
     assert len(taken) == 13
     monkeypatch.setattr(snapshot.Snapshots, "take", lambda *args: None)
     never = run(small_config("ddpg_lag"), out=tmp_path / "never", show_progress=False)
@@ -118,17 +118,17 @@ def test_a_config_that_cannot_be_used_is_one_line(tmp_path, text):
 
 @pytest.mark.parametrize("ending", [Killed, KeyboardInterrupt])
 def test_a_final_evaluation_that_was_cut_off_is_finished(ending, whole, tmp_path, monkeypatch):
-    evaluate, calls = session.evaluate_policy, []
+    start, calls = session.Session._start_final, []
 
     def cut_off(*args, **kwargs):
         calls.append(args)
         if len(calls) == 2:  # the first is the last policy, the second the best one
             raise ending
-        return evaluate(*args, **kwargs)
+        return start(*args, **kwargs)
 
     arguments = {"out": tmp_path, "run_name": "run", "show_progress": False}
     with monkeypatch.context() as patch:
-        patch.setattr(session, "evaluate_policy", cut_off)
+        patch.setattr(session.Session, "_start_final", cut_off)
         patch.setattr(session.Evaluation, "is_better_than", lambda self, other: other is None)
         if ending is Killed:
             with pytest.raises(Killed):

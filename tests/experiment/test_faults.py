@@ -30,7 +30,7 @@ TRAIN += ["--final-episodes", "4", "--update-per-step", "0.1", "--warmup-steps",
 
 def start(tmp_path, task=None, **settings):
     arguments = {"out": tmp_path, "run_name": "run", "show_progress": False}
-    arguments |= {key: settings.pop(key) for key in ("callbacks",) if key in settings}
+    arguments |= {key: settings.pop(key) for key in ("callbacks", "cores") if key in settings}
     return run(small_config("ddpg_lag", task, **settings), **arguments)
 
 
@@ -66,7 +66,7 @@ def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_room(tmp_path, mo
             start(tmp_path)
     (note,) = stop.value.__notes__
     assert note.startswith(
-        "ToyLine-v0 at environment step 400; the newest policy could not be saved; to go on: "
+        "ToyLine-v0 at environment step 800; the newest policy could not be saved; to go on: "
     )
     assert note.endswith(f"fsrl-ext resume {tmp_path / 'run'}")
     assert [path.name for path in tmp_path.rglob(".*")] == []
@@ -77,7 +77,7 @@ def test_a_limit_on_the_size_of_files_is_named(tmp_path):
     with (
         files_of_at_most(8000),
         pytest.warns(UserWarning, match="no snapshot at"),
-        pytest.raises(RunStoppedError, match=r"best\.pt cannot be written: File too large; .*ulimit -f"),
+        pytest.raises(RunStoppedError, match=r"last\.pt cannot be written: File too large; .*ulimit -f"),
     ):
         start(tmp_path)
     assert len(read_progress(tmp_path / "run")["env_step"]) > 0
@@ -185,12 +185,12 @@ class KillsTheCollector:
     def on_collect_end(self, run):
         self.collects += 1
         if self.collects == 2:
-            os.kill(run.trainer.train_collector._process.pid, signal.SIGKILL)
+            os.kill(run.trainer.train_collector._worker.process.pid, signal.SIGKILL)
 
 
 def test_a_collecting_process_that_is_killed_is_named_and_the_run_goes_on(tmp_path):
     with pytest.raises(RunStoppedError, match=r"the collecting process has ended \(exit code -9\)") as stop:
-        start(tmp_path, "ToyLine-v0", callbacks=[KillsTheCollector()], collect_ahead=True)
+        start(tmp_path, "ToyLine-v0", callbacks=[KillsTheCollector()], collect_ahead=True, cores=2)
     assert "to go on: fsrl-ext resume" in stop.value.__notes__[0]
     load_policy(RunFolder(tmp_path / "run").last)
     assert resume(tmp_path / "run", show_progress=False).status == "finished"
@@ -269,6 +269,22 @@ class TestCurves:
         logger.write("test/env_step", 4, {"return": 1.0})
         logger.finalize()
         assert cut.progress.read_bytes() == whole.progress.read_bytes()
+
+    def test_numbers_that_come_later_are_in_the_row_of_their_step(self, folder):
+        logger = RunLogger(folder)
+        self.log(logger, [1])
+        logger.begin_row(2)
+        self.log(logger, [3, 4])
+        for step in (2, 1):
+            logger.write("test/env_step", step, {"return": step / 8})
+        logger.write("test/env_step", 4, {"return": 0.5})  # the row that is open
+        logger.finalize()
+        assert read_rows(folder.progress)[1] == [
+            {"env_step": 1.0, "update/loss": 0.125, "test/return": 0.125},
+            {"env_step": 2.0, "test/return": 0.25},
+            {"env_step": 3.0, "update/loss": 0.375},
+            {"env_step": 4.0, "update/loss": 0.5, "test/return": 0.5},
+        ]
 
     def test_lost_rows_are_told(self, folder):
         folder.progress.write_bytes(b"env_step,update/loss\n1,0.5\n")

@@ -72,9 +72,9 @@ def test_simulators_go_on(task, workers, tmp_path):
     settings = {"steps": 5200, "update_per_step": 0.01}
     settings |= {"workers": workers, "num_envs": workers} if workers else {}
     config = resumable_config("ddpg_lag", task, **settings)
-    whole = run(config, out=tmp_path, run_name="whole", show_progress=False)
-    folder = run_killed(config, 4000, tmp_path)
-    assert resume(folder, show_progress=False).result["resumed"][0]["exact"]
+    whole = run(config, out=tmp_path, run_name="whole", show_progress=False, cores=1)
+    folder = run_killed(config, 4000, tmp_path, cores=1)
+    assert resume(folder, show_progress=False, cores=1).result["resumed"][0]["exact"]
     assert_same_run(whole.folder, folder)
 
 

@@ -255,7 +255,7 @@ def test_interruption_saves_the_best_policy(tmp_path, monkeypatch):
 
     def interrupted(self, *args, **kwargs):
         calls.append(1)
-        if len(calls) == 100:
+        if len(calls) == 180:
             raise KeyboardInterrupt
         return learn(self, *args, **kwargs)
 

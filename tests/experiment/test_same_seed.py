@@ -15,9 +15,9 @@ from fsrl_ext.report import read_progress
 SHORT = {"steps": 240, "warmup_steps": 80, "step_per_collect": 40, "selections": 2, "num_envs": 2}
 
 
-def play(out, name, task, **settings):
+def play(out, name, task, cores=1, **settings):
     config = small_config(name, task, **{**SHORT, **settings})
-    return run(config, out=out, run_name="run", show_progress=False).folder
+    return run(config, out=out, run_name="run", show_progress=False, cores=cores).folder
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,10 @@ def play(out, name, task, **settings):
     ids=str,
 )
 def test_the_same_seed_is_the_same_run(task, settings, tmp_path):
-    assert_same_run(*(play(tmp_path / str(i), "sac_lag", task, **settings) for i in range(2)))
+    # Collecting ahead, one of the two runs is made with processes and the other one in turn.
+    cores = (1, 2) if "collect_ahead" in settings else (1, 1)
+    runs = [play(tmp_path / str(i), "sac_lag", task, cores=cores[i], **settings) for i in range(2)]
+    assert_same_run(*runs)
 
 
 @pytest.mark.parametrize("kind", ["shmem", "subproc"])

@@ -30,9 +30,10 @@ def resumable_config(name, task=None, **settings):
     return small_config(name, task, **{**longer, **settings})
 
 
-def run_killed(config, at, out):
+def run_killed(config, at, out, **arguments):
     """Run until a collect begins at step ``at`` or later, and leave what a killed process would leave.
 
+    :param arguments: further ones of ``run``.
     :return: the run's folder.
     """
     collect = CostTrainer._collect_training_data
@@ -45,7 +46,7 @@ def run_killed(config, at, out):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CostTrainer, "_collect_training_data", until)
         with pytest.raises(Killed):
-            run(config, out=out, run_name="run", show_progress=False)
+            run(config, out=out, run_name="run", show_progress=False, **arguments)
     return out / "run"
 
 
@@ -62,6 +63,6 @@ def assert_same_run(one, other):
         assert_same_state(first["policy"], second["policy"])
     results = [json.loads((x / "result.json").read_text()) for x in (one, other)]
     for result in results:
-        for key in ("seconds", "command", "resumed"):
+        for key in ("seconds", "cores", "command", "resumed"):
             result.pop(key, None)
     assert results[0] == results[1]

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from fsrl_ext.trainer.selection import Evaluation
+from fsrl_ext.trainer.selection import Evaluation, is_clearly_not_best
 
 
 def evaluation(returns, costs, limit=(10.0,)):
@@ -62,3 +62,28 @@ def test_shapes_are_checked():
         evaluation([0, 0], [0, 0, 0])
     with pytest.raises(ValueError, match="seeds must be 2, one for each episode, got 3"):
         dataclasses.replace(evaluation([0, 0], [0, 0]), seeds=(1, 2, 3))
+
+
+BEST = ([98, 102] * 5, [4, 6] * 5)  # deviations 2.1 and 1.05
+
+
+@pytest.mark.parametrize(
+    ("returns", "costs", "clear"),
+    [
+        ([100] * 5, [5] * 5, False),
+        ([98] * 5, [5] * 5, False),  # two standard errors of the difference are 2.31
+        ([97] * 5, [5] * 5, True),
+        ([80, 120, 97, 90, 98], [5] * 5, False),  # its own deviation is larger
+        ([200] * 5, [10.9] * 5, False),  # two standard errors of the mean are 0.94
+        ([200] * 5, [11] * 5, True),
+        ([200] * 5, [0, 0, 0, 0, 70], False),
+        ([90], [5], False),  # one episode says nothing
+    ],
+)
+def test_what_is_clearly_not_best(returns, costs, clear):
+    candidate, best = evaluation(returns, costs), evaluation(*BEST)
+    assert is_clearly_not_best(candidate, best) == clear
+    if clear:
+        assert not candidate.is_better_than(best)
+    assert not is_clearly_not_best(candidate, None)
+    assert not is_clearly_not_best(candidate, evaluation(BEST[0], [20] * 10))  # not feasible

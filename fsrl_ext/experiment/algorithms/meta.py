@@ -40,7 +40,7 @@ class MetaTraining(ValueCriticTraining):
         return family.id(min(family.levels))
 
     def collector(
-        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int
+        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int, cores: int
     ) -> MetaCollector[TaskDescription]:
         """Collects the data of one task of the family after the other."""
 

@@ -51,8 +51,9 @@ class OffpolicyTraining(TrainingConfig):
     buffer_size: int = 200_000
     """Transitions that the replay buffer holds, shared out evenly among the training environments; at least
     the policy's estimation_step for each."""
-    collect_ahead: bool = False
-    """Collect in another process while this one learns; the policy that acts is then one collect old."""
+    collect_ahead: bool = True
+    """Collect while the policy learns, on two cores in another process; the policy that acts is then one
+    collect old."""
     update_per_step: float = 0.4
     """Gradient steps per environment step."""
     warmup_steps: int = 0
@@ -90,8 +91,12 @@ class OffpolicyTraining(TrainingConfig):
                 f"for each of {self.env_num} training environments, got {self.buffer_size}"
             )
 
+    def busy_processes(self, cores: int) -> int:
+        learner = 1 if self.collect_ahead and cores > 1 else 0
+        return super().busy_processes(cores) + learner
+
     def collector(
-        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int
+        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int, cores: int
     ) -> CostCollector | AheadCollector:
         buffer = CostVectorReplayBuffer(self.buffer_size, self.env_num, num_costs=num_costs, random_seed=seed)
         if self.uses_ray:
@@ -108,6 +113,7 @@ class OffpolicyTraining(TrainingConfig):
             seed=collecting_process_seed(seed),
             discount=discount,
             replayable=True,
+            cores=cores,
         )
 
     def trainer(
@@ -271,6 +277,7 @@ _CVPO_PAPER: dict[str, Any] = {
     "step_per_collect": 8_000,  # sample_episode_num 20, of 400 steps
     "update_per_step": 40 / 300,  # episode_rerun_num / batch_size
     "warmup_steps": 4_000,  # script/button.py, script/goal.py
+    "collect_ahead": False,  # none: collecting and learning take turns
 }
 
 # What is CAL's own in Wu et al. 2024, from the released code (github.com/ZifanWu/CAL): arguments.py unless
@@ -293,6 +300,7 @@ _CAL: dict[str, Any] = {
     "bound_targets": False,
     "rescale": False,  # agent/cal.py: actor_loss
     "cost_margin": 0.0,  # none
+    "collect_ahead": False,  # none: collecting and learning take turns
 }
 
 # A policy whose mean cost is at the limit exceeds it in about every other training episode. The margin makes

@@ -63,7 +63,7 @@ class OnpolicyTraining(ValueCriticTraining):
         check_fields(self, at_least_one=("batch_size", "repeat_per_collect"))
 
     def collector(
-        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int
+        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int, cores: int
     ) -> CostCollector | RayCollector:
         # The buffer holds one collect, in whole vector steps.
         buffer = CostVectorReplayBuffer(

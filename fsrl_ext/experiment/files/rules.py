@@ -29,6 +29,7 @@ from fsrl_ext.report.structure import (
 _DIMENSION = whole(1, 10**7)
 _DTYPE = Value("a type of real numbers", lambda x: x in ("float16", "float32", "float64"))
 _DICTIONARY = Each(ANY)
+_CHECKPOINT = Value("the bytes of a checkpoint", lambda x: type(x) is bytes)
 _COUNTERS = {"env_step": COUNT, "gradient_step": COUNT, "episode": COUNT}
 
 SPEC: dict[str, Any] = {
@@ -132,6 +133,7 @@ RULES: dict[str, dict[str, Any]] = {
                     "seeds": Maybe([COUNT]),
                 }
             ),
+            "pending?": Maybe({"env_step": COUNT, "epoch": COUNT, "parameters": _DICTIONARY}),
             "collector": Maybe(Choice(_collector)),
         },
         "randomness": _RANDOMNESS,
@@ -142,7 +144,8 @@ RULES: dict[str, dict[str, Any]] = {
             "selections": [SELECTION],
             "resumed": [{"env_step": COUNT, "exact": BOOL}],
             "seconds": NOT_NEGATIVE,
-            "best": Maybe(Value("the bytes of a checkpoint", lambda x: type(x) is bytes)),
+            "best": Maybe(_CHECKPOINT),
+            "candidate?": Maybe(_CHECKPOINT),
             "logger?": ANY,
         },
     },

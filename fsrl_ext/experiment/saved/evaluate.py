@@ -16,7 +16,7 @@ from fsrl_ext.errors import checked
 from fsrl_ext.experiment.saved.chosen_task import other_task
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training.build import test_collector
+from fsrl_ext.experiment.training.build import test_collector, test_envs
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.experiment.training.permission import check_import
 from fsrl_ext.functional.returns import as_cost_limits
@@ -135,8 +135,7 @@ def saved_player(
     else:
         spec, _ = chosen.check(spec, config, limit or config.cost_limit)
         make_env = chosen.env_fn()
-    # A batch's size can show in the last bits of an action, so the groups are those of the run.
-    group = math.gcd(config.selection_episodes, episodes or 0)
+    group = test_envs(config, episodes or config.selection_episodes)
     collector = test_collector(policy, config, spec, episodes=group, make_env=make_env)
     try:
         with torch_threads(config.threads):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -116,9 +117,10 @@ def check_costs(env: gym.Env, task: str, cost_limit: tuple[float, ...]) -> None:
         )
 
 
-def train_collector(policy: BasePolicy, config: ExperimentConfig) -> TrainCollector:
+def train_collector(policy: BasePolicy, config: ExperimentConfig, *, cores: int = 1) -> TrainCollector:
     """The collector of a run's training data, as the algorithm's training class makes it.
 
+    :param cores: that the run uses.
     :raises ImportError: for Ray workers without Ray.
     """
     return config.training.collector(
@@ -127,7 +129,22 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig) -> TrainCollec
         num_costs=len(config.cost_limit),
         discount=config.policy_config.gamma,
         seed=config.seed,
+        cores=cores,
     )
+
+
+def test_envs(config: ExperimentConfig, episodes: int) -> int:
+    """The number of environments that play ``episodes`` test episodes of a run side by side.
+
+    A batch's size can show in the last bits of an action, so selections, final evaluations and evaluations of
+    the saved policy have the same number where the numbers of episodes allow that.
+    """
+    both = math.gcd(config.selection_episodes, episodes)
+    return _largest_divisor(both, config.selection_min_episodes)
+
+
+def _largest_divisor(episodes: int, most: int) -> int:
+    return next(n for n in range(min(episodes, most, MAX_TEST_ENVS), 0, -1) if episodes % n == 0)
 
 
 def test_collector(
@@ -142,7 +159,7 @@ def test_collector(
 
     :param make_env: makes one environment.
     """
-    num_envs = next(n for n in range(min(episodes, MAX_TEST_ENVS), 0, -1) if episodes % n == 0)
+    num_envs = _largest_divisor(episodes, MAX_TEST_ENVS)
     buffer = CostVectorReplayBuffer(
         num_envs * (spec.max_episode_steps + 1), num_envs, num_costs=len(config.cost_limit)
     )

@@ -119,27 +119,57 @@ class RunLogger(BaseLogger):
         return dict(_flatten(log_data))
 
     def write(self, step_type: str, step: int, data: dict[str, VALID_LOG_VALS_TYPE]) -> None:
-        """Adds numbers to the row of the environment step; ``step_type`` is ``scope/unit``."""
+        """Adds numbers to the row of the environment step; ``step_type`` is ``scope/unit``.
+
+        The row may be complete already, as it is when the verdict on a selection comes.
+        """
         scope = step_type.split("/")[0]
         if scope == "info":  # the summary of an epoch has the epoch as its step, and nothing new
+            return
+        numbers = {f"{scope}/{key}": float(value) for key, value in data.items()}  # type: ignore[arg-type]
+        for name, number in numbers.items():
+            self._add_event(name, number, step)
+        if self._row and step < self._row["env_step"] and self._amend(step, numbers):
             return
         if self._row and self._row["env_step"] != step:
             self.flush()
         self._row["env_step"] = step
-        for key, value in data.items():
-            number = float(value)  # type: ignore[arg-type]
-            self._row[f"{scope}/{key}"] = number
-            self._add_event(f"{scope}/{key}", number, step)
+        self._row |= numbers
+
+    def begin_row(self, step: int) -> None:
+        """Begins the row of an environment step, so that it is there for numbers that come later."""
+        self.write("later/env_step", step, {})
+
+    def _amend(self, step: int, numbers: Mapping[str, float]) -> bool:
+        """Adds numbers to the complete row of a step, and writes the file anew; False if there is no row."""
+        place = self._columns.index("env_step") if self._rows else 0
+        for i in reversed(range(len(self._rows))):
+            values = self._rows[i].split(b",")
+            if float(values[place]) != step:
+                continue
+            new = self._add_columns(numbers)
+            values += [b""] * len(new)
+            for name, number in numbers.items():
+                values[self._columns.index(name)] = str(number).encode()
+            self._rows[i] = b",".join(values)
+            self._write_all()
+            return True
+        return False
+
+    def _add_columns(self, row: Mapping[str, float]) -> list[str]:
+        """Adds the columns that a row has and no row had before; returns them."""
+        new = [key for key in row if key not in self._columns]
+        if new:  # such as those of the first update; the rows before have no value there
+            self._columns += new
+            self._rows = [line + b"," * len(new) for line in self._rows]
+        return new
 
     def flush(self) -> None:
         """Writes the open row, which then is complete."""
         if not self._row:
             return
         row, self._row = self._row, {}
-        new = [key for key in row if key not in self._columns]
-        if new:  # such as those of the first update; the rows before have no value there
-            self._columns += new
-            self._rows = [line + b"," * len(new) for line in self._rows]
+        new = self._add_columns(row)
         self._rows.append(self._line(row))
         if new or not self.path.exists():
             self._write_all()

@@ -18,6 +18,7 @@ from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.training import build
 from fsrl_ext.experiment.training.callbacks import check_callbacks
 from fsrl_ext.experiment.training.checkpoint import in_this_version, versions
+from fsrl_ext.experiment.training.cores import resolve_cores, warn_of_more_processes_than_cores
 from fsrl_ext.experiment.training.folder import (
     empty_run_folder,
     new_run_folder,
@@ -59,7 +60,7 @@ class RunResult:
         return self.status != "finished"
 
 
-@checked(own=("callbacks",))
+@checked(at_least_one=("cores",), own=("callbacks",))
 def run(
     config: ExperimentConfig,
     *,
@@ -70,6 +71,7 @@ def run(
     init_from: str | os.PathLike[str] | None = None,
     logger: BaseLogger | None = None,
     callbacks: Sequence[Any] = (),
+    cores: int | None = None,
 ) -> RunResult:
     """Trains a policy and judges it.
 
@@ -92,6 +94,8 @@ def run(
         same data over environment steps, writes at its own intervals, and is finalized at the end. A
         ``WandbLogger`` without a writer gets that of the run folder.
     :param callbacks: objects with any of the methods of :class:`~fsrl_ext.experiment.RunCallback`.
+    :param cores: processor cores that the run uses, >= 1; those that are available to this process if not
+        given. They change no number of the run. ``threads`` of the config are PyTorch's threads.
     :raises CheckpointError: if ``init_from`` is unusable or does not fit; nothing is written then.
     :raises ValueError: for a config or a callback that cannot be used; nothing is written then.
     :raises NonFiniteError: if an environment or a loss gives NaN; the last good policy is saved before.
@@ -101,6 +105,8 @@ def run(
     """
     callbacks = check_callbacks(callbacks)
     check_machine(config)
+    cores = resolve_cores(cores, config)
+    warn_of_more_processes_than_cores(cores, config)
     build.seed_everything(config)
     policy, spec = build.build_policy(config)
     origin = None if init_from is None else start_from(policy, config, init_from)
@@ -120,11 +126,12 @@ def run(
             logger=logger,
             callbacks=callbacks,
             show_progress=show_progress,
+            cores=cores,
         )
         return RunResult(folder.path, session.execute())
 
 
-@checked(own=("callbacks",))
+@checked(at_least_one=("cores",), own=("callbacks",))
 def resume(
     folder: str | os.PathLike[str],
     *,
@@ -132,6 +139,7 @@ def resume(
     logger: BaseLogger | None = None,
     callbacks: Sequence[Any] = (),
     allow_import: bool = False,
+    cores: int | None = None,
 ) -> RunResult:
     """Goes on with a run that was interrupted, killed or cut off, from its last snapshot.
 
@@ -145,6 +153,7 @@ def resume(
     :param logger: as for :func:`run`; the snapshot keeps none.
     :param callbacks: as for :func:`run`; the snapshot keeps none.
     :param allow_import: whether the module of a task ``"module:id"`` may be imported, which runs its code.
+    :param cores: as for :func:`run`; the run may have begun with another number.
     :raises RunFolderError: if the run has finished, the folder is no run folder or cannot be written, it has
         policies but no snapshot, a link is among its files, or a process is training the run.
     :raises CheckpointError: if the snapshot is damaged, or from a version that saved other things, or if a
@@ -180,6 +189,8 @@ def resume(
         source = files.config if snapshot is None else files.snapshot
         check_import(config.env_id, source, allow_import=allow_import)
         check_machine(config, resumed=True)
+        cores = resolve_cores(cores, config)
+        warn_of_more_processes_than_cores(cores, config)
         build.seed_everything(config)
         policy, spec = build.build_policy(config)
         if snapshot is not None:
@@ -198,6 +209,7 @@ def resume(
             logger=logger,
             callbacks=callbacks,
             show_progress=show_progress,
+            cores=cores,
             snapshot=snapshot,
             again=snapshot is None,
         )

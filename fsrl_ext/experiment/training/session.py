@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import os
+import contextlib
+import functools
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -30,8 +29,9 @@ from fsrl_ext.experiment.training.snapshot import Snapshots, load_run_state
 from fsrl_ext.report import plot_run
 from fsrl_ext.report.files import replacing, write_json
 from fsrl_ext.report.folder import RunFolder
-from fsrl_ext.trainer import Evaluation, evaluate_policy, seed_range
+from fsrl_ext.trainer import Evaluation, seed_range
 from fsrl_ext.trainer.cost_trainer import CostTrainer
+from fsrl_ext.trainer.player import EpisodePlayer, parameters_of
 
 
 class Session:
@@ -42,6 +42,7 @@ class Session:
     :param command: the command line to note in the result.
     :param init_from: where a policy that was trained before came from; ``None`` for a fresh one.
     :param logger: a user's own.
+    :param cores: processor cores that the run uses.
     :param snapshot: what to go on from; ``None`` for a run that begins.
     :param again: whether a run begins that was cut off before its first snapshot.
     """
@@ -58,6 +59,7 @@ class Session:
         logger: BaseLogger | None,
         callbacks: Sequence[Any],
         show_progress: bool,
+        cores: int,
         snapshot: dict[str, Any] | None = None,
         again: bool = False,
     ) -> None:
@@ -73,18 +75,17 @@ class Session:
         self._started = time.time()
         self._snapshots = Snapshots(folder.snapshot, first_at_once=snapshot is None)
         self._show_progress = show_progress
-        with ExitStack() as opened:
+        self._cores = cores
+        self._candidate: bytes | None = None
+        with contextlib.ExitStack() as opened:
             self._logger = RunLogger(
                 folder, state=None if snapshot is None else snapshot["run"]["logger"], beside=logger
             )
             opened.callback(self._logger.finalize)
-            self._train_collector = build.train_collector(policy, config)
+            self._train_collector = build.train_collector(policy, config, cores=cores)
             opened.callback(self._train_collector.close)
-            episodes = math.gcd(config.selection_episodes, config.final_episodes)
-            self._test_collector = build.test_collector(
-                policy, config, spec, episodes=episodes, make_env=env_fn(config.env_id)
-            )
-            opened.callback(self._test_collector.close)
+            self._player = self._build_player(cores)
+            opened.callback(self._player.close)
             self.trainer = self._build_trainer(show_progress)
             if snapshot is not None:
                 self._go_on_from(snapshot)
@@ -94,6 +95,18 @@ class Session:
     def env_step(self) -> int:
         """Environment steps so far."""
         return self.trainer.env_step
+
+    def _build_player(self, cores: int) -> EpisodePlayer:
+        """What plays test episodes: on two cores or more, a process of its own."""
+        config = self.config
+        make_collector = functools.partial(
+            build.test_collector,
+            config=config,
+            spec=self._spec,
+            episodes=build.test_envs(config, config.final_episodes),
+            make_env=env_fn(config.env_id),
+        )
+        return EpisodePlayer(self.policy, make_collector, cores=cores)
 
     def _build_trainer(self, show_progress: bool) -> CostTrainer:
         config = self.config
@@ -107,13 +120,15 @@ class Session:
             steps=config.steps,
             selections=min(config.selections, max(config.steps // test_steps, 1)),
             warm_start=self._init_from is not None,
-            test_collector=self._test_collector,
+            test_collector=self._player,
             cost_limit_schedule=None if config.cost_limit_start is None else config.scheduled_cost_limit,
             selection_seeds=seed_range("selection", config.selection_episodes),
+            selection_min_episodes=config.selection_min_episodes,
             on_collect_end=lambda: notify(self._callbacks, "on_collect_end", self),
             on_cycle_end=self._take_snapshot_if_due,
+            on_candidate=self._keep_candidate,
             on_selection=self._after_selection,
-            save_best_fn=lambda _: self._save("best"),
+            save_best_fn=lambda _: self._save_candidate_as_best(),
             logger=self._logger,
             show_progress=show_progress,
         )
@@ -122,6 +137,7 @@ class Session:
         """Returns to where a snapshot was taken."""
         run = snapshot["run"]
         self._selections, self._resumed = run["selections"], run["resumed"]
+        self._candidate = run.get("candidate")  # snapshots of earlier versions have none
         self._started = time.time() - run["seconds"]
         if run["best"] is None:
             self.folder.best.unlink(missing_ok=True)
@@ -209,15 +225,28 @@ class Session:
         with writing(path):
             save_checkpoint(path, self.policy, config=self.config, spec=self._spec, counters=counters)
 
-    def _after_selection(self, evaluation: Evaluation) -> None:
-        self.evaluation = evaluation
-        self._selections.append(evaluation.summary())
+    def _keep_candidate(self) -> None:
+        """Saves the newest policy, and keeps what becomes ``best.pt`` if the verdict on it is good."""
         self._save("last")
+        with writing(self.folder.last):
+            self._candidate = self.folder.last.read_bytes()
+        self._logger.begin_row(self.env_step)
+        if self.env_step < self.trainer.step_budget:
+            self._take_snapshot_if_due()  # the last verdict comes at once, and a snapshot with it
+
+    def _save_candidate_as_best(self) -> None:
+        assert self._candidate is not None
+        with writing(self.folder.best), replacing(self.folder.best) as file:
+            file.write(self._candidate)
+
+    def _after_selection(self, evaluation: Evaluation) -> None:
+        """Notes a verdict. The next snapshot comes with the next candidate, or here after the last one."""
+        self.evaluation = evaluation
+        self._candidate = None
+        self._selections.append(evaluation.summary())
         notify(self._callbacks, "on_selection", self)
-        if self.env_step >= self.trainer.step_budget:  # the final evaluation may be cut off, too
+        if evaluation.env_step >= self.trainer.step_budget:  # the final evaluation may be cut off, too
             self._snapshots.take(self.policy, self.trainer, self._state)
-        else:
-            self._take_snapshot_if_due()
 
     def _take_snapshot_if_due(self) -> None:
         if self._snapshots.due:
@@ -233,6 +262,7 @@ class Session:
             "resumed": self._resumed,
             "seconds": time.time() - self._started,
             "best": self.folder.best.read_bytes() if self.folder.best.exists() else None,
+            "candidate": self._candidate,
             "logger": self._logger.state_dict(),
         }
 
@@ -255,7 +285,7 @@ class Session:
             "train_episodes": trainer.env_episode,
             "share_above_limit": trainer.share_above_limit,
             "seconds": round(time.time() - self._started, 1),
-            "cores": os.cpu_count(),
+            "cores": self._cores,
             "selections": self._selections,
             **judged,
         }
@@ -284,21 +314,36 @@ class Session:
             warnings.warn(f"{path} was not drawn ({reason}); everything else is saved", stacklevel=2)
 
     def _final_evaluations(self) -> dict[str, Any]:
-        """Judges the last and the best policy; the policy is the best one afterwards."""
+        """Judges the last and the best policy, side by side on two cores or more.
+
+        The policy is the best one afterwards.
+        """
         selected = self.trainer.best
-        best = last = self._evaluate(self.env_step)
-        if selected is not None and selected.env_step != self.env_step:
+        self._start_final(self._player, self.env_step)
+        if selected is None or selected.env_step == self.env_step:
+            best = last = self._player.finish()
+        else:
             restore(self.policy, read_checkpoint(self.folder.best), optimisers=False)
-            best = self._evaluate(selected.env_step)
+            with contextlib.ExitStack() as opened:
+                second = self._player
+                if self._cores == 1:
+                    last = self._player.finish()
+                else:
+                    second = self._build_player(cores=1)
+                    opened.callback(second.close)
+                self._start_final(second, selected.env_step)
+                best = second.finish()
+                if self._cores > 1:
+                    last = self._player.finish()
         feasible = selected is not None and selected.feasible
         return {
             "best": {**best.summary(), **_episodes(best), "selected_as_feasible": feasible},
             "last": {**last.summary(), **_episodes(last)},
         }
 
-    def _evaluate(self, env_step: int) -> Evaluation:
-        return evaluate_policy(
-            self._test_collector,
+    def _start_final(self, player: EpisodePlayer, env_step: int) -> None:
+        player.start(
+            parameters_of(self.policy),
             seed_range("final", self.config.final_episodes),
             cost_limit=self.config.cost_limit,
             env_step=env_step,
