@@ -10,10 +10,10 @@ The script plays whole episodes with the same seeds and actions, one on the stoc
 in turn, so that other work of the machine slows both down. It counts the processor time of `reset` and
 `step`, and does not count the first three episodes of each, in which our model is compiled. The ratio is the
 median over the pairs of episodes; velocity tasks play 20 times as many, because Hopper and Walker2d fall
-early. Then it times, in turn again, our steps and raw physics: ten calls of `mj_step` on the same model with the same actions. Rewards,
-costs, ends and `info` must be equal, and observations equal as float32; `environment_equality.py` has the
-thorough comparison. Results go to `benchmarks/results/environments.json` and into the table of
-`docs/environments.md`. The exit status is 1 if a bar is missed, a number differs, or an id fails.
+early. Then it times, in turn again, our steps and raw physics: ten calls of `mj_step` on the same model with
+the same actions. Rewards, costs, ends and `info` must be equal, and observations equal as float32;
+`environment_equality.py` has the thorough comparison. Results go to `benchmarks/results/environments.json`
+and into the table of `docs/environments.md`. The exit status is 1 if a bar is missed, a number differs, or an id fails.
 """
 
 import argparse
@@ -205,7 +205,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         digits = 1 if r["ratio"] >= 2.0 else 2
         lines.append(
             f"| {r['task']} | {r['stock_steps_per_second']:.0f} | {r['steps_per_second']:.0f} "
-            f"| {r['ratio']:.{digits}f}{bar} | {r['resets_per_second']:.0f} ({r['stock_resets_per_second']:.1f}) "
+            f"| {r['ratio']:.{digits}f}{bar} "
+            f"| {r['resets_per_second']:.0f} ({r['stock_resets_per_second']:.1f}) "
             f"| {r['share_of_raw']:.0%} of {r['raw_steps_per_second']:.0f} | {r['memory_mb']:.0f} "
             f"| {'yes' if r['difference'] is None else 'NO'} |"
         )
