@@ -13,7 +13,8 @@ median over the pairs of episodes; velocity tasks play 20 times as many, because
 early. Then it times, in turn again, our steps and raw physics: ten calls of `mj_step` on the same model with
 the same actions. Rewards, costs, ends and `info` must be equal, and observations equal as float32;
 `environment_equality.py` has the thorough comparison. Results go to `benchmarks/results/environments.json`
-and into the table of `docs/environments.md`. The exit status is 1 if a bar is missed, a number differs, or an id fails.
+and into the table of `docs/environments.md`. The exit status is 1 if a bar is missed, a number differs, or an
+id fails.
 """
 
 import argparse
