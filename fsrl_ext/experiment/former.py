@@ -59,6 +59,30 @@ _BEFORE: dict[str, Any] = {
 """Settings that files of 0.1.0 lack, with the values that stand for what that version did."""
 
 
+_FORMER_WORKER_TYPES = ("shmem", "subproc")
+
+
+def _with_env_processes(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Training settings in which ``workers`` is a number of processes.
+
+    It was a number of environments in place of ``num_envs`` before, each of which had a process to itself or
+    was an actor of Ray, and ``worker_type`` had one name more. 0 meant what it means now.
+    """
+    workers, kind = saved.get("workers"), saved.get("worker_type")
+    if kind in _FORMER_WORKER_TYPES:
+        kind = "process"
+    elif kind != "ray" or workers in (None, "auto"):
+        return saved
+    if not workers:
+        return {**saved, "worker_type": "process"}
+    return {
+        **saved,
+        "num_envs": workers,
+        "workers": "auto" if kind == "ray" else workers,
+        "worker_type": kind,
+    }
+
+
 def from_saved(cls: type[T], saved: Mapping[str, Any]) -> T:
     """An instance of a config class from the fields that were saved.
 
@@ -67,6 +91,7 @@ def from_saved(cls: type[T], saved: Mapping[str, Any]) -> T:
         default in 0.1.0.
     """
     names = {x.name for x in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    saved = _with_env_processes(saved)
     for name, value in saved.items():
         if name in names or name in _GONE:
             continue

@@ -13,25 +13,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium as gym
-from tianshou.env import (
-    BaseVectorEnv,
-    DummyVectorEnv,
-    RayVectorEnv,
-    ShmemVectorEnv,
-    SubprocVectorEnv,
-)
+from tianshou.env import BaseVectorEnv, DummyVectorEnv, RayVectorEnv
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.data import AheadCollector, CostCollector, MetaCollector
-from fsrl_ext.data.env_workers import build_vector
+from fsrl_ext.data.env_workers import build_grouped_vector, build_vector
 from fsrl_ext.data.worker_env import WorkerEnvFn
+from fsrl_ext.env import list_tasks
 from fsrl_ext.errors import check_argument, check_fields, check_types
 from fsrl_ext.policy.base import PolicyConfig
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 
-WorkerType = Literal["shmem", "subproc", "ray"]
+WorkerType = Literal["process", "ray"]
 MAX_ENVS = 10_000
 """Training environments, at most."""
+SIMULATORS = ("bullet-safety-gym", "safety-gymnasium", "meta")
+"""Suites whose environments simulate physics."""
 TrainCollector = CostCollector | AheadCollector | MetaCollector[Any]
 
 
@@ -53,12 +50,14 @@ class TrainingConfig(ABC):
     critic_lr: float = 1e-3
     """Adam learning rate of the critics."""
     num_envs: int = 10
-    """Training environments, when they run in the collector's own process."""
-    workers: int = 0
-    """Processes for the training environments, one environment each instead of num_envs; 0 for none."""
-    worker_type: WorkerType = "shmem"
-    """How workers hand over observations: Tianshou's ``ShmemVectorEnv``, ``SubprocVectorEnv`` or
-    ``RayVectorEnv`` (needs Ray)."""
+    """Training environments."""
+    workers: int | Literal["auto"] = "auto"
+    """Processes that serve the training environments, which changes no number of a run; 0 for the process
+    that learns. ``auto``: in on-policy and meta-learning on the tasks of both suites, with two cores or more,
+    one for each core; else 0."""
+    worker_type: WorkerType = "process"
+    """Where the environments run: in the processes that ``workers`` says, or as one actor of Ray each (needs
+    Ray)."""
     step_per_collect: int = 1000
     """Environment steps collected between updates, at most."""
 
@@ -70,31 +69,40 @@ class TrainingConfig(ABC):
         check_fields(
             self,
             positive=("critic_lr",),
-            at_least_zero=("workers",),
             at_least_one=("num_envs", "step_per_collect", "hidden_sizes", "critic_hidden_sizes"),
-            choices={"worker_type": ("shmem", "subproc", "ray")},
+            choices={"worker_type": ("process", "ray")},
         )
-        for name in ("num_envs", "workers"):
-            if getattr(self, name) > MAX_ENVS:
-                raise ValueError(f"{name} must be at most {MAX_ENVS:,}, got {getattr(self, name)}")
+        if self.num_envs > MAX_ENVS:
+            raise ValueError(f"num_envs must be at most {MAX_ENVS:,}, got {self.num_envs}")
+        if self.workers != "auto" and not 0 <= self.workers <= MAX_ENVS:
+            raise ValueError(f"workers must be auto or from 0 to {MAX_ENVS:,}, got {self.workers}")
+        if self.workers != "auto" and self.worker_type == "ray":
+            raise ValueError(
+                "workers must be auto with worker_type='ray', which has an actor for each environment, "
+                f"got {self.workers}"
+            )
 
-    @property
-    def env_num(self) -> int:
-        """Training environments, wherever they run."""
-        return self.workers or self.num_envs
+    def env_processes(self, cores: int, task: str) -> int:
+        """The processes that serve the training environments, beside the one that learns; 0 for none.
+
+        :param cores: that the run uses.
+        :param task: of the run.
+        """
+        return 0 if self.workers == "auto" else min(self.workers, self.num_envs)
 
     @property
     def max_cores(self) -> int:
         """The most cores that a run has work for: one for learning, one for the selections, and one for each
         training environment."""
-        return 2 + self.env_num
+        return 2 + self.num_envs
 
     def busy_processes(self, cores: int) -> int:
         """The processes that compute at a time while a run collects and learns.
 
         :param cores: that the run uses.
         """
-        return max(self.workers, 1)
+        # What "auto" stands for never exceeds the cores.
+        return 1 if self.workers == "auto" else max(min(self.workers, self.num_envs), 1)
 
     @classmethod
     def judged_task(cls, task: str) -> str:
@@ -154,14 +162,26 @@ class TrainingConfig(ABC):
         return {}
 
 
-def train_envs(
-    make_env: Callable[[], gym.Env], workers: int, worker_type: str, num_envs: int
-) -> BaseVectorEnv:
-    """Training environments in this process, or one in each of ``workers`` processes.
+def has_simulator(task: str) -> bool:
+    """Whether an environment id belongs to a suite whose steps take long enough to be worth a process.
 
-    The same seeds give the same episodes either way, if the environments draw from their own ``np_random``.
+    A step in another process costs about 0.02 ms more. Steps of the suites' tasks take 0.03 to 1 ms.
     """
-    if not workers:
-        return build_vector(DummyVectorEnv, [make_env] * num_envs)
-    kinds = {"shmem": ShmemVectorEnv, "subproc": SubprocVectorEnv, "ray": RayVectorEnv}
-    return build_vector(kinds[worker_type], [WorkerEnvFn(make_env)] * workers)
+    name = task.rpartition(":")[2]
+    return any(x.id == name and x.suite in SIMULATORS for x in list_tasks())
+
+
+def train_envs(
+    make_env: Callable[[], gym.Env], processes: int, worker_type: str, num_envs: int
+) -> BaseVectorEnv:
+    """Training environments in this process, in some other processes, or as actors of Ray.
+
+    The same seeds give the same episodes in each case, if the environments draw from their own ``np_random``.
+
+    :param processes: 0 for this process; without effect on Ray's actors.
+    """
+    if worker_type == "ray":
+        return build_vector(RayVectorEnv, [WorkerEnvFn(make_env)] * num_envs)
+    if processes:
+        return build_grouped_vector(make_env, num_envs, processes)
+    return build_vector(DummyVectorEnv, [make_env] * num_envs)
