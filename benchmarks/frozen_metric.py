@@ -65,7 +65,7 @@ def adaptations(policy: MetaCPOPolicy, config: Any, tasks: list[Any], seed: int)
     """Adapts to each task; returns what the meta-step needs."""
     collector = MetaCollector(
         policy,
-        lambda make: train_envs(make, config.training.workers, config.training.worker_type, config.num_envs),
+        lambda make: train_envs(make, 0, config.num_envs),
         step_per_collect=config.training.step_per_collect,
         num_envs=config.num_envs,
         num_costs=len(config.cost_limit),

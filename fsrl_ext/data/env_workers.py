@@ -1,22 +1,24 @@
-"""Calling the environments of a vector, one worker each, and closing them.
+"""Calling the environments of a vector, whether they have processes or share some, and closing them.
 
 Dimension: ``R`` environments that are called.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 from tianshou.env import BaseVectorEnv, DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, VectorEnvWrapper
 from tianshou.env.worker import DummyEnvWorker, EnvWorker, SubprocEnvWorker
 
+from fsrl_ext.data.env_groups import EnvFn, EnvGroup, GroupedVectorEnv, GroupedWorker, split_evenly
 from fsrl_ext.data.errors import ProcessEndedError
-from fsrl_ext.data.worker_env import FAILURE
+from fsrl_ext.data.worker_env import FAILURE, WorkerEnvFn
 from fsrl_ext.errors import check_reset, check_step
 
 CLOSE_SECONDS = 10.0
@@ -25,6 +27,8 @@ CLOSE_SECONDS = 10.0
 
 PLAIN_VECTORS = (DummyVectorEnv, SubprocVectorEnv, ShmemVectorEnv)
 _ENDED = object()
+# What has one pipe: the process of an environment, or that of a group of environments.
+_Process = SubprocEnvWorker | EnvGroup
 
 
 class EnvWorkers:
@@ -44,11 +48,16 @@ class EnvWorkers:
             inner = inner.venv
         self._inner = inner
         self.workers: list[EnvWorker] = getattr(inner, "workers", [])
-        self.can_call = type(venv) in PLAIN_VECTORS
+        self.can_call = type(venv) in (*PLAIN_VECTORS, GroupedVectorEnv)
         """Whether :meth:`step` and :meth:`reset` do what the vector does, without wrappers."""
         self._in_process = type(inner) is DummyVectorEnv
         self._lost: set[int] = set()
+        """Environments that must be reset before they step."""
+        self._broken: set[int] = set()
         """Environments whose process has ended or owes an answer."""
+        groups = [worker.group if isinstance(worker, GroupedWorker) else worker for worker in self.workers]
+        self._mates = [[i for i, other in enumerate(groups) if other is group] for group in groups]
+        """By environment those with the same process, itself included."""
         self._check_different()
 
     def _check_different(self) -> None:
@@ -84,7 +93,7 @@ class EnvWorkers:
                 error.add_note(_note(ids[len(answers)]))
                 raise
             return answers
-        return self._exchange(ids, [((action,), {}) for action in actions], check_step)
+        return self._exchange("step", ids, list(actions), check_step)
 
     def reset(self, ids: Sequence[int], arguments: Sequence[Mapping[str, Any]]) -> list[tuple]:
         """Reset the environments ``ids [R]``.
@@ -106,19 +115,41 @@ class EnvWorkers:
                 error.add_note(_note(ids[len(answers)]))
                 raise
             return answers
-        return self._exchange(ids, [((None,), kwargs) for kwargs in arguments], check_reset)
+        return self._exchange("reset", ids, list(arguments), check_reset)
 
     def lose(self, ids: Sequence[int]) -> None:
         """Note that somebody else's call of the environments failed, so that they may owe answers."""
-        self._lost.update(i for i in ids if _is_process(self.workers[i]))
+        self._break(i for i in ids if _is_process(self.workers[i]))
+
+    def _break(self, ids: Iterable[int]) -> None:
+        """Note that the processes of the environments have ended or owe answers."""
+        for i in ids:
+            self._broken.update(self._mates[i])
+            self._lost.update(self._mates[i])
 
     def renew(self, ids: Sequence[int]) -> None:
-        """Replace the processes among ``ids`` that have ended or owe answers by new ones."""
+        """Replace the processes of those among ``ids`` that have ended or owe answers by new ones.
+
+        The other environments of such a process have to be reset as well before they step.
+        """
         renewed = sorted(self._lost.intersection(ids))
-        close_workers([self.workers[i] for i in renewed], wait=0.0)
+        close_workers([self.workers[i] for i in renewed if i in self._broken], wait=0.0)
         for i in renewed:
-            self.workers[i] = _successor(self.workers[i], i)
-            self._lost.discard(i)
+            if i in self._broken:
+                self._replace(i)
+        self._lost.difference_update(renewed)
+
+    def _replace(self, i: int) -> None:
+        """Start a new process in place of the one of environment ``i``, which is closed."""
+        worker, mates = self.workers[i], self._mates[i]
+        if isinstance(worker, GroupedWorker):
+            group = _build_group(worker.group.env_fns, mates[0], worker.group.method)
+            for mate in mates:
+                self.workers[mate].group = group  # type: ignore[attr-defined]
+            self._lost.update(mates)
+        else:
+            self.workers[i] = _successor(worker, i)
+        self._broken.difference_update(mates)
 
     @property
     def closed(self) -> bool:
@@ -130,29 +161,39 @@ class EnvWorkers:
         close_workers(self.workers)
 
     def _exchange(
-        self, ids: Sequence[int], calls: Sequence[tuple], check: Callable[[Any], None]
+        self, name: str, ids: Sequence[int], arguments: Sequence[Any], check: Callable[[Any], None]
     ) -> list[tuple]:
-        """Send a call to each of the processes, read all answers, and check them."""
+        """Send the calls to the processes, one message to each, read all answers, and check them.
+
+        :param name: ``"step"`` or ``"reset"``.
+        :param arguments: ``R`` actions, or ``R`` dictionaries of keyword arguments.
+        """
         owing = self._lost.intersection(ids)
         if owing:
             raise ProcessEndedError(f"environments {sorted(owing)} must be reset before they step")
-        self._lost.update(ids)  # Until its answer has been read
-        for i, (arguments, kwargs) in zip(ids, calls, strict=True):
+        # By the first environment of a process the rows of the call that are the process's
+        shares: dict[int, list[int]] = {}
+        for row, i in enumerate(ids):
+            shares.setdefault(self._mates[i][0], []).append(row)
+        waiting = set(self._lost)
+        self._break(shares)  # Until the answers have been read
+        for first, rows in shares.items():
+            with contextlib.suppress(OSError):  # The process has ended; that no answer comes says so below.
+                self._send(self.workers[first], name, [(ids[row], arguments[row]) for row in rows])
+        answers: list[Any] = [_ENDED] * len(ids)
+        for first, rows in shares.items():
+            worker = self.workers[first]
             try:
-                self.workers[i].send(*arguments, **kwargs)
-            except OSError:  # The process has ended; that no answer comes says so below.
-                continue
-        answers: list[Any] = []
-        for i in ids:
-            try:
-                answers.append(self.workers[i].recv())
+                share = worker.group.receive() if isinstance(worker, GroupedWorker) else [worker.recv()]
             except (EOFError, OSError):
-                answers.append(_ENDED)
                 continue
-            self._lost.discard(i)
+            for row, answer in zip(rows, share, strict=True):
+                answers[row] = answer
+            self._broken.difference_update(self._mates[first])
+            self._lost.difference_update(i for i in self._mates[first] if i not in waiting)
         for i, answer in zip(ids, answers, strict=True):
             if answer is _ENDED:
-                raise ProcessEndedError(_ended(self.workers[i], i))
+                raise ProcessEndedError(_ended(self.workers[i], self._mates[i]))
             try:
                 check(answer)
             except ValueError as error:
@@ -160,6 +201,16 @@ class EnvWorkers:
                 raise
         raise_failures(ids, [answer[-1] for answer in answers])
         return answers
+
+    def _send(self, worker: EnvWorker, name: str, calls: Sequence[tuple[int, Any]]) -> None:
+        """Send calls of environments, each with its number, to the process that has them all."""
+        if isinstance(worker, GroupedWorker):
+            places = [self._mates[i].index(i) for i, _ in calls]
+            worker.group.send(name, places, [argument for _, argument in calls])
+        elif name == "step":
+            worker.send(calls[0][1])
+        else:
+            worker.send(None, **calls[0][1])
 
 
 def raise_failures(ids: Sequence[int], infos: Sequence[Any]) -> None:
@@ -198,6 +249,44 @@ def build_vector(kind: type[BaseVectorEnv], env_fns: Sequence[Callable[[], gym.E
     return vector
 
 
+def build_grouped_vector(make_env: EnvFn, num_envs: int, processes: int) -> BaseVectorEnv:
+    """Build a vector of environments that are served by some processes.
+
+    :param processes: from 1 to ``num_envs``.
+    :raises ProcessEndedError: a process ended while it built an environment.
+    """
+    groups: list[EnvGroup] = []
+    try:
+        first = 0
+        for env_fns in split_evenly([WorkerEnvFn(make_env)] * num_envs, processes):
+            groups.append(_build_group(env_fns, first))
+            first += len(env_fns)
+        return GroupedVectorEnv(groups)
+    except BaseException:
+        _end_processes(groups, wait=1.0)
+        raise
+
+
+def _build_group(env_fns: Sequence[EnvFn], first: int, method: str | None = None) -> EnvGroup:
+    """Start the process of a group; if that fails, give back what its constructor has taken.
+
+    :param first: the number of the group's first environment, which error messages name.
+    """
+    group = EnvGroup.__new__(EnvGroup)
+    group.is_closed = False
+    try:
+        group.__init__(env_fns, method)  # type: ignore[misc]
+    except BaseException as error:
+        mates = range(first, first + len(env_fns))
+        ended = _ended(group, mates) if isinstance(error, EOFError | ConnectionError) else None
+        _end_processes([group], wait=0.0)
+        if ended is not None:
+            raise ProcessEndedError(ended) from error
+        error.add_note(f"raised by the process of {_named(mates)} while it built them")
+        raise
+    return group
+
+
 def _build_worker(
     worker_class: type[EnvWorker], env_fn: Callable[[], gym.Env], i: int, **settings: Any
 ) -> EnvWorker:
@@ -207,7 +296,7 @@ def _build_worker(
     try:
         worker.__init__(env_fn, **settings)  # type: ignore[misc]
     except BaseException as error:
-        ended = _ended(worker, i) if isinstance(error, EOFError | ConnectionError) else None
+        ended = _ended(worker, [i]) if isinstance(error, EOFError | ConnectionError) else None
         close_workers([worker], wait=0.0)
         if ended is not None:
             raise ProcessEndedError(ended) from error
@@ -225,39 +314,48 @@ def close_workers(workers: Sequence[EnvWorker], wait: float = CLOSE_SECONDS) -> 
     :param wait: seconds that the processes have, all together, before they are terminated.
     """
     errors: list[Exception] = []
-    processes: list[SubprocEnvWorker] = []
+    processes: dict[int, _Process] = {}
     for worker in workers:
-        if isinstance(worker, SubprocEnvWorker):
-            if not worker.is_closed:
-                processes.append(worker)
+        process = worker.group if isinstance(worker, GroupedWorker) else worker
+        if isinstance(process, SubprocEnvWorker | EnvGroup):
+            processes[id(process)] = process
         elif not isinstance(worker, DummyEnvWorker) or hasattr(worker, "env"):
             try:
                 worker.close()
             except Exception as error:  # of any kind: the other environments are closed before it is raised
                 errors.append(error)
-    try:
-        for worker in processes:
-            worker.is_closed = True
-            if wait > 0:
-                _say_close(worker)
-        deadline = time.monotonic() + wait
-        for worker in processes:
-            _read_until_end(worker, deadline)
-    finally:
-        for worker in processes:
-            _give_back(worker)
+    _end_processes(list(processes.values()), wait)
     if errors:
         raise errors[0]
 
 
-def _say_close(worker: SubprocEnvWorker) -> None:
+def _end_processes(processes: Sequence[_Process], wait: float) -> None:
+    """Let processes close their environments, and give back what the processes used.
+
+    :param wait: seconds that the processes have, all together, before they are terminated.
+    """
+    ending = [x for x in processes if not x.is_closed]
+    try:
+        for process in ending:
+            process.is_closed = True
+            if wait > 0:
+                _say_close(process)
+        deadline = time.monotonic() + wait
+        for process in ending:
+            _read_until_end(process, deadline)
+    finally:
+        for process in ending:
+            _give_back(process)
+
+
+def _say_close(worker: _Process) -> None:
     try:
         worker.parent_remote.send(["close", None])
     except OSError:  # the process has ended already
         return
 
 
-def _read_until_end(worker: SubprocEnvWorker, deadline: float) -> None:
+def _read_until_end(worker: _Process, deadline: float) -> None:
     """Read answers that nobody has read, which the process may wait for, until it has closed its end."""
     if getattr(worker, "process", None) is None:
         return
@@ -268,7 +366,7 @@ def _read_until_end(worker: SubprocEnvWorker, deadline: float) -> None:
         worker.process.join(max(deadline - time.monotonic(), 0.0))
 
 
-def _give_back(worker: SubprocEnvWorker) -> None:
+def _give_back(worker: _Process) -> None:
     """End the process and close what it used; the worker's constructor may have failed half-way."""
     process = getattr(worker, "process", None)
     if process is not None:
@@ -282,16 +380,21 @@ def _give_back(worker: SubprocEnvWorker) -> None:
     for name in ("parent_remote", "child_remote"):
         if hasattr(worker, name):
             getattr(worker, name).close()
-    worker.buffer = None
+    if isinstance(worker, SubprocEnvWorker):
+        worker.buffer = None
 
 
-def _ended(worker: EnvWorker, i: int) -> str:
-    """Say that the process of environment ``i`` has ended, and how."""
-    process = worker.process  # type: ignore[attr-defined]
+def _ended(worker: EnvWorker | EnvGroup, mates: Sequence[int]) -> str:
+    """Say that the process of the environments ``mates`` has ended, and how."""
+    process = cast(Any, worker).process
     process.join(timeout=5.0)
     code = process.exitcode
     how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    return f"the process of environment {i} has ended ({how}); an exception in it has printed its traceback"
+    return f"the process of {_named(mates)} has ended ({how}); an exception in it has printed its traceback"
+
+
+def _named(mates: Sequence[int]) -> str:
+    return f"environment {mates[0]}" if len(mates) == 1 else f"environments {mates[0]} to {mates[-1]}"
 
 
 def _successor(worker: EnvWorker, i: int) -> EnvWorker:
@@ -303,7 +406,7 @@ def _successor(worker: EnvWorker, i: int) -> EnvWorker:
 
 
 def _is_process(worker: EnvWorker) -> bool:
-    return isinstance(worker, SubprocEnvWorker)
+    return isinstance(worker, SubprocEnvWorker | GroupedWorker)
 
 
 def _copied(value: Any) -> Any:

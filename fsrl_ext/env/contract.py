@@ -196,13 +196,16 @@ class CostEnv(gymnasium.Env):
         :raises CostError: the simulator's cost is missing, or is not one number.
         """
         if self._elapsed is None:
-            raise gymnasium.error.ResetNeeded(f"{self.env_id}: call reset() before step()")
+            raise self._reset_needed()
         observation, reward, terminated, truncated, info = self._step(action)
         self._elapsed += 1
         # A new dictionary, because the simulator may keep its own.
         info = {**info, "cost": self._read_cost(info, self._elapsed)}
         truncated = bool(truncated) or self._elapsed >= self._horizon
         return self._cast(observation), float(reward), bool(terminated), truncated, info
+
+    def _reset_needed(self) -> gymnasium.error.ResetNeeded:
+        return gymnasium.error.ResetNeeded(f"{self.env_id}: call reset() before step()")
 
 
 class SimulatorEnv(CostEnv):

@@ -132,7 +132,7 @@ class ExperimentConfig:
     @property
     def num_envs(self) -> int:
         """Training environments, wherever they run."""
-        return self.training.env_num
+        return self.training.num_envs
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data: numbers, text, lists and dictionaries."""

@@ -59,6 +59,21 @@ _BEFORE: dict[str, Any] = {
 """Settings that files of 0.1.0 lack, with the values that stand for what that version did."""
 
 
+_FORMER_WORKER_TYPES = ("shmem", "subproc")
+
+
+def _with_env_processes(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Training settings in which ``workers`` is a number of processes.
+
+    It was a number of environments in place of ``num_envs`` before, each of which had a process to itself,
+    and ``worker_type`` had one name more. 0 meant what it means now, and with ``ray`` the same.
+    """
+    workers, kind = saved.get("workers"), saved.get("worker_type")
+    if kind in _FORMER_WORKER_TYPES:
+        return {**saved, **({"num_envs": workers} if workers else {}), "worker_type": "process"}
+    return {**saved, "worker_type": "process"} if kind == "ray" and workers == 0 else saved
+
+
 def from_saved(cls: type[T], saved: Mapping[str, Any]) -> T:
     """An instance of a config class from the fields that were saved.
 
@@ -67,6 +82,7 @@ def from_saved(cls: type[T], saved: Mapping[str, Any]) -> T:
         default in 0.1.0.
     """
     names = {x.name for x in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    saved = _with_env_processes(saved)
     for name, value in saved.items():
         if name in names or name in _GONE:
             continue

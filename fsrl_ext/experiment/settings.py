@@ -145,6 +145,9 @@ def _convert(text: str, kind: Any) -> Any:
         if text not in typing.get_args(kind):
             raise ValueError(text)
         return text
+    if typing.get_origin(kind) is typing.Union:  # a number or a word, such as int | Literal["auto"]
+        number, words = typing.get_args(kind)
+        return text if text in typing.get_args(words) else _convert(text, number)
     if isinstance(kind, types.UnionType):
         if text.lower() == "none":
             return None
@@ -179,6 +182,9 @@ def as_text(value: Any) -> str:
 def _describe(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return f"one of {', '.join(typing.get_args(kind))}"
+    if typing.get_origin(kind) is typing.Union:
+        number, words = typing.get_args(kind)
+        return f"{_describe(number)} or {' or '.join(typing.get_args(words))}"
     if isinstance(kind, types.UnionType):
         return f"{_describe(typing.get_args(kind)[0])} or none"
     if typing.get_origin(kind) is tuple:

@@ -13,21 +13,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium as gym
-from tianshou.env import BaseVectorEnv, DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv
+from tianshou.env import BaseVectorEnv, DummyVectorEnv
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer, MetaCollector, RayCollector
-from fsrl_ext.data.env_workers import build_vector
-from fsrl_ext.data.worker_env import WorkerEnvFn
-from fsrl_ext.env import env_fn
+from fsrl_ext.data.env_workers import build_grouped_vector, build_vector
+from fsrl_ext.env import env_fn, list_tasks
 from fsrl_ext.errors import check_argument, check_fields, check_types
 from fsrl_ext.policy.base import PolicyConfig
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 from fsrl_ext.trainer.seeds import collecting_process_seed
 
-WorkerType = Literal["shmem", "subproc", "ray"]
+WorkerType = Literal["process", "ray"]
 MAX_ENVS = 10_000
 """Training environments, at most."""
+SIMULATORS = ("bullet-safety-gym", "safety-gymnasium", "meta")
+"""Suites whose environments simulate physics."""
 TrainCollector = CostCollector | AheadCollector | MetaCollector[Any]
 
 
@@ -49,14 +50,15 @@ class TrainingConfig(ABC):
     critic_lr: float = 1e-3
     """Adam learning rate of the critics."""
     num_envs: int = 10
-    """Training environments, when they run in the collector's own process or in Ray actors."""
-    workers: int = 0
-    """Processes for the training environments, one environment each instead of num_envs; 0 for none. With
-    worker_type ray, the number of actors that share out num_envs environments."""
-    worker_type: WorkerType = "shmem"
-    """How workers hand over their data. ``shmem`` and ``subproc`` are Tianshou's vector environments, with a
-    message per step. ``ray`` (needs Ray) collects on the machines of a cluster, each actor with a copy of the
-    policy, and a message per collect."""
+    """Training environments."""
+    workers: int | Literal["auto"] = "auto"
+    """Processes that serve the training environments, which changes no number of a run; 0 for the process
+    that learns. ``auto``: in on-policy and meta-learning on the tasks of both suites, with two cores or more,
+    one for each core; else 0. With worker_type ray, the actors that share out the environments, which are
+    part of what a run is; ``auto``: one for each environment."""
+    worker_type: WorkerType = "process"
+    """Where the environments run: in processes of this machine, or in Ray actors on the machines of a cluster
+    (needs Ray), each with a copy of the policy, and a message per collect."""
     step_per_collect: int = 1000
     """Environment steps collected between updates, at most."""
 
@@ -68,40 +70,52 @@ class TrainingConfig(ABC):
         check_fields(
             self,
             positive=("critic_lr",),
-            at_least_zero=("workers",),
             at_least_one=("num_envs", "step_per_collect", "hidden_sizes", "critic_hidden_sizes"),
-            choices={"worker_type": ("shmem", "subproc", "ray")},
+            choices={"worker_type": ("process", "ray")},
         )
-        for name in ("num_envs", "workers"):
-            if getattr(self, name) > MAX_ENVS:
-                raise ValueError(f"{name} must be at most {MAX_ENVS:,}, got {getattr(self, name)}")
-        if self.uses_ray and self.workers > self.num_envs:
+        if self.num_envs > MAX_ENVS:
+            raise ValueError(f"num_envs must be at most {MAX_ENVS:,}, got {self.num_envs}")
+        if self.workers != "auto" and not 0 <= self.workers <= MAX_ENVS:
+            raise ValueError(f"workers must be auto or from 0 to {MAX_ENVS:,}, got {self.workers}")
+        if self.uses_ray and not 1 <= self.ray_actors <= self.num_envs:
             raise ValueError(
-                f"workers must be at most num_envs={self.num_envs} with worker_type='ray', got {self.workers}"
+                f"workers must be auto or from 1 to num_envs={self.num_envs} with worker_type='ray', "
+                f"got {self.workers}"
             )
 
     @property
     def uses_ray(self) -> bool:
         """Whether training data are collected in Ray actors."""
-        return self.worker_type == "ray" and self.workers > 0
+        return self.worker_type == "ray"
 
     @property
-    def env_num(self) -> int:
-        """Training environments, wherever they run."""
-        return self.num_envs if self.uses_ray else self.workers or self.num_envs
+    def ray_actors(self) -> int:
+        """The Ray actors that share out the training environments."""
+        return self.num_envs if self.workers == "auto" else self.workers
+
+    def env_processes(self, cores: int, task: str) -> int:
+        """The processes that serve the training environments, beside the one that learns; 0 for none.
+
+        :param cores: that the run uses.
+        :param task: of the run.
+        """
+        return 0 if self.workers == "auto" else min(self.workers, self.num_envs)
 
     @property
     def max_cores(self) -> int:
         """The most cores that a run has work for: one for learning, one for the selections, and one for each
         training environment."""
-        return 2 + self.env_num
+        return 2 + self.num_envs
 
     def busy_processes(self, cores: int) -> int:
         """The processes that compute at a time while a run collects and learns.
 
         :param cores: that the run uses.
         """
-        return 1 if self.uses_ray else max(self.workers, 1)  # Ray's are on the machines of a cluster
+        if self.uses_ray:  # the actors are on the machines of a cluster
+            return 1
+        # What "auto" stands for never exceeds the cores.
+        return 1 if self.workers == "auto" else max(min(self.workers, self.num_envs), 1)
 
     @classmethod
     def judged_task(cls, task: str) -> str:
@@ -152,7 +166,7 @@ class TrainingConfig(ABC):
             policy,
             env_fn(task),
             buffer,
-            actors=self.workers,
+            actors=self.ray_actors,
             ahead=ahead,
             seed=collecting_process_seed(seed),
             discount=discount,
@@ -187,14 +201,22 @@ class TrainingConfig(ABC):
         return {}
 
 
-def train_envs(
-    make_env: Callable[[], gym.Env], workers: int, worker_type: str, num_envs: int
-) -> BaseVectorEnv:
-    """Training environments in this process, or one in each of ``workers`` processes.
+def has_simulator(task: str) -> bool:
+    """Whether an environment id belongs to a suite whose steps take long enough to be worth a process.
 
-    The same seeds give the same episodes either way, if the environments draw from their own ``np_random``.
+    A step in another process costs about 0.02 ms more. Steps of the suites' tasks take 0.03 to 1 ms.
     """
-    if not workers:
-        return build_vector(DummyVectorEnv, [make_env] * num_envs)
-    kinds = {"shmem": ShmemVectorEnv, "subproc": SubprocVectorEnv}
-    return build_vector(kinds[worker_type], [WorkerEnvFn(make_env)] * workers)
+    name = task.rpartition(":")[2]
+    return any(x.id == name and x.suite in SIMULATORS for x in list_tasks())
+
+
+def train_envs(make_env: Callable[[], gym.Env], processes: int, num_envs: int) -> BaseVectorEnv:
+    """Training environments in this process, or in some other processes.
+
+    The same seeds give the same episodes in each case, if the environments draw from their own ``np_random``.
+
+    :param processes: 0 for this process.
+    """
+    if processes:
+        return build_grouped_vector(make_env, num_envs, processes)
+    return build_vector(DummyVectorEnv, [make_env] * num_envs)

@@ -6,6 +6,7 @@ Dimension letters: ``B`` batch, ``O`` observation.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,8 @@ class ObservationNormaliser(nn.Module):
         self.count: Tensor
         self.mean: Tensor
         self.variance: Tensor
+        # The buffers are kept beside their ids, so that no other tensor can get the id of one of them.
+        self._kept: tuple[Any, tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(obs_dim, dtype=torch.float64))
         self.register_buffer("variance", torch.ones(obs_dim, dtype=torch.float64))
@@ -58,8 +61,20 @@ class ObservationNormaliser(nn.Module):
 
         Before the first update, observations are only clipped.
         """
-        obs = torch.as_tensor(obs, dtype=torch.float32, device=self.mean.device).flatten(1)
-        return ((obs - self.mean.float()) * self._factor().float()).clamp(-self.clip, self.clip)
+        shift, factor = self._constants()
+        obs = torch.as_tensor(obs, dtype=torch.float32, device=shift.device).flatten(1)
+        return (obs - shift).mul_(factor).clamp_(-self.clip, self.clip)
+
+    def _constants(self) -> tuple[Tensor, Tensor]:
+        """Return the mean and one over the scale of each entry, ``[O]`` each, in float32.
+
+        Both are kept until a buffer is replaced or written to, because they take longer than a forward pass.
+        """
+        buffers = (self.mean, self.variance)
+        versions = tuple((id(x), x._version) for x in buffers)
+        if self._kept is None or self._kept[0] != versions:
+            self._kept = (versions, buffers, (self.mean.float(), self._factor().float()))
+        return self._kept[2]
 
     def _factor(self) -> Tensor:
         """Return one over the scale of each entry, ``[O]`` in float64."""

@@ -109,3 +109,23 @@ class ValueCritic(nn.Module):
         for i, layer in enumerate(self.layers):
             hidden = layer(torch.tanh(hidden) if i else hidden)
         return hidden[0] if self.shared_body else hidden.squeeze(-1).T
+
+    def loss_and_gradients(self, net: int, obs: Tensor, targets: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the squared error of one network's values, and its gradients in the network's parameters.
+
+        Several networks may be asked at the same time, from different threads.
+
+        :param net: number of the network, below ``num_nets``.
+        :param obs: ``[B, O]``.
+        :param targets: ``[B, S]``; a network without a shared body reads its own column.
+        :return: the sum over the network's signals of the mean over states, 0-dim, and the gradients in the
+            order of ``parameters()``, without the dimension of the networks.
+        """
+        own = [x.detach()[net].requires_grad_() for x in self.parameters()]
+        wanted = targets if self.shared_body else targets[:, net, None]
+        with torch.enable_grad():
+            hidden = obs
+            for i, (weight, bias) in enumerate(zip(own[::2], own[1::2], strict=True)):
+                hidden = torch.addmm(bias, torch.tanh(hidden) if i else hidden, weight)
+            loss = (hidden - wanted).square().mean(0).sum()
+        return loss.detach(), list(torch.autograd.grad(loss, own))

@@ -103,14 +103,15 @@ def descend(
 
 
 def fit_with_lbfgs(
-    optim: torch.optim.LBFGS, loss: Callable[[], Tensor], parameters: Sequence[Tensor], name: str
+    optim: torch.optim.LBFGS, backward: Callable[[], Tensor], parameters: Sequence[Tensor], name: str
 ) -> None:
     """Fits parameters by one call of L-BFGS, of up to the optimiser's ``max_iter`` iterations.
 
     The optimiser starts and ends without curvature: that of other data would mislead it, and checkpoints need
     not hold it.
 
-    :param loss: computes the loss, 0-dim, at the current parameters.
+    :param backward: computes the loss at the current parameters, returns it, 0-dim, and puts its gradients
+        into the parameters' ``grad``.
     :param parameters: the parameters that the optimiser moves.
     :param name: what an error calls the loss.
     :raises NonFiniteError: if the loss is not finite after the fit; the parameters are then those from before
@@ -118,18 +119,11 @@ def fit_with_lbfgs(
     """
     before = [x.detach().clone() for x in parameters]
     optim.state.clear()
-
-    def closure() -> Tensor:
-        clear_gradients(parameters)
-        value = loss()
-        value.backward()
-        return value
-
-    optim.step(closure)
+    optim.step(backward)
     optim.state.clear()
-    with torch.no_grad():
-        value = loss()
-        if not torch.isfinite(value):
+    value = backward()
+    if not torch.isfinite(value):
+        with torch.no_grad():
             torch._foreach_copy_(list(parameters), before)
     check_finite(value, name)
 

@@ -11,6 +11,7 @@ from toys.counting import RandomPolicy, check_links
 from toys.counting_envs import AwkwardError, BrokenEnv, CountingEnv, FailingEnv, SleepyEnv
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer, ProcessEndedError
+from fsrl_ext.data.env_groups import EnvGroup, GroupedVectorEnv, split_evenly
 from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.data.remote_errors import RemoteError
 from fsrl_ext.data.worker_env import WorkerEnvFn
@@ -27,7 +28,12 @@ def normalised(env_fns):
     return VectorEnvNormObs(SubprocVectorEnv(env_fns), update_obs_rms=False)
 
 
+def grouped(env_fns):
+    return GroupedVectorEnv([EnvGroup(fns) for fns in split_evenly([WorkerEnvFn(fn) for fn in env_fns], 2)])
+
+
 VECTORS = {
+    "grouped": grouped,
     "here": DummyVectorEnv,
     "subproc": SubprocVectorEnv,
     "shmem": ShmemVectorEnv,
@@ -61,14 +67,14 @@ def assert_goes_on(collector):
 
 
 @pytest.mark.parametrize("where", ["step", "reset"])
-@pytest.mark.parametrize("vector", ["here", "answering"])
+@pytest.mark.parametrize("vector", ["here", "answering", "grouped"])
 def test_an_exception_arrives_as_it_is_and_names_the_environment(vector, where):
     collector = collector_of(vector, lambda i: FailingEnv(i, where, KeyError("no such place")))
     worker = collector.env.venv.workers[1]
     with pytest.raises(KeyError, match="no such place") as caught:
         collector.collect(n_step=20 * N)
     assert caught.value.__notes__ == ["raised by environment 1 of the collector"]
-    if vector == "answering":
+    if vector != "here":
         assert "in _fail" in str(caught.value.__cause__)  # the traceback of the environment's process
     assert_goes_on(collector)
     assert collector.env.venv.workers[1] is worker  # The process goes on.
@@ -94,6 +100,17 @@ def test_a_process_that_is_killed_is_replaced_also_behind_a_wrapper():
     with pytest.raises(ProcessEndedError, match=r"environment 0 has ended \(killed by signal 9\)"):
         collector.env.reset()
     assert_goes_on(collector)
+
+    shared = collector_of("grouped", lambda i: FailingEnv(i, "step", None))
+    with pytest.raises(ProcessEndedError, match=r"environments 0 to 1 has ended \(exit code 3\)"):
+        shared.collect(n_step=20 * N)
+    with pytest.raises(ProcessEndedError, match=r"environments \[0, 1\] must be reset before they step"):
+        shared.env.step(np.zeros((N, 2)))
+    shared.env.reset([1], seed=5)
+    # The new process has an environment 0 that nobody has reset.
+    with pytest.raises(ProcessEndedError, match=r"environments \[0\] must be reset before they step"):
+        shared.env.step(np.zeros((N, 2)))
+    assert_goes_on(shared)
 
     wrapped = collector_of("wrapped", lambda i: FailingEnv(i, "step", None))
     with pytest.raises(EOFError):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -64,21 +65,38 @@ def test_identical_to_the_package_with_moving_objects(task: str) -> None:
     env.close()
 
 
-def test_velocity_task_is_the_packages_own() -> None:
-    env, package = make("SafetyAntVelocity-v1"), stock("SafetyAntVelocity-v1")
+@pytest.mark.parametrize("version", ["v0", "v1"])
+@pytest.mark.parametrize("robot", ["Ant", "HalfCheetah", "Hopper", "Humanoid", "Swimmer", "Walker2d"])
+def test_velocity_task_equals_the_package(robot: str, version: str) -> None:
+    task = f"Safety{robot}Velocity-{version}"
+    env, package = make(task), stock(task)
     rng = np.random.default_rng(3)
     expected, _ = package.reset(seed=3)
     observation, _ = env.reset(seed=3)
-    costs = []
-    for _ in range(100):
+    for step in range(60):
         assert np.array_equal(observation, expected.astype(np.float32))
-        action = rng.uniform(-1, 1, 8)
-        expected, reward, cost, terminated, _, _ = package.step(action)
+        assert observation.dtype == np.float32
+        # Policies hand over float32.
+        action = rng.uniform(-1, 1, env.action_space.shape).astype([np.float32, np.float64][step % 2])
+        expected, reward, cost, terminated, _, notes = package.step(action)
         observation, mine, ended, _, info = env.step(action)
-        assert (mine, info["cost"], ended) == (reward, cost, terminated)
-        costs.append(cost)
+        assert info == {**notes, "cost": cost}
+        assert (mine, ended) == (reward, terminated)
         if terminated:
-            break
+            expected, _ = package.reset()
+            observation, _ = env.reset()
+    with pytest.raises(ValueError, match="Action dimension mismatch"):
+        env.step(np.zeros(1 + len(action)))
+    env.close()
+
+
+def test_velocity_task_ends_at_its_time_limit_and_needs_a_reset() -> None:
+    env = make("SafetySwimmerVelocity-v1", max_episode_steps=3)
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
+        env.step(np.zeros(2))
+    env.reset(seed=0)
+    ends = [env.step(np.zeros(2))[2:4] for _ in range(3)]
+    assert ends == [(False, False), (False, False), (False, True)]
     env.close()
 
 

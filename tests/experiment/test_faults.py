@@ -170,7 +170,7 @@ def test_errors_that_are_no_environments_keep_their_traceback():
 
 
 def test_an_environment_that_ends_its_process_is_named(tmp_path):
-    with pytest.raises(RunStoppedError, match=r"environment 0 has ended .*exit code 3") as stop:
+    with pytest.raises(RunStoppedError, match=r"environments 0 to \d has ended .*exit code 3") as stop:
         start(tmp_path, "ToyExiting-v0", workers=2)
     assert "to go on: fsrl-ext resume" in stop.value.__notes__[0]
     load_policy(RunFolder(tmp_path / "run").last)

@@ -37,6 +37,24 @@ def test_an_unused_setting_had_its_default():
         from_saved(OnpolicyTraining, {**saved, "forgotten": 1})
 
 
+@pytest.mark.parametrize(
+    ("saved", "expected"),
+    [
+        ((10, 4, "shmem"), (4, 4, "process")),
+        ((10, 4, "subproc"), (4, 4, "process")),
+        ((10, 0, "shmem"), (10, 0, "process")),
+        ((10, 4, "ray"), (10, 4, "ray")),
+        ((10, 0, "ray"), (10, 0, "process")),
+        ((10, 4, "process"), (10, 4, "process")),
+        ((10, "auto", "ray"), (10, "auto", "ray")),
+    ],
+)
+def test_workers_were_environments_and_are_processes(saved, expected):
+    names = ("num_envs", "workers", "worker_type")
+    training = from_saved(OnpolicyTraining, dict(zip(names, saved, strict=True)))
+    assert tuple(getattr(training, name) for name in names) == expected
+
+
 def test_one_number_for_mean_and_covariance_is_for_both():
     config = from_saved(CVPOConfig, {"kl_multiplier_lr": 0.1, "kl_multiplier_max": 7.0, "gamma": 0.9})
     assert (config.kl_multiplier_lr, config.kl_multiplier_max) == ((0.1, 0.1), (7.0, 7.0))

@@ -85,7 +85,6 @@ def test_ray_workers_without_ray_are_refused(monkeypatch, tmp_path):
     ):
         run(config, out=tmp_path / "runs", show_progress=False)
     assert not (tmp_path / "runs").exists()
-    machine.check_machine(small_config("sac_lag", worker_type="ray"))  # without workers
 
 
 def test_a_run_from_another_machine_goes_on_and_says_that_it_is_slow(processor, tmp_path):

@@ -88,8 +88,10 @@ def test_an_address_where_nothing_listens_is_named_at_once(monkeypatch, tmp_path
 
 
 def test_settings_that_ray_workers_cannot_have_are_refused():
-    with pytest.raises(ValueError, match="workers must be at most num_envs=4 with worker_type='ray', got 5"):
-        small_config("ppo_lag", worker_type="ray", workers=5, num_envs=4)
+    for workers in (0, 5):
+        message = f"workers must be auto or from 1 to num_envs=4 with worker_type='ray', got {workers}"
+        with pytest.raises(ValueError, match=message):
+            small_config("ppo_lag", worker_type="ray", workers=workers, num_envs=4)
     assert small_config("ppo_lag", worker_type="ray", workers=2, num_envs=4).num_envs == 4
-    with pytest.raises(ValueError, match=r"worker_type must be one of \('shmem', 'subproc'\), got 'ray'"):
+    with pytest.raises(ValueError, match=r"worker_type must be one of \('process',\), got 'ray'"):
         small_config("meta_cpo", worker_type="ray", workers=2)

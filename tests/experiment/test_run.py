@@ -213,7 +213,7 @@ def test_same_seed_same_curves(done, tmp_path):
     [
         {"collect_ahead": True},
         {"workers": 4},
-        {"workers": 4, "worker_type": "subproc", "collect_ahead": True},
+        {"workers": 4, "collect_ahead": True},
     ],
 )
 def test_collecting_in_other_processes_gives_the_same_run_twice(settings, tmp_path):

@@ -27,11 +27,9 @@ def play(out, name, task, cores=1, **settings):
         ("ToyLine-v0", {"workers": 1}),
         ("ToyLine-v0", {"workers": 2}),
         ("ToyGlobalNoise-v0", {"workers": 2}),
-        ("ToyLine-v0", {"workers": 2, "worker_type": "subproc"}),
-        ("ToyGlobalNoise-v0", {"workers": 2, "worker_type": "subproc"}),
         ("ToyGlobalNoise-v0", {"collect_ahead": True}),
         ("ToyLine-v0", {"workers": 2, "collect_ahead": True}),
-        ("ToyGlobalNoise-v0", {"workers": 2, "worker_type": "subproc", "collect_ahead": True}),
+        ("ToyGlobalNoise-v0", {"workers": 2, "collect_ahead": True}),
     ],
     ids=str,
 )
@@ -42,9 +40,8 @@ def test_the_same_seed_is_the_same_run(task, settings, tmp_path):
     assert_same_run(*runs)
 
 
-@pytest.mark.parametrize("kind", ["shmem", "subproc"])
-def test_a_seed_determines_the_global_generators_of_its_worker(kind):
-    envs = CostVectorEnv(train_envs(env_fn("ToyGlobalNoise-v0"), 2, kind, 0), 1)
+def test_a_seed_determines_the_global_generators_of_its_worker():
+    envs = CostVectorEnv(train_envs(env_fn("ToyGlobalNoise-v0"), 2, 2), 1)
     rewards = []
     for seeds in ([5, 6], [5, 6], [6, 5]):
         envs.reset(seed=seeds)
@@ -64,9 +61,10 @@ def test_workers_make_no_difference(name, tmp_path):
     shared = {} if name == "td3_lag" else {"warmup_steps": None}
     shared = {k: v for k, v in {**SHORT, **shared}.items() if v is not None}
     expected = None
-    for i, settings in enumerate(({}, {"workers": 2}, {"workers": 2, "worker_type": "subproc"})):
-        config = small_config(name, "ToyLine-v0", **shared, **settings)
-        found = curves(run(config, out=tmp_path / str(i), run_name="run", show_progress=False).folder)
+    for i, settings in enumerate(({"workers": 0}, {"workers": 2}, {"workers": 3}, {})):
+        config = small_config(name, "ToyLine-v0", **{**shared, "num_envs": 4, **settings})
+        folder = run(config, out=tmp_path / str(i), run_name="run", show_progress=False, cores=2).folder
+        found = curves(folder)
         expected = expected or found
         assert found.keys() == expected.keys()
         for key, values in found.items():

@@ -1,5 +1,7 @@
 """Compare the observation normaliser with NumPy."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -84,3 +86,21 @@ def test_statistics_that_were_saved_before_load_and_act_the_same():
     before = ((obs - saved["mean"].float()) * (saved["variance"] + 1e-8).rsqrt().float()).clamp(-10, 10)
     assert torch.equal(normaliser(obs), before)
     assert set(normaliser.state_dict()) == set(saved)
+
+
+def test_what_a_normaliser_keeps_follows_its_buffers():
+    # The factors are kept between two calls.
+    normaliser, obs = ObservationNormaliser(2), torch.tensor([[1.0, 2.0], [3.0, -4.0], [5.0, 0.0]])
+    before = normaliser(obs)
+    normaliser.update(obs)
+    after = normaliser(obs)
+    assert not torch.equal(after, before)
+    other, copied = ObservationNormaliser(2), deepcopy(normaliser)
+    assert torch.equal(other(obs), before)
+    other.load_state_dict(normaliser.state_dict())
+    assert torch.equal(other(obs), after)
+    assert torch.equal(copied(obs), after)
+    copied.update(2.0 * obs)
+    assert not torch.equal(copied(obs), after)
+    assert torch.equal(normaliser(obs), after)
+    assert torch.equal(normaliser.double()(obs), after)

@@ -53,3 +53,16 @@ def test_a_value_network_is_what_torch_would_build():
             layer.bias.copy_(bias)
     obs = torch.randn(6, 3)
     torch.testing.assert_close(critic(obs)[:, 1], plain(obs)[:, 0])
+
+
+@pytest.mark.parametrize("shared_body", [True, False])
+def test_the_gradients_of_single_networks_are_those_of_the_sum_of_all(shared_body):
+    torch.manual_seed(0)
+    critic = ValueCritic(3, num_costs=2, hidden_sizes=(8, 5), shared_body=shared_body)
+    obs, targets = torch.randn(20, 3), torch.randn(20, 3)
+    (critic(obs) - targets).square().mean(0).sum().backward()
+    parts = [critic.loss_and_gradients(net, obs, targets) for net in range(critic.num_nets)]
+    loss = (critic(obs) - targets).square().mean(0).sum()
+    torch.testing.assert_close(torch.stack([x for x, _ in parts]).sum(), loss.detach())
+    for i, parameter in enumerate(critic.parameters()):
+        torch.testing.assert_close(torch.stack([x[i] for _, x in parts]), parameter.grad)

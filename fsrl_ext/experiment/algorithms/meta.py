@@ -28,7 +28,7 @@ class MetaTraining(ValueCriticTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         # The environments of a meta-learner change with every task, so no actor could keep its own.
-        check_fields(self, choices={"worker_type": ("shmem", "subproc")})
+        check_fields(self, choices={"worker_type": ("process",)})
 
     @classmethod
     def judged_task(cls, task: str) -> str:
@@ -43,15 +43,18 @@ class MetaTraining(ValueCriticTraining):
         self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int, cores: int
     ) -> MetaCollector[TaskDescription]:
         """Collects the data of one task of the family after the other."""
+        assert isinstance(policy, MetaCPOPolicy)
+        policy.cores = cores
+        processes = self.env_processes(cores, task)
 
         def make_envs(task: TaskDescription) -> BaseVectorEnv:
-            return train_envs(task.env_fn(), self.workers, self.worker_type, self.env_num)
+            return train_envs(task.env_fn(), processes, self.num_envs)
 
         return MetaCollector(
             policy,
             make_envs,
             step_per_collect=self.step_per_collect,
-            num_envs=self.env_num,
+            num_envs=self.num_envs,
             num_costs=num_costs,
             discount=discount,
         )

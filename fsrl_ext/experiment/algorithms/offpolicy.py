@@ -68,9 +68,9 @@ class OffpolicyTraining(TrainingConfig):
             at_least_zero=("warmup_steps",),
             at_least_one=("reward_ensemble", "cost_ensemble", "batch_size", "buffer_size"),
         )
-        if self.buffer_size < self.env_num:
+        if self.buffer_size < self.num_envs:
             raise ValueError(
-                f"buffer_size must be >= {self.env_num}, one place for each training environment, "
+                f"buffer_size must be >= {self.num_envs}, one place for each training environment, "
                 f"got {self.buffer_size}"
             )
 
@@ -85,10 +85,10 @@ class OffpolicyTraining(TrainingConfig):
     def check_policy(self, policy_config: PolicyConfig) -> None:
         # A smaller buffer would cut every n-step window short.
         num_steps = getattr(policy_config, "estimation_step", 1)
-        if self.buffer_size < num_steps * self.env_num:
+        if self.buffer_size < num_steps * self.num_envs:
             raise ValueError(
-                f"buffer_size must be >= {num_steps * self.env_num}, which is estimation_step={num_steps} "
-                f"for each of {self.env_num} training environments, got {self.buffer_size}"
+                f"buffer_size must be >= {num_steps * self.num_envs}, which is estimation_step={num_steps} "
+                f"for each of {self.num_envs} training environments, got {self.buffer_size}"
             )
 
     def busy_processes(self, cores: int) -> int:
@@ -98,12 +98,15 @@ class OffpolicyTraining(TrainingConfig):
     def collector(
         self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int, cores: int
     ) -> CostCollector | AheadCollector:
-        buffer = CostVectorReplayBuffer(self.buffer_size, self.env_num, num_costs=num_costs, random_seed=seed)
+        buffer = CostVectorReplayBuffer(
+            self.buffer_size, self.num_envs, num_costs=num_costs, random_seed=seed
+        )
         if self.uses_ray:
             return self.ray_collector(
                 policy, task, buffer, ahead=self.collect_ahead, discount=discount, seed=seed
             )
-        make_envs = functools.partial(train_envs, env_fn(task), self.workers, self.worker_type, self.env_num)
+        processes = self.env_processes(cores, task)
+        make_envs = functools.partial(train_envs, env_fn(task), processes, self.num_envs)
         if not self.collect_ahead:
             return CostCollector(policy, make_envs(), buffer, discount=discount, replayable=True)
         return AheadCollector(
@@ -138,7 +141,7 @@ class OffpolicyTraining(TrainingConfig):
             update_per_step=self.update_per_step,
             # A policy that was trained before has better data to start with than random actions.
             warmup_steps=0 if warm_start else self.warmup_steps,
-            train_seeds=seed_range("train", self.env_num, run_seed=seed),
+            train_seeds=seed_range("train", self.num_envs, run_seed=seed),
             **shared,
         )
 

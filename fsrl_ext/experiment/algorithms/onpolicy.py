@@ -15,7 +15,7 @@ from fsrl_ext.errors import check_fields
 from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training_config import TrainingConfig, train_envs
+from fsrl_ext.experiment.training_config import TrainingConfig, has_simulator, train_envs
 from fsrl_ext.net import OnpolicyActor, ValueCritic
 from fsrl_ext.policy import (
     CPOConfig,
@@ -29,6 +29,7 @@ from fsrl_ext.policy import (
     TRPOLagConfig,
     TRPOLagPolicy,
 )
+from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy
 from fsrl_ext.trainer import CostOnpolicyTrainer, seed_range
 
 LBFGS_ITERATIONS = 25
@@ -48,6 +49,12 @@ class ValueCriticTraining(TrainingConfig):
         super().__post_init__()
         check_fields(self, positive=("initial_std",), choices={"critic_optimiser": ("adam", "lbfgs")})
 
+    def env_processes(self, cores: int, task: str) -> int:
+        # Nothing is learnt while data are collected, so every core can step environments.
+        if self.workers == "auto" and cores > 1 and has_simulator(self.judged_task(task)):
+            return min(cores, self.num_envs)
+        return super().env_processes(cores, task)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OnpolicyTraining(ValueCriticTraining):
@@ -65,16 +72,18 @@ class OnpolicyTraining(ValueCriticTraining):
     def collector(
         self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int, cores: int
     ) -> CostCollector | RayCollector:
+        assert isinstance(policy, OnpolicyPolicy)
+        policy.cores = cores
         # The buffer holds one collect, in whole vector steps.
         buffer = CostVectorReplayBuffer(
-            round_up(self.step_per_collect, self.env_num),
-            self.env_num,
+            round_up(self.step_per_collect, self.num_envs),
+            self.num_envs,
             num_costs=num_costs,
             random_seed=seed,
         )
         if self.uses_ray:
             return self.ray_collector(policy, task, buffer, ahead=False, discount=discount, seed=seed)
-        envs = train_envs(env_fn(task), self.workers, self.worker_type, self.env_num)
+        envs = train_envs(env_fn(task), self.env_processes(cores, task), self.num_envs)
         return CostCollector(policy, envs, buffer, discount=discount, replayable=True)
 
     def trainer(
@@ -90,7 +99,7 @@ class OnpolicyTraining(ValueCriticTraining):
         **shared: Any,
     ) -> CostOnpolicyTrainer:
         # Epochs hold whole collects, so their number follows from their length.
-        collect = round_up(self.step_per_collect, self.env_num)
+        collect = round_up(self.step_per_collect, self.num_envs)
         step_per_epoch = max(round(round(steps / selections) / collect), 1) * collect
         return CostOnpolicyTrainer(
             policy=policy,
@@ -100,7 +109,7 @@ class OnpolicyTraining(ValueCriticTraining):
             step_per_collect=self.step_per_collect,
             batch_size=self.batch_size,
             repeat_per_collect=self.repeat_per_collect,
-            train_seeds=seed_range("train", self.env_num, run_seed=seed),
+            train_seeds=seed_range("train", self.num_envs, run_seed=seed),
             **shared,
         )
 

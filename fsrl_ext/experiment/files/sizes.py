@@ -36,7 +36,7 @@ def check_sizes(config: ExperimentConfig, state: Mapping[str, Any]) -> None:
     for name, value in (
         ("threads", config.threads),
         ("num_envs", training.num_envs),
-        ("workers", training.workers),
+        ("workers", 0 if training.workers == "auto" else training.workers),
     ):
         if value > _MOST[name]:
             raise ValueError(f"{name} must be at most {_MOST[name]} in a file, got {value}")

@@ -216,7 +216,7 @@ def _points(
     training = config.training
 
     def make_envs(make: EnvFn) -> BaseVectorEnv:
-        return train_envs(make, training.workers, training.worker_type, config.num_envs)
+        return train_envs(make, training.env_processes(1, config.task), config.num_envs)
 
     collector = MetaCollector(
         policy,

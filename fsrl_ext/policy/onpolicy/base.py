@@ -7,7 +7,8 @@ Dimension letters: ``B`` batch, ``T`` steps of a collect, ``O`` observation, ``A
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,12 +24,14 @@ from fsrl_ext.errors import check_all_finite, check_fields, checked
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
 from fsrl_ext.functional.returns import Advantages, floored_deviation, generalised_advantages
 from fsrl_ext.net.normaliser import ObservationNormaliser
+from fsrl_ext.net.onpolicy import ValueCritic
 from fsrl_ext.policy.base import (
     ConstrainedPolicy,
     MetricStats,
     PolicyConfig,
     check_cost_buffer,
     check_whole_collect,
+    clear_gradients,
     per_cost,
     to_device,
 )
@@ -190,6 +193,8 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
             if obs_dim is None:
                 raise ValueError("obs_dim must be given to normalise observations, got None")
             self.normaliser = ObservationNormaliser(obs_dim, horizon=self.config.normalise_steps)
+        self.cores = 1
+        """Threads that fit the critic's networks at a time, at most; the number changes no result."""
         self._moments = np.zeros((3, 1 + self.num_costs))
         self.signal_scale: Tensor
         """``[S]`` scales of reward and costs, by which the critic's targets are divided."""
@@ -423,7 +428,14 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
 
         everything, parameters = slice(None), self._critic_parameters
         if isinstance(self.critic_optim, torch.optim.LBFGS):
-            fit_with_lbfgs(self.critic_optim, lambda: losses(everything).sum(), parameters, "critic loss")
+            threads = min(self.cores, getattr(self.critic, "num_nets", 1))
+            with ThreadPoolExecutor(threads) as pool:
+                fit_with_lbfgs(
+                    self.critic_optim,
+                    lambda: self._critic_gradients(obs, targets, pool.map if threads > 1 else map),
+                    parameters,
+                    "critic loss",
+                )
         else:
             for _ in range(repeat):
                 for places in shuffled(len(obs), batch_size, obs.device):
@@ -434,3 +446,23 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         metrics = {"loss/critic_reward": float(remaining[0]), "critic/unexplained_reward": unexplained[0]}
         metrics |= per_cost("loss/critic_cost", remaining[1:].tolist())
         return metrics | per_cost("critic/unexplained_cost", unexplained[1:])
+
+    def _critic_gradients(self, obs: Tensor, targets: Tensor, each: Callable[..., Any]) -> Tensor:
+        """Puts the gradients of the critic's squared error into its parameters, and returns the error, 0-dim.
+
+        :param obs: ``[T, O]``.
+        :param targets: ``[T, S]``.
+        :param each: maps a function over the networks, such as ``map`` or that of a pool of threads. Networks
+            are computed one by one in either case, so that threads change no number.
+        """
+        critic = self.critic
+        if not isinstance(critic, ValueCritic):
+            clear_gradients(self._critic_parameters)
+            with torch.enable_grad():
+                loss = (critic(obs) - targets).square().mean(0).sum()
+            loss.backward()
+            return loss.detach()
+        answers = list(each(lambda net: critic.loss_and_gradients(net, obs, targets), range(critic.num_nets)))
+        for i, parameter in enumerate(self._critic_parameters):
+            parameter.grad = torch.stack([gradients[i] for _, gradients in answers])
+        return torch.stack([loss for loss, _ in answers]).sum()
