@@ -53,8 +53,8 @@ class TrainingConfig(ABC):
     """Training environments."""
     workers: int | Literal["auto"] = "auto"
     """Processes that serve the training environments, which changes no number of a run; 0 for the process
-    that learns. ``auto``: in on-policy and meta-learning on the tasks of both suites, with two cores or more,
-    one for each core; else 0."""
+    that learns. ``auto``: in on-policy and meta-learning on the tasks of both suites one for each core, of
+    which the process that learns is one; else 0."""
     worker_type: WorkerType = "process"
     """Where the environments run: in the processes that ``workers`` says, or as one actor of Ray each (needs
     Ray)."""
@@ -83,7 +83,7 @@ class TrainingConfig(ABC):
             )
 
     def env_processes(self, cores: int, task: str) -> int:
-        """The processes that serve the training environments, beside the one that learns; 0 for none.
+        """The processes beside the one that learns, which serve the training environments; 0 for none.
 
         :param cores: that the run uses.
         :param task: of the run.
@@ -172,16 +172,22 @@ def has_simulator(task: str) -> bool:
 
 
 def train_envs(
-    make_env: Callable[[], gym.Env], processes: int, worker_type: str, num_envs: int
+    make_env: Callable[[], gym.Env],
+    processes: int,
+    worker_type: str,
+    num_envs: int,
+    *,
+    own_share: bool = False,
 ) -> BaseVectorEnv:
     """Training environments in this process, in some other processes, or as actors of Ray.
 
     The same seeds give the same episodes in each case, if the environments draw from their own ``np_random``.
 
-    :param processes: 0 for this process; without effect on Ray's actors.
+    :param processes: other processes, 0 for none; without effect on Ray's actors.
+    :param own_share: whether this process steps a share of the environments beside the others.
     """
     if worker_type == "ray":
         return build_vector(RayVectorEnv, [WorkerEnvFn(make_env)] * num_envs)
     if processes:
-        return build_grouped_vector(make_env, num_envs, processes)
+        return build_grouped_vector(make_env, num_envs, processes, own_share=own_share)
     return build_vector(DummyVectorEnv, [make_env] * num_envs)

@@ -42,7 +42,13 @@ class MetaTraining(ValueCriticTraining):
         processes = self.env_processes(cores, task)
 
         def make_envs(task: TaskDescription) -> BaseVectorEnv:
-            return train_envs(task.env_fn(), processes, self.worker_type, self.num_envs)
+            return train_envs(
+                task.env_fn(),
+                processes,
+                self.worker_type,
+                self.num_envs,
+                own_share=self.workers == "auto",
+            )
 
         return MetaCollector(
             policy,
