@@ -188,7 +188,7 @@ class VelocityEnv(SimulatorEnv):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Make one step; see `CostEnv`.
 
-        The method is a shorter form of `CostEnv.step`, because the physics of the smaller robots take only some
+        The method is a shorter form of `CostEnv.step`, because the smaller robots' physics take only some
         ten microseconds. The package's steps need no checks: the cost is one number, the info is a
         new dictionary, and only the time limit truncates an episode.
         """
