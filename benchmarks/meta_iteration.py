@@ -153,7 +153,8 @@ def main() -> int:
         print("   ", {k: round(v, 2) for k, v in figures["stages"].items()})
     base = rows["other tree" if options.tree else "one core"]
     ratios = [a["wall"] / b["wall"] for a, b in zip(rows["two cores"][1:], base[1:], strict=True)]
-    print(f"two cores take {statistics.median(ratios):.2f} of the wall time (bar 0.5)")
+    whose = "the other tree's" if options.tree else "one core's"
+    print(f"two cores take {statistics.median(ratios):.2f} of {whose} wall time (bar 0.5, on free cores)")
     equal = [x["parameters"] for x in rows["one core"]] == [x["parameters"] for x in rows["two cores"]]
     print("one core and two: equal parameters" if equal else "one core and two DIFFER")
     if options.json:

@@ -12,6 +12,7 @@ import multiprocessing
 import pickle
 import signal
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,6 +22,7 @@ from tianshou.env import BaseVectorEnv
 from tianshou.env.worker import EnvWorker
 
 from fsrl_ext.data.remote_errors import RemoteError
+from fsrl_ext.data.worker_env import FAILURE
 
 EnvFn = Callable[[], gym.Env]
 # The name of a method, the places of environments in their group, and the arguments for each of them.
@@ -65,6 +67,64 @@ class EnvGroup:
         return self.receive()[0]
 
 
+class LocalGroup:
+    """Environments that the calling process steps itself, while it would wait for those of other processes.
+
+    The methods are those of :class:`EnvGroup`; a call is made when its answer is received.
+
+    :param env_fns: build the environments.
+    """
+
+    def __init__(self, env_fns: Sequence[EnvFn]) -> None:
+        self.env_fns = list(env_fns)
+        self._message: Message = ("step", [], [])
+        self._envs: list[gym.Env] = []
+        try:
+            for make_env in env_fns:
+                self._envs.append(make_env())
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, name: str, places: Sequence[int], arguments: Sequence[Any]) -> None:
+        """Note the calls of the environments at ``places``."""
+        self._message = (name, places, arguments)
+
+    def receive(self) -> Any:
+        """Make the calls; an exception is in the info of its answer, as those of other processes are."""
+        name, places, arguments = self._message
+        answers: list[Any] = []
+        for place, argument in zip(places, arguments, strict=True):
+            try:
+                # Copies, because the step of the next environment may change what both share.
+                answers.append(deepcopy(_answer(self._envs[place], name, argument)))
+            except Exception as error:  # of any kind: the one who asks raises it, after all answers are read
+                nothing = (None, {FAILURE: LocalError(error)})
+                answers.append(nothing if name == "reset" else (None, 0.0, False, False, nothing[1]))
+        return answers
+
+    def ask(self, name: str, place: int, argument: Any) -> Any:
+        """Call one environment and return its answer."""
+        return _answer(self._envs[place], name, argument)
+
+    def close(self) -> None:
+        """Close the environments; a second call does nothing."""
+        while self._envs:
+            self._envs.pop().close()
+
+
+class LocalError:
+    """Holds an exception of an environment of this process until all answers are read."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def raise_here(self, note: str) -> None:
+        """Raise the exception with a note."""
+        self.error.add_note(note)
+        raise self.error
+
+
 class GroupedWorker(EnvWorker):
     """One environment of a group, as Tianshou's vectors see it.
 
@@ -73,15 +133,15 @@ class GroupedWorker(EnvWorker):
     :param place: its place in the group.
     """
 
-    def __init__(self, env_fn: EnvFn, group: EnvGroup, place: int) -> None:
+    def __init__(self, env_fn: EnvFn, group: EnvGroup | LocalGroup, place: int) -> None:
         self.group = group
         self.place = place
         super().__init__(env_fn)
 
     @property
     def process(self) -> Any:
-        """The process of the group."""
-        return self.group.process
+        """The process of the group; None for the calling one."""
+        return getattr(self.group, "process", None)
 
     def get_env_attr(self, key: str) -> Any:
         """Return an attribute of the environment."""
@@ -125,7 +185,7 @@ class GroupedVectorEnv(BaseVectorEnv):
     :param groups: all of them open.
     """
 
-    def __init__(self, groups: Sequence[EnvGroup]) -> None:
+    def __init__(self, groups: Sequence[EnvGroup | LocalGroup]) -> None:
         places = [(group, place) for group in groups for place in range(len(group.env_fns))]
         env_fns = [fn for group in groups for fn in group.env_fns]
         remaining = iter(places)
@@ -139,7 +199,7 @@ def split_evenly(env_fns: Sequence[EnvFn], processes: int) -> list[list[EnvFn]]:
 
 
 def _pickled(message: Any) -> bytes:
-    # multiprocessing's own pickler takes three times as long.
+    # `Connection.send` would build a pickler of its own for each message.
     return pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
 
 

@@ -16,7 +16,14 @@ import numpy as np
 from tianshou.env import BaseVectorEnv, DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, VectorEnvWrapper
 from tianshou.env.worker import DummyEnvWorker, EnvWorker, SubprocEnvWorker
 
-from fsrl_ext.data.env_groups import EnvFn, EnvGroup, GroupedVectorEnv, GroupedWorker, split_evenly
+from fsrl_ext.data.env_groups import (
+    EnvFn,
+    EnvGroup,
+    GroupedVectorEnv,
+    GroupedWorker,
+    LocalGroup,
+    split_evenly,
+)
 from fsrl_ext.data.errors import ProcessEndedError
 from fsrl_ext.data.worker_env import FAILURE, WorkerEnvFn
 from fsrl_ext.errors import check_reset, check_step
@@ -143,7 +150,12 @@ class EnvWorkers:
         """Start a new process in place of the one of environment ``i``, which is closed."""
         worker, mates = self.workers[i], self._mates[i]
         if isinstance(worker, GroupedWorker):
-            group = _build_group(worker.group.env_fns, mates[0], worker.group.method)
+            old = worker.group
+            group: EnvGroup | LocalGroup
+            if isinstance(old, LocalGroup):
+                group = LocalGroup(old.env_fns)
+            else:
+                group = _build_group(old.env_fns, mates[0], old.method)
             for mate in mates:
                 self.workers[mate].group = group  # type: ignore[attr-defined]
             self._lost.update(mates)
@@ -181,7 +193,8 @@ class EnvWorkers:
             with contextlib.suppress(OSError):  # The process has ended; that no answer comes says so below.
                 self._send(self.workers[first], name, [(ids[row], arguments[row]) for row in rows])
         answers: list[Any] = [_ENDED] * len(ids)
-        for first, rows in shares.items():
+        # This process's own share comes first: the others compute meanwhile.
+        for first, rows in sorted(shares.items(), key=lambda share: not self._is_local(share[0])):
             worker = self.workers[first]
             try:
                 share = worker.group.receive() if isinstance(worker, GroupedWorker) else [worker.recv()]
@@ -201,6 +214,10 @@ class EnvWorkers:
                 raise
         raise_failures(ids, [answer[-1] for answer in answers])
         return answers
+
+    def _is_local(self, i: int) -> bool:
+        worker = self.workers[i]
+        return isinstance(worker, GroupedWorker) and isinstance(worker.group, LocalGroup)
 
     def _send(self, worker: EnvWorker, name: str, calls: Sequence[tuple[int, Any]]) -> None:
         """Send calls of environments, each with its number, to the process that has them all."""
@@ -249,22 +266,35 @@ def build_vector(kind: type[BaseVectorEnv], env_fns: Sequence[Callable[[], gym.E
     return vector
 
 
-def build_grouped_vector(make_env: EnvFn, num_envs: int, processes: int) -> BaseVectorEnv:
+def build_grouped_vector(
+    make_env: EnvFn, num_envs: int, processes: int, *, own_share: bool = False
+) -> BaseVectorEnv:
     """Build a vector of environments that are served by some processes.
 
-    :param processes: from 1 to ``num_envs``.
+    :param processes: other processes, at least 1.
+    :param own_share: whether the calling process steps a share of the environments, too.
     :raises ProcessEndedError: a process ended while it built an environment.
     """
-    groups: list[EnvGroup] = []
+    groups: list[EnvGroup | LocalGroup] = []
+    shares = split_evenly([make_env] * num_envs, min(processes + own_share, num_envs))
     try:
-        first = 0
-        for env_fns in split_evenly([WorkerEnvFn(make_env)] * num_envs, processes):
-            groups.append(_build_group(env_fns, first))
+        if own_share:
+            groups.append(LocalGroup(shares[0]))
+        first = len(shares[0]) if own_share else 0
+        for env_fns in shares[int(own_share) :]:
+            groups.append(_build_group([WorkerEnvFn(fn) for fn in env_fns], first))
             first += len(env_fns)
         return GroupedVectorEnv(groups)
     except BaseException:
-        _end_processes(groups, wait=1.0)
+        _close_groups(groups, wait=1.0)
         raise
+
+
+def _close_groups(groups: Sequence[EnvGroup | LocalGroup], wait: float) -> None:
+    for group in groups:
+        if isinstance(group, LocalGroup):
+            group.close()
+    _end_processes([group for group in groups if isinstance(group, EnvGroup)], wait)
 
 
 def _build_group(env_fns: Sequence[EnvFn], first: int, method: str | None = None) -> EnvGroup:
@@ -319,6 +349,11 @@ def close_workers(workers: Sequence[EnvWorker], wait: float = CLOSE_SECONDS) -> 
         process = worker.group if isinstance(worker, GroupedWorker) else worker
         if isinstance(process, SubprocEnvWorker | EnvGroup):
             processes[id(process)] = process
+        elif isinstance(process, LocalGroup):
+            try:
+                process.close()
+            except Exception as error:  # of any kind: the other environments are closed before it is raised
+                errors.append(error)
         elif not isinstance(worker, DummyEnvWorker) or hasattr(worker, "env"):
             try:
                 worker.close()

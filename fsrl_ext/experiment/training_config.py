@@ -53,9 +53,9 @@ class TrainingConfig(ABC):
     """Training environments."""
     workers: int | Literal["auto"] = "auto"
     """Processes that serve the training environments, which changes no number of a run; 0 for the process
-    that learns. ``auto``: in on-policy and meta-learning on the tasks of both suites, with two cores or more,
-    one for each core; else 0. With worker_type ray, the actors that share out the environments, which are
-    part of what a run is; ``auto``: one for each environment."""
+    that learns. ``auto``: in on-policy and meta-learning on the tasks of both suites one for each core, of
+    which the process that learns is one; else 0. With worker_type ray, the actors that share out the
+    environments, which are part of what a run is; ``auto``: one for each environment."""
     worker_type: WorkerType = "process"
     """Where the environments run: in processes of this machine, or in Ray actors on the machines of a cluster
     (needs Ray), each with a copy of the policy, and a message per collect."""
@@ -94,7 +94,7 @@ class TrainingConfig(ABC):
         return self.num_envs if self.workers == "auto" else self.workers
 
     def env_processes(self, cores: int, task: str) -> int:
-        """The processes that serve the training environments, beside the one that learns; 0 for none.
+        """The processes beside the one that learns, which serve the training environments; 0 for none.
 
         :param cores: that the run uses.
         :param task: of the run.
@@ -202,21 +202,21 @@ class TrainingConfig(ABC):
 
 
 def has_simulator(task: str) -> bool:
-    """Whether an environment id belongs to a suite whose steps take long enough to be worth a process.
-
-    A step in another process costs about 0.02 ms more. Steps of the suites' tasks take 0.03 to 1 ms.
-    """
+    """Whether an environment id belongs to a suite of simulators, whose steps ``auto`` gives to processes."""
     name = task.rpartition(":")[2]
     return any(x.id == name and x.suite in SIMULATORS for x in list_tasks())
 
 
-def train_envs(make_env: Callable[[], gym.Env], processes: int, num_envs: int) -> BaseVectorEnv:
+def train_envs(
+    make_env: Callable[[], gym.Env], processes: int, num_envs: int, *, own_share: bool = False
+) -> BaseVectorEnv:
     """Training environments in this process, or in some other processes.
 
     The same seeds give the same episodes in each case, if the environments draw from their own ``np_random``.
 
-    :param processes: 0 for this process.
+    :param processes: other processes; 0 for none.
+    :param own_share: whether this process steps a share of the environments beside the others.
     """
     if processes:
-        return build_grouped_vector(make_env, num_envs, processes)
+        return build_grouped_vector(make_env, num_envs, processes, own_share=own_share)
     return build_vector(DummyVectorEnv, [make_env] * num_envs)

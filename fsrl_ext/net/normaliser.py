@@ -68,7 +68,7 @@ class ObservationNormaliser(nn.Module):
     def _constants(self) -> tuple[Tensor, Tensor]:
         """Return the mean and one over the scale of each entry, ``[O]`` each, in float32.
 
-        Both are kept until a buffer is replaced or written to, because they take longer than a forward pass.
+        Both are kept until a buffer is replaced or written to, because every step of a collect needs them.
         """
         buffers = (self.mean, self.variance)
         versions = tuple((id(x), x._version) for x in buffers)

@@ -11,7 +11,7 @@ from toys.counting import RandomPolicy, check_links
 from toys.counting_envs import AwkwardError, BrokenEnv, CountingEnv, FailingEnv, SleepyEnv
 
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer, ProcessEndedError
-from fsrl_ext.data.env_groups import EnvGroup, GroupedVectorEnv, split_evenly
+from fsrl_ext.data.env_groups import EnvGroup, GroupedVectorEnv, LocalGroup, split_evenly
 from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.data.remote_errors import RemoteError
 from fsrl_ext.data.worker_env import WorkerEnvFn
@@ -32,8 +32,13 @@ def grouped(env_fns):
     return GroupedVectorEnv([EnvGroup(fns) for fns in split_evenly([WorkerEnvFn(fn) for fn in env_fns], 2)])
 
 
+def with_own_share(env_fns):
+    return GroupedVectorEnv([LocalGroup(env_fns[:2]), EnvGroup([WorkerEnvFn(env_fns[2])])])
+
+
 VECTORS = {
     "grouped": grouped,
+    "own share": with_own_share,
     "here": DummyVectorEnv,
     "subproc": SubprocVectorEnv,
     "shmem": ShmemVectorEnv,
@@ -67,14 +72,14 @@ def assert_goes_on(collector):
 
 
 @pytest.mark.parametrize("where", ["step", "reset"])
-@pytest.mark.parametrize("vector", ["here", "answering", "grouped"])
+@pytest.mark.parametrize("vector", ["here", "answering", "grouped", "own share"])
 def test_an_exception_arrives_as_it_is_and_names_the_environment(vector, where):
     collector = collector_of(vector, lambda i: FailingEnv(i, where, KeyError("no such place")))
     worker = collector.env.venv.workers[1]
     with pytest.raises(KeyError, match="no such place") as caught:
         collector.collect(n_step=20 * N)
     assert caught.value.__notes__ == ["raised by environment 1 of the collector"]
-    if vector != "here":
+    if vector not in ("here", "own share"):
         assert "in _fail" in str(caught.value.__cause__)  # the traceback of the environment's process
     assert_goes_on(collector)
     assert collector.env.venv.workers[1] is worker  # The process goes on.
@@ -120,9 +125,10 @@ def test_a_process_that_is_killed_is_replaced_also_behind_a_wrapper():
     wrapped.close()
 
 
+@pytest.mark.parametrize("vector", ["here", "own share"])
 @pytest.mark.parametrize("where", ["step", "reset"])
-def test_ctrl_c_in_an_environment(where):
-    collector = collector_of("here", lambda i: FailingEnv(i, where, KeyboardInterrupt()))
+def test_ctrl_c_in_an_environment(where, vector):
+    collector = collector_of(vector, lambda i: FailingEnv(i, where, KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         collector.collect(n_step=20 * N)
     assert_goes_on(collector)

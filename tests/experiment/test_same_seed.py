@@ -56,6 +56,21 @@ def curves(folder):
     return {k: v for k, v in read_progress(folder).items() if "time" not in k and "speed" not in k}
 
 
+def test_processes_and_an_own_share_make_no_difference():
+    make_env, actions = env_fn("ToyLine-v0"), np.random.default_rng(0).uniform(-1, 1, (30, 5, 1))
+    seen = []
+    for processes, own_share in ((0, False), (1, True), (2, False), (2, True), (9, True)):
+        envs = CostVectorEnv(train_envs(make_env, processes, 5, own_share=own_share), 1)
+        start = envs.reset(seed=[1, 2, 3, 4, 5])[0]
+        steps = [(*envs.step(action)[:4], envs.cost) for action in actions]
+        part = envs.step(actions[0][[3, 1]], [3, 1])[0]
+        envs.close()
+        seen.append([start, part, *(np.stack(x) for x in zip(*steps, strict=True))])
+    for others in seen[1:]:
+        for one, other in zip(seen[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("name", ["td3_lag", "ppo_lag"])
 def test_workers_make_no_difference(name, tmp_path):
     shared = {} if name == "td3_lag" else {"warmup_steps": None}

@@ -188,8 +188,8 @@ class VelocityEnv(SimulatorEnv):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Make one step; see `CostEnv`.
 
-        The method is a shorter form of `CostEnv.step`, because that one takes a tenth of the time of the
-        smaller robots' physics. The package's steps need no checks: the cost is one number, the info is a
+        The method is a shorter form of `CostEnv.step`, because the smaller robots' physics take only some
+        ten microseconds. The package's steps need no checks: the cost is one number, the info is a
         new dictionary, and only the time limit truncates an episode.
         """
         if self._elapsed is None:

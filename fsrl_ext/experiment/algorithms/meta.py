@@ -48,7 +48,8 @@ class MetaTraining(ValueCriticTraining):
         processes = self.env_processes(cores, task)
 
         def make_envs(task: TaskDescription) -> BaseVectorEnv:
-            return train_envs(task.env_fn(), processes, self.num_envs)
+            own_share = self.workers == "auto"
+            return train_envs(task.env_fn(), processes, self.num_envs, own_share=own_share)
 
         return MetaCollector(
             policy,

@@ -52,7 +52,7 @@ class ValueCriticTraining(TrainingConfig):
     def env_processes(self, cores: int, task: str) -> int:
         # Nothing is learnt while data are collected, so every core can step environments.
         if self.workers == "auto" and cores > 1 and has_simulator(self.judged_task(task)):
-            return min(cores, self.num_envs)
+            return min(cores, self.num_envs) - 1
         return super().env_processes(cores, task)
 
 
@@ -83,7 +83,12 @@ class OnpolicyTraining(ValueCriticTraining):
         )
         if self.uses_ray:
             return self.ray_collector(policy, task, buffer, ahead=False, discount=discount, seed=seed)
-        envs = train_envs(env_fn(task), self.env_processes(cores, task), self.num_envs)
+        envs = train_envs(
+            env_fn(task),
+            self.env_processes(cores, task),
+            self.num_envs,
+            own_share=self.workers == "auto",
+        )
         return CostCollector(policy, envs, buffer, discount=discount, replayable=True)
 
     def trainer(

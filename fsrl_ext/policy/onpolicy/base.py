@@ -24,7 +24,6 @@ from fsrl_ext.errors import check_all_finite, check_fields, checked
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
 from fsrl_ext.functional.returns import Advantages, floored_deviation, generalised_advantages
 from fsrl_ext.net.normaliser import ObservationNormaliser
-from fsrl_ext.net.onpolicy import ValueCritic
 from fsrl_ext.policy.base import (
     ConstrainedPolicy,
     MetricStats,
@@ -455,8 +454,9 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         :param each: maps a function over the networks, such as ``map`` or that of a pool of threads. Networks
             are computed one by one in either case, so that threads change no number.
         """
-        critic = self.critic
-        if not isinstance(critic, ValueCritic):
+        # The annotation is `Any` because a critic of another class may lack the method.
+        critic: Any = self.critic
+        if not hasattr(critic, "loss_and_gradients"):
             clear_gradients(self._critic_parameters)
             with torch.enable_grad():
                 loss = (critic(obs) - targets).square().mean(0).sum()
