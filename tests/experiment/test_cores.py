@@ -54,7 +54,7 @@ def test_numbers_of_cores_that_cannot_be_used_are_refused(tmp_path, capsys):
         (1, {}, None),
         (2, {}, None),
         (2, {"collect_ahead": True}, None),
-        (2, {"workers": 2}, None),
+        (2, {"workers": 2, "collect_ahead": False}, None),
         (3, {}, 3),
         (1, {"workers": 3}, 3),
         (2, {"workers": 2, "collect_ahead": True}, 3),

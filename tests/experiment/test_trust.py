@@ -209,13 +209,14 @@ def test_a_shared_list_that_is_huge_unfolded_is_refused(folder):
             load_policy(folder)
 
 
+WORKER = ("trainer", "collector", "worker", "collector")  # the state of what collects ahead
 SNAPSHOT_EDITS = {
     "no trainer": (without("trainer"), "trainer is missing"),
     "no buffer": (without("trainer", "collector", "buffer"), r"trainer\.collector\.buffer is missing"),
     "counter": (set_in("trainer", "counters", "env_step", value="x"), r"env_step must be a number, got 'x'"),
     "no counter": (without("trainer", "counters", "epoch"), "does not fit the run .*'epoch'"),
     "state": (set_in("trainer", "collector", "buffer", "sampling", 0, "state", value=1), r"\[0\]\.state"),
-    "actions": (set_in("trainer", "collector", "history", "actions", 0, value=1), r"\[0\] must be an array"),
+    "actions": (set_in(*WORKER, "history", "actions", 0, value=1), r"\[0\] must be an array"),
     "command": (set_in("run", "command", value=None), r"run\.command must be text"),
     "config": (set_in("run", "config", "threads", value=10**9), "threads must be at most 4,096"),
 }  # fmt: skip
