@@ -179,7 +179,7 @@ def handles(options: argparse.Namespace) -> int:
         options.policy,
         "KnownOptimum-v0",
         cost_limit=5.0,
-        **{"steps": 800, "step_per_collect": 80, "workers": 2, "worker_type": options.worker_type},
+        **{"steps": 800, "step_per_collect": 80, "workers": 2},
         **{"hidden_sizes": (16,), "selections": 2, "selection_episodes": 2, "final_episodes": 2},
     )
     counts = []
@@ -208,7 +208,6 @@ def main() -> int:
     part = parts.add_parser("handles", help="make many short runs with workers")
     part.add_argument("--runs", type=int, default=30)
     part.add_argument("--policy", default="ppo_lag")
-    part.add_argument("--worker-type", default="shmem", choices=("shmem", "subproc"))
     part.set_defaults(main=handles)
     options = parser.parse_args()
     return int(options.main(options))
