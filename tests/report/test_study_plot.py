@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from scipy import stats
-from toys.studies import write_run, write_small
+from toys.studies import assert_refused, write_run, write_small
 
 from fsrl_ext.cli import main
 from fsrl_ext.report.study.grid import Points, on_grid, over_seeds
@@ -253,15 +253,7 @@ class TestCommand:
     )
     def test_bad_input_is_one_line(self, folder, tmp_path, capsys, arguments, message):
         out = [] if "--out" in arguments else ["--out", str(tmp_path / "a.png")]
-        try:
-            code = main(["plot", str(folder), *out, *arguments])
-        except SystemExit as end:
-            code = end.code
-        printed = capsys.readouterr()
-        assert code == 2
-        assert printed.out == ""
-        assert message in printed.err
-        assert printed.err.count("\n") == 1
+        assert_refused(["plot", str(folder), *out, *arguments], message, capsys)
         assert not list(tmp_path.iterdir())
 
     def test_the_help_has_an_example(self, capsys):

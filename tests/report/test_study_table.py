@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from toys.studies import write_run, write_small
+from toys.studies import assert_refused, write_run, write_small
 
 from fsrl_ext.cli import main
 from fsrl_ext.cli.terminal import _IN_ASCII
@@ -313,15 +313,7 @@ class TestCommand:
         ],
     )
     def test_bad_input_is_one_line(self, folder, capsys, arguments, message):
-        try:
-            code = main(["table", str(folder), *arguments])
-        except SystemExit as end:
-            code = end.code
-        printed = capsys.readouterr()
-        assert code == 2
-        assert printed.out == ""
-        assert message in printed.err
-        assert printed.err.count("\n") == 1
+        assert_refused(["table", str(folder), *arguments], message, capsys)
 
     def test_damaged_and_empty_folders_are_one_line(self, folder, capsys, tmp_path):
         code, printed = self.run(capsys, tmp_path)

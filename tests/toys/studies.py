@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 
+from fsrl_ext.cli import main
 from fsrl_ext.report.files import write_json
 
 SELECTION_STEPS = (250, 500, 750, 1000)
@@ -110,3 +111,16 @@ def write_small(path, **changes):
     }  # fmt: skip
     path.write_text(json.dumps(data))
     return path
+
+
+def assert_refused(arguments, message, capsys):
+    """Check that a command ends with exit code 2 and one line on stderr that holds ``message``."""
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    printed = capsys.readouterr()
+    assert code == 2
+    assert printed.out == ""
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
