@@ -49,6 +49,7 @@ _UNUSED: dict[str, tuple[Any, ...]] = {
 }
 
 _BEFORE: dict[str, Any] = {
+    "action_sampling": "independent",
     "normalise_signals": False,
     "normalise_observations": False,
     "bound_targets": False,
@@ -56,7 +57,7 @@ _BEFORE: dict[str, Any] = {
     "cost_margin": 0.0,
     "margin_rate": 0.0,
 }
-"""Settings that files of 0.1.0 lack, with the values that stand for what that version did."""
+"""Settings that older files lack, with the values that stand for what their versions did."""
 
 
 _FORMER_WORKER_TYPES = ("shmem", "subproc")
