@@ -1,205 +1,148 @@
-"""Compares ways to draw the E-step's actions: errors of the weights' moments and of the actor's gradient.
+"""Compares ways to draw the actions of CVPO's E-step, by the errors that the sampling makes.
 
-    python benchmarks/estep_samples.py RUN [RUN ...]
+    python benchmarks/estep_samples.py RUN [RUN ...] [--out benchmarks/results/estep_samples.json]
 
-For each run folder of CVPO, the script plays sampled episodes, takes batches of 256 visited states, and solves
-the E-step with the run's target critics. The reference draws 4,096 actions in each state. Every scheme is
-repeated with fresh random numbers; the script prints
+For each run folder of CVPO, the script plays sampled episodes, takes a batch of 256 visited states, and solves
+the E-step with the run's critics. The reference draws 4,096 independent actions in each state. Every scheme is
+repeated with fresh random numbers. The script prints for each scheme
 
-- the error of the actor's gradient, root mean square over the repetitions, relative to the gradient's norm;
-- the part of that error that stays in the mean over the repetitions (bias), likewise;
-- the mean temperature and the mean of the multiplier, relative to the reference.
+- the error of the actor's gradient, through its mean and through its deviation, as root mean square over the
+  repetitions, divided by the norm of the reference's gradient;
+- the bias: the norm of the mean error over all repetitions, likewise divided;
+- mean and deviation of the temperature and of the cost multiplier, divided by those of the reference.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import fsrl_ext.experiment  # noqa: F401
 from fsrl_ext.env import make
 from fsrl_ext.experiment.saved.load import load_experiment
 from fsrl_ext.functional.estep import solve_dual
+from fsrl_ext.functional.gaussian import sample_actions
 from fsrl_ext.functional.mstep import weighted_moments
+from fsrl_ext.policy import CVPOPolicy
+from fsrl_ext.report import text_table
+from fsrl_ext.report.files import write_json
 
-BATCH = 256
-
-
-def sobol(dim: int, count: int) -> Tensor:
-    return torch.quasirandom.SobolEngine(dim).draw(count).double()
-
-
-def iid(batch: int, n: int, dim: int) -> Tensor:
-    return torch.randn(batch, n, dim)
-
-
-def antithetic(batch: int, n: int, dim: int) -> Tensor:
-    half = torch.randn(batch, n // 2, dim)
-    return torch.cat([half, -half], 1)
-
-
-def shifted(points: Tensor, batch: int, one: bool = False) -> Tensor:
-    shift = torch.rand(1 if one else batch, 1, points.shape[-1])
-    uniform = (points.float() + shift).remainder(1.0).clamp(1e-6, 1 - 1e-6)
-    return np.sqrt(2.0) * torch.erfinv(2.0 * uniform - 1.0).expand(batch, -1, -1)
-
-
-def shifted_sobol(batch: int, n: int, dim: int) -> Tensor:
-    return shifted(sobol(dim, n), batch)
-
-
-def shifted_sobol_antithetic(batch: int, n: int, dim: int) -> Tensor:
-    half = shifted(sobol(dim, n // 2), batch)
-    return torch.cat([half, -half], 1)
-
-
-def lattice(batch: int, n: int, dim: int) -> Tensor:
-    # Korobov-like: R_d sequence (generalised golden ratio)
-    phi = 2.0
-    for _ in range(50):
-        phi = (1 + phi) ** (1.0 / (dim + 1))
-    alpha = torch.tensor([phi ** -(k + 1) for k in range(dim)], dtype=torch.float64)
-    pts = (torch.arange(n, dtype=torch.float64)[:, None] * alpha).remainder(1.0)
-    return shifted(pts, batch)
-
-
-def latin(batch: int, n: int, dim: int) -> Tensor:
-    order = torch.rand(batch, n, dim).argsort(1)
-    uniform = ((order + torch.rand(batch, n, dim)) / n).clamp(1e-6, 1 - 1e-6)
-    return np.sqrt(2.0) * torch.erfinv(2.0 * uniform - 1.0)
-
-
-def orthogonal(batch: int, n: int, dim: int) -> Tensor:
-    """Antithetic directions from random orthogonal blocks with chi radii."""
-    out = []
-    left = n // 2
-    while left > 0:
-        q, _ = torch.linalg.qr(torch.randn(batch, dim, dim))
-        k = min(left, dim)
-        radii = torch.randn(batch, k, dim).norm(dim=-1, keepdim=True)
-        out.append(q[:, :k] * radii)
-        left -= k
-    half = torch.cat(out, 1)
-    return torch.cat([half, -half], 1)
-
-
-def matched(base: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Scales to unit second moments per dimension."""
-
-    def draw(batch: int, n: int, dim: int) -> Tensor:
-        z = base(batch, n, dim)
-        z = z - z.mean(1, keepdim=True)
-        return z / z.square().mean(1, keepdim=True).sqrt()
-
-    return draw
-
-
+BATCH, REFERENCE = 256, 4096
+# By name: whether the samples are stratified, whether their known moments are used, and their number.
 SCHEMES = {
-    "iid 16": (iid, 16, 0),
-    "iid 16 cv": (iid, 16, 1),
-    "iid 8 cv": (iid, 8, 1),
-    "antithetic 8 cv": (antithetic, 8, 1),
-    "sobol 8": (shifted_sobol, 8, 0),
-    "sobol 8 cv": (shifted_sobol, 8, 1),
-    "sobol 6 cv": (shifted_sobol, 6, 1),
-    "sobol 4 cv": (shifted_sobol, 4, 1),
-    "sobol anti 8": (shifted_sobol_antithetic, 8, 0),
-    "sobol anti 8 cv": (shifted_sobol_antithetic, 8, 1),
-    "latin 8": (latin, 8, 0),
-    "latin 8 cv": (latin, 8, 1),
-    "latin 6 cv": (latin, 6, 1),
-    "orthogonal 8": (orthogonal, 8, 0),
-    "orthogonal 8 cv": (orthogonal, 8, 1),
+    "independent, 16": (False, False, 16),
+    "independent, 16, known moments": (False, True, 16),
+    "independent, 8, known moments": (False, True, 8),
+    "stratified, 8": (True, False, 8),
+    "stratified, 8, known moments": (True, True, 8),
+    "stratified, 6, known moments": (True, True, 6),
+    "stratified, 4, known moments": (True, True, 4),
 }
 
 
-def states(policy, config, spec) -> Tensor:
-    env = make(config.env_id) if hasattr(config, "env_id") else make(config.task)
-    rows = []
-    for seed in range(12):
-        obs, _ = env.reset(seed=seed)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("runs", nargs="+", help="run folders of CVPO with a diagonal covariance")
+    parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--out", type=Path, help="a JSON file for the numbers")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = [compare(run, options.repeats) for run in options.runs]
+    if options.out:
+        write_json(options.out, results, indent=1)
+
+
+def compare(run: str, repeats: int) -> dict[str, Any]:
+    """Prints and returns the errors of all schemes in the states of a run's policy."""
+    policy, config, _ = load_experiment(run)
+    assert isinstance(policy, CVPOPolicy), f"{run} is no run of CVPO"
+    torch.manual_seed(0)
+    step = EStep(policy, visited_states(policy, config.env_id))
+    temperature, multiplier, *exact = step.solve(False, False, REFERENCE)
+    rows, table = {}, []
+    for name, scheme in SCHEMES.items():
+        answers = [step.solve(*scheme) for _ in range(repeats)]
+        row: dict[str, float] = {}
+        for key, place, unit in (("temperature", 0, temperature), ("multiplier", 1, multiplier)):
+            values = np.array([x[place] for x in answers]) / max(unit, 1e-12)
+            row |= {key: float(values.mean()), f"{key} std": float(values.std())}
+        for key, place in (("mean", 0), ("deviation", 1)):
+            errors = torch.stack([x[2 + place] - exact[place] for x in answers])
+            norm = exact[place].norm()
+            row[f"{key} error"] = float(errors.square().sum(1).mean().sqrt() / norm)
+            row[f"{key} bias"] = float(errors.mean(0).norm() / norm)
+        rows[name] = row
+        table.append([name, *(f"{row[x]:.2f}" for x in row)])
+    print(f"{config.task}, {policy.action_space.shape[0]} actions, {repeats} repetitions")
+    print(text_table(["scheme", *next(iter(rows.values()))], table), flush=True)
+    return {"task": config.task, "repeats": repeats, "schemes": rows}
+
+
+def visited_states(policy: CVPOPolicy, env_id: str) -> Tensor:
+    """Returns ``[BATCH, O]`` normalised states of sampled episodes."""
+    env = make(env_id)
+    rows: list[np.ndarray] = []
+    episode = 0
+    while episode < 3 or len(rows) < BATCH:
+        obs, _ = env.reset(seed=episode)
         done = False
         while not done:
             rows.append(obs)
-            mean, scale = policy.actor(policy.data.observations(torch.as_tensor(obs[None], dtype=torch.float32)))[0]
-            act = (mean + scale * torch.randn_like(mean)).clamp(-1, 1)[0].detach().numpy()
-            low, high = env.action_space.low, env.action_space.high
-            obs, *_, term, trunc, _ = env.step(low + (act + 1) / 2 * (high - low))
-            done = term or trunc
-    return torch.as_tensor(np.array(rows), dtype=torch.float32)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("runs", nargs="+")
-    parser.add_argument("--repeats", type=int, default=200)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    for run in options.runs:
-        policy, config, spec = load_experiment(run)
-        torch.manual_seed(0)
-        pool = policy.data.observations(states(policy, config, spec))
-        obs = pool[torch.randperm(len(pool))[:BATCH]]
-        with torch.no_grad():
-            mean, scale = policy.old_actor(obs)[0]
-        print(run, "std", scale.mean(0).numpy().round(3))
-
-        def solve(noise: Tensor):
-            actions = mean[:, None] + noise * scale[:, None]
             with torch.no_grad():
-                qr, qc = policy._reduce(policy.target_critic(obs, policy._executed(actions)))
-            return actions, qr, qc
-
-        _, _, qc0 = solve(torch.randn(BATCH, 64, mean.shape[1]))
-        threshold = qc0.mean((1, 2), dtype=torch.float64) - options_slack(qc0)
-
-        def gradient(noise: Tensor, cv=0):
-            actions, qr, qc = solve(noise)
-            thr = qc.mean((1, 2), dtype=torch.float64) - options_slack(qc0)
-            s = solve_dual(qr, qc, kl_bound=policy.config.kl_bound, cost_threshold=thr)
-            m = weighted_moments(s.weights, actions, mean, scale)
-            first, second = m.first, m.second
-            if cv:
-                d = actions - mean[:, None]
-                first = first - d.mean(1)
-                second = second - d.square().mean(1) + scale**2
-            gm = -first / scale**2 / BATCH
-            gs = (1 - second / scale**2) / (BATCH * scale)
-            out = policy.actor(obs)[0]
-            ps = list(policy.actor.parameters())
-            # two gradients: via mean and via scale
-            a = torch.autograd.grad(out, ps, (gm, torch.zeros_like(gs)), allow_unused=True, retain_graph=True)
-            b = torch.autograd.grad(out, ps, (torch.zeros_like(gm), gs), allow_unused=True)
-            f = lambda g: torch.cat([x.flatten() for x in g if x is not None])
-            w = s.weights
-            return f(a), f(b), s.temperature, float(s.multipliers[0]), s.status
-
-        ref = [gradient(torch.randn(BATCH, 4096, mean.shape[1])) for _ in range(2)]
-        ga, gb = ref[0][0], ref[0][1]
-        print("reference eta", ref[0][2], "lambda", ref[0][3], ref[0][4],
-              "own error", float((ref[1][0] - ga).norm() / ga.norm()), float((ref[1][1] - gb).norm() / gb.norm()))
-        # noise of batches
-        for name, (scheme, n, cv) in SCHEMES.items():
-            ea, eb, es, ls = [], [], [], []
-            for _ in range(options.repeats):
-                a, b, eta, lam, _ = gradient(scheme(BATCH, n, mean.shape[1]), cv)
-                ea.append(a - ga)
-                eb.append(b - gb)
-                es.append(eta)
-                ls.append(lam)
-            ea, eb = torch.stack(ea), torch.stack(eb)
-            r = lambda e, g: float(e.square().sum(1).mean().sqrt() / g.norm())
-            bias = lambda e, g: float(e.mean(0).norm() / g.norm())
-            print(f"{name:22s} mean-grad rms {r(ea, ga):.3f} bias {bias(ea, ga):.3f}   scale-grad rms {r(eb, gb):.3f} "
-                  f"bias {bias(eb, gb):.3f}  eta {np.mean(es)/ref[0][2]:.3f}+-{np.std(es)/ref[0][2]:.3f} lambda {np.mean(ls)/max(ref[0][3],1e-9):.3f}+-{np.std(ls)/max(ref[0][3],1e-9):.3f}", flush=True)
+                mean, scale = policy.actor(policy.data.observations(torch.as_tensor(obs[None]).float()))[0]
+                act = sample_actions(mean, scale, 1)[0, 0]
+            obs, _, terminated, truncated, _ = env.step(policy.map_action(act))
+            done = terminated or truncated
+        episode += 1
+    env.close()
+    states = policy.data.observations(torch.as_tensor(np.array(rows)).float())
+    return states[torch.randperm(len(states))[:BATCH]]
 
 
-def options_slack(qc0: Tensor) -> Tensor:
-    return 0.2 * qc0.mean((0,)).std(-1).mean().double()
+class EStep:
+    """E-steps in the same states with fresh actions.
+
+    The threshold lies below the cost of the old policy by a fifth of the deviation of Q_c over actions.
+    """
+
+    def __init__(self, policy: CVPOPolicy, obs: Tensor) -> None:
+        self.policy, self.obs = policy, obs
+        with torch.no_grad():
+            self.mean, self.scale = policy.actor(obs)[0]
+            self.slack = 0.2 * self.values(sample_actions(self.mean, self.scale, 64))[1].std(-1).mean()
+
+    def values(self, actions: Tensor) -> tuple[Tensor, Tensor]:
+        return self.policy._reduce(self.policy.target_critic(self.obs, self.policy._executed(actions)))
+
+    def solve(self, stratified: bool, known: bool, count: int) -> tuple[float, float, Tensor, Tensor]:
+        """Returns temperature, multiplier, and the gradients of the actor's parameters, before any change.
+
+        The gradients come through the mean and through the deviation.
+        """
+        mean, scale = self.mean, self.scale
+        actions = sample_actions(mean, scale, count, stratified=stratified)
+        with torch.no_grad():
+            q_reward, q_cost = self.values(actions)
+        threshold = q_cost.mean((1, 2)) - self.slack
+        solution = solve_dual(
+            q_reward, q_cost, kl_bound=self.policy.config.kl_bound, cost_threshold=threshold
+        )
+        moments = weighted_moments(solution.weights, actions, mean, scale, control_variate=known)
+        grad_mean = -moments.first / scale.square() / BATCH
+        grad_scale = (1.0 - moments.second / scale.square()) / (BATCH * scale)
+        outputs, parameters = self.policy.actor(self.obs)[0], list(self.policy.actor.parameters())
+        zero = torch.zeros_like(mean)
+        gradients = [
+            torch.autograd.grad(outputs, parameters, grads, allow_unused=True, retain_graph=True)
+            for grads in ((grad_mean, zero), (zero, grad_scale))
+        ]
+        flat = [torch.cat([x.flatten() for x in grads if x is not None]) for grads in gradients]
+        return solution.temperature, float(solution.multipliers[0]), flat[0], flat[1]
 
 
-main()
+if __name__ == "__main__":
+    main()
