@@ -184,9 +184,7 @@ def test_known_moments_change_no_expectation_and_reduce_noise(full):
     mean, scale = (x[:1].expand(20_000, *x.shape[1:]) for x in gaussian(12, full))
     actions = sample_actions(mean, scale, 8, torch.Generator().manual_seed(1))
     weights = (0.4 * actions.sum(-1)).softmax(-1)
-    plain, known = (
-        weighted_moments(weights, actions, mean, scale, control_variate=x) for x in (False, True)
-    )
+    plain, known = (weighted_moments(weights, actions, mean, scale, control_variate=x) for x in (False, True))
     for one, other in zip(plain, known, strict=True):
         error = (one.std(0) + other.std(0)) / one.shape[0] ** 0.5
         assert ((one.mean(0) - other.mean(0)).abs() < 4 * error).all()
