@@ -2,9 +2,9 @@
 
     python benchmarks/estep_samples.py RUN [RUN ...] [--out benchmarks/results/estep_samples.json]
 
-For each run folder of CVPO, the script plays sampled episodes, takes a batch of 256 visited states, and solves
-the E-step with the run's critics. The reference draws 4,096 independent actions in each state. Every scheme is
-repeated with fresh random numbers. The script prints for each scheme
+For each run folder of CVPO, the script plays sampled episodes, takes a batch of 256 visited states, and
+solves the E-step with the run's critics. The reference draws 4,096 independent actions in each state. Every
+scheme is repeated with fresh random numbers. The script prints for each scheme
 
 - the error of the actor's gradient, through its mean and through its deviation, as root mean square over the
   repetitions, divided by the norm of the reference's gradient;

@@ -7,10 +7,10 @@
 
 ``compare`` runs whole trainings without evaluation, each in a process of its own with one torch thread, at
 FSRL's settings (batch 256, 128 x 128, 0.2 updates per step; CVPO 10 environments and 3,000 steps per collect,
-SAC-Lag and DDPG-Lag 2 environments and 600 steps). FSRL's CVPO samples 16 independent actions per state in its
-E-step. Ours has its default, 8 stratified actions, which make less noise than those 16
-(``benchmarks/estep_samples.py``), and stands there a second time with 16. The variants take turns: our training
-in one process, our training that collects ahead in a second process, and FSRL's training
+SAC-Lag and DDPG-Lag 2 environments and 600 steps). FSRL's CVPO samples 16 independent actions per state in
+its E-step. Ours has its default, 8 stratified actions, which make less noise than those 16
+(``benchmarks/estep_samples.py``), and stands there a second time with 16. The variants take turns: our
+training in one process, our training that collects ahead in a second process, and FSRL's training
 (``benchmarks/peers/fsrl_offpolicy.py`` says how to make its environment). ``--bfloat16`` adds CVPO with
 bfloat16. Figures are medians over the cycles after the first and then over the runs. ``--json`` keeps them.
 """

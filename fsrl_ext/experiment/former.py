@@ -1,8 +1,8 @@
 """Configs that earlier versions of fsrl_ext wrote.
 
-Version 0.1.0 had one class of training settings, and one config with and without multipliers. Its files have
-settings that the algorithm never used and that its classes no longer have. Each had its default, since another
-value was refused; a file with another value is refused here, too.
+Version 0.1.0 had one class of training settings, and one config with and without multipliers. Its files
+have settings that the algorithm never used and that its classes no longer have. Each had its default, since
+another value was refused; a file with another value is refused here, too.
 """
 
 from __future__ import annotations

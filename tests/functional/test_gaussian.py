@@ -97,7 +97,7 @@ def test_each_stratified_sample_is_standard_normal_and_its_dimensions_are_indepe
 
 
 def test_stratified_samples_make_means_less_noisy():
-    """Means of a smooth function have less variance with 8 stratified samples than with 64 independent ones."""
+    """A mean over 8 stratified samples has less variance than one over 64 independent samples."""
     generator = torch.Generator().manual_seed(0)
     mean, std = torch.zeros(4000, 2), torch.ones(4000, 2)
 
