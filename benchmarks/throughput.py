@@ -6,11 +6,13 @@
     python benchmarks/throughput.py environments                      # steps/s with 1 to 20 environments
 
 ``compare`` runs whole trainings without evaluation, each in a process of its own with one torch thread, at
-FSRL's settings (batch 256, 128 x 128, 0.2 updates per step; CVPO 16 samples, 10 environments and 3,000 steps
-per collect, SAC-Lag and DDPG-Lag 2 environments and 600 steps). The variants take turns: our training in one
-process, our training that collects ahead in a second process, for CVPO also with bfloat16, and FSRL's
-training (``benchmarks/peers/fsrl_offpolicy.py`` says how to make its environment). Figures are medians over
-the cycles after the first and then over the runs. ``--json`` keeps them.
+FSRL's settings (batch 256, 128 x 128, 0.2 updates per step; CVPO 10 environments and 3,000 steps per collect,
+SAC-Lag and DDPG-Lag 2 environments and 600 steps). FSRL's CVPO samples 16 independent actions per state in
+its E-step. Ours has its default, 8 stratified actions, which make less noise than those 16
+(``benchmarks/estep_samples.py``), and stands there a second time with 16. The variants take turns: our
+training in one process, our training that collects ahead in a second process, and FSRL's training
+(``benchmarks/peers/fsrl_offpolicy.py`` says how to make its environment). ``--bfloat16`` adds CVPO with
+bfloat16. Figures are medians over the cycles after the first and then over the runs. ``--json`` keeps them.
 """
 
 from __future__ import annotations
@@ -43,22 +45,23 @@ from fsrl_ext.trainer import CostOffpolicyTrainer, seed_range
 _COMMON: dict[str, Any] = {"batch_size": 256, "hidden_sizes": (128, 128), "update_per_step": 0.2}
 _BASELINE = {**_COMMON, "step_per_collect": 600, "num_envs": 2}
 FSRL_SETTINGS: dict[str, dict[str, Any]] = {
-    "cvpo": {**_COMMON, "num_samples": 16, "step_per_collect": 3000, "num_envs": 10},
+    "cvpo": {**_COMMON, "step_per_collect": 3000, "num_envs": 10},
     "sac_lag": {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2},
     "ddpg_lag": {**_BASELINE, "reward_ensemble": 1, "cost_ensemble": 1},
 }
-_PRECISIONS: dict[str, dict[str, Any]] = {"cvpo": {"estep_precision": "float32"}}
 
 
-def variants(policy: str) -> dict[str, dict[str, Any]]:
+def variants(policy: str, *, bfloat16: bool) -> dict[str, dict[str, Any]]:
     """Returns settings by row: one process and two cores in float32, whatever the defaults are."""
-    precision = _PRECISIONS.get(policy, {})
+    estep: dict[str, Any] = {"estep_precision": "float32"} if policy == "cvpo" else {}
     rows = {
-        "one process": {"collect_ahead": False, **precision},
-        "two cores": {"collect_ahead": True, **precision},
+        "one process": {"collect_ahead": False, **estep},
+        "two cores": {"collect_ahead": True, **estep},
     }
-    if precision:
-        rows["two cores, bfloat16"] = {"collect_ahead": True, "estep_precision": "bfloat16"}
+    if policy == "cvpo":
+        rows |= {f"{name}, 16 samples": {**row, "num_samples": 16} for name, row in rows.items()}
+        if bfloat16:
+            rows["two cores, bfloat16"] = {"collect_ahead": True, "estep_precision": "bfloat16"}
     return rows
 
 
@@ -71,6 +74,7 @@ def main() -> None:
     compare_parser.add_argument("--task", default="SafetyCarCircle-v0")
     compare_parser.add_argument("--rounds", type=int, default=5)
     compare_parser.add_argument("--cycles", type=int, default=4)
+    compare_parser.add_argument("--bfloat16", action="store_true")
     compare_parser.set_defaults(command=compare)
     collect_parser = commands.add_parser("collect")
     collect_parser.add_argument("--task", default="SafetyBallCircle-v0")
@@ -147,7 +151,7 @@ class ClockedTrainer(CostOffpolicyTrainer):
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Runs all variants and the peer in turn."""
-    settings = variants(options.policy)
+    settings = variants(options.policy, bfloat16=options.bfloat16)
     names = [*settings, *(["FSRL"] if options.peer else [])]
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(options.rounds):

@@ -1,3 +1,3 @@
 """Constrained ("safe") reinforcement learning in Tianshou's style."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -1,7 +1,8 @@
-"""Configs that fsrl_ext 0.1.0 wrote: one class of training settings, one config with and without multipliers.
+"""Configs that earlier versions of fsrl_ext wrote.
 
-Files of that version have settings that the algorithm never used and that its classes no longer have. Each
-had its default, since another value was refused; a file with another value is refused here, too.
+Version 0.1.0 had one class of training settings, and one config with and without multipliers. Its files
+have settings that the algorithm never used and that its classes no longer have. Each had its default, since
+another value was refused; a file with another value is refused here, too.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _UNUSED: dict[str, tuple[Any, ...]] = {
 }
 
 _BEFORE: dict[str, Any] = {
+    "action_sampling": "independent",
     "normalise_signals": False,
     "normalise_observations": False,
     "bound_targets": False,
@@ -56,7 +58,7 @@ _BEFORE: dict[str, Any] = {
     "cost_margin": 0.0,
     "margin_rate": 0.0,
 }
-"""Settings that files of 0.1.0 lack, with the values that stand for what that version did."""
+"""Settings that older files lack, with the values that stand for what their versions did."""
 
 
 _FORMER_WORKER_TYPES = ("shmem", "subproc")

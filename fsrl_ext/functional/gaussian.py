@@ -104,13 +104,48 @@ def log_det_scale(mean: Tensor, scale: Tensor) -> Tensor:
 
 @checked(shapes={"mean": "B A"}, at_least_one=("num_samples",))
 def sample_actions(
-    mean: Tensor, scale: Tensor, num_samples: int, generator: torch.Generator | None = None
+    mean: Tensor,
+    scale: Tensor,
+    num_samples: int,
+    generator: torch.Generator | None = None,
+    *,
+    stratified: bool = False,
 ) -> Tensor:
-    """Draw ``[B, N, A]`` actions from the Gaussian, without clipping."""
+    """Draw ``[B, N, A]`` actions from the Gaussian, without clipping.
+
+    :param stratified: whether the actions of a state come from :func:`stratified_noise`; independent ones
+        otherwise.
+    """
     is_full_covariance(mean, scale)  # checks the scale's shape
     shape = (mean.shape[0], num_samples, mean.shape[1])
-    noise = torch.randn(shape, dtype=mean.dtype, device=mean.device, generator=generator)
+    if stratified:
+        noise = stratified_noise(shape, dtype=mean.dtype, device=mean.device, generator=generator)
+    else:
+        noise = torch.randn(shape, dtype=mean.dtype, device=mean.device, generator=generator)
     return mean.unsqueeze(-2) + scale_noise(noise, scale)
+
+
+@checked()
+def stratified_noise(
+    shape: tuple[int, int, int],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw standard normal noise ``[B, N, A]``, a Latin hypercube for each of the ``B`` rows.
+
+    Every single sample is standard normal. In each dimension, each of the N intervals of probability 1 / N
+    holds exactly one of the N samples, so that means over the samples of a smooth function have a smaller
+    variance than those of independent samples (Stein 1987, Technometrics 29).
+    """
+    batch, count, dim = shape
+    uniform = torch.rand(batch, dim, count, dtype=dtype, device=device, generator=generator)
+    order = torch.rand(batch, dim, count, dtype=dtype, device=device, generator=generator).argsort(-1)
+    # The largest number below 1 and its mirror image; at 0 and 1 the noise would be infinite.
+    edge = 1.0 - torch.finfo(dtype).eps / 2
+    signed = uniform.add_(order).mul_(2.0 / count).sub_(1.0).clamp_(-edge, edge)
+    return signed.erfinv_().mul_(math.sqrt(2.0)).mT.contiguous()
 
 
 @checked()

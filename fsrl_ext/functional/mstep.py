@@ -38,15 +38,29 @@ class WeightedMoments(NamedTuple):
 
 @checked(shapes={"weights": "B N", "actions": "B N A", "mean_old": "B A"})
 def weighted_moments(
-    weights: Tensor, actions: Tensor, mean_old: Tensor, scale_old: Tensor
+    weights: Tensor, actions: Tensor, mean_old: Tensor, scale_old: Tensor, *, control_variate: bool = False
 ) -> WeightedMoments:
-    """Compute the moments of actions ``[B, N, A]`` under weights ``[B, N]`` whose rows sum to one."""
+    r"""Compute the moments of actions ``[B, N, A]`` under weights ``[B, N]`` whose rows sum to one.
+
+    :param control_variate: whether to replace the moments of the unweighted samples by those of the Gaussian
+        that they were drawn from, which are known:
+
+        .. math:: \sum_j (q_j - \tfrac1N)\, (a_j - \mu) \qquad \Sigma + \sum_j (q_j - \tfrac1N)\,
+            (a_j - \mu)(a_j - \mu)^T
+
+        The expectation stays the same, and the noise of the samples falls, since the weights are near
+        uniform. A second moment can then be negative in single states.
+    """
     difference = actions - mean_old.unsqueeze(-2)
     row = weights.unsqueeze(-2)
+    if control_variate:
+        row = row - 1.0 / weights.shape[-1]
     first = (row @ difference).squeeze(-2)
     if is_full_covariance(mean_old, scale_old):
-        return WeightedMoments(first, (difference.mT * row) @ difference)
-    return WeightedMoments(first, (row @ difference.square()).squeeze(-2))
+        second = (difference.mT * row) @ difference
+        return WeightedMoments(first, second + scale_old @ scale_old.mT if control_variate else second)
+    second = (row @ difference.square()).squeeze(-2)
+    return WeightedMoments(first, second + scale_old.square() if control_variate else second)
 
 
 class MStepLoss(NamedTuple):

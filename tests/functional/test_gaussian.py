@@ -1,10 +1,21 @@
 """Diagonal and squashed Gaussians agree with ``torch.distributions`` and a numerical integral."""
 
+import math
+
+import pytest
 import torch
+from scipy import stats
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 from torch.distributions import kl_divergence as reference
 
-from fsrl_ext.functional.gaussian import entropy, kl_divergence, log_density, squash
+from fsrl_ext.functional.gaussian import (
+    entropy,
+    kl_divergence,
+    log_density,
+    sample_actions,
+    squash,
+    stratified_noise,
+)
 
 
 def draw(seed):
@@ -64,3 +75,45 @@ def test_squashed_actions_far_from_the_middle_stay_finite():
     assert torch.isfinite(log_prob).all()
     assert torch.isfinite(mean.grad).all()
     assert act.abs().max() <= 1
+
+
+def test_stratified_noise_has_one_sample_in_every_interval():
+    noise = stratified_noise((50, 8, 3), generator=torch.Generator().manual_seed(0))
+    assert noise.shape == (50, 8, 3)
+    assert noise.is_contiguous()
+    intervals = torch.special.ndtr(noise.double()).mul(8).floor().sort(1).values
+    assert torch.equal(intervals, torch.arange(8.0).double()[None, :, None].expand(50, 8, 3))
+
+
+def test_each_stratified_sample_is_standard_normal_and_its_dimensions_are_independent():
+    noise = stratified_noise((4000, 4, 2), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for sample in range(4):
+        for dim in range(2):
+            assert stats.kstest(noise[:, sample, dim].numpy(), "norm").pvalue > 1e-3
+        assert abs(stats.pearsonr(*noise[:, sample].T.numpy()).statistic) < 0.05
+    # Samples of a row exclude each other's intervals, so they are correlated, by -1 / (N - 1) in their ranks.
+    ranks = noise[:, :2, 0].argsort(1).double()
+    assert abs(ranks[:, 0].mean() - 0.5) < 0.05
+
+
+def test_stratified_samples_make_means_less_noisy():
+    """A mean over 8 stratified samples has less variance than one over 64 independent samples."""
+    generator = torch.Generator().manual_seed(0)
+    mean, std = torch.zeros(4000, 2), torch.ones(4000, 2)
+
+    def variance(count, stratified):
+        actions = sample_actions(mean, std, count, generator, stratified=stratified)
+        values = (0.3 * actions).exp().sum(-1).mean(1)
+        exact = 2 * math.exp(0.3**2 / 2)
+        assert values.mean().item() == pytest.approx(exact, abs=5 * values.std().item() / math.sqrt(4000))
+        return values.var().item()
+
+    assert variance(8, True) < variance(64, False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", ["smallest", "largest"])
+def test_stratified_noise_is_finite_at_the_ends(monkeypatch, dtype, value):
+    uniform = 0.0 if value == "smallest" else 1.0 - torch.finfo(dtype).eps / 2
+    monkeypatch.setattr(torch, "rand", lambda *shape, **kwargs: torch.full(shape, uniform, dtype=dtype))
+    assert stratified_noise((1, 8, 2), dtype=dtype).isfinite().all()

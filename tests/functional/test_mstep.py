@@ -165,3 +165,27 @@ def test_mstep_loss_and_gradients_are_those_of_the_likelihood_and_the_penalties(
     torch.testing.assert_close(
         step.grad_scale.tril() if full else step.grad_scale, gradients[1].tril() if full else gradients[1]
     )
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_with_known_moments_uniform_weights_have_no_noise(full):
+    """Weights that change nothing leave exactly the Gaussian's own moments, whatever the samples are."""
+    mean, scale = gaussian(11, full)
+    actions = sample_actions(mean, scale, N, torch.Generator().manual_seed(0))
+    weights = torch.full((B, N), 1 / N, dtype=torch.float64)
+    moments = weighted_moments(weights, actions, mean, scale, control_variate=True)
+    covariance = scale @ scale.mT if full else scale.square()
+    torch.testing.assert_close(moments.first, torch.zeros_like(mean), atol=1e-14, rtol=0)
+    torch.testing.assert_close(moments.second, covariance)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_known_moments_change_no_expectation_and_reduce_noise(full):
+    mean, scale = (x[:1].expand(20_000, *x.shape[1:]) for x in gaussian(12, full))
+    actions = sample_actions(mean, scale, 8, torch.Generator().manual_seed(1))
+    weights = (0.4 * actions.sum(-1)).softmax(-1)
+    plain, known = (weighted_moments(weights, actions, mean, scale, control_variate=x) for x in (False, True))
+    for one, other in zip(plain, known, strict=True):
+        error = (one.std(0) + other.std(0)) / one.shape[0] ** 0.5
+        assert ((one.mean(0) - other.mean(0)).abs() < 4 * error).all()
+        assert (other.std(0) < 0.75 * one.std(0)).all()

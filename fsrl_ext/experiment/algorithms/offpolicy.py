@@ -244,6 +244,7 @@ _CVPO_PAPER: dict[str, Any] = {
     # E-step
     "kl_bound": 0.1,  # dual_constraint
     "num_samples": 32,  # sample_action_num
+    "action_sampling": "independent",  # policy/cvpo.py
     "solver": "slsqp",  # policy/cvpo.py
     "threshold": "paper",  # policy/cvpo.py: qc_thres
     "cost_margin": 0.0,  # none

@@ -235,7 +235,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         for actor in (self.old_actor, self.actor):
             mean, scale = actor(obs)[0]
             if noise is None:
-                noise = sample_actions(torch.zeros_like(mean), torch.ones_like(mean), self.config.num_samples)
+                noise = self._sample(torch.zeros_like(mean), torch.ones_like(mean))
             act = mean[:, None] + scale_noise(noise, scale)
             q_cost = self._reduce(self.target_critic(obs, self._executed(act)))[1]
             means.append(q_cost.mean((1, 2), dtype=torch.float64).cpu())
@@ -274,6 +274,14 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self._acted_since_update = state["acted_since_update"]
         self._slsqp_start = state["slsqp_start"]
 
+    @property
+    def _is_stratified(self) -> bool:
+        return self.config.action_sampling == "stratified"
+
+    def _sample(self, mean: Tensor, scale: Tensor) -> Tensor:
+        """Returns the actions ``[B, N, A]`` of an E-step."""
+        return sample_actions(mean, scale, self.config.num_samples, stratified=self._is_stratified)
+
     def _reduce(self, q: QValues) -> tuple[Tensor, Tensor]:
         """Returns one estimate per signal from the ensembles: reward ``[...]`` and costs ``[C, ...]``."""
         return reduce_reward(q.reward), self.config.reduce_cost(q)
@@ -295,7 +303,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         critic_loss = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
         mean, scale = self.actor(obs)[0]
         # E-step: Q-values of the old policy's actions, and the best weights that the constraint allows
-        actions = sample_actions(old_mean, old_scale, self.config.num_samples)
+        actions = self._sample(old_mean, old_scale)
         with torch.no_grad():
             q = self.target_critic(obs, self._executed(actions), **self._estep_precision)
             q_reward, q_cost = self._reduce(q)
@@ -313,7 +321,9 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         # M-step: the actor is fitted to the weighted actions
         with torch.no_grad():
             weights = to_device(solution.weights, obs.device)
-            moments = weighted_moments(weights, actions, old_mean, old_scale)
+            moments = weighted_moments(
+                weights, actions, old_mean, old_scale, control_variate=self._is_stratified
+            )
         metrics = self._mstep(obs, moments, old_mean, old_scale, mean, scale)
 
         # Moving averages: target critics, old policy, acting average
