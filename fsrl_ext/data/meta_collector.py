@@ -1,4 +1,4 @@
-"""Collecting the data of one task after the other, each with environments and a buffer of its own."""
+"""Collecting the data of one task after the other, each with environments of its own."""
 
 from __future__ import annotations
 
@@ -53,6 +53,8 @@ class MetaCollector(Generic[Task]):
         self.discount = discount
         self.collect_step = self.collect_episode = 0
         self.collect_time = 0.0
+        # One buffer for all tasks: one without data takes its first collect on the slower of two ways.
+        self._buffer = CostVectorReplayBuffer(self.step_per_collect, self.env_num, num_costs=self.num_costs)
         self._collector: CostCollector | None = None
 
     @property
@@ -61,9 +63,8 @@ class MetaCollector(Generic[Task]):
 
         :raises RuntimeError: no task is open.
         """
-        buffer = self._open().buffer
-        assert isinstance(buffer, CostVectorReplayBuffer)
-        return buffer
+        self._open()
+        return self._buffer
 
     def start(self, task: Task, seeds: Sequence[int]) -> None:
         """Open a task, and close the one before.
@@ -74,15 +75,13 @@ class MetaCollector(Generic[Task]):
         if len(seeds) != self.env_num:
             raise ValueError(f"seeds must be {self.env_num}, one per environment, got {len(seeds)}")
         self.close()
-        buffer = CostVectorReplayBuffer(self.step_per_collect, self.env_num, num_costs=self.num_costs)
         envs = self.make_envs(task)
         try:
-            self._collector = CostCollector(self.policy, envs, buffer, discount=self.discount)
+            self._collector = CostCollector(self.policy, envs, self._buffer, discount=self.discount)
         except BaseException:
             envs.close()
             raise
-        self._collector.reset()
-        self._collector.reset_env(gym_reset_kwargs={"seed": list(seeds)})
+        self._collector.reset(gym_reset_kwargs={"seed": list(seeds)})
 
     def collect(self) -> CostCollectStats:
         """Collect ``step_per_collect`` steps of the open task with the policy as it is now.

@@ -4,6 +4,7 @@
 - `critic`: Q-functions of the reward and of each cost;
 - `values`: their values, and how an ensemble is reduced to one estimate;
 - `mlp`: products and gradients of small networks on a processor;
+- `tanh`: values and gradients of small tanh networks on a processor;
 - `onpolicy`: the Gaussian actor and the state values of the on-policy algorithms;
 - `normaliser`: running mean and variance of observations, for the on-policy algorithms.
 """

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fsrl_ext.errors import checked
+from fsrl_ext.net import tanh
 from fsrl_ext.net.actor import LAST_LAYER_SCALE
 from fsrl_ext.net.critic import StackedLinear
 
@@ -105,10 +106,19 @@ class ValueCritic(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Return values ``[B, S]`` of states ``[B, O]``."""
+        if not torch.is_grad_enabled() and tanh.runs(self.network(0), obs):
+            return torch.cat([tanh.outputs(self.network(net), obs) for net in range(self.num_nets)], 1)
         hidden = obs.expand(self.num_nets, -1, -1)
         for i, layer in enumerate(self.layers):
             hidden = layer(torch.tanh(hidden) if i else hidden)
         return hidden[0] if self.shared_body else hidden.squeeze(-1).T
+
+    def network(self, net: int) -> list[Tensor]:
+        """Return the parameters of one network in the order of ``parameters()``, as views without a graph.
+
+        :param net: number of the network, below ``num_nets``.
+        """
+        return [x.detach()[net] for x in self.parameters()]
 
     def loss_and_gradients(self, net: int, obs: Tensor, targets: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the squared error of one network's values, and its gradients in the network's parameters.
@@ -118,11 +128,15 @@ class ValueCritic(nn.Module):
         :param net: number of the network, below ``num_nets``.
         :param obs: ``[B, O]``.
         :param targets: ``[B, S]``; a network without a shared body reads its own column.
-        :return: the sum over the network's signals of the mean over states, 0-dim, and the gradients in the
-            order of ``parameters()``, without the dimension of the networks.
+        :return: the sum over the network's signals of the mean over states, 0-dim, and the gradients of
+            :meth:`network`.
         """
-        own = [x.detach()[net].requires_grad_() for x in self.parameters()]
+        own = self.network(net)
         wanted = targets if self.shared_body else targets[:, net, None]
+        if tanh.runs(own, obs):
+            return tanh.loss_and_gradients(own, obs, wanted)
+        for x in own:
+            x.requires_grad_()
         with torch.enable_grad():
             hidden = obs
             for i, (weight, bias) in enumerate(zip(own[::2], own[1::2], strict=True)):

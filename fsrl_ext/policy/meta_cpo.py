@@ -162,9 +162,10 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
         """Fits the critic to the data of the newest collect."""
         data = self._judged
         assert data is not None, "process_fn comes before learn"
-        with torch.enable_grad():
+        with torch.no_grad():
             # With lambda = 1 only the ends of the data bootstrap from the critic.
-            returns = self._advantages(data, 1.0, 1.0).returns.detach()
+            returns = self._advantages(data, 1.0, 1.0).returns
+        with torch.enable_grad():
             self._fit_critic(data.obs, returns, batch_size=256, repeat=10)
 
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from copy import deepcopy
 
 import gymnasium as gym
 import numpy as np
@@ -16,11 +17,12 @@ from toys.policies import ONPOLICY, T, build, tensors
 from toys.training import collect, collector_for, update
 
 from fsrl_ext.data import CostVectorReplayBuffer
+from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.functional.conjugate_gradient import flatten
 from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.gaussian import kl_divergence
 from fsrl_ext.functional.multiplier import lagrangian_advantage
-from fsrl_ext.net import OnpolicyActor
+from fsrl_ext.net import OnpolicyActor, ValueCritic
 from fsrl_ext.policy.onpolicy.focops import focops_loss
 from fsrl_ext.policy.onpolicy.ppo_lag import clipped_loss
 from fsrl_ext.policy.onpolicy.trust_region import CostChanges, must_improve
@@ -483,3 +485,37 @@ def test_costs_are_needed(name):
     indices = np.arange(1)
     with pytest.raises(TypeError, match="CostVectorReplayBuffer"):
         policy.process_fn(buffer[indices], buffer, indices)
+
+
+def fitted(critic, cores, obs, returns):
+    """Return the parameters of a policy's critic after one fit by L-BFGS."""
+    policy = build("cpo")
+    policy.critic, policy.cores = critic, cores
+    policy._critic_parameters = list(critic.parameters())
+    policy.critic_optim = torch.optim.LBFGS(critic.parameters(), max_iter=10, line_search_fn="strong_wolfe")
+    policy._fit_critic(obs, returns, None, 1)
+    return torch.cat([x.detach().flatten() for x in critic.parameters()])
+
+
+def test_lbfgs_fits_each_network_as_if_it_were_alone():
+    torch.manual_seed(0)
+    obs, returns = torch.randn(200, 2), torch.randn(200, 2) * torch.tensor([1.0, 100.0])
+    critic = ValueCritic(2, hidden_sizes=(8,))
+    first, second = fitted(deepcopy(critic), 1, obs, returns), fitted(deepcopy(critic), 2, obs, returns)
+    assert torch.equal(first, second)  # threads change no number
+    # Other costs change nothing of the reward's network.
+    other = fitted(deepcopy(critic), 1, obs, returns * torch.tensor([1.0, -3.0]))
+    changed = deepcopy(critic)
+    torch.nn.utils.vector_to_parameters((first != other).float(), changed.parameters())
+    assert not any(x.any() for x in changed.network(0))
+    assert all(x.any() for x in changed.network(1))
+
+
+def test_a_fit_that_is_not_finite_leaves_all_networks_as_they_were():
+    critic = ValueCritic(2, hidden_sizes=(8,))
+    before = torch.cat([x.detach().flatten() for x in critic.parameters()])
+    returns = torch.randn(50, 2)
+    returns[3, 1] = math.nan
+    with pytest.raises(NonFiniteError, match="critic loss"):
+        fitted(critic, 1, torch.randn(50, 2), returns)
+    assert torch.equal(before, torch.cat([x.detach().flatten() for x in critic.parameters()]))

@@ -7,7 +7,7 @@ Dimension letters: ``B`` batch, ``T`` steps of a collect, ``O`` observation, ``A
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +20,7 @@ from tianshou.data.types import RolloutBatchProtocol
 from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
-from fsrl_ext.errors import check_all_finite, check_fields, checked
+from fsrl_ext.errors import NonFiniteError, check_all_finite, check_fields, checked
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
 from fsrl_ext.functional.returns import Advantages, floored_deviation, generalised_advantages
 from fsrl_ext.net.normaliser import ObservationNormaliser
@@ -141,7 +141,8 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
     :param actor: ``((mean, std), state) = actor(obs)``, such as :class:`~fsrl_ext.net.OnpolicyActor`.
     :param critic: ``values [B, S] = critic(obs)``, such as :class:`~fsrl_ext.net.ValueCritic`.
     :param critic_optim: optimiser of the critic. ``torch.optim.LBFGS`` takes one step, of several iterations,
-        on all data; another optimiser takes minibatches in ``repeat`` passes over the data.
+        on all data, with its settings for each network by itself; another optimiser takes minibatches in
+        ``repeat`` passes over the data.
     :param action_space: a bounded ``Box``.
     :param cost_limit: largest undiscounted cost of an episode, >= 0, one number or one per cost; ``inf`` for
         no constraint. The attribute can be set while training.
@@ -425,44 +426,69 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         def losses(places: Tensor | slice) -> Tensor:
             return (self.critic(obs[places]) - targets[places]).square().mean(0)
 
-        everything, parameters = slice(None), self._critic_parameters
         if isinstance(self.critic_optim, torch.optim.LBFGS):
-            threads = min(self.cores, getattr(self.critic, "num_nets", 1))
-            with ThreadPoolExecutor(threads) as pool:
-                fit_with_lbfgs(
-                    self.critic_optim,
-                    lambda: self._critic_gradients(obs, targets, pool.map if threads > 1 else map),
-                    parameters,
-                    "critic loss",
-                )
+            self._fit_with_lbfgs(self.critic_optim, obs, targets)
         else:
             for _ in range(repeat):
                 for places in shuffled(len(obs), batch_size, obs.device):
-                    descend(self.critic_optim, losses(places).sum(), parameters, "critic loss")
+                    loss = losses(places).sum()
+                    descend(self.critic_optim, loss, self._critic_parameters, "critic loss")
         with torch.no_grad():
-            remaining = losses(everything)
+            remaining = losses(slice(None))
         unexplained = (remaining / targets.var(0, correction=0).clamp(min=1e-12)).tolist()
         metrics = {"loss/critic_reward": float(remaining[0]), "critic/unexplained_reward": unexplained[0]}
         metrics |= per_cost("loss/critic_cost", remaining[1:].tolist())
         return metrics | per_cost("critic/unexplained_cost", unexplained[1:])
 
-    def _critic_gradients(self, obs: Tensor, targets: Tensor, each: Callable[..., Any]) -> Tensor:
-        """Puts the gradients of the critic's squared error into its parameters, and returns the error, 0-dim.
+    def _fit_with_lbfgs(self, optim: torch.optim.LBFGS, obs: Tensor, targets: Tensor) -> None:
+        """Fits the critic's networks to targets, each by an L-BFGS of its own with the optimiser's settings.
+
+        The networks share no parameter, so a length of the step and a curvature for each network fit them
+        better than common ones do. Threads fit the networks side by side, which changes no number.
 
         :param obs: ``[T, O]``.
         :param targets: ``[T, S]``.
-        :param each: maps a function over the networks, such as ``map`` or that of a pool of threads. Networks
-            are computed one by one in either case, so that threads change no number.
+        :raises NonFiniteError: if the loss of a network is not finite; no network has changed then.
         """
-        # The annotation is `Any` because a critic of another class may lack the method.
+        # The annotation is `Any` because a critic of another class may lack the networks.
         critic: Any = self.critic
         if not hasattr(critic, "loss_and_gradients"):
+            self._fit_whole_critic(optim, obs, targets)
+            return
+        before = [x.detach().clone() for x in self._critic_parameters]
+        settings = {name: value for name, value in optim.param_groups[0].items() if name != "params"}
+
+        def fit(net: int) -> None:
+            own = critic.network(net)
+
+            def backward() -> Tensor:
+                loss, gradients = critic.loss_and_gradients(net, obs, targets)
+                for parameter, gradient in zip(own, gradients, strict=True):
+                    parameter.grad = gradient
+                return loss
+
+            fit_with_lbfgs(torch.optim.LBFGS(own, **settings), backward, own, "critic loss")
+
+        try:
+            if self.cores == 1 or critic.num_nets == 1:
+                for net in range(critic.num_nets):
+                    fit(net)
+            else:
+                with ThreadPoolExecutor(min(self.cores, critic.num_nets)) as pool:
+                    list(pool.map(fit, range(critic.num_nets)))
+        except NonFiniteError:
+            with torch.no_grad():
+                torch._foreach_copy_(list(self._critic_parameters), before)
+            raise
+
+    def _fit_whole_critic(self, optim: torch.optim.LBFGS, obs: Tensor, targets: Tensor) -> None:
+        """Fits a critic of any class to targets by one call of the optimiser."""
+
+        def backward() -> Tensor:
             clear_gradients(self._critic_parameters)
             with torch.enable_grad():
-                loss = (critic(obs) - targets).square().mean(0).sum()
+                loss = (self.critic(obs) - targets).square().mean(0).sum()
             loss.backward()
             return loss.detach()
-        answers = list(each(lambda net: critic.loss_and_gradients(net, obs, targets), range(critic.num_nets)))
-        for i, parameter in enumerate(self._critic_parameters):
-            parameter.grad = torch.stack([gradients[i] for _, gradients in answers])
-        return torch.stack([loss for loss, _ in answers]).sum()
+
+        fit_with_lbfgs(optim, backward, self._critic_parameters, "critic loss")

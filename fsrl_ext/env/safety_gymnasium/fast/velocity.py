@@ -22,6 +22,26 @@ class _QuickSimulation(MujocoEnv):
         """Return the view ``[A]`` of the actuators' controls."""
         return self.data.ctrl
 
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode; see the base class."""
+        if seed is not None or self.render_mode == "human":
+            return super().reset(seed=seed, options=options)
+        mujoco.mj_resetData(self.model, self.data)
+        return self.reset_model(), {}
+
+    def set_state(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        """Write positions and velocities of the joints, and compute what follows from them.
+
+        :raises AssertionError: the model has other numbers of positions or velocities.
+        """
+        positions, velocities = self.data.qpos, self.data.qvel
+        if qpos.shape != positions.shape or qvel.shape != velocities.shape:
+            super().set_state(qpos, qvel)
+        positions[:], velocities[:] = qpos, qvel
+        mujoco.mj_forward(self.model, self.data)
+
     def do_simulation(self, ctrl: Any, n_frames: int) -> None:
         """Apply a control for `n_frames` physics steps.
 
