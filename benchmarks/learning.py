@@ -26,7 +26,6 @@ import numpy as np
 from fsrl_ext.report import read_progress, read_result, text_table
 from fsrl_ext.report.files import read_json, write_json
 from fsrl_ext.report.folder import RunFolder
-from fsrl_ext.report.statistics import cost_interval, mean_interval, mean_text
 from fsrl_ext.report.study import study_table
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,10 +52,10 @@ def add_run(commands: Any, *, runs: str) -> None:
     run.add_argument("--label", default="", help="name of a result folder of its own, for other settings")
     run.add_argument("--jobs", type=int, default=2)
     run.add_argument("--runs", default=runs, help="folder for the run folders")
-    run.set_defaults(command=_run)
+    run.set_defaults(command=run_command)
 
 
-def _run(options: argparse.Namespace, settings: list[str]) -> int:
+def run_command(options: argparse.Namespace, settings: list[str]) -> int:
     signal.signal(signal.SIGTERM, _stop)
     folder = RESULTS / options.task / options.policy / options.label
     missing = [s for s in options.seeds if not (folder / f"seed{s}.json").exists()]
@@ -160,12 +159,6 @@ def _late_cost(curve: dict[str, list[Any]]) -> float:
     points = zip(curve["env_step"], curve["train_cost"], strict=True)
     late = [c for step, c in points if c is not None and step > curve["env_step"][-1] / 2]
     return float(np.max(np.mean(np.array(late, dtype=float), axis=0)))
-
-
-def interval(values: list[Any], *, cost: bool = False) -> str:
-    """The mean with its interval; of several costs the highest one."""
-    numbers = [float(np.max(v)) for v in values]
-    return mean_text(float(np.mean(numbers)), (cost_interval if cost else mean_interval)(numbers))
 
 
 if __name__ == "__main__":

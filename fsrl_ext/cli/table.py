@@ -39,7 +39,7 @@ def add_command(commands: Any) -> None:
         default="",
         metavar="NAME,NAME",
         help="one table of these columns instead, such as best-return,best-cost,above; there are also "
-        "feasible-selections and first-feasible",
+        "selected-as-feasible, feasible-selections and first-feasible",
     )
     parser.add_argument(
         "--at",

@@ -66,11 +66,20 @@ def _known(text: str, names: Sequence[str]) -> str:
 
 
 def _selection_columns() -> Columns:
-    return {"feasible selections": _feasible_selections, "first feasible": _first_feasible}
+    return {
+        "selected as feasible": _selected_as_feasible,
+        "feasible selections": _feasible_selections,
+        "first feasible": _first_feasible,
+    }
 
 
 def _selection_notes() -> Notes:
     return [
+        (
+            ("selected as feasible",),
+            "selected as feasible: seeds whose best policy was feasible in its selection, which plays other "
+            "episodes than the final evaluation.",
+        ),
         (
             ("feasible selections",),
             "feasible selections: of the selections of all seeds, which play deterministic episodes.",
@@ -81,6 +90,14 @@ def _selection_notes() -> Notes:
             "one.",
         ),
     ]
+
+
+def _selected_as_feasible(row: Row) -> Cell:
+    if not any(run.constrained for run in row.runs):
+        return Cell("-", {"selected_as_feasible": None})
+    points = [run.selections.feasible[run.selections.steps == run.best.env_step] for run in row.runs]
+    count = sum(bool(x.any()) for x in points)
+    return Cell(f"{count}/{len(points)}", {"selected_as_feasible": count})
 
 
 def _feasible_selections(row: Row) -> Cell:
