@@ -11,8 +11,9 @@ A page names the command of a table or a figure in a comment, and what the comma
     <!-- end -->
 
 The command is ``fsrl-ext ...`` or ``python benchmarks/... .py ...``; it runs in the root of the repository,
-in this process. What it prints is what stands between the comments, except for the lines of a figure (a
-command with ``--out FILE.png``): they show the file, and the page's author writes them. A command of a
+in this process. What it prints is what stands between the comments, in a fenced block if the page has one
+there. The lines of a figure (a command with ``--out FILE.png``) show the file, and the page's author writes
+them. A command of a
 console block that reads ``benchmarks/results`` is checked, too: what it prints must be what the block shows,
 where a line ``...`` stands for any lines, and its figure is remade.
 
@@ -44,6 +45,8 @@ from fsrl_ext.cli import main as fsrl_ext_main
 ROOT = Path(__file__).resolve().parents[1]
 MOST_PIXELS = 0.001
 """Largest share of the pixels of a figure that may differ."""
+FENCE = "```\n"
+"""Stands around text that is no Markdown, where the page has it so."""
 VISIBLE = 0.1
 """Difference of a colour, of 1, from which on a pixel counts as different."""
 
@@ -117,6 +120,8 @@ def remake(page: Path, *, check: bool) -> list[str]:
                     continue
             else:
                 printed = run(command)
+        if part.content.startswith(FENCE):
+            printed = f"{FENCE}{printed}{FENCE}"
         if not shows(part, printed):
             lines = difflib.unified_diff(
                 part.content.splitlines(), printed.splitlines(), "page", "result files", "", "", 0, ""
