@@ -12,9 +12,9 @@ in turn, each of them first in every other pair, so that other work of the machi
 median over the pairs of episodes; velocity tasks play 20 times as many, because Hopper and Walker2d fall
 early. Then it times, in turn again, our steps and raw physics: ten calls of `mj_step` on the same model with
 the same actions. Rewards, costs, ends and `info` must be equal, and observations equal as float32;
-`environment_equality.py` has the thorough comparison. Results go to `benchmarks/results/environments.json`
-and into the table of `docs/environments.md`. The exit status is 1 if a bar is missed, a number differs, or an
-id fails.
+`environment_equality.py` has the thorough comparison. Results go to `benchmarks/results/environments.json`,
+and `docs_results.py` makes the table of `docs/environments.md` from this file. The exit status is 1 if a bar
+is missed, a number differs, or an id fails.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from environment_equality import all_tasks, difference, our_step, stock_step
 from gymnasium.utils.env_checker import check_env
+from measured_tables import environments as environments_table
 
 from fsrl_ext.env import list_tasks, make, time_limit
 from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
@@ -34,8 +35,6 @@ from fsrl_ext.report.files import read_json, write_json
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "environments.json"
-DOCS = ROOT / "docs" / "environments.md"
-BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 
 # Bars are steps per second of whole episodes, as multiples of the stock package's.
 BARS = {
@@ -200,37 +199,14 @@ def passed(row: dict[str, Any]) -> bool:
     return enough and row["difference"] is None and row["memory_mb"] < MEMORY_BAR
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Returns the rows as a Markdown table."""
-    lines = [
-        "| task | stock steps/s | steps/s | ratio (bar) | resets/s (stock) | of raw physics | MB | equal |",
-        "|---|---:|---:|---:|---:|---:|---:|---|",
-    ]
-    for r in rows:
-        bar = f" ({r['bar']:g})" if r["bar"] else ""
-        digits = 1 if r["ratio"] >= 2.0 else 2
-        lines.append(
-            f"| {r['task']} | {r['stock_steps_per_second']:.0f} | {r['steps_per_second']:.0f} "
-            f"| {r['ratio']:.{digits}f}{bar} "
-            f"| {r['resets_per_second']:.0f} ({r['stock_resets_per_second']:.1f}) "
-            f"| {r['share_of_raw']:.0%} of {r['raw_steps_per_second']:.0f} | {r['memory_mb']:.0f} "
-            f"| {'yes' if r['difference'] is None else 'NO'} |"
-        )
-    return "\n".join(lines)
-
-
 def save(rows: list[dict[str, Any]]) -> None:
-    """Merges rows into the result file, and writes its table into the docs."""
+    """Merges rows into the result file."""
     known = read_json(RESULTS) if RESULTS.exists() else []
     merged = {r["task"]: r for r in [*known, *rows]}
     order = [*BARS, *(task for task in merged if task not in BARS)]
     ordered = [merged[task] for task in order if task in merged]
     RESULTS.parent.mkdir(exist_ok=True)
     write_json(RESULTS, ordered, indent=1)
-    text = DOCS.read_text()
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    DOCS.write_text(f"{head}{BEGIN}\n{table(ordered)}\n{END}{tail}")
 
 
 def build_all() -> bool:
@@ -273,7 +249,7 @@ def main() -> int:
     for task in all_tasks() if options.all else chosen:
         rows.append(measure(task, options.episodes))
         save(rows)
-        print(table(rows[-1:]).splitlines()[-1], flush=True)
+        print(environments_table(rows[-1:])[-1], flush=True)
     missed = [row["task"] for row in rows if not passed(row)]
     print(f"MISSED: {', '.join(missed)}" if missed else "all bars passed, all numbers equal")
     return 1 if missed else 0

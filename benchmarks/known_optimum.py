@@ -34,8 +34,6 @@ from fsrl_ext.experiment.registry import algorithm, algorithms
 from fsrl_ext.experiment.settings import list_settings
 
 RESULTS = Path(__file__).parent / "results" / "known_optimum"
-DOCS = Path(__file__).parents[1] / "docs" / "known_optimum.md"
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 # The groups of cases, a table for each: where the cost lies and what is seen, and the units.
 GROUPS = {
@@ -84,7 +82,6 @@ def main() -> int:
     run.set_defaults(command=_run, write=False)
     table = commands.add_parser("table", help="print the results that there are")
     table.set_defaults(command=_table)
-    table.add_argument("--write", action="store_true", help=f"also put it into docs/{DOCS.name}")
     one = commands.add_parser("one", help="train one policy on one case in this process, as run does")
     one.set_defaults(command=_one)
     for command in (run, table):
@@ -302,9 +299,6 @@ def _table(options: argparse.Namespace) -> int:
     absent = [f"{policy}, {case}: no result" for (policy, case), seeds in results.items() if not seeds]
     lines += [f"- {line}" for line in missed + absent] or ["Nothing misses a bar."]
     print("\n".join(lines))
-    if options.write:
-        head, _, rest = DOCS.read_text().partition(BEGIN)
-        DOCS.write_text("\n".join([f"{head}{BEGIN}", *lines, f"{END}{rest.partition(END)[2]}"]))
     return int(bool(missed or absent))
 
 

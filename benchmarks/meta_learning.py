@@ -3,7 +3,8 @@
     python benchmarks/meta_learning.py run meta_cpo SafetyPointStcircle --seeds 0 1 2
     python benchmarks/meta_learning.py adapt SafetyPointStcircle [--checkpoint last]
     python benchmarks/meta_learning.py table SafetyPointStcircle [--checkpoint last] [--labels NAME ...]
-    python benchmarks/meta_learning.py training SafetyPointStcircle [--labels NAME ...]
+    python benchmarks/meta_learning.py plot SafetyPointStcircle --out adaptation.png
+    python benchmarks/meta_learning.py training SafetyPointStcircle --out training.png
 
 ``run`` trains what has no result file yet, as ``benchmarks/learning.py`` does. ``adapt`` adapts every run of
 the family, and CPO from fresh networks of the same size: to 20 tasks outside of the training range, before,
@@ -11,10 +12,9 @@ during and after 5 steps, and over 20 steps on five of them for curves. All poli
 family's default limit, also those that know no limit. ``adapt`` keeps one file per run, and does not repeat a
 run that has one: ``benchmarks/results/<family>/<policy>/[<label>/]adaptation<seed>.json``, or
 ``adaptation_last<seed>.json`` for the last checkpoints in place of the best ones. ``table`` prints these
-files, and writes ``adaptation.csv`` and ``adaptation.png`` (or ``adaptation_last``) into the family's folder.
-``training`` prints the cosine between first-order and exact meta-gradient along the training, and draws
-``training.png``: level 0, the adapted policies, and the cosine. Both show the runs without a label, and those
-with the labels named.
+files, ``--csv`` writes the curves of the adaptation, and ``plot`` draws them. ``training`` prints the cosine
+between first-order and exact meta-gradient along the training, and draws level 0, the adapted policies, and
+the cosine. All three show the runs without a label, and those with the labels named.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from learning import RESULTS, add_run, interval
-from meta_pictures import plot_adaptation, plot_training
+from learning import RESULTS, add_run, run_command
+from meta_pictures import Found, plot_adaptation, plot_training
 
 from fsrl_ext.env.meta import find_family, held_out_suite
 from fsrl_ext.experiment import adapt, evaluate_suite, make_config
@@ -40,7 +40,7 @@ from fsrl_ext.experiment.training.build import build_policy, seed_everything
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkpoint
 from fsrl_ext.report import text_table
 from fsrl_ext.report.files import read_json, write_json
-from fsrl_ext.report.statistics import caution, mean_interval, share_text
+from fsrl_ext.report.statistics import caution, cost_interval, mean_interval, mean_text, share_text
 
 SCRATCH = "cpo_from_scratch"
 # Networks, critics and amount of data are those of the meta-learners; CPO's KL bound and theirs is 0.01.
@@ -69,17 +69,26 @@ def main() -> int:
     command.add_argument("--jobs", type=int, default=2)
     _add_checkpoint(command)
     command.set_defaults(command=_adapt)
-    command = commands.add_parser("table", help="print the results, write CSV and PNG")
+    command = commands.add_parser("table", help="print the results")
     command.add_argument("family")
+    command.add_argument("--markdown", action="store_true", help="print a table for a page, without notes")
+    command.add_argument("--csv", type=Path, help="also write the curves of the adaptation")
     _add_checkpoint(command)
     _add_labels(command)
     command.set_defaults(command=_table)
+    command = commands.add_parser("plot", help="draw the curves of the adaptation")
+    command.add_argument("family")
+    command.add_argument("--out", type=Path, required=True)
+    _add_checkpoint(command)
+    _add_labels(command)
+    command.set_defaults(command=_plot)
     command = commands.add_parser("training", help="print cosines along training, draw its curves")
     command.add_argument("family")
+    command.add_argument("--out", type=Path, required=True)
     _add_labels(command)
     command.set_defaults(command=_training)
     options, rest = parser.parse_known_args()
-    if rest and options.command in (_adapt, _table, _training):
+    if rest and options.command is not run_command:
         sys.exit(f"unrecognized arguments: {' '.join(rest)}")
     return options.command(options, rest)
 
@@ -97,10 +106,10 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", nargs="+", default=(), metavar="NAME", help="labels of runs to show, too")
 
 
-def _read(options: argparse.Namespace, stem: str) -> dict[str, list[dict[str, Any]]]:
+def _read(options: argparse.Namespace, stem: str) -> Found:
     """Returns the result files of a family that are to be shown, by learner."""
     folder = RESULTS / options.family
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: Found = {}
     for path in sorted(folder.rglob("*.json")):
         learner = str(path.parent.relative_to(folder))
         label = learner.partition("/")[2]
@@ -189,28 +198,42 @@ def _adapt_run(job: tuple[str, str, dict[str, Any], str, Path]) -> Path:
     return file
 
 
-def _table(options: argparse.Namespace, rest: list[str]) -> int:
-    folder = RESULTS / options.family
+def _adapted(options: argparse.Namespace) -> Found:
+    """The adaptation files of a family by learner, with those of fresh networks."""
     found = _read(options, _stem("", options.checkpoint))
     found |= {k: v for k, v in _read(options, _stem(SCRATCH, options.checkpoint)).items() if k == SCRATCH}
     if not found:
-        sys.exit(f"no results in {folder}: run 'adapt' first")
-    rows = []
-    for policy, files in found.items():
-        for point in ("before", "during", "after"):
-            parts = [x["suite"][point] for x in files]
-            if None in parts:  # no step, or steps so short that no episode ends
-                continue
-            rows.append(
-                [
-                    policy,
-                    point,
-                    str(len(files)),
-                    interval([x["return_mean"] for x in parts]),
-                    interval([x["cost_mean"] for x in parts], cost=True),
-                    *(_share([x[k] for x in parts]) for k in ("tasks_above_limit", "share_above_limit")),
-                ]
-            )
+        sys.exit(f"no results in {RESULTS / options.family}: run 'adapt' first")
+    return found
+
+
+_POINTS = ("before", "during", "after")
+_SHARES = ("tasks_above_limit", "share_above_limit")
+
+
+def _table(options: argparse.Namespace, rest: list[str]) -> int:
+    found = _adapted(options)
+    parts = {
+        (policy, point): [x["suite"][point] for x in files]
+        for policy, files in found.items()
+        for point in _POINTS
+    }
+    # Without a step, and after steps so short that no episode ends, there is nothing during the adaptation.
+    parts = {key: of_seeds for key, of_seeds in parts.items() if None not in of_seeds}
+    if options.csv is not None:
+        _write_csv(options.csv, found)
+    if options.markdown:
+        print("\n".join(_markdown(found, parts)))
+        return 0
+    rows = [
+        [
+            *key,
+            str(len(of_seeds)),
+            *_return_and_cost(of_seeds),
+            *(_share([x[k] for x in of_seeds]) for k in _SHARES),
+        ]
+        for key, of_seeds in parts.items()
+    ]
     print(text_table(["policy", "", "seeds", "return", "cost", "tasks above", "episodes above"], rows))
     steps = ", ".join(sorted({str(x["suite"]["adapt_steps"]) for files in found.values() for x in files}))
     print(
@@ -220,11 +243,42 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
         "shares and at 100% for shares]; tasks above: whose mean cost exceeds the limit"
         + caution((len(files) for files in found.values()), "seeds")
     )
-    if all(file["curves"] for files in found.values() for file in files):
-        name = _stem("", options.checkpoint)
-        _write_csv(folder / f"{name}.csv", found)
-        plot_adaptation(folder / f"{name}.png", found, options.family)
-        print(f"{folder / name}.csv\n{folder / name}.png")
+    return 0
+
+
+def _markdown(found: Found, parts: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
+    """A row for each learner: return, cost and share of the episodes above the limit at each point."""
+    lines = ["| | seeds | " + " | ".join(f"{point}: return, cost, above" for point in _POINTS) + " |"]
+    lines.append("|---|---|" + "---|" * len(_POINTS))
+    for policy, files in found.items():
+        cells = [f"{policy} | {len(files)}"]
+        for point in _POINTS:
+            of_seeds = parts.get((policy, point))
+            if of_seeds is None:
+                cells.append("")
+                continue
+            above = f"{float(np.mean([x['share_above_limit'] for x in of_seeds])):.0%}"
+            cells.append(", ".join([*_return_and_cost(of_seeds), above]))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _return_and_cost(of_seeds: list[dict[str, Any]]) -> tuple[str, str]:
+    """Means over seeds with their intervals; of several costs the highest one."""
+    returns = [float(x["return_mean"]) for x in of_seeds]
+    costs = [float(np.max(x["cost_mean"])) for x in of_seeds]
+    return (
+        mean_text(float(np.mean(returns)), mean_interval(returns)),
+        mean_text(float(np.mean(costs)), cost_interval(costs)),
+    )
+
+
+def _plot(options: argparse.Namespace, rest: list[str]) -> int:
+    found = _adapted(options)
+    if not all(file["curves"] for files in found.values() for file in files):
+        sys.exit("not every run has curves: adapt it with --curve-tasks of at least 1")
+    plot_adaptation(options.out, found, options.family)
+    print(options.out)
     return 0
 
 
@@ -249,12 +303,12 @@ def _training(options: argparse.Namespace, rest: list[str]) -> int:
     header = ["policy", "seed", *(f"{name} quarter" for name in ("1st", "2nd", "3rd", "4th"))]
     print(text_table(header, rows))
     print("cosine between first-order and exact meta-gradient, mean over meta-iterations")
-    plot_training(folder / "training.png", found, options.family)
-    print(folder / "training.png")
+    plot_training(options.out, found, options.family)
+    print(options.out)
     return 0
 
 
-def _write_csv(path: Path, found: dict[str, list[dict[str, Any]]]) -> None:
+def _write_csv(path: Path, found: Found) -> None:
     with path.open("w", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")
         header = ["policy", "run", "task_seed", "steps", "test_return", "test_cost"]

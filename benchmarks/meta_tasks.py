@@ -7,7 +7,7 @@ The script plays whole episodes of the same tasks, seeds and random actions, one
 one of `make(id)` in turn, so that other work of the machine slows both down. It counts the time of resets and
 steps, and does not count the first three episodes of each. Everything that both return must be equal, bit for
 bit, before the cast to float32; the exit status is 1 if something differs. Results go to
-`benchmarks/results/meta_tasks.json` and into the table of `docs/meta_tasks.md`.
+`benchmarks/results/meta_tasks.json`, and `docs_results.py` makes the table of `docs/meta_tasks.md` from it.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import time
 from typing import Any
 
 import numpy as np
+from measured_tables import meta_tasks as meta_tasks_table
 
 from fsrl_ext.env import make
 from fsrl_ext.env.meta.safety_families import AGENTS, KINDS
@@ -24,8 +25,6 @@ from fsrl_ext.report.files import read_json, write_json
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "meta_tasks.json"
-DOCS = ROOT / "docs" / "meta_tasks.md"
-BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 _WARM_UP = 3  # episodes
 
 
@@ -76,22 +75,6 @@ def measure(id: str, episodes: int) -> dict[str, Any]:
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Returns the rows as a Markdown table."""
-    lines = [
-        "| task | stock steps/s | steps/s | ratio | ratio without resets | resets/s | equal |",
-        "|---|---:|---:|---:|---:|---:|---|",
-    ]
-    for r in rows:
-        inner = r["steps_per_second_without_resets"] / r["stock_steps_per_second_without_resets"]
-        lines.append(
-            f"| {r['task']} | {r['stock_steps_per_second']:.0f} | {r['steps_per_second']:.0f} "
-            f"| {r['steps_per_second'] / r['stock_steps_per_second']:.1f} | {inner:.1f} "
-            f"| {r['resets_per_second']:.0f} | {'yes' if r['equal'] else 'NO'} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--agents", nargs="*", default=["Point"], choices=AGENTS)
@@ -103,11 +86,9 @@ def main() -> int:
     rows = {row["task"]: row for row in known}
     for id in ids:
         rows[id] = measure(id, options.episodes)
-        print(table([rows[id]]).splitlines()[-1], flush=True)
+        print(meta_tasks_table([rows[id]])[-1], flush=True)
     ordered = list(rows.values())
     write_json(RESULTS, ordered, indent=1)
-    head, _, rest = DOCS.read_text().partition(BEGIN)
-    DOCS.write_text(f"{head}{BEGIN}\n{table(ordered)}\n{END}{rest.partition(END)[2]}")
     return 0 if all(rows[id]["equal"] for id in ids) else 1
 
 

@@ -24,10 +24,11 @@ ALLOWED = {
     "env": {"env"},
     "data": {"data"},
     "policy": {"policy", "net", "functional"},
-    "report": {"report"},
+    "report": {"report", "zoo"},
+    "zoo": {"zoo"},
     "trainer": {"trainer", "policy", "net", "functional", "data"},
     "experiment": {
-        "experiment", "trainer", "policy", "net", "functional", "data", "env", "report",
+        "experiment", "trainer", "policy", "net", "functional", "data", "env", "report", "zoo",
     },
 }  # fmt: skip
 EVERYONE = {"errors", "gymnasium_import", "__version__"}

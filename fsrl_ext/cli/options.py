@@ -15,7 +15,7 @@ STEP_OPTIONS = ("cost_margin", "kl_bound")
 
 def add_saved_policy(parser: argparse.ArgumentParser) -> None:
     """Adds the run or checkpoint file, which of its policies, and where the policy computes."""
-    parser.add_argument("run", metavar="RUN", help="a run folder or a checkpoint file")
+    parser.add_argument("run", metavar="RUN", help="a run folder, a checkpoint file or zoo:NAME")
     parser.add_argument(
         "--checkpoint",
         choices=("best", "last"),

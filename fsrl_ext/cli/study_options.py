@@ -37,6 +37,19 @@ def fields(text: str) -> list[str]:
     return [x for x in text.split(",") if x.strip()]
 
 
+def whole_numbers(text: str) -> list[int]:
+    """The numbers in a text that separates them by commas.
+
+    :raises argparse.ArgumentTypeError: for anything else.
+    """
+    try:
+        return [int(x) for x in fields(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be whole numbers, separated by commas, got {text!r}"
+        ) from None
+
+
 def name_skipped(lines: Sequence[str]) -> None:
     """Prints which runs were left out, and why; of many, the first ones and their number."""
     for line in lines[:5]:

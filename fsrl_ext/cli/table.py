@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fsrl_ext.cli.study_options import add_selection, check_output, fields, name_skipped
+from fsrl_ext.cli.study_options import add_selection, check_output, fields, name_skipped, whole_numbers
 
 _EXAMPLE = """example:
   fsrl-ext table runs --where policy=cvpo,sac_lag cost_limit=10 --by policy --format markdown --out table.md
@@ -34,6 +34,28 @@ def add_command(commands: Any) -> None:
         default=[],
         help="only these tables (default: all; of a CSV file: policies)",
     )
+    parser.add_argument(
+        "--columns",
+        default="",
+        metavar="NAME,NAME",
+        help="one table of these columns instead, such as best-return,best-cost,above; there are also "
+        "selected-as-feasible, feasible-selections and first-feasible",
+    )
+    parser.add_argument(
+        "--at",
+        type=whole_numbers,
+        default=[],
+        metavar="STEP,STEP",
+        help="return and cost of the training episodes before these steps, as columns of that table",
+    )
+    parser.add_argument(
+        "--window",
+        type=int,
+        default=20_000,
+        metavar="N",
+        help="environment steps that they are from (default: 20000)",
+    )
+    parser.add_argument("--bare", action="store_true", help="the tables alone, without titles and notes")
     parser.add_argument("--against", choices=("published",), help="put published results beside the rows")
     parser.add_argument(
         "--score", choices=("best", "last"), default="best", help="policies that are scored (default: best)"
@@ -58,6 +80,10 @@ def _table(options: argparse.Namespace, command: str) -> int:
         by=fields(options.by),
         form=options.format,
         parts=options.part or (["published"] if options.against and options.format == "csv" else []),
+        columns=fields(options.columns),
+        at=options.at,
+        window=options.window,
+        bare=options.bare,
         score=options.score,
         normalise=options.normalise,
         published=options.against is not None,

@@ -60,7 +60,9 @@ def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str], nargs: str |
     parser.add_argument("--out", default="runs", help="the run folder's parent (default: runs)")
     parser.add_argument("--run-name", help="the run folder's name (default: a fresh one)")
     parser.add_argument(
-        "--init-from", metavar="RUN", help="start from the policy of a run folder or checkpoint file"
+        "--init-from",
+        metavar="RUN",
+        help="start from the policy of a run folder, a checkpoint file or zoo:NAME",
     )
     parser.add_argument("--preset", default=TUNED, help=texts.get("preset"))
     add_cores(parser)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fsrl_ext.zoo.policies import PREFIX, zoo_file
+
 Which = Literal["best", "last"]
 
 
@@ -73,10 +75,14 @@ class RunFolder:
 def checkpoint_file(run: str | os.PathLike[str], checkpoint: Which = "best") -> Path:
     """The file of a run folder's best or last policy; a path that is no folder is the file itself.
 
+    :param run: a run folder, a checkpoint file, or ``zoo:NAME``.
     :raises ValueError: for another ``checkpoint`` than these two.
+    :raises CheckpointError: for a name that the zoo does not have.
     """
     if checkpoint not in ("best", "last"):
         raise ValueError(f"checkpoint must be 'best' or 'last', got {checkpoint!r}")
+    if os.fspath(run).startswith(PREFIX):
+        return zoo_file(os.fspath(run))
     path = Path(run)
     if not path.is_dir():
         return path

@@ -121,21 +121,14 @@ def shares(returns, costs):
     }
 
 
-def test_the_table_names_what_misses_and_what_is_absent(
-    benchmark_module, here, tmp_path, monkeypatch, capsys
-):
-    docs = tmp_path / "page.md"
-    docs.write_text(f"before\n{benchmark_module.BEGIN}\nold\n{benchmark_module.END}\nafter\n")
-    monkeypatch.setattr(benchmark_module, "DOCS", docs)
-
+def test_the_table_names_what_misses_and_what_is_absent(here, tmp_path, capsys):
     def table(result, cases="noise"):
         (tmp_path / "cpo-noise-seed0.json").write_text(json.dumps(result))
-        given = ("table", "--policies", "cpo", "--cases", cases, "--out", tmp_path, "--write")
+        given = ("table", "--policies", "cpo", "--cases", cases, "--out", tmp_path)
         return here(*given), capsys.readouterr().out
 
     code, text = table(shares((0.8, 0.9), (1.1, 1.0)))
     assert (code, "| cpo | 0.80 at 1.10 |" in text, "Nothing misses a bar." in text) == (0, True, True)
-    assert docs.read_text() == f"before\n{benchmark_module.BEGIN}\n{text}{benchmark_module.END}\nafter\n"
     for result in (shares((0.9, 0.79), (1.0, 1.0)), shares((0.9, 0.9), (1.11, 1.0))):
         code, text = table(result)
         assert code == 1

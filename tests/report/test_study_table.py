@@ -34,6 +34,56 @@ def seeds(count, **settings):
     return [{"seed": seed, **settings} for seed in range(count)]
 
 
+class TestChosenColumns:
+    def csv(self, folder, columns, **settings):
+        text, _ = study_table([folder], form="csv", columns=columns, **settings)
+        return list(csv.DictReader(io.StringIO(text)))
+
+    def test_columns_of_both_tables_and_of_the_selections(self, tmp_path):
+        selections = ((5.0, False), (12.0, True), (15.0, True), (20.0, False))
+        study(tmp_path, [{"seed": 0}, {"seed": 1, "selections": selections}])
+        columns = ["best-cost", "CVaR of cost", "above", "selected-as-feasible", "feasible-selections"]
+        (row,) = self.csv(tmp_path, [*columns, "first-feasible"])
+        assert list(row)[:4] == ["task", "policy", "limit", "steps"]
+        assert (row["best_cost_mean"], row["best_cost_cvar_mean"], row["share_above"]) == ("5", "10", "0.25")
+        assert row["selected_as_feasible"] == "1"  # the best policy is that of step 1,000
+        assert (row["feasible_selections"], row["selections"]) == ("5", "8")
+        assert row["first_feasible"] == "375"  # 250 and 500
+        assert "last_return_mean" not in row
+
+    def test_training_episodes_before_a_step(self, tmp_path):
+        """Rows end at 250, 500 and 1,000 steps with ten episodes each."""
+        study(
+            tmp_path, [{"seed": 0}, {"seed": 1, "rows": ((250, 3.0, 10.0), (500, 7.0, 8.0), (900, 1.0, 1.0))}]
+        )
+        (row,) = self.csv(tmp_path, [], at=[500, 1000, 2000], window=250)
+        assert (row["return_at_500_mean"], row["cost_at_500_mean"]) == ("6", "10")
+        assert (row["return_at_1000_mean"], row["cost_at_1000_mean"]) == ("5", "4.5")
+        assert row["return_at_2000_mean"] == ""
+        (row,) = self.csv(tmp_path, [], at=[500], window=251)
+        assert (row["return_at_500_mean"], row["cost_at_500_mean"]) == ("4", "12.5")
+        text, _ = study_table([tmp_path], at=[500, 2000], window=250)
+        assert "6.0, 10.0" in text
+        assert text.splitlines()[4].endswith(" -")
+
+    def test_the_notes_are_those_of_the_columns(self, tmp_path):
+        study(tmp_path, [{"seed": 0}])
+        text, _ = study_table([tmp_path], columns=["above"])
+        assert "above: share of all" in text
+        assert "collapsed" not in text
+        assert "warning: fewer than 5 seeds" in text
+
+    @pytest.mark.parametrize("form", ["text", "markdown", "latex"])
+    def test_a_bare_table_has_no_title_and_no_notes(self, tmp_path, form):
+        study(tmp_path, [{"seed": 0}])
+        whole, _ = study_table([tmp_path], parts=["policies"], form=form)
+        bare, _ = study_table([tmp_path], parts=["policies"], form=form, bare=True)
+        assert bare in whole
+        for text in ("Final policies", "fewer than 5 seeds"):
+            assert text in whole
+            assert text not in bare
+
+
 class TestPolicies:
     def test_numbers(self, tmp_path):
         study(
@@ -310,6 +360,12 @@ class TestCommand:
             (["--format", "csv", "--part", "policies", "training"], "a CSV file holds one part"),
             (["nowhere"], "there is no folder nowhere"),
             (["--part", "scores", "--normalise", "published"], "no task can be scored"),
+            (["--columns", "best-retrun"], "did you mean best-return"),
+            (["--columns", "x"], "there are best-return, best-cost"),
+            (["--columns", "above", "--part", "training"], "do not go with --part"),
+            (["--at", "0"], "--at must be >= 1, got 0"),
+            (["--at", "1e5"], "must be whole numbers, separated by commas, got '1e5'"),
+            (["--at", "100", "--window", "0"], "--window must be >= 1, got 0"),
         ],
     )
     def test_bad_input_is_one_line(self, folder, capsys, arguments, message):

@@ -103,7 +103,7 @@ def adapt(
     ``ppo_lag``, ``focops``, ...) is fine-tuned by its own update. Each step learns from a collect of its own.
     Neither the saved run nor the global random numbers are changed.
 
-    :param run: a run folder, or a checkpoint file.
+    :param run: a run folder, a checkpoint file, or ``zoo:NAME``.
     :param task: an environment id or a family's task, with observations and actions as in training.
     :param task_seed: draws the task of a family's id; 0 if not given.
     :param steps: K, at least 0.

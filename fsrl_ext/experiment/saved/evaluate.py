@@ -52,7 +52,7 @@ def evaluate(
     With the final seeds and as many episodes as the run's own final evaluation, the numbers are those of
     ``result.json``, to the last bit on the same machine.
 
-    :param run: a run folder, or a checkpoint file.
+    :param run: a run folder, a checkpoint file, or ``zoo:NAME``.
     :param task: an environment id or a family's task; the one of the training if not given.
     :param task_seed: draws the task of a family's id; 0 if not given.
     :param episodes: the number of episodes, one for each seed.

@@ -26,7 +26,7 @@ MAX_EPISODES = 1_000_000
 def load_policy(path: str | os.PathLike[str], *, device: str | None = None) -> BasePolicy:
     """A policy that acts, without its environment: ``policy.compute_action(obs)``.
 
-    :param path: a checkpoint file, or a run folder (its best policy).
+    :param path: a checkpoint file, a run folder (its best policy), or ``zoo:NAME``.
     :param device: where to put it; the device it was trained on if not given.
     :raises CheckpointError: if there is no usable checkpoint, or the device it was trained on is not there.
     :raises ValueError: if ``device`` is not there.
@@ -52,7 +52,8 @@ def load_experiment(
         policy = fresh_policy(config, spec)
     except ValueError as error:  # shapes and bounds that the policy cannot work with
         raise CheckpointError(f"{file} is damaged or edited: {error}") from error
-    restore(policy, data, source=file)
+    # A policy of the zoo comes without moments, which only further learning needs.
+    restore(policy, data, optimisers=bool(data["optimisers"]), source=file)
     return policy.eval(), config, spec
 
 

@@ -87,9 +87,10 @@ def run(
     :param out: the run folder's parent.
     :param run_name: the run folder's name; a fresh one with a counter if not given.
     :param command: the command line to note in the result; Python code that makes the same run if not given.
-    :param init_from: a run folder (its best policy) or a checkpoint file whose networks, target networks,
-        multipliers and optimiser moments the policy starts with. Settings are the config's, learning rates
-        and cost limits too, and counters start from zero; there is no warm-up with random actions.
+    :param init_from: a run folder (its best policy), a checkpoint file or ``zoo:NAME``, whose networks,
+        target networks, multipliers and optimiser moments the policy starts with (a policy of the zoo has no
+        moments). Settings are the config's, learning rates and cost limits too, and counters start from zero;
+        there is no warm-up with random actions.
     :param logger: a Tianshou logger of your own, beside the one that writes the run folder: it is given the
         same data over environment steps, writes at its own intervals, and is finalized at the end. A
         ``WandbLogger`` without a writer gets that of the run folder.

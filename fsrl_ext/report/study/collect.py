@@ -42,7 +42,7 @@ def read_study(paths: Sequence[str | os.PathLike[str]], *, skip_damaged: bool = 
     """
     runs: list[StudyRun] = []
     skipped: list[str] = []
-    places = dict.fromkeys(place for path in paths for place in _places(Path(path)))
+    places = dict.fromkeys(place for path in paths for place in run_places(Path(path)))
     seen: dict[str, StudyRun] = {}
     for place in places:
         try:
@@ -66,7 +66,7 @@ def read_study(paths: Sequence[str | os.PathLike[str]], *, skip_damaged: bool = 
     return Study(tuple(runs), tuple(skipped))
 
 
-def _places(path: Path) -> list[Path]:
+def run_places(path: Path) -> list[Path]:
     """The run folders and result files below a path.
 
     :raises RunFolderError: if there are none.

@@ -7,7 +7,7 @@ import io
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from fsrl_ext.report.table import text_table
@@ -35,6 +35,7 @@ class Cell:
 class Section:
     """A part of a report: one table and what must be known to read it.
 
+    :param title: empty for a table without one.
     :param rows: none for a section that only has notes.
     :param left: columns that are aligned to the left.
     :param notes: sentences below the table.
@@ -48,11 +49,15 @@ class Section:
     notes: Sequence[str] = ()
 
 
-def write_sections(sections: Sequence[Section], form: Format) -> str:
+def write_sections(sections: Sequence[Section], form: Format, *, bare: bool = False) -> str:
     """The sections as one text with a final newline.
 
     A CSV file has one table, so only the first section is written there.
+
+    :param bare: whether titles and notes are left out.
     """
+    if bare:
+        sections = [replace(x, title="", notes=()) for x in sections]
     if form == "csv":
         return _csv(sections[0])
     write = {"text": _text, "markdown": _markdown, "latex": _latex}[form]
@@ -61,11 +66,12 @@ def write_sections(sections: Sequence[Section], form: Format) -> str:
 
 def _text(section: Section) -> str:
     notes = "".join(f"{textwrap.fill(note, 110, subsequent_indent='  ')}\n" for note in section.notes)
+    title = f"{section.title}\n\n" if section.title else ""
     if not section.rows:
-        return f"{section.title}\n\n{notes}"
+        return f"{title}{notes}"
     rows = [[f"*{cell.text}" if cell.bold else cell.text for cell in row] for row in section.rows]
     table = text_table(section.header, rows, left=section.left)
-    return f"{section.title}\n\n{table}\n\n{notes}"
+    return f"{title}{table}\n" + (f"\n{notes}" if notes else "")
 
 
 def _markdown(section: Section) -> str:
@@ -73,7 +79,7 @@ def _markdown(section: Section) -> str:
         return text.replace("|", "\\|")
 
     rules = [":--" if i in section.left else "--:" for i in range(len(section.header))]
-    lines = [f"### {section.title}", ""]
+    lines = [f"### {section.title}", ""] if section.title else []
     if section.rows:
         lines += [_row(map(cell, section.header)), _row(rules)]
     for row in section.rows:
@@ -120,10 +126,11 @@ _LATEX = {
 
 def _latex(section: Section) -> str:
     notes = [f"% {line}" for note in section.notes for line in note.splitlines()]
+    title = [f"% {section.title}"] if section.title else []
     if not section.rows:
-        return "\n".join([f"% {section.title}", *notes, ""])
+        return "\n".join([*title, *notes, ""])
     columns = "".join("l" if i in section.left else "r" for i in range(len(section.header)))
-    lines = [f"% {section.title}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    lines = [*title, rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     lines += [" & ".join(map(_tex, section.header)) + r" \\", r"\midrule"]
     for row in section.rows:
         cells = (rf"\textbf{{{_tex(x.text)}}}" if x.bold else _tex(x.text) for x in row)

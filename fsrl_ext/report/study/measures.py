@@ -87,17 +87,23 @@ def cumulative_violation(run: StudyRun) -> Violation:
 
 
 def late_training(run: StudyRun) -> tuple[float, tuple[float, ...]] | None:
-    """Mean return and costs of the training episodes in the last tenth of the steps, actions sampled.
+    """:func:`training_between` of the last tenth of the steps."""
+    return training_between(run, (1.0 - LATE) * run.env_step, math.inf)
 
-    Every collect cycle counts by its number of episodes. ``None`` if no episode ended there.
+
+def training_between(run: StudyRun, start: float, end: float) -> tuple[float, tuple[float, ...]] | None:
+    """Mean return and costs of the training episodes after ``start`` and up to ``end`` steps.
+
+    Actions are sampled, and every collect cycle counts by its number of episodes. ``None`` if no episode
+    ended there.
     """
     training = run.training
-    late = (training.steps > (1.0 - LATE) * run.env_step) & np.isfinite(training.returns)
-    weights = training.episodes[late]
+    there = (training.steps > start) & (training.steps <= end) & np.isfinite(training.returns)
+    weights = training.episodes[there]
     if not weights.sum():
         return None
     weights = weights / weights.sum()
-    return float(weights @ training.returns[late]), tuple((weights @ training.costs[late]).tolist())
+    return float(weights @ training.returns[there]), tuple((weights @ training.costs[there]).tolist())
 
 
 def steps_to(run: StudyRun, target: float) -> float | None:

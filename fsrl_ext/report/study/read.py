@@ -73,7 +73,7 @@ def read_result_file(path: Path) -> StudyRun:
         selections = Selections(
             steps=np.array(points["env_step"], dtype=float),
             returns=_numbers(points["return_mean"]),
-            costs=_first_cost(points["cost_mean"], num_costs),
+            costs=_costs(points["cost_mean"], num_costs),
             feasible=np.array(points["feasible"], dtype=bool),
         )
         steps = np.array(curve["env_step"], dtype=float)
@@ -82,9 +82,9 @@ def read_result_file(path: Path) -> StudyRun:
         training = Training(
             steps=steps,
             returns=_numbers(curve["train_return"]),
-            costs=_first_cost(curve["train_cost"], num_costs),
+            costs=_costs(curve["train_cost"], num_costs),
             episodes=share * data["train_episodes"],
-            violation=None,
+            violation=_costs(curve["violation"], num_costs) if "violation" in curve else None,
             thinned=True,
         )
         policy, label = _names(path, config["task"])
@@ -168,8 +168,13 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray:
     return np.array([np.nan if x is None else x for x in values], dtype=float)
 
 
-def _first_cost(values: Sequence[float | None], num_costs: int) -> np.ndarray:
-    """``[T, C]`` from the one cost that result files keep; NaN for the other costs."""
+def _costs(values: Sequence[Any], num_costs: int) -> np.ndarray:
+    """``[T, C]`` from numbers, or from lists of several costs.
+
+    Older files keep a number of several costs, the first one; the others are then NaN.
+    """
+    if values and isinstance(values[0], list):
+        return np.array(values, dtype=float).reshape(len(values), num_costs)
     costs = np.full((len(values), num_costs), np.nan)
     if num_costs:
         costs[:, 0] = _numbers(values)

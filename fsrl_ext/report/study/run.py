@@ -47,7 +47,7 @@ class Training:
     :param costs: ``[T, C]`` mean episode costs.
     :param episodes: ``[T]`` numbers of episodes that the means are over.
     :param violation: ``[T, C]`` sums of ``max(cost - limit, 0)`` over these episodes; ``None`` where the run
-        did not record them.
+        did not record them. In a thinned curve they are over all episodes since the point before.
     :param thinned: whether some cycles are left out; ``episodes`` then also stands for those.
     """
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Literal
 
 from fsrl_ext.report.statistics import FEW
+from fsrl_ext.report.study.chosen_section import WINDOW, chosen_columns
 from fsrl_ext.report.study.collect import read_study
 from fsrl_ext.report.study.layout import FORMATS, Format, Section, write_sections
 from fsrl_ext.report.study.published import beside_published
-from fsrl_ext.report.study.result_sections import final_policies, on_the_way
+from fsrl_ext.report.study.result_sections import final_policies
 from fsrl_ext.report.study.rows import make_rows
 from fsrl_ext.report.study.scores import Normalise, Which, score_sections, score_table
 from fsrl_ext.report.study.select import (
@@ -24,6 +25,7 @@ from fsrl_ext.report.study.select import (
     repeated_seeds,
     where,
 )
+from fsrl_ext.report.study.training_section import on_the_way
 
 Part = Literal["policies", "training", "scores", "improvement", "published"]
 
@@ -37,6 +39,10 @@ def study_table(
     by: Sequence[str] = (),
     form: Format = "text",
     parts: Sequence[Part] = (),
+    columns: Sequence[str] = (),
+    at: Sequence[int] = (),
+    window: int = WINDOW,
+    bare: bool = False,
     score: Which = "best",
     normalise: Normalise = "best",
     published: bool = False,
@@ -51,6 +57,11 @@ def study_table(
     :param form: how the text is written.
     :param parts: which sections; all if none are named. A CSV file holds one, that of the policies if none is
         named.
+    :param columns: the columns of one table of its own, in place of the sections, see
+        :func:`fsrl_ext.report.study.chosen_section.chosen_columns`.
+    :param at: environment steps; that table then has the training episodes before them, too.
+    :param window: number of environment steps that these episodes are from.
+    :param bare: whether the text has the tables alone, without titles and notes.
     :param score: which policies the scores over tasks are about.
     :param normalise: what a score of 1 stands for.
     :param published: whether to put published results beside the rows.
@@ -64,15 +75,21 @@ def study_table(
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
     if form == "csv" and len(parts) > 1:
         raise ValueError(f"a CSV file holds one part, got {', '.join(parts)}")
+    if parts and (columns or at):
+        raise ValueError("--columns and --at make a table of their own; they do not go with --part")
     if "published" in parts:
         published = True
     study = read_study(paths, skip_damaged=skip_damaged)
     runs = where(study.runs, conditions)
     fields = [field_name(x, runs, "--by") for x in by] or default_fields(runs)
     groups = group(runs, fields)
+    rows = make_rows(groups)
+    if columns or at:
+        section = chosen_columns(rows, columns, at=at, window=window)
+        section = replace(section, notes=[*section.notes, *_cautions(groups)])
+        return write_sections([section], form, bare=bare), study.skipped
     wanted = list(parts) or (["policies"] if form == "csv" else list(PARTS))
     sections = []
-    rows = make_rows(groups)
     if "policies" in wanted:
         section = final_policies(rows)
         sections.append(replace(section, notes=[*section.notes, *_cautions(groups)]))
@@ -82,7 +99,7 @@ def study_table(
         sections += _scores(groups, wanted, score, normalise)
     if published and "published" in wanted:
         sections.append(beside_published(rows))
-    return write_sections(sections, form), study.skipped
+    return write_sections(sections, form, bare=bare), study.skipped
 
 
 def _scores(
