@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import fsrl_ext
-from fsrl_ext.cli import adapt, evaluate, listing, plot, resume, table, train
+from fsrl_ext.cli import adapt, evaluate, listing, plot, report, resume, table, train
 from fsrl_ext.cli.failures import explained, interruption
 from fsrl_ext.cli.options import join_numbers
 from fsrl_ext.cli.signals import INTERRUPTED, ending_signals, exit_code
@@ -87,5 +87,6 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     adapt.add_command(commands)
     table.add_command(commands)
     plot.add_command(commands)
+    report.add_command(commands)
     listing.add_command(commands)
     return parser
