@@ -214,8 +214,8 @@ def _reached(values: np.ndarray, cap: float) -> str:
             f"The cap of {value_text(cap)} was not reached; the highest logged value is {values.max():.3g}."
         )
     return (
-        f"The cap of {value_text(cap)} was reached in {max(share, 0.001):.1%} of the logged rows; a multiplier "
-        "that stays at its cap cannot hold the limit."
+        f"The cap of {value_text(cap)} was reached in {max(share, 0.001):.1%} of the logged rows; a "
+        "multiplier that stays at its cap cannot hold the limit."
     )
 
 

@@ -257,8 +257,10 @@ function diagnosticFigure(place) {
   const { panel, group, figure } = place.dataset;
   const drawn = data.diagnostics[panel][group][figure];
   const named = drawn.lines.length > 1;
-  // On a narrow screen the legend has a line for each entry.
-  const below = named ? 50 + 20 * Math.ceil(drawn.lines.length / (place.clientWidth > 330 ? 2 : 1)) : 44;
+  // Plotly's legend has columns of equal width.
+  const entry = 48 + 6.4 * Math.max(...drawn.lines.map((line) => line.label.length));
+  const columns = Math.max(1, Math.floor((place.clientWidth - 70) / entry));
+  const below = named ? 56 + 19 * Math.ceil(drawn.lines.length / columns) : 44;
   const layout = baseLayout(200 + below);
   layout.hovermode = "x unified";
   layout.showlegend = named;

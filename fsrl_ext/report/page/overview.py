@@ -17,9 +17,9 @@ from fsrl_ext.report.study.tables import cautions
 SEED_NOTE = (
     "Thick lines are means over seeds with their 95% Student t interval: training episodes are averaged "
     "over 2% of the axis, seeds are interpolated to 200 common places, and a line is drawn where every seed "
-    "has a value. Wider intervals are cut by the frame. Thin lines are the seeds as they were logged; of a seed "
-    "with more than {most} points, the lowest and the highest of each of {parts} equal parts are drawn, so no "
-    "peak is lost. The files of the runs hold every point."
+    "has a value. Wider intervals are cut by the frame. Thin lines are the seeds as they were logged; of a "
+    "seed with more than {most} points, the lowest and the highest of each of {parts} equal parts are drawn, "
+    "so no peak is lost. The files of the runs hold every point."
 )
 
 _LINKS = (
@@ -110,7 +110,8 @@ _CURVES = (
 
 _POINTS = (
     "The final evaluation with deterministic episodes: small marks are seeds, large ones are means over "
-    "seeds with 95% intervals. Hollow marks are infeasible. Left of the dotted limit is allowed; higher is better."
+    "seeds with 95% intervals. Hollow marks are infeasible. Left of the dotted limit is allowed; "
+    "higher is better."
 )
 
 

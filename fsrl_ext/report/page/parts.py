@@ -32,8 +32,8 @@ _DIAGNOSTICS = (
 )
 
 _NOTHING = (
-    "No diagnostics: the runs have no progress.csv (result files have none), or the policy logs none of these "
-    "numbers."
+    "No diagnostics: the runs have no progress.csv (result files have none), or the policy logs none of "
+    "these numbers."
 )
 
 
