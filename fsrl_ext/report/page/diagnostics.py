@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fsrl_ext.report.folder import RunFolder
 from fsrl_ext.report.page.thin import numbers, steps
-from fsrl_ext.report.progress import read_columns
 from fsrl_ext.report.study.grid import Points, over_seeds
 from fsrl_ext.report.study.select import Group, value_text
 
@@ -164,32 +162,29 @@ def diagnostics(num_costs: int) -> list[Diagnostic]:
     return figures
 
 
-def diagnostic_data(member: Group) -> list[dict[str, Any]]:
+def diagnostic_columns(num_costs: int) -> list[str]:
+    """The columns that figures for policies with so many costs need."""
+    return list(dict.fromkeys(line.column for figure in diagnostics(num_costs) for line in figure.lines))
+
+
+def diagnostic_data(member: Group, logged: Sequence[Mapping[str, Points]]) -> list[dict[str, Any]]:
     """The figures that a group's runs have something logged for, as data of the page's script.
 
-    :raises RunFolderError: if a ``progress.csv`` is damaged.
+    :param logged: by column what each run logged of :func:`diagnostic_columns`.
     """
-    figures = diagnostics(len(member.limits))
-    columns = list(dict.fromkeys(line.column for figure in figures for line in figure.lines))
-    names = ["env_step", *(f"update/{column}" for column in columns)]
-    tables = [read_columns(RunFolder(run.path).progress, names) for run in member.runs if run.path.is_dir()]
-    curves = {
-        column: [Points(t[:, 0], t[:, 1 + i], np.ones(len(t))).finite() for t in tables]
-        for i, column in enumerate(columns)
-    }
     settings = member.runs[0].settings
-    drawn = (_figure(figure, curves, settings) for figure in figures)
+    drawn = (_figure(figure, logged, settings) for figure in diagnostics(len(member.limits)))
     return [data for data in drawn if data is not None]
 
 
 def _figure(
-    figure: Diagnostic, curves: Mapping[str, Sequence[Points]], settings: Settings
+    figure: Diagnostic, logged: Sequence[Mapping[str, Points]], settings: Settings
 ) -> dict[str, Any] | None:
     lines, highest = [], []
     bound = figure.bound(settings)
     for line in figure.lines:
         unit = line.unit(settings)
-        seeds = [x for x in curves[line.column] if len(x.x)]
+        seeds = [of_run[line.column] for of_run in logged if line.column in of_run]
         if unit is None or not seeds:
             continue
         seeds = [Points(x.x, x.y / unit, x.weights) for x in seeds]

@@ -3,7 +3,9 @@
 document.documentElement.classList.add("script");
 
 const places = [...document.querySelectorAll(".plot")];
-const drawn = new Map();
+const drawn = new Map(); // Figures, and their axes that are logarithmic in part.
+const near = new Set(); // Figures in view, or nearly.
+const stale = new Set(); // Figures that must be drawn again when they come into view.
 
 function draw(place) {
   const { traces, layout, axes } = FIGURES[place.dataset.kind](place);
@@ -29,10 +31,13 @@ function moveTicks(place, change) {
 
 const view = new IntersectionObserver(
   (entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      view.unobserve(entry.target);
-      draw(entry.target);
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) {
+        near.delete(target);
+        continue;
+      }
+      near.add(target);
+      if (stale.delete(target) || !drawn.has(target)) draw(target);
     }
   },
   { rootMargin: "400px" },
@@ -41,14 +46,8 @@ places.forEach((place) => view.observe(place));
 
 function drawAgain() {
   for (const place of drawn.keys()) {
-    if (place.offsetParent === null) {
-      // It is hidden, and is drawn when it comes into view.
-      Plotly.purge(place);
-      drawn.delete(place);
-      view.observe(place);
-    } else {
-      draw(place);
-    }
+    if (near.has(place) && place.offsetParent !== null) draw(place);
+    else stale.add(place);
   }
 }
 

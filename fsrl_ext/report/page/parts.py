@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fsrl_ext.report.page.details import Origin
 from fsrl_ext.report.page.films import Rollout
 from fsrl_ext.report.page.html import attributes, escape, part, plain_table
 from fsrl_ext.report.page.selection import Selection
-from fsrl_ext.report.page.settings import Origin, common_settings, different_settings, versions_table
+from fsrl_ext.report.page.settings import common_settings, different_settings, versions_table
 from fsrl_ext.report.study.panels import Panel
 from fsrl_ext.report.study.run import StudyRun
 from fsrl_ext.report.study.select import value_text

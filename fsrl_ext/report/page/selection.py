@@ -75,8 +75,9 @@ class Selection:
     @property
     def title(self) -> str:
         """What was compared, in a few words."""
-        policies = list(dict.fromkeys(run.policy for run in self.runs))
-        tasks = list(dict.fromkeys(run.task for run in self.runs))
+        runs = [run for panel in self.panels for x in panel.groups.values() for run in x.runs]
+        policies = list(dict.fromkeys(run.policy for run in runs))
+        tasks = list(dict.fromkeys(run.task for run in runs))
         if len(self.runs) == 1:
             return f"{policies[0]} on {tasks[0]}, seed {self.runs[0].seed}"
         return f"{first_ones(policies, 4)} on {first_ones(tasks, 3)}"

@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from fsrl_ext.errors import RunFolderError
-from fsrl_ext.report.files import read_json
-from fsrl_ext.report.folder import RunFolder
+from fsrl_ext.report.page.details import Origin
 from fsrl_ext.report.study.run import StudyRun
 from fsrl_ext.report.study.select import ABSENT, Group, first_ones, value_text
 
 _PLACES = {"seed", "task", "cost_limit", "steps"}
 """Settings that the other tables show for each row already."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What made a run, as its ``result.json`` or its result file notes it.
-
-    :param command: empty where it was not noted.
-    :param versions: of the packages, by name.
-    """
-
-    command: str
-    versions: Mapping[str, str]
-
-
-def read_origin(run: StudyRun) -> Origin:
-    """Reads what made a run.
-
-    :raises RunFolderError: if the file holds something else there.
-    """
-    path = RunFolder(run.path).result if run.path.is_dir() else run.path
-    data = read_json(path)
-    command, versions = data.get("command", ""), data.get("versions", {})
-    if not isinstance(command, str) or not isinstance(versions, dict):
-        raise RunFolderError(f"{path} is damaged: command or versions are of another kind")
-    return Origin(command, {str(name): str(value) for name, value in versions.items()})
 
 
 def common_settings(runs: Sequence[StudyRun]) -> dict[str, str]:

@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fsrl_ext import __version__
+from fsrl_ext.errors import RunFolderError
 from fsrl_ext.report.files import replacing
 from fsrl_ext.report.page import overview, parts
 from fsrl_ext.report.page.curves import panel_data, styles
-from fsrl_ext.report.page.diagnostics import diagnostic_data
+from fsrl_ext.report.page.details import Origin, read_logged, read_origin
+from fsrl_ext.report.page.diagnostics import diagnostic_columns, diagnostic_data
 from fsrl_ext.report.page.document import document
 from fsrl_ext.report.page.films import Film, film_groups
 from fsrl_ext.report.page.html import escape
 from fsrl_ext.report.page.selection import Selection
-from fsrl_ext.report.page.settings import read_origin
 from fsrl_ext.report.page.thin import points_per_curve
 from fsrl_ext.report.study.collect import read_study
-from fsrl_ext.report.study.select import default_fields, field_name, where
+from fsrl_ext.report.study.grid import Points
+from fsrl_ext.report.study.run import StudyRun
+from fsrl_ext.report.study.select import default_fields, field_name, first_ones, where
 
 MOST_BYTES = 15_000_000
 """Size that films may bring a page to."""
@@ -51,9 +54,13 @@ def study_page(
     study = read_study(paths, skip_damaged=skip_damaged)
     runs = where(study.runs, conditions)
     fields = [field_name(x, runs, "--by") for x in by] or default_fields(runs)
-    chosen = Selection(runs, fields, study.skipped)
+    origins, logged, damaged = _read_details(runs, skip_damaged=skip_damaged)
+    chosen = Selection([x for x in runs if id(x) in origins], fields, [*study.skipped, *damaged])
     title = title or chosen.title
-    diagnostics = [[diagnostic_data(x) for x in panel.groups.values()] for panel in chosen.panels]
+    diagnostics = [
+        [diagnostic_data(x, [logged[id(run)] for run in x.runs]) for x in panel.groups.values()]
+        for panel in chosen.panels
+    ]
     data = {
         "styles": styles(chosen.colours),
         "panels": panel_data(chosen.panels, points_per_curve(chosen.num_curves)),
@@ -69,7 +76,7 @@ def study_page(
     ]
     after = [
         parts.diagnostics(chosen, diagnostics),
-        parts.configs(chosen, [read_origin(run) for run in runs]),
+        parts.configs(chosen, [origins[id(run)] for run in chosen.runs]),
         parts.runs(chosen),
         _footer(command),
         "</main>",
@@ -81,7 +88,31 @@ def study_page(
     text = document(title, "".join([*before, *films, *after]), data)
     with replacing(out) as file:
         file.write(text.encode())
-    return study.skipped
+    return tuple(chosen.skipped)
+
+
+def _read_details(
+    runs: Sequence[StudyRun], *, skip_damaged: bool
+) -> tuple[dict[int, Origin], dict[int, dict[str, Points]], list[str]]:
+    """Reads what made the runs and what they logged.
+
+    :return: both by the runs' ``id``, and a line for each damaged run, which is in neither.
+    :raises RunFolderError: if a file is damaged and must not be skipped, or if all are.
+    """
+    origins, logged, damaged = {}, {}, []
+    for run in runs:
+        try:
+            origin = read_origin(run)
+            logged[id(run)] = read_logged(run, diagnostic_columns(len(run.limits)))
+        except RunFolderError as error:
+            if not skip_damaged:
+                raise RunFolderError(f"{error}; --skip-damaged goes on without it") from error
+            damaged.append(str(error))
+            continue
+        origins[id(run)] = origin
+    if not origins:
+        raise RunFolderError(f"every selected run is damaged: {first_ones(damaged, 1)}")
+    return origins, logged, damaged
 
 
 def _footer(command: str) -> str:
