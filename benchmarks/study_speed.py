@@ -1,11 +1,11 @@
-"""Measures how long ``fsrl-ext table`` and ``fsrl-ext plot`` take for a study of 200 finished runs.
+"""Measures how long ``fsrl-ext table``, ``plot`` and ``report`` take for a study of 200 finished runs.
 
     python benchmarks/study_speed.py [RUN] [--runs 200] [--rows 1000] [--folder DIR]
 
 Copies a finished run 200 times, with 5 policies x 8 tasks x 5 seeds in the configs and results and other
 numbers in each, and repeats the rows of its curve until there are 1,000, as in a run of a million steps that
 logs every 1,000. Without ``RUN`` a short run is trained first. Prints the processor time (user and system,
-with the start of Python) and the wall time of each command, the least of three.
+with the start of Python) and the wall time of each command, the least of three, and the size of the file.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ COMMANDS = {
     "plot --episodes both": ["plot", "--episodes", "both", "--out", "curves.png"],
     "plot --iqm": ["plot", "--iqm", "--out", "iqm.pdf"],
     "plot --kind scatter": ["plot", "--kind", "scatter", "--out", "scatter.svg"],
+    "report": ["report", "--out", "report.html"],
 }
 
 
@@ -54,8 +55,10 @@ def main() -> None:
             command, *rest = arguments
             times = [measure([command, str(folder), *rest], Path(temporary)) for _ in range(options.repeats)]
             cpu, wall = np.min(times, axis=0)
-            rows.append([name, f"{cpu:.1f} s", f"{wall:.1f} s"])
-    print(text_table(["fsrl-ext", "processor time", "wall time"], rows))
+            written = [Path(temporary) / x for x in rest if Path(x).suffix]
+            size = f"{written[0].stat().st_size / 1e6:.1f} MB" if written else "-"
+            rows.append([name, f"{cpu:.1f} s", f"{wall:.1f} s", size])
+    print(text_table(["fsrl-ext", "processor time", "wall time", "file"], rows))
     print(f"{options.runs} runs with {options.rows:,} rows each, the least of {options.repeats}")
 
 

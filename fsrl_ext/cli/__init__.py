@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import fsrl_ext
-from fsrl_ext.cli import adapt, evaluate, listing, plot, resume, summarise, table, train, zoo
+from fsrl_ext.cli import adapt, evaluate, listing, plot, report, resume, summarise, table, train, zoo
 from fsrl_ext.cli.failures import explained, interruption
 from fsrl_ext.cli.options import join_numbers
 from fsrl_ext.cli.signals import INTERRUPTED, ending_signals, exit_code
@@ -87,6 +87,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     adapt.add_command(commands)
     table.add_command(commands)
     plot.add_command(commands)
+    report.add_command(commands)
     summarise.add_command(commands)
     listing.add_command(commands)
     zoo.add_command(commands)

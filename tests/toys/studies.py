@@ -44,6 +44,9 @@ def write_run(
     violation=True,
     status="finished",
     settings=None,
+    command="",
+    versions=None,
+    logged=None,
     **training,
 ):
     """Write a run of 1,000 steps, with ten episodes in every row of its curve; return its folder.
@@ -51,6 +54,7 @@ def write_run(
     :param best: return and costs of the best policy in the final evaluation.
     :param selections: mean return and verdict of each selection, whose costs are 0 or twice the limit.
     :param rows: step, mean return and mean cost of each collect cycle; all costs have this mean.
+    :param logged: by column of the updates, such as ``constraint/multiplier``, its values in the rows.
     :param violation: whether the sums of ``max(cost - limit, 0)`` were recorded; they are 7 per row.
     """
     folder.mkdir(parents=True)
@@ -69,25 +73,29 @@ def write_run(
         )
         points.append(point | {"feasible": feasible})
     result = {
-        "status": status, "command": "", "config": config, "config_digest": "", "versions": {},
+        "status": status, "command": command, "config": config, "config_digest": "",
+        "versions": versions or {},
         "env_step": 1000, "gradient_step": 0, "train_episodes": 10 * len(rows), "share_above_limit": 0.25,
         "seconds": 100.0, "cores": 1, "selections": points,
     }  # fmt: skip
     if status == "finished":
         result["best"] = judged(*best, limits) | {"selected_as_feasible": any(x for _, x in selections)}
         result["last"] = judged(*last, limits)
-    write_json(folder / "config.json", {"command": "", **config})
+    write_json(folder / "config.json", {"command": command, **config})
     write_json(folder / "result.json", result)
     columns = ["env_step", "update/loss", "train/n_collected_episodes", "train/returns_stat/mean"]
     columns += [f"train/costs_stat/{i}/mean" for i in range(len(limits))]
     columns += [f"train/violation/{i}" for i in range(len(limits))] if violation else []
+    logged = logged or {}
     with (folder / "progress.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(columns)
-        table.writerow([100, 0.5, *[""] * (len(columns) - 2)])  # an update before the first episode ended
-        for step, value, cost in rows:
+        table.writerow([*columns, *(f"update/{name}" for name in logged)])
+        # an update before the first episode ended
+        table.writerow([100, 0.5, *[""] * (len(columns) - 2 + len(logged))])
+        for number, (step, value, cost) in enumerate(rows):
             excess = [7.0] * len(limits) if violation else []
-            table.writerow([step, "", 10, value, *[cost] * len(limits), *excess])
+            updates = [values[number] for values in logged.values()]
+            table.writerow([step, "", 10, value, *[cost] * len(limits), *excess, *updates])
     return folder
 
 

@@ -76,8 +76,8 @@ def _draw_panel(
             )
             label = name if kind == "training" or episodes != "both" else None
             for i in range(1 + len(member.limits)):
-                curves = [_points(run, kind, i - 1, x, unit[1]) for run in member.runs]
-                band = _band(curves, statistic, smooth=kind == "training")
+                curves = [curve_points(run, kind, i - 1, x, unit[1]) for run in member.runs]
+                band = curve_band(curves, statistic, smooth=kind == "training")
                 few = {"marker": "o", "markersize": 2} if len(band.x) == 1 else {}
                 axes[i].plot(band.x, band.y, **{**style, **dashed}, **few, label=label if i == 0 else None)
                 if kind == "training" or episodes != "both":
@@ -116,8 +116,12 @@ def _return_axis(axis: Any, values: Sequence[float]) -> None:
         axis.set_ylim(low - margin, high + margin)
 
 
-def _points(run: StudyRun, kind: str, cost: int, x: Axis, unit: float) -> Points:
-    """The points of a run's curve: the return for ``cost`` -1, else that cost."""
+def curve_points(run: StudyRun, kind: str, cost: int, x: Axis = "steps", unit: float = 1.0) -> Points:
+    """The points of a run's curve: the return for ``cost`` -1, else that cost.
+
+    :param kind: ``training`` episodes, or the ``deterministic`` ones of the selections.
+    :param unit: what the places on the axis are divided by.
+    """
     if kind == "training":
         steps, weights = run.training.steps, run.training.episodes
         values = run.training.returns if cost < 0 else run.training.costs[:, cost]
@@ -138,7 +142,12 @@ def _places(run: StudyRun, steps: np.ndarray, x: Axis) -> np.ndarray:
     return np.interp(steps, [0.0, *training.steps], [0.0, *spent])
 
 
-def _band(curves: list[Points], statistic: Statistic, *, smooth: bool) -> Band:
+def curve_band(curves: list[Points], statistic: Statistic, *, smooth: bool) -> Band:
+    """The curve over seeds, on a grid up to the last point of any seed.
+
+    :param curves: one for each seed.
+    :param smooth: whether points are averaged in a window, as those of training episodes are.
+    """
     ends = [points.finite().x[-1:] for points in curves]
     last = max((float(x[0]) for x in ends if len(x)), default=0.0)
     grid = np.linspace(0.0, last, POINTS + 1)

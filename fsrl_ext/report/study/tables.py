@@ -92,7 +92,7 @@ def study_table(
     sections = []
     if "policies" in wanted:
         section = final_policies(rows)
-        sections.append(replace(section, notes=[*section.notes, *_cautions(groups)]))
+        sections.append(replace(section, notes=[*section.notes, *cautions(groups)]))
     if "training" in wanted:
         sections.append(on_the_way(rows))
     if "scores" in wanted or "improvement" in wanted:
@@ -117,7 +117,7 @@ def _scores(
     return [x for x in score_sections(table, which=score, normalise=normalise) if x.name in wanted]
 
 
-def _cautions(groups: Sequence[Group]) -> list[str]:
+def cautions(groups: Sequence[Group]) -> list[str]:
     """What weakens the rows: few seeds, missing and repeated ones, and settings that differ within a row."""
     few = sorted({len(x.runs) for x in groups if len(x.runs) < FEW})
     lines = [*missing_seeds(groups), *repeated_seeds(groups), *mixed_settings(groups)]
