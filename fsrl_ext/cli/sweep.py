@@ -154,7 +154,7 @@ def _described(options: argparse.Namespace) -> Description:
         values = dict(_assignment(word, "--for") for word in words if "=" in word)
         if not names or not values:
             raise ValueError(
-                f"--for must be followed by policies or tasks and then by setting=value, got {' '.join(words)}"
+                f"--for must be followed by policies or tasks, then by setting=value, got {' '.join(words)}"
             )
         policy = values.pop("policy", None)
         study.set_for(

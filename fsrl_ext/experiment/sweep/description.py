@@ -1,4 +1,4 @@
-"""What a study is, before it is checked against the policies: from a study file, and from options beside it."""
+"""What a study file and the options beside it say, before it is checked against the policies."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _unknown_key(key: str) -> str:
         return (
             f"{key} must stand below [settings], [policy.NAME] or [task.NAME], got it at the top of the file"
         )
-    return f"unknown key {key!r}{did_you_mean(key, KEYS) or f'; a study file has {", ".join(KEYS)}'}"
+    return f"unknown key {key!r}{did_you_mean(key, KEYS) or '; a study file has ' + ', '.join(KEYS)}"
 
 
 def _list_of_names(data: Mapping[str, Any], key: str) -> list[str] | None:

@@ -115,8 +115,8 @@ def settings_on_task(
 ) -> dict[str, Any]:
     """What a study gives to a policy on a task.
 
-    The settings of the task, and those of the policy, win over those of the study. Those of the policy on this
-    very task win over all.
+    The settings of the task, and those of the policy, win over those of the study. Those of the policy on
+    this very task win over all.
 
     :param shared: the study's settings.
     :param of_task: the task's settings.

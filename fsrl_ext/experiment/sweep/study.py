@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from fsrl_ext.errors import checked, shown
-from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.defaults import TUNED
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.settings import make_config

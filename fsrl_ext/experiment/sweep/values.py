@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fsrl_ext.errors import shown
-from fsrl_ext.experiment.settings import Setting, as_text
+from fsrl_ext.experiment.settings import Separator, Setting, as_text
 
-SEPARATOR = "/"
+SEPARATOR: Separator = "/"
 """What stands between the numbers of one value: ``hidden_sizes=128/128``. A comma separates values."""
 MAX_RUNS = 10_000
 """The most runs, and the most seeds, of a study."""
@@ -47,7 +47,7 @@ def axis(setting: Setting, given: Any) -> list[Any]:
 
 
 def _value(setting: Setting, given: Any) -> Any:
-    """One value of the setting's type; text is read, and numbers too, so that ``10`` and ``10.0`` are equal."""
+    """One value of the setting's type; numbers go through their text, so ``10`` and ``10.0`` are equal."""
     if isinstance(given, list):
         given = tuple(given)
     if given is None or isinstance(given, str | bool | int | float | tuple):
