@@ -6,8 +6,6 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fsrl_ext.cli.signals import INTERRUPTED
-
 if TYPE_CHECKING:
     from fsrl_ext.experiment.sweep.description import Description
 
@@ -26,9 +24,9 @@ def add_command(commands: Any, arguments: Sequence[str]) -> None:
     parser = commands.add_parser(
         "sweep",
         help="train policies x tasks x limits x settings x seeds, and go on after a stop",
-        description="Train every combination of policies, tasks, values and seeds, several at a time, each "
-        "in a run folder below --out. Finished runs are skipped and others are continued, so the same "
-        "command goes on after a stop.",
+        description="Train every combination of policies, tasks, values and seeds, several at a time, each\n"
+        "in a run folder below --out. Finished runs are skipped and others are continued, so the\n"
+        "same command goes on after a stop.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -42,9 +40,9 @@ def add_command(commands: Any, arguments: Sequence[str]) -> None:
     )
     settings = parser.add_argument_group(
         "settings",
-        "Every setting of 'fsrl-ext train' is an option here, such as --gamma 0.97,0.99. Commas separate "
-        "values, each of which is run. Slashes separate the numbers of one value, as in --hidden-sizes "
-        "128/128,256/256.",
+        "Every setting of 'fsrl-ext train' is an option here, such as --gamma 0.97,0.99. Commas\n"
+        "separate values, each of which is run. Slashes separate the numbers of one value, as in\n"
+        "--hidden-sizes 128/128,256/256.",
     )
     settings.add_argument(
         "--cost-limits",
@@ -107,17 +105,25 @@ def _asks_for_help(argument: str) -> bool:
 
 def _sweep(options: argparse.Namespace, command: str) -> int:
     plan = _described(options).plan(command)
-    if options.dry_run:
-        from fsrl_ext.experiment.sweep.dry_run import plan_text
+    from fsrl_ext.experiment.sweep.dry_run import plan_text, table_command
 
+    if options.dry_run:
         print(plan_text(plan))
         return 0
     from fsrl_ext.experiment.sweep.drive import run_plan
 
     outcome = run_plan(plan, show_progress=not options.quiet)
-    if outcome.unfinished:
-        return INTERRUPTED
-    return 1 if outcome.failed else 0
+    print(f"{len(outcome.finished)} of {len(plan.runs)} runs have finished, in {plan.folder}")
+    for name in outcome.failed:
+        print(f"failed: {name}; its last lines are in {plan.folder / 'logs' / name}.log")
+    for name in outcome.unfinished:
+        print(f"not finished: {name}")
+    if outcome.finished:
+        print(f"to compare them: {table_command(plan)}")
+    if outcome.failed or outcome.unfinished:
+        print(f"to go on: {command}")
+        return 1
+    return 0
 
 
 def _described(options: argparse.Namespace) -> Description:

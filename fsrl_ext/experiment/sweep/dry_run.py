@@ -22,6 +22,16 @@ _COLUMNS = {
     RunState.FINISHED: "finished",
     RunState.STARTED: "to continue",
     RunState.NEW: "to begin",
+    RunState.BROKEN: "to begin",
+    RunState.LOCKED: "in the way",
+    RunState.OTHER: "in the way",
+}
+_ALWAYS = ("finished", "to continue", "to begin")
+"""Columns that are there if no run is in them."""
+_REMARKS = {
+    RunState.BROKEN: "; it begins anew",
+    RunState.LOCKED: "",
+    RunState.OTHER: "; the study needs another folder",
 }
 _APART = ("cost_limit", "steps")
 """Fields that tell rows of tables apart without being named, as task and policy do."""
@@ -53,8 +63,7 @@ def plan_text(plan: StudyPlan) -> str:
     times = estimate(plan, {name: status.state for name, status in statuses.items()})
     rows = _rows(plan)
     common = _common_settings(rows)
-    others = [status for status in statuses.values() if status.state not in _COLUMNS]
-    columns = [*_COLUMNS.values(), *(["not to run"] if others else [])]
+    columns = [*_ALWAYS, *(["in the way"] if "in the way" in _kinds(statuses) else [])]
     header = ["task", "policy", "settings", "seeds", *columns, "time of a run"]
     settings = _shown_settings(rows, common)
     cells = [_cells(row, text, statuses, times, columns) for row, text in zip(rows, settings, strict=True)]
@@ -63,12 +72,16 @@ def plan_text(plan: StudyPlan) -> str:
     if common:
         lines.append(f"all runs:  {_assignments(common)}")
     lines += [
-        f"runs:      {_counts(plan, statuses)}, in {plan.folder}",
+        f"runs:      {len(plan.runs)} in all, {_counts(statuses)}, in {plan.folder}",
         f"names:     {plan.runs[0].name}{', ...' if len(plan.runs) > 1 else ''}",
         f"time:      {_time(plan, times)}",
-        f"compare:   fsrl-ext table {shlex.quote(str(plan.folder))}{_by(plan)}",
+        f"compare:   {table_command(plan)}",
     ]
-    named = [f"{name} {x.state.value}: {x.reason}" for name, x in statuses.items() if x.state not in _COLUMNS]
+    named = [
+        f"{name} {x.state.value}: {x.reason}{_REMARKS[x.state]}"
+        for name, x in statuses.items()
+        if x.state in _REMARKS
+    ]
     lines += named[:MOST_LINES]
     if len(named) > MOST_LINES:
         lines.append(f"and {len(named) - MOST_LINES} more")
@@ -91,14 +104,14 @@ def _common_settings(rows: Sequence[_Row]) -> tuple[tuple[str, str], ...]:
 
 def _shown_settings(rows: Sequence[_Row], common: Sequence[tuple[str, str]]) -> list[str]:
     """For each row the settings that rows of its policy have of their own, defaults included."""
-    names: dict[str, dict[str, None]] = {}
+    names: dict[str, set[str]] = {}
     for row in rows:
-        own = (name for name, _ in row.first.own_settings)
-        names.setdefault(row.policy, {}).update(dict.fromkeys(own))
+        names.setdefault(row.policy, set()).update(name for name, _ in row.first.own_settings)
     texts = []
     for row in rows:
-        values = {"preset": TUNED, **flat_settings(row.first.config)}
-        all_texts = {name: as_text(values[name], "/") for name in names[row.policy]}
+        limit = {"cost_limit": row.first.config.cost_limit}
+        values = {**limit, "preset": TUNED, **flat_settings(row.first.config)}
+        all_texts = {name: as_text(x, "/") for name, x in values.items() if name in names[row.policy]}
         all_texts |= dict(row.first.own_settings)
         texts.append(_assignments([x for x in all_texts.items() if x not in common]) or "-")
     return texts
@@ -111,7 +124,7 @@ def _cells(
     times: Estimate,
     columns: Sequence[str],
 ) -> list[str]:
-    states = [_COLUMNS.get(statuses[run.name].state, "not to run") for run in row.runs]
+    states = [_COLUMNS[statuses[run.name].state] for run in row.runs]
     seconds = times.each.get(row.first.name)
     return [
         row.first.config.task,
@@ -136,11 +149,15 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return ",".join(parts)
 
 
-def _counts(plan: StudyPlan, statuses: Mapping[str, RunStatus]) -> str:
-    states = [status.state for status in statuses.values()]
-    parts = [f"{states.count(state)} {name}" for state, name in _COLUMNS.items() if state in states]
-    others = sum(state not in _COLUMNS for state in states)
-    return ", ".join([f"{len(plan.runs)} in all", *parts, *([f"{others} not to run"] if others else [])])
+def _kinds(statuses: Mapping[str, RunStatus]) -> list[str]:
+    """For each run the column that it is counted in."""
+    return [_COLUMNS[status.state] for status in statuses.values()]
+
+
+def _counts(statuses: Mapping[str, RunStatus]) -> str:
+    kinds = _kinds(statuses)
+    columns = [column for column in dict.fromkeys(_COLUMNS.values()) if column in kinds]
+    return ", ".join(f"{kinds.count(column)} {column}" for column in columns)
 
 
 def _time(plan: StudyPlan, times: Estimate) -> str:
@@ -166,9 +183,11 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _by(plan: StudyPlan) -> str:
+def table_command(plan: StudyPlan) -> str:
+    """The command that compares the runs of a study."""
     names = telling_fields(plan)
-    return f" --by {','.join(names)}" if len(names) > 1 else ""
+    by = f" --by {','.join(names)}" if len(names) > 1 else ""
+    return f"fsrl-ext table {shlex.quote(str(plan.folder))}{by}"
 
 
 def telling_fields(plan: StudyPlan) -> list[str]:

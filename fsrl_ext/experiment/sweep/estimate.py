@@ -65,10 +65,11 @@ def estimate(plan: StudyPlan, states: Mapping[str, RunState]) -> Estimate:
     """The time that the runs of a plan will take which have not finished.
 
     The steps left are divided by the median speed of the finished runs of the same policy and task in the
-    study's folder. Where there are none, the speed is that of :data:`RATES`, in which a policy without a limit
+    study's folder. Where there are none, the speed is that of :data:`RATES`. There, a policy without a limit
     is taken to be as fast as its counterpart with one.
 
-    :param states: how far each run is, by its name; only runs that can begin or be continued count.
+    :param states: how far each run is, by its name; those that have not finished count, unless
+        another process trains them or they have other settings.
     """
     speeds = _finished_speeds(plan, states)
     sources: dict[str, str] = {}
@@ -85,7 +86,7 @@ def estimate(plan: StudyPlan, states: Mapping[str, RunState]) -> Estimate:
                 continue
             speed = known
         each[run.name] = run.config.steps / speed
-        if states[run.name] in (RunState.NEW, RunState.STARTED):
+        if states[run.name] in (RunState.NEW, RunState.STARTED, RunState.BROKEN):
             done = _steps_done(plan.folder, run) if states[run.name] is RunState.STARTED else 0
             left.append(max(run.config.steps - done, 0) / speed)
     slots = runs_side_by_side(plan.resources)

@@ -128,8 +128,8 @@ def settings_on_task(
     both = [x for x in of_task if x in entry.settings and x not in exact]
     if both:
         raise ValueError(
-            f"{both[0]} is given in [task.{task}] and in [policy.{entry.label}]; "
-            f"[policy.{entry.label}.task.{task}] says which one counts"
+            f"{both[0]} is given for {entry.label} and for {task}; --for {entry.label} {task} {both[0]}=... "
+            f"says which one counts, or in a study file [policy.{entry.label}.task.{task}]"
         )
     general = {**shared, **of_task}
     if limited and not algorithm(entry.policy).constrained:

@@ -100,7 +100,7 @@ def plan_study(
     folder = Path(out)
     check_folder(folder)
     runs = [run for grid in grids for run in _runs(*grid, seed_list)]
-    _check_different(runs)
+    _check_different(runs, first_seed=seed_list[0])
     check_runs([run.config for run in runs[:: len(seed_list)]], on_this_machine=resources.address is None)
     command = command or f"plan_study({', '.join(f'{k}={v!r}' for k, v in given.items())})"
     return StudyPlan(folder=folder, runs=tuple(runs), resources=resources, command=command)
@@ -153,14 +153,19 @@ def _runs(
             yield PlannedRun(name=name, config=one, label=entry.label, own_settings=own)
 
 
-def _check_different(runs: Sequence[PlannedRun]) -> None:
-    """Checks that no two runs have the same settings, or the same name."""
+def _check_different(runs: Sequence[PlannedRun], *, first_seed: int) -> None:
+    """Checks that no two runs have the same settings, or the same name.
+
+    :param first_seed: of the study; runs of other seeds have the settings of those of the first.
+    """
     configs: dict[str, PlannedRun] = {}
     names: dict[str, PlannedRun] = {}
     for run in runs:
-        same = configs.setdefault(json.dumps(run.config.as_dict(), sort_keys=True), run)
-        if same is not run:
-            raise ValueError(f"two runs must differ, and {same.name} and {run.name} have the same settings")
         same = names.setdefault(run.name.lower(), run)  # some file systems do not tell cases apart
         if same is not run:
             raise ValueError(f"two runs must have different names, got {run.name} twice")
+        if run.config.seed != first_seed:
+            continue
+        same = configs.setdefault(json.dumps(run.config.as_dict(), sort_keys=True), run)
+        if same is not run:
+            raise ValueError(f"two runs must differ, and {same.name} and {run.name} have the same settings")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fsrl_ext.errors import shown
@@ -60,7 +60,11 @@ def parse_seeds(given: int | str | Sequence[int | str]) -> tuple[int, ...]:
 
     :raises ValueError: for anything else, a range that goes down, a repeated seed, or none at all.
     """
-    parts = split_list(given) if isinstance(given, str) else [given] if isinstance(given, int) else given
+    parts: Iterable[Any] = [given]
+    if isinstance(given, str):
+        parts = split_list(given)
+    elif isinstance(given, Sequence):
+        parts = given
     seeds: list[int] = []
     for part in parts:
         seeds += _seeds_of(part)
@@ -74,7 +78,7 @@ def parse_seeds(given: int | str | Sequence[int | str]) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _seeds_of(part: int | str) -> Sequence[int]:
+def _seeds_of(part: Any) -> Sequence[int]:
     if isinstance(part, int) and not isinstance(part, bool):
         return [part]
     match = _SEED.fullmatch(part.strip()) if isinstance(part, str) else None
