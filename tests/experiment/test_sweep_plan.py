@@ -131,6 +131,10 @@ def test_a_policy_without_limit_runs_once_for_all_limits(tmp_path):
     runs = [run for run in by_file(tmp_path, FILE).runs if run.label == "sac"]
     assert len(runs) == 2 * 3 * 3
     assert {run.config.cost_limit for run in runs} == {(float("inf"),)}
+    plan = plan_study(
+        policies="cpo,trpo", tasks="ToyLineTwoCosts-v0", settings={"cost_limit": ["1/2", "3/4"]}
+    )
+    assert [run.config.cost_limit for run in plan.runs if run.label == "trpo"] == [(float("inf"),) * 2]
     with pytest.raises(ValueError, match="cost_limit must be inf"):
         plan_study(policies="sac", tasks=TASK, settings={"cost_limit": 5})
 
@@ -244,15 +248,26 @@ def test_other_settings_have_another_name():
 def test_names_are_plain_folder_names_and_long_ones_end_in_a_digest():
     lengths = ["/".join(["64"] * n) for n in range(1, 80, 6)]
     plan = plan_study(
-        policies="cpo", tasks=f"toys.tasks:{TASK}", seeds="0-1", settings={"hidden_sizes": lengths}
+        policies="cpo",
+        tasks=f"toys.tasks:{TASK}",
+        seeds="0-1",
+        settings={"hidden_sizes": lengths, "steps": 9_000},
     )
     names = [run.name for run in plan.runs]
     assert len({name.lower() for name in names}) == len(names) == 28
     assert all(re.fullmatch(r"[\w.=+-]+", name) for name in names)
-    assert all(name.startswith("toys.tasks-ToyLine-v0-cpo-cost_limit=10-hidden_sizes=64") for name in names)
-    assert max(len(name) for name in names) == MAX_BYTES
-    assert re.fullmatch(r".*-[0-9a-f]{8}-seed0", names[-2])
+    assert max(len(name) for name in names) <= MAX_BYTES
+    start = "toys.tasks-ToyLine-v0-cpo-cost_limit=10-steps=9000"
+    assert names[2] == f"{start}-hidden_sizes={'+'.join(['64'] * 7)}-seed0"
+    assert re.fullmatch(rf"{re.escape(start)}-[0-9a-f]{{8}}-seed0", names[-2])  # without half a setting
     assert names[-1] == names[-2].removesuffix("0") + "1"
+
+
+def test_a_long_label_is_cut_too():
+    label = "a" * 300
+    (run,) = plan_study(policies=[label], tasks=TASK, policy={label: {"policy": "cpo"}}).runs
+    assert len(run.name) == MAX_BYTES
+    assert re.fullmatch(r"ToyLine-v0-a+-[0-9a-f]{8}-seed0", run.name)
 
 
 # Seeds and times.

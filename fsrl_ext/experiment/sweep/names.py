@@ -51,18 +51,20 @@ def run_name(config: ExperimentConfig, label: str, own: tuple[tuple[str, str], .
     """The folder's name of a run: ``<task>-<label>-<setting>=<value>-...-seed<seed>``.
 
     Numbers of one value are joined by ``+``, and what a folder's name cannot have becomes ``-``. A name of
-    more than :data:`MAX_BYTES` bytes is cut, and a digest of the settings stands for the rest.
+    more than :data:`MAX_BYTES` bytes loses its last settings, and a digest of all settings stands for them.
 
     :param label: what the study calls the policy with its settings.
     :param own: of :func:`own_settings`.
     """
     parts = [config.task, label, *(f"{name}={text.replace('/', '+')}" for name, text in own)]
-    stem = re.sub(r"[^\w.=+-]", "-", "-".join(parts))
+    parts = [re.sub(r"[^\w.=+-]", "-", part) for part in parts]
     seed = f"-seed{config.seed}"
+    if len("-".join(parts).encode()) + len(seed) <= MAX_BYTES:
+        return "-".join(parts) + seed
+    data = {**config.as_dict(), "label": label}
+    del data["seed"]
+    seed = f"-{hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:_DIGEST]}{seed}"
     room = MAX_BYTES - len(seed)
-    if len(stem.encode()) > room:
-        data = {**config.as_dict(), "label": label}
-        del data["seed"]
-        digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:_DIGEST]
-        stem = f"{stem.encode()[: room - _DIGEST - 1].decode(errors='ignore').rstrip('-')}-{digest}"
-    return f"{stem}{seed}"
+    while len(parts) > 2 and len("-".join(parts).encode()) > room:
+        parts.pop()
+    return "-".join(parts).encode()[:room].decode(errors="ignore") + seed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from fsrl_ext.errors import shown
 from fsrl_ext.experiment.registry import algorithm, algorithms
 from fsrl_ext.experiment.settings import Setting, list_settings
+from fsrl_ext.experiment.sweep.values import axis
 
 PRESET = Setting("preset", "run", str, "a bundle of settings of the policy")
 """The preset is given as a setting is, and several make an axis."""
@@ -120,8 +122,8 @@ def settings_on_task(
 
     :param shared: the study's settings.
     :param of_task: the task's settings.
-    :param limited: whether a policy of the study has a cost limit. Those without one then leave out the
-        limits that the study and the task give.
+    :param limited: whether a policy of the study has a cost limit. Those without one then have the limit
+        ``inf``, once for each cost, in the place of the limits that the study and the task give.
     :raises ValueError: if both the task and the policy have a setting, and nothing says which one counts.
     """
     exact = entry.tasks.get(task, {})
@@ -132,8 +134,9 @@ def settings_on_task(
             f"says which one counts, or in a study file [policy.{entry.label}.task.{task}]"
         )
     general = {**shared, **of_task}
-    if limited and not algorithm(entry.policy).constrained:
-        general.pop("cost_limit", None)
+    if limited and "cost_limit" in general and not algorithm(entry.policy).constrained:
+        first = axis(entry.known["cost_limit"], general["cost_limit"])[0]
+        general["cost_limit"] = (math.inf,) * len(first)
     return {**general, **entry.settings, **exact}
 
 
