@@ -329,6 +329,25 @@ def test_an_estimate_knows_finished_runs_and_those_that_have_begun(tmp_path):
     assert estimate(on_cluster, {run.name: RunState.NEW for run in on_cluster.runs}).elapsed is None
 
 
+@pytest.mark.parametrize(
+    ("state", "counts"),
+    [
+        (RunState.NEW, 1),
+        (RunState.BROKEN, 1),
+        (RunState.FINISHED, 0),
+        (RunState.LOCKED, 0),
+        (RunState.OTHER, 0),
+    ],
+)
+def test_an_estimate_counts_what_the_sweep_will_run(state, counts, tmp_path):
+    plan = plan_study(policies="cpo", tasks="KnownOptimum-v0", settings={"steps": 3_100}, out=tmp_path)
+    write_run(tmp_path / plan.runs[0].name)  # 1,000 steps in 100 s
+    speed = 10 if state is RunState.FINISHED else RATES["cpo"]["known-optimum"]
+    times = estimate(plan, {plan.runs[0].name: state})
+    assert times.each == {plan.runs[0].name: 3_100 / speed}
+    assert times.total == counts * 3_100 / speed
+
+
 def test_a_policy_without_limit_is_as_fast_as_its_counterpart():
     assert assumed_speed(make_config("sac", "KnownOptimum-v0")) == RATES["sac_lag"]["known-optimum"]
     assert assumed_speed(make_config("sac", TASK)) is None
@@ -419,6 +438,15 @@ def test_the_fields_of_a_dry_run_tell_the_rows_of_a_table_apart(study, capsys):
         fewer = ",".join(x for x in fields if x != field)
         assert main(["table", str(study.folder), "--by", fewer, "--part", "policies"]) == 0
         assert capsys.readouterr().out.count(f"\n{TASK} ") < 20
+
+
+def test_a_given_field_tells_rows_apart_before_those_that_a_preset_changes():
+    other = {"policy": "cvpo", "preset": "paper", "kl_bound": 0.3}
+    plan = plan_study(policies=["cvpo", "other"], tasks=TASK, policy={"other": other})
+    assert telling_fields(plan) == ["policy", "kl_bound"]
+    del other["kl_bound"]
+    plan = plan_study(policies=["cvpo", "other"], tasks=TASK, policy={"other": other})
+    assert len(telling_fields(plan)) == 2
 
 
 def test_a_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
