@@ -13,7 +13,19 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import fsrl_ext
-from fsrl_ext.cli import adapt, evaluate, listing, plot, report, resume, summarise, table, train, zoo
+from fsrl_ext.cli import (
+    adapt,
+    evaluate,
+    listing,
+    plot,
+    report,
+    resume,
+    summarise,
+    sweep,
+    table,
+    train,
+    zoo,
+)
 from fsrl_ext.cli.failures import explained, interruption
 from fsrl_ext.cli.options import join_numbers
 from fsrl_ext.cli.signals import INTERRUPTED, ending_signals, exit_code
@@ -83,6 +95,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     train.add_command(commands, arguments)
     resume.add_command(commands)
+    sweep.add_command(commands, arguments)
     evaluate.add_command(commands)
     adapt.add_command(commands)
     table.add_command(commands)

@@ -38,7 +38,7 @@ class _Reader(argparse.ArgumentParser):
         raise ValueError(message)
 
 
-def _all_settings() -> dict[str, Setting]:
+def all_settings() -> dict[str, Setting]:
     """The settings of all policies, so that an error can say that a policy does not have one."""
     settings = {name: x for policy in algorithms() for name, x in list_settings(policy).items()}
     return {name: x for name, x in settings.items() if name not in ("policy", "task")}
@@ -46,7 +46,7 @@ def _all_settings() -> dict[str, Setting]:
 
 def names_of_several() -> list[str]:
     """The names of the settings that have several values."""
-    return [name for name, setting in _all_settings().items() if setting.has_several]
+    return [name for name, setting in all_settings().items() if setting.has_several]
 
 
 def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str], nargs: str | None = None) -> None:
@@ -68,7 +68,7 @@ def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str], nargs: str |
     add_cores(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     groups = {key: parser.add_argument_group(title) for key, title in TITLES.items()}
-    for name, setting in _all_settings().items():
+    for name, setting in all_settings().items():
         groups[setting.section].add_argument(
             f"--{name.replace('_', '-')}",
             default=argparse.SUPPRESS,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fsrl_ext.env import list_tasks
+from fsrl_ext.env.suite_tasks import SUITE_TASKS, USER
 from fsrl_ext.experiment.registry import TaskDefaults, algorithm
 
 TASK_DEFAULTS: tuple[TaskDefaults, ...] = (
@@ -75,4 +75,4 @@ def matches(task: str, suite_pattern: str, pattern: str) -> bool:
 def suite_of(task: str) -> str:
     """The suite of an environment id; ``user`` for one that neither a suite nor a family has."""
     name = task.rpartition(":")[2]
-    return next((info.suite for info in list_tasks() if info.id == name), "user")
+    return SUITE_TASKS[name].suite if name in SUITE_TASKS else USER

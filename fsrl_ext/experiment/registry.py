@@ -33,6 +33,9 @@ RESERVED = frozenset(
         *("policy_config", "training"),
         # Options of fsrl-ext train.
         *("help", "out", "run_name", "init_from", "preset", "quiet", "command", "cores"),
+        # Options of fsrl-ext sweep, and keys of its study files.
+        *("policies", "tasks", "seeds", "cost_limits", "settings", "grid", "for", "study"),
+        *("cpus_per_run", "gpus_per_run", "address", "dry_run"),
     )
 )
 """Names that no setting of an algorithm may have, because they mean the same for all algorithms."""

@@ -20,6 +20,7 @@ from fsrl_ext.experiment.defaults import TUNED, default_settings, preset_setting
 from fsrl_ext.experiment.registry import algorithm
 
 Section = Literal["run", "policy", "training"]
+Separator = Literal[",", "/"]
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,16 @@ class Setting:
         members = typing.get_args(self.kind) if isinstance(self.kind, types.UnionType) else (self.kind,)
         return any(typing.get_origin(x) is tuple for x in members)
 
-    def parse(self, text: str) -> Any:
+    def parse(self, text: str, *, separator: Separator = ",") -> Any:
         """The field's value from text.
 
+        :param separator: what stands between the parts of a value that is a tuple.
         :raises ValueError: naming the setting, what it received and what is allowed.
         """
         try:
-            return _convert(text, self.kind)
+            return _convert(text, self.kind, separator)
         except (ValueError, KeyError):
-            allowed = _describe(self.kind)
+            allowed = _describe(self.kind, separator)
             raise ValueError(f"{self.name} must be {allowed}, got {text!r}") from None
 
 
@@ -140,24 +142,24 @@ def _field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-def _convert(text: str, kind: Any) -> Any:
+def _convert(text: str, kind: Any, separator: Separator) -> Any:
     if typing.get_origin(kind) is Literal:
         if text not in typing.get_args(kind):
             raise ValueError(text)
         return text
     if typing.get_origin(kind) is typing.Union:  # a number or a word, such as int | Literal["auto"]
         number, words = typing.get_args(kind)
-        return text if text in typing.get_args(words) else _convert(text, number)
+        return text if text in typing.get_args(words) else _convert(text, number, separator)
     if isinstance(kind, types.UnionType):
         if text.lower() == "none":
             return None
-        return _convert(text, typing.get_args(kind)[0])
+        return _convert(text, typing.get_args(kind)[0], separator)
     if typing.get_origin(kind) is tuple:
         # Help and errors show tuples as Python writes them.
         inner = text.strip()
         if inner[:1] + inner[-1:] in ("()", "[]"):
             inner = inner[1:-1].strip().removesuffix(",")
-        return tuple(_convert(part, typing.get_args(kind)[0]) for part in inner.split(","))
+        return tuple(_convert(part, typing.get_args(kind)[0], separator) for part in inner.split(separator))
     if kind is bool:
         return {"true": True, "false": False}[text.lower()]
     if kind not in (int, float, str):
@@ -165,8 +167,11 @@ def _convert(text: str, kind: Any) -> Any:
     return kind(text)
 
 
-def as_text(value: Any) -> str:
-    """The text that :meth:`Setting.parse` turns into a value; of what text cannot express, its ``repr``."""
+def as_text(value: Any, separator: str = ",") -> str:
+    """The text that :meth:`Setting.parse` turns into a value; of what text cannot express, its ``repr``.
+
+    :param separator: what stands between the parts of a tuple.
+    """
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -175,19 +180,20 @@ def as_text(value: Any) -> str:
         short = f"{value:g}"
         return short if float(short) == value else repr(value)
     if isinstance(value, tuple) and value:
-        return ",".join(as_text(part) for part in value)
+        return separator.join(as_text(part) for part in value)
     return value if isinstance(value, str) else repr(value)
 
 
-def _describe(kind: Any) -> str:
+def _describe(kind: Any, separator: Separator) -> str:
     if typing.get_origin(kind) is Literal:
         return f"one of {', '.join(typing.get_args(kind))}"
     if typing.get_origin(kind) is typing.Union:
         number, words = typing.get_args(kind)
-        return f"{_describe(number)} or {' or '.join(typing.get_args(words))}"
+        return f"{_describe(number, separator)} or {' or '.join(typing.get_args(words))}"
     if isinstance(kind, types.UnionType):
-        return f"{_describe(typing.get_args(kind)[0])} or none"
+        return f"{_describe(typing.get_args(kind)[0], separator)} or none"
     if typing.get_origin(kind) is tuple:
-        return f"{_describe(typing.get_args(kind)[0])}, or several separated by commas"
+        word = {",": "commas", "/": "slashes"}[separator]
+        return f"{_describe(typing.get_args(kind)[0], separator)}, or several separated by {word}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return names.get(kind, f"set from Python, because text cannot express {kind}")

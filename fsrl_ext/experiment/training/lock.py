@@ -48,6 +48,30 @@ def locked(folder: RunFolder) -> Iterator[None]:
             _held.discard(key)
 
 
+def trained_by(folder: RunFolder) -> str | None:
+    """The process that trains the run at this moment, as ``"12 on host"``; ``None`` if there is none.
+
+    The folder stays as it is.
+    """
+    with _guard:  # closing a file gives up all locks that this process has on it
+        if os.path.realpath(folder.path) in _held:
+            return f"{os.getpid()} on {socket.gethostname()}"
+        flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            descriptor = os.open(folder.lock, flags)
+        except OSError:
+            return None
+        try:
+            _lock(descriptor)
+        except (BlockingIOError, PermissionError):
+            return os.read(descriptor, 200).decode(errors="replace").strip() or "unknown"
+        except OSError:  # the file system has no locks
+            return None
+        finally:
+            os.close(descriptor)
+    return None
+
+
 def _open_locked(folder: RunFolder) -> int:
     """Opens and locks the lock file; returns its descriptor."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)

@@ -1,0 +1,53 @@
+"""Whether the runs of a study can begin, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from fsrl_ext.env import make
+from fsrl_ext.errors import RunFolderError
+from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.training.build import check_costs, check_device
+from fsrl_ext.experiment.training.machine import check_machine
+from fsrl_ext.report.folder import RunFolder
+
+
+def check_folder(folder: Path) -> None:
+    """Checks that a folder can hold runs; it need not exist.
+
+    :raises RunFolderError: if there is a file, or a run, at the path.
+    """
+    if RunFolder(folder).config.exists():
+        raise RunFolderError(f"out must be a folder that holds runs, and {folder} is a run itself")
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise RunFolderError(f"out must be a folder, and {path} is a file")
+
+
+def check_runs(configs: Iterable[ExperimentConfig], *, on_this_machine: bool) -> None:
+    """Checks that tasks exist and fit the limits, and that this machine has what the settings ask for.
+
+    Each task is built once, and takes one step.
+
+    :param on_this_machine: whether the runs run here, and not on a cluster whose devices may be others.
+    :raises ValueError: for a task, a limit, a device or a setting that cannot be used.
+    :raises ImportError: for a suite or a package that is not installed.
+    """
+    tasks: dict[tuple[str, int], ExperimentConfig] = {}
+    devices = set()
+    for config in configs:
+        tasks.setdefault((config.env_id, len(config.cost_limit)), config)
+        if on_this_machine:
+            devices.add(config.device)
+            check_machine(config)
+    for device in sorted(devices):
+        check_device(device)
+    for config in tasks.values():
+        env = make(config.env_id)
+        try:
+            TaskSpec.from_env(env, config.env_id)
+            check_costs(env, config.task, config.cost_limit)
+        finally:
+            env.close()
