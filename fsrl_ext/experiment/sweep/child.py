@@ -1,10 +1,10 @@
 """The process of one run of a sweep, which trains it and reports to the process that started it.
 
-Each run has a process of its own, so that nothing of another run, such as torch's threads or random numbers,
-is left in it. The first line of the standard input is a job, as :func:`main` describes it, and the input then
-stays open. When the input ends, the process that started this one wants it to stop, or is gone, and the run is
-interrupted as by Ctrl-C. Reports are lines of JSON on the standard output. What the run prints goes to the
-standard error, which is its log.
+Each run has a process of its own, so that nothing of another run is left in it, such as torch's threads or
+random numbers. The first line of the standard input is a job, as :func:`main` describes it, and the input
+then stays open. When the input ends, the process that started this one wants it to stop, or is gone, and the
+run is interrupted as by Ctrl-C. Reports are lines of JSON on the standard output. What the run prints goes to
+the standard error, which is its log.
 """
 
 from __future__ import annotations
@@ -142,10 +142,12 @@ class _Reporter(RunCallback):
 
 
 def _raise_interrupts() -> None:
-    """Lets signals interrupt the run, also if the process that started this one ignored them."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+    """Lets signals interrupt the run. The processes of Ray block SIGINT, and a process inherits that."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 def _watch_input() -> None:

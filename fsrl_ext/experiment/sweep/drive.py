@@ -27,7 +27,7 @@ from fsrl_ext.report.folder import RunFolder
 ORPHAN_SECONDS = 120.0
 """Seconds to wait for processes of a sweep that was killed; they end within about half of that."""
 LOST_TRIALS = 2
-"""How often a run is continued whose process was lost with its machine. A run that fails is not among these."""
+"""How often a run is continued that was lost with its machine; a run that fails is not begun again."""
 _POLL_SECONDS = 0.25
 
 
@@ -67,7 +67,7 @@ def run_plan(plan: StudyPlan, *, show_progress: bool = True) -> StudyOutcome:
 
     study = StudyFolder(plan.folder.absolute())
     configs = {planned.name: planned.config for planned in plan.runs}
-    with _taken(study), _saying_how_to_go_on(plan.command):
+    with taken(study), saying_how_to_go_on(plan.command):
         todo = _open_runs(study, plan.runs, show_progress)
         overview = Overview(
             study, configs, total=len(configs), finished=len(configs) - len(todo), show=show_progress
@@ -82,7 +82,7 @@ def run_plan(plan: StudyPlan, *, show_progress: bool = True) -> StudyOutcome:
                 resources=plan.resources,
                 command=plan.command,
             )
-            ends = run_search(study, search, overview)
+            ends = run_search(study, search, overview).ends
         overview.close()
         states = {planned.name: run_state(study.path, planned).state for planned in plan.runs}
         return outcome_of({name: state is RunState.FINISHED for name, state in states.items()}, ends)
@@ -92,7 +92,7 @@ def outcome_of(finished: Mapping[str, bool], ends: Mapping[str, str]) -> StudyOu
     """The outcome of a sweep.
 
     :param finished: whether the folder of a run says that it has finished, by the run's name.
-    :param ends: how the trials of the runs ended, see :func:`run_search`.
+    :param ends: how the trials of the runs ended, see :class:`~fsrl_ext.experiment.sweep.watch.TrialWatch`.
     """
     groups: dict[str, list[str]] = {"finished": [], "failed": [], "stopped": [], "unfinished": []}
     for name, done in finished.items():
@@ -145,7 +145,7 @@ def wait_for_orphans(study: StudyFolder, names: Sequence[str], *, show: bool = F
 
 
 @contextlib.contextmanager
-def _taken(study: StudyFolder) -> Iterator[None]:
+def taken(study: StudyFolder) -> Iterator[None]:
     """Makes the study's folder, and keeps other sweeps out of it while the block lasts.
 
     :raises RunFolderError: if another sweep uses it, or it cannot be made.
@@ -162,7 +162,8 @@ def _taken(study: StudyFolder) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _saying_how_to_go_on(command: str) -> Iterator[None]:
+def saying_how_to_go_on(command: str) -> Iterator[None]:
+    """Notes in a keyboard interrupt how to go on."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -180,25 +181,24 @@ class Search:
     :param samples: of the space.
     :param search_alg: of Ray Tune; all points of a grid, or random ones, if not given.
     :param scheduler: of Ray Tune; every run is trained to its end if not given.
-    :param command: to note in the runs' results.
+    :param command: to note in the runs' results; code that makes the one run if not given.
     """
 
     job_of: Callable[[Mapping[str, Any]], dict[str, Any]]
     name_of: Callable[[Mapping[str, Any]], str]
     space: Mapping[str, Any]
     resources: Resources
-    command: str
+    command: str | None
     samples: int = 1
     search_alg: Any = None
     scheduler: Any = None
 
 
-def run_search(study: StudyFolder, search: Search, overview: Any) -> dict[str, str]:
+def run_search(study: StudyFolder, search: Search, overview: Any) -> TrialWatch:
     """Lets Ray Tune run trials until the search is over; signals interrupt the runs cleanly.
 
     :param overview: an :class:`~fsrl_ext.experiment.sweep.overview.Overview`.
-    :return: how the trials ended, by the names of their runs: ``"finished"``, ``"failed"``, ``"stopped"`` by
-        the scheduler, or ``"unfinished"``.
+    :return: what has come of the trials.
     :raises KeyboardInterrupt: after a signal, when the runs have been interrupted.
     """
     resources = search.resources
@@ -251,7 +251,7 @@ def run_search(study: StudyFolder, search: Search, overview: Any) -> dict[str, s
             tuner.fit()
         wait_for_orphans(study, list(watch.ends))
         guard.release()
-    return watch.ends
+    return watch
 
 
 def _check_resources(resources: Resources) -> None:

@@ -1,4 +1,4 @@
-"""The number that tuning maximises: the best feasible return, and below it how near to feasible a run came."""
+"""The number that tuning maximises: the best feasible return, or how near a run came to being feasible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep shows while it lasts: a table on a terminal, and elsewhere one line per start and end of a run."""
+"""What a sweep shows: a table on a terminal, and elsewhere a line for each start and end of a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Newest:
 
 
 def read_newest(progress: Path) -> Newest | None:
-    """The newest numbers in a ``progress.csv``, from the end of the file; ``None`` if it has no complete row."""
+    """The newest numbers in a ``progress.csv``, from its last rows; ``None`` if there is no complete row."""
     try:
         with progress.open("rb") as file:
             header = file.readline().decode(errors="replace").strip().split(",")

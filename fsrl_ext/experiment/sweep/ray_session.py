@@ -27,6 +27,7 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a run that is interrupted early has reported nothing
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_kill_child_processes_on_worker_exit": "false",  # they end by themselves, and cleanly
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -99,12 +100,12 @@ def _temporary_folder() -> Iterator[Path]:
             and trained_by(RunFolder(left)) is None
         ):
             shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    new = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
-        with locked(RunFolder(folder)):
-            yield folder
+        with locked(RunFolder(new)):
+            yield new
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
 
 
 @contextlib.contextmanager

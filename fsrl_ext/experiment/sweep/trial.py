@@ -41,7 +41,7 @@ class TrialSetup:
 
     study: str
     stop_file: str
-    command: str
+    command: str | None
     cores: int
 
 

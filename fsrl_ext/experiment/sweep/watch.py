@@ -33,7 +33,8 @@ class TrialWatch:
         self._overview, self._name_of, self._guard = overview, name_of, guard
         self._stop_file, self._study = stop_file, study
         self.ends: dict[str, str] = {}
-        """How the trials ended, by the names of their runs."""
+        """How the trials ended, by the names of their runs: ``"finished"``, ``"failed"``, ``"stopped"`` by a
+        scheduler, or ``"unfinished"``."""
         self.objectives: dict[str, float] = {}
         """The newest objective of each run."""
 
