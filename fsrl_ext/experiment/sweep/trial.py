@@ -53,8 +53,12 @@ def make_trial(
     :param job_of: from the settings of a trial, the run's ``name``, and its ``config`` or ``settings``. Ray
         pickles the function by value, so it must be a local function that needs the standard library alone.
     """
-    common = {"study": setup.study, "command": setup.command, "cores": setup.cores}
-    common |= {"paths": [os.path.abspath(path) for path in sys.path]}
+    common: dict[str, Any] = {
+        "study": setup.study,
+        "command": setup.command,
+        "cores": setup.cores,
+        "paths": [os.path.abspath(path) for path in sys.path],
+    }
     cwd, stop_file, boot = os.getcwd(), setup.stop_file, _BOOT
     poll_seconds, stop_seconds, failed = _POLL_SECONDS, STOP_SECONDS, FAILED
 

@@ -38,7 +38,7 @@ class TuningOutcome(StudyOutcome):
         return max(self.objectives, key=lambda name: self.objectives[name], default=None)
 
 
-@checked(at_least_one=("samples",), own=("resources",))
+@checked(at_least_one=("samples",), own=("search_alg", "scheduler"))
 def sweep(
     settings: Mapping[str, Any],
     *,
