@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100_000, help="environment steps of a whole run")
     parser.add_argument("--samples", type=int, default=20, help="runs")
     parser.add_argument("--cores", type=int, help="for all runs together (default: all)")
+    parser.add_argument("--address", help="a Ray cluster that was started apart")
     options = parser.parse_args()
     settings = {
         "policy": "sac_lag",
@@ -43,7 +44,7 @@ def main() -> None:
         samples=options.samples,
         search_alg=OptunaSearch(seed=0),
         scheduler=scheduler,
-        resources=Resources(cores=options.cores),
+        resources=Resources(cores=options.cores, address=options.address),
     )
     print(f"{len(outcome.finished)} finished, {len(outcome.stopped)} stopped early")
     for name in sorted(outcome.objectives, key=lambda x: -outcome.objectives[x])[:5]:

@@ -55,6 +55,8 @@ def main(job: dict[str, Any], reports: IO[str]) -> None:
     except BaseException:
         reporter.send(env_step=reporter.env_step, objective=FAILED, end="failed")
         raise
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to be interrupted
 
 
 def _train(job: dict[str, Any], reporter: _Reporter) -> dict[str, Any]:

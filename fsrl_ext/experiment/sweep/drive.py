@@ -279,11 +279,12 @@ def _trial_id(trial: Any) -> str:
 
 @contextlib.contextmanager
 def _quiet_loggers() -> Iterator[None]:
-    """Keeps what Ray logs from the terminal; the overview says what happens."""
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
+    """Keeps what Ray and Optuna log from the terminal; the overview says what happens."""
+    names = {**dict.fromkeys(("ray", "ray.tune", "ray.train"), logging.CRITICAL), "optuna": logging.WARNING}
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+    for logger, level in zip(loggers, names.values(), strict=True):
+        logger.setLevel(level)
     try:
         yield
     finally:
