@@ -48,7 +48,8 @@ def main() -> None:
     )
     print(f"{len(outcome.finished)} finished, {len(outcome.stopped)} stopped early")
     for name in sorted(outcome.objectives, key=lambda x: -outcome.objectives[x])[:5]:
-        print(f"{outcome.objectives[name]:10.2f}  {options.out}/{name}")
+        value = outcome.objectives[name]
+        print(f"{f'{value:.2f}' if value > -1e9 else 'infeasible':>12}  {options.out}/{name}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,19 @@
 """What a sweep consists of, without Ray: objective, overview, folders and the outcome of trials."""
 
+import io
 import itertools
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
+from toys.runs import resumable_config, run_killed
 from toys.settings import small_config
 
 from fsrl_ext.data.interrupts import InterruptGuard
+from fsrl_ext.errors import RunFolderError
+from fsrl_ext.experiment.sweep.child import Reporter, train
 from fsrl_ext.experiment.sweep.drive import outcome_of
 from fsrl_ext.experiment.sweep.folder import LOG_TAIL, StudyFolder
 from fsrl_ext.experiment.sweep.objective import FAILED, LOWEST_FEASIBLE, best_objective, objective_of
@@ -167,3 +172,33 @@ def test_trials_end_in_one_of_four_ways(tmp_path, capsys):
     outcome = outcome_of({name: name == "a" for name in [*watch.ends, "e"]}, watch.ends)
     assert (outcome.finished, outcome.failed) == (("a",), ("b", "lost"))
     assert (outcome.stopped, outcome.unfinished) == (("c",), ("d", "e"))
+
+
+def test_a_process_continues_what_it_can_and_begins_anew_what_it_cannot(tmp_path, capsys):
+    config = resumable_config("td3_lag", steps=400)
+    job = {"study": str(tmp_path), "name": "run", "config": config.as_dict(), "command": "x", "cores": 1}
+    run_killed(config, 100, tmp_path)
+    shutil.copytree(tmp_path / "run", tmp_path / "kept")
+    reports = io.StringIO()
+    result = train(job, Reporter(reports))
+    assert (result["status"], len(result["resumed"])) == ("finished", 1)
+    assert "run is continued" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "kept").rename(tmp_path / "run")
+    snapshot = RunFolder(tmp_path / "run").snapshot
+    snapshot.write_bytes(snapshot.read_bytes()[:-1])
+    fresh = train(job, Reporter(reports))
+    assert (fresh["status"], "resumed" in fresh, fresh["command"]) == ("finished", False, "x")
+    assert f"it was renamed to {tmp_path / 'run.broken-1'}" in capsys.readouterr().err
+    assert fresh["selections"] == result["selections"]
+    replayed = io.StringIO()
+    assert train(job, Reporter(replayed)) == fresh  # it is not trained again
+    assert [json.loads(x)["env_step"] for x in replayed.getvalue().splitlines()] == [
+        x["env_step"] for x in fresh["selections"][:-1]
+    ]
+    assert replayed.getvalue() == "".join(reports.getvalue().splitlines(keepends=True)[-5:])
+    other = resumable_config("td3_lag", steps=500)
+    with pytest.raises(
+        RunFolderError, match="run has other settings: steps is 400 there and 500 in the plan"
+    ):
+        train({**job, "config": other.as_dict()}, Reporter(reports))

@@ -45,10 +45,10 @@ def main(job: dict[str, Any], reports: IO[str]) -> None:
         ``cores`` of the run.
     """
     _raise_interrupts()
-    reporter = _Reporter(reports)
+    reporter = Reporter(reports)
     try:
         threading.Thread(target=_watch_input, daemon=True).start()
-        reporter.end(_train(job, reporter))
+        reporter.end(train(job, reporter))
     except KeyboardInterrupt as interrupt:
         reporter.send(end="interrupted")
         print("interrupted", *getattr(interrupt, "__notes__", ()), sep="; ", file=sys.stderr)
@@ -59,7 +59,7 @@ def main(job: dict[str, Any], reports: IO[str]) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to be interrupted
 
 
-def _train(job: dict[str, Any], reporter: _Reporter) -> dict[str, Any]:
+def train(job: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Trains the run as far as it is not trained, and returns the content of its ``result.json``.
 
     :raises RunFolderError: if the run folder has other settings.
@@ -98,7 +98,7 @@ def _wait_for_others(study: StudyFolder, planned: PlannedRun) -> RunStatus:
     return status
 
 
-class _Reporter(RunCallback):
+class Reporter(RunCallback):
     """Writes a report after each selection and at the end.
 
     :param reports: where the reports are written.
@@ -125,9 +125,10 @@ class _Reporter(RunCallback):
         The report of the last selection waits for the final evaluation, because a scheduler may stop a run
         whose steps are complete.
         """
-        best = run.trainer.best
-        if best is not None and run.env_step < run.config.steps:
-            self.send(env_step=run.env_step, objective=objective_of(best))
+        best, newest = run.trainer.best, run.evaluation
+        # The verdict may come when the run is some steps further.
+        if best is not None and newest is not None and newest.env_step < run.config.steps:
+            self.send(env_step=newest.env_step, objective=objective_of(best))
 
     def replay(self, result: dict[str, Any]) -> None:
         """Reports the selections of a run that had finished before."""

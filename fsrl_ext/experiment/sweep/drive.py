@@ -83,9 +83,16 @@ def run_plan(plan: StudyPlan, *, show_progress: bool = True) -> StudyOutcome:
                 command=plan.command,
             )
             ends = run_search(study, search, overview).ends
-        overview.close()
         states = {planned.name: run_state(study.path, planned).state for planned in plan.runs}
-        return outcome_of({name: state is RunState.FINISHED for name, state in states.items()}, ends)
+        outcome = outcome_of({name: state is RunState.FINISHED for name, state in states.items()}, ends)
+        overview.close()
+        if outcome.failed:
+            overview.say(
+                f"{len(outcome.failed)} of {len(configs)} runs failed; the same sweep continues them"
+            )
+            for name in outcome.failed:
+                overview.say(f"  {name}: {study.log(name)}")
+        return outcome
 
 
 def outcome_of(finished: Mapping[str, bool], ends: Mapping[str, str]) -> StudyOutcome:
