@@ -64,6 +64,11 @@ class InterruptGuard:
         """Put off the handlers from now on."""
         self._held = True
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a handler was put off and has not run."""
+        return self._waiting is not None
+
     def release(self) -> None:
         """Let handlers run at once again, and run the one that was put off."""
         self._held = False

@@ -160,7 +160,7 @@ def _connect(ray: Any, count: int) -> bool:
         ray.init("local", num_cpus=max(count, os.cpu_count() or 1), include_dashboard=False, **quiet)
         return True
     try:
-        _knock(address)
+        knock(address)
         ray.init(address, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -168,7 +168,7 @@ def _connect(ray: Any, count: int) -> bool:
     return True
 
 
-def _knock(address: str) -> None:
+def knock(address: str) -> None:
     """Raise an ``OSError`` if nothing listens at an address, for which Ray would wait for minutes."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     if host and port.isdigit():  # "auto" has neither

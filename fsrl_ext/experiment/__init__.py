@@ -13,6 +13,9 @@ from fsrl_ext.experiment.saved.film import record_video, show
 from fsrl_ext.experiment.saved.load import load_policy
 from fsrl_ext.experiment.saved.suite import SuiteEvaluation, evaluate_suite
 from fsrl_ext.experiment.settings import make_config
+from fsrl_ext.experiment.sweep.drive import StudyOutcome, run_plan
+from fsrl_ext.experiment.sweep.plan import PlannedRun, Resources, StudyPlan
+from fsrl_ext.experiment.sweep.tune import TuningOutcome, sweep
 from fsrl_ext.experiment.training.callbacks import RunCallback
 from fsrl_ext.experiment.training.run import RunResult, resume, run
 from fsrl_ext.experiment.training_config import TrainingConfig
@@ -23,10 +26,15 @@ __all__ = [
     "Algorithm",
     "Certificate",
     "ExperimentConfig",
+    "PlannedRun",
+    "Resources",
     "RunCallback",
     "RunResult",
+    "StudyOutcome",
+    "StudyPlan",
     "SuiteEvaluation",
     "TrainingConfig",
+    "TuningOutcome",
     "adapt",
     "certify",
     "evaluate",
@@ -37,5 +45,7 @@ __all__ = [
     "register_algorithm",
     "resume",
     "run",
+    "run_plan",
     "show",
+    "sweep",
 ]

@@ -92,6 +92,16 @@ def _read(folder: RunFolder) -> tuple[RunState, dict[str, Any]]:
     return RunState.STARTED, read_record(folder.config, NOTED)
 
 
+def has_finished(folder: RunFolder) -> bool:
+    """Whether a run is complete.
+
+    :raises RunFolderError: if its ``result.json`` is damaged.
+    """
+    if folder.snapshot.is_file() or not folder.result.is_file():
+        return False
+    return read_result(folder.path)["status"] == "finished"
+
+
 def different_settings(saved: Mapping[str, Any], planned: ExperimentConfig) -> list[str]:
     """The settings in which a saved run and a planned one differ, each with both values.
 
