@@ -7,7 +7,8 @@
     python benchmarks/environments.py --ids    # Gymnasium's checker on every id of both suites
 
 The script plays whole episodes with the same seeds and actions, one on the stock environment and one on ours
-in turn, each of them first in every other pair, so that other work of the machine slows both down. It counts the processor time of `reset` and
+in turn, each of them first in every other pair, so that other work of the machine slows both down. It
+counts the processor time of `reset` and
 `step`, and does not count the first three episodes of each, in which our model is compiled. The ratio is the
 median over the pairs of episodes; velocity tasks play 20 times as many, because Hopper and Walker2d fall
 early. Then it times, in turn again, our steps and raw physics: ten calls of `mj_step` on the same model with

@@ -8,8 +8,8 @@
 ``compare`` runs whole trainings without evaluation, each in a process of its own with one torch thread, at
 FSRL's settings (batch 256, 128 x 128, 0.2 updates per step; CVPO 10 environments and 3,000 steps per collect,
 SAC-Lag and DDPG-Lag 2 environments and 600 steps). FSRL's CVPO samples 16 independent actions per state in
-its E-step. Ours has its default, 8 stratified actions, which make less noise than those 16
-(``benchmarks/estep_samples.py``), and stands there a second time with 16. The variants take turns: our
+its E-step. Ours has 16, too, and stands there a second time with 8 stratified actions, which make less noise
+than those 16 (``benchmarks/estep_samples.py``). The variants take turns: our
 training in one process, our training that collects ahead in a second process, and FSRL's training
 (``benchmarks/peers/fsrl_offpolicy.py`` says how to make its environment). ``--bfloat16`` adds CVPO with
 bfloat16. Figures are medians over the cycles after the first and then over the runs. ``--json`` keeps them.
@@ -45,7 +45,7 @@ from fsrl_ext.trainer import CostOffpolicyTrainer, seed_range
 _COMMON: dict[str, Any] = {"batch_size": 256, "hidden_sizes": (128, 128), "update_per_step": 0.2}
 _BASELINE = {**_COMMON, "step_per_collect": 600, "num_envs": 2}
 FSRL_SETTINGS: dict[str, dict[str, Any]] = {
-    "cvpo": {**_COMMON, "step_per_collect": 3000, "num_envs": 10},
+    "cvpo": {**_COMMON, "num_samples": 16, "step_per_collect": 3000, "num_envs": 10},
     "sac_lag": {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2},
     "ddpg_lag": {**_BASELINE, "reward_ensemble": 1, "cost_ensemble": 1},
 }
@@ -59,7 +59,8 @@ def variants(policy: str, *, bfloat16: bool) -> dict[str, dict[str, Any]]:
         "two cores": {"collect_ahead": True, **estep},
     }
     if policy == "cvpo":
-        rows |= {f"{name}, 16 samples": {**row, "num_samples": 16} for name, row in rows.items()}
+        eight = {"num_samples": 8, "action_sampling": "stratified"}
+        rows |= {f"{name}, 8 stratified": {**row, **eight} for name, row in rows.items()}
         if bfloat16:
             rows["two cores, bfloat16"] = {"collect_ahead": True, "estep_precision": "bfloat16"}
     return rows

@@ -37,8 +37,8 @@ EVERYONE = {"errors", "gymnasium_import", "__version__"}
 LAZY = {"ray", "mujoco", "pybullet", "pybullet_envs", "bullet_safety_gym", "safety_gymnasium"}
 LAZY |= {"cvxpylayers", "cvxpy", "pettingzoo", "matplotlib", "pygame", "imageio"}
 
-# Tianshou imports these two, and gymnasium's plugin of gymnasium-robotics the third.
-BY_OTHERS = {"matplotlib", "pettingzoo", "mujoco"}
+# Tianshou imports the first three, and gymnasium's plugin of gymnasium-robotics the last one.
+BY_OTHERS = {"matplotlib", "pettingzoo", "ray", "mujoco"}
 
 
 def imports(tree, top_level_only=False):

@@ -18,12 +18,12 @@ class CVPOConfig(CostLevelConfig):
 
     kl_bound: float = 0.05
     """E-step: bound on the mean KL divergence of the reweighted policy from the old one, in nats, > 0."""
-    num_samples: int = 8
+    num_samples: int = 16
     """E-step: number of actions sampled from the old policy in each state, >= 1."""
-    action_sampling: Literal["stratified", "independent"] = "stratified"
-    """E-step: how these actions are drawn. ``stratified`` draws a Latin hypercube, and the M-step knows the
-    moments that the unweighted samples should have, so that 8 samples have less noise than 16
-    ``independent`` ones (``benchmarks/estep_samples.py``). ``independent`` is the paper's way."""
+    action_sampling: Literal["independent", "stratified"] = "independent"
+    """E-step: how these actions are drawn. ``independent`` is the paper's way. ``stratified`` draws a Latin
+    hypercube, and the M-step knows the moments that the unweighted samples should have, so that 8 samples
+    have less noise than 16 ``independent`` ones (``benchmarks/estep_samples.py``)."""
     solver: Literal["exact", "slsqp"] = "exact"
     """E-step: solver of the dual: an ``exact`` one, or SciPy's SLSQP with loose tolerances (``slsqp``), as in
     the paper authors' code."""

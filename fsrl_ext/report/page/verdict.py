@@ -9,9 +9,10 @@ import numpy as np
 
 from fsrl_ext.report.statistics import cost_interval, mean_interval, mean_text
 from fsrl_ext.report.study.layout import Cell, Section
-from fsrl_ext.report.study.result_sections import final_policies, on_the_way
+from fsrl_ext.report.study.result_sections import final_policies
 from fsrl_ext.report.study.rows import Row
 from fsrl_ext.report.study.select import Group, value_text
+from fsrl_ext.report.study.training_section import on_the_way
 
 
 @dataclass(frozen=True)

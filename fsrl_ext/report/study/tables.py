@@ -86,7 +86,7 @@ def study_table(
     rows = make_rows(groups)
     if columns or at:
         section = chosen_columns(rows, columns, at=at, window=window)
-        section = replace(section, notes=[*section.notes, *_cautions(groups)])
+        section = replace(section, notes=[*section.notes, *cautions(groups)])
         return write_sections([section], form, bare=bare), study.skipped
     wanted = list(parts) or (["policies"] if form == "csv" else list(PARTS))
     sections = []
