@@ -56,7 +56,10 @@ def test_no_algorithm_is_missing_and_their_order_is_kept():
 @pytest.mark.parametrize("name", list(BEFORE))
 def test_what_could_be_set_can_be_set_and_nothing_else(name):
     assert sorted(list_settings(name)) == sorted(
-        set(BEFORE[name]) - GONE.get(name, set()) | NEW.get(name, set()) | _RUN
+        set(BEFORE[name]) - GONE.get(name, set())
+        | NEW.get(name, set())
+        | _RUN
+        | ({"action_sampling"} if name == "cvpo" else set())
     )
 
 
@@ -111,7 +114,7 @@ def test_a_row_checks_what_it_is_made_of(change, error, words):
 def test_names_of_the_run_and_of_the_command_line_are_reserved():
     options = cli._parser(["train", "cvpo"]).parse_args(["train", "cvpo", "ToyLine-v0"])
     fields = {x.name for x in dataclasses.fields(ExperimentConfig)}
-    assert fields | set(vars(options)) | {"help", "run_name", "init_from"} == RESERVED
+    assert fields | set(vars(options)) | {"help", "run_name", "init_from"} <= RESERVED
 
 
 def test_defaults_of_a_row_are_settings_of_its_classes(monkeypatch):

@@ -49,7 +49,7 @@ def test_both_backends_take_the_same_meta_step():
         metrics = meta.iterate(policy, meta.collector_for(policy), TARGETS)
         assert metrics["meta/fraction"] > 0
     exact, conic = (meta.theta(policy) for policy in policies)
-    torch.testing.assert_close(conic, exact, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(conic, exact, rtol=1e-2, atol=1e-4)
 
 
 def test_a_convex_set_holds_in_inner_steps_and_meta_steps():
