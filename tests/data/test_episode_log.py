@@ -164,7 +164,7 @@ def test_a_meta_collector_publishes_in_the_buffer_of_its_task():
         collector.start(task, [1, 2, 3])
         for cycle in (1, 2, 3):
             stats = collector.collect()
-            assert collector.buffer.episodes.cycle == cycle
+            assert collector.buffer.episodes.cycle == 3 * task + cycle
             assert collector.buffer.episodes.lens.tolist() == stats.lens.tolist()
     collector.close()
 
