@@ -32,6 +32,7 @@ from typing import Any
 import kills
 
 from fsrl_ext.experiment import PlannedRun, Resources, StudyPlan, make_config, run_plan
+from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.experiment.sweep.folder import StudyFolder
 from fsrl_ext.experiment.sweep.overview import read_newest
 from fsrl_ext.experiment.sweep.status import has_finished
@@ -148,7 +149,7 @@ def make_plan(folder: Path, options: argparse.Namespace) -> StudyPlan:
     runs = [
         PlannedRun(
             name=f"{task}-{policy}-seed{seed}",
-            config=make_config(policy, task, steps=options.steps, seed=seed),
+            config=make_config(policy, task, seed=seed, **lengths(policy, options.steps)),
         )
         for seed in range(SEEDS)
         for policy in options.policies.split(",")
@@ -160,6 +161,13 @@ def make_plan(folder: Path, options: argparse.Namespace) -> StudyPlan:
         resources=Resources(cores=CORES),
         command="python benchmarks/sweep.py",
     )
+
+
+def lengths(policy: str, steps: int) -> dict[str, int]:
+    """The steps of a run and of its warm-up, which is the default in runs of 30,000 steps or more."""
+    if "warmup_steps" not in list_settings(policy):
+        return {"steps": steps}
+    return {"steps": steps, "warmup_steps": min(10_000, steps // 3)}
 
 
 def start(folder: Path, options: argparse.Namespace) -> subprocess.Popen[bytes]:
@@ -179,7 +187,8 @@ def interrupted(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     study, plan = StudyFolder(folder.absolute()), make_plan(folder, options)
     names = [planned.name for planned in plan.runs]
     driver = start(folder, options)
-    while sum(steps_of(study, name) for name in names) < options.steps * len(names) / 2:
+    # The added half of a run lets the kill come in the middle of runs, and not between them.
+    while sum(steps_of(study, name) for name in names) < options.steps * (len(names) + 1) / 2:
         if driver.poll() is not None:
             raise SystemExit("the sweep ended before it could be killed")
         time.sleep(SAMPLE_SECONDS)
