@@ -134,6 +134,13 @@ class TestCurves:
         assert len(panel["groups"][0]["curves"]["training"]) == 3
         assert panel["groups"][0]["final"]["best"]["costs"] == [[5], [7]]
 
+    def test_the_title_names_a_few_and_counts_many(self, tmp_path):
+        for i in range(4):
+            write_run(tmp_path / f"run{i}", policy=f"p{i}", task=f"T{i % 2}-v0", seed=i)
+        assert "<h1>4 policies on T0-v0, T1-v0</h1>" in page_of(tmp_path, tmp_path)[0]
+        text, _ = page_of(tmp_path, tmp_path, conditions=["policy=p3"])
+        assert "<h1>p3 on T1-v0, seed 3</h1>" in text
+
     def test_colours_are_those_of_plot(self, tmp_path):
         for policy in ("focops", "cvpo"):
             write_run(tmp_path / policy, policy=policy)
