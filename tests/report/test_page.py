@@ -356,12 +356,15 @@ class TestFilms:
     def test_the_feasible_run_of_the_highest_return_is_filmed(self, tmp_path):
         def film(folder, path):
             path.write_bytes(b"film of " + folder.name.encode())
-            return {"return": 12.34, "cost": [5.0]}
+            return {"return": 12.34, "cost": [6.0]}
 
         groups = self.groups(tmp_path, s0=True, s1=True, s2=False)
         (rollout,) = films.film_groups(groups, film, 10**6)
         assert rollout.source == f"data:video/mp4;base64,{base64.b64encode(b'film of s1').decode()}"
-        assert rollout.text == "seed 1, best policy, one deterministic episode: return 12.3, cost 5.0"
+        assert rollout.text == (
+            "seed 1, best policy, first episode of the final evaluation: return 12.3, cost 6.0 "
+            "(mean of all its episodes: return 21.0, cost 5.0)"
+        )
 
     def test_a_film_that_fails_is_a_line(self, tmp_path):
         def film(folder, path):
