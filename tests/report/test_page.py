@@ -7,6 +7,7 @@ import base64
 import hashlib
 import html
 import json
+import os
 import re
 import subprocess
 import sys
@@ -456,6 +457,11 @@ class TestCommand:
         assert main([*arguments, "--skip-damaged"]) == 0
         assert f"fsrl-ext: left out: {result}" in capsys.readouterr().err
         assert "1 finished, 1 left out" in out.read_text()
+
+    def test_a_path_that_is_no_utf8(self, tmp_path):
+        write_run(tmp_path / os.fsdecode(b"caf\xe9"))
+        text, _ = page_of(tmp_path, tmp_path)
+        assert "/caf?" in text
 
     def test_a_damaged_column_that_the_tables_do_not_read(self, tmp_path, capsys):
         out = tmp_path / "page.html"
