@@ -7,6 +7,7 @@ import base64
 import hashlib
 import html
 import json
+import os
 import re
 import subprocess
 import sys
@@ -133,6 +134,13 @@ class TestCurves:
         assert panel["limits"] == [[10], []]
         assert len(panel["groups"][0]["curves"]["training"]) == 3
         assert panel["groups"][0]["final"]["best"]["costs"] == [[5], [7]]
+
+    def test_the_title_names_a_few_and_counts_many(self, tmp_path):
+        for i in range(4):
+            write_run(tmp_path / f"run{i}", policy=f"p{i}", task=f"T{i % 2}-v0", seed=i)
+        assert "<h1>4 policies on T0-v0, T1-v0</h1>" in page_of(tmp_path, tmp_path)[0]
+        text, _ = page_of(tmp_path, tmp_path, conditions=["policy=p3"])
+        assert "<h1>p3 on T1-v0, seed 3</h1>" in text
 
     def test_colours_are_those_of_plot(self, tmp_path):
         for policy in ("focops", "cvpo"):
@@ -349,12 +357,15 @@ class TestFilms:
     def test_the_feasible_run_of_the_highest_return_is_filmed(self, tmp_path):
         def film(folder, path):
             path.write_bytes(b"film of " + folder.name.encode())
-            return {"return": 12.34, "cost": [5.0]}
+            return {"return": 12.34, "cost": [6.0]}
 
         groups = self.groups(tmp_path, s0=True, s1=True, s2=False)
         (rollout,) = films.film_groups(groups, film, 10**6)
         assert rollout.source == f"data:video/mp4;base64,{base64.b64encode(b'film of s1').decode()}"
-        assert rollout.text == "seed 1, best policy, one deterministic episode: return 12.3, cost 5.0"
+        assert rollout.text == (
+            "seed 1, best policy, first episode of the final evaluation: return 12.3, cost 6.0 "
+            "(mean of all its episodes: return 21.0, cost 5.0)"
+        )
 
     def test_a_film_that_fails_is_a_line(self, tmp_path):
         def film(folder, path):
@@ -446,6 +457,11 @@ class TestCommand:
         assert main([*arguments, "--skip-damaged"]) == 0
         assert f"fsrl-ext: left out: {result}" in capsys.readouterr().err
         assert "1 finished, 1 left out" in out.read_text()
+
+    def test_a_path_that_is_no_utf8(self, tmp_path):
+        write_run(tmp_path / os.fsdecode(b"caf\xe9"))
+        text, _ = page_of(tmp_path, tmp_path)
+        assert "/caf?" in text
 
     def test_a_damaged_column_that_the_tables_do_not_read(self, tmp_path, capsys):
         out = tmp_path / "page.html"

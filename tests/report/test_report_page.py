@@ -40,6 +40,7 @@ def write_study(folder):
                     },
                     multiplier_max=2.0,
                 )
+    write_run(folder / ("unfinished" * 8), status="interrupted")
     write_small(folder / "Alpha-v0" / "cpo" / EVIL.replace("/", "_") / "seed0.json", config=small("Alpha-v0"))
 
 
@@ -180,6 +181,7 @@ class TestFigures:
         for place in page.locator(".plot").all():
             assert place.locator(".scatterlayer .trace").count() > 0
             assert place.bounding_box()["height"] > 150
+            assert place.locator(".modebar-btn").count() == 4  # and none that sends data to a server
         # The axis of the cost of 900 is logarithmic above 20, so that 4 and the limit of 10 are seen, too.
         ticks = page.locator(f"{CURVES} .ytick, {CURVES} .y2tick").all_text_contents()
         assert {"0", "20", "1,000"} <= set(ticks)

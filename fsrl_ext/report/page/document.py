@@ -25,7 +25,6 @@ def document(title: str, body: str, data: Mapping[str, Any]) -> str:
     """
     import plotly.offline  # takes half a second
 
-    # A text as ``__proto__`` in a run is data alone, since scripts read the data by JSON.
     own = "\n".join(["(() => {", '"use strict";', *map(_asset, _SCRIPTS), "})();"])
     scripts = [plotly.offline.get_plotlyjs(), own]
     policy = (

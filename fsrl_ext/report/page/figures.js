@@ -15,7 +15,8 @@ const CONFIG = {
   responsive: true,
   displaylogo: false,
   displayModeBar: "hover",
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  // Plotly's own choice can have buttons that send the data of a figure to a server.
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
 };
 
 function plain(text) {
@@ -43,7 +44,7 @@ function shown(groups) {
 }
 
 function baseLayout(height) {
-  const { ink: text, card, line } = theme();
+  const { ink: text, soft, card, line } = theme();
   return {
     height,
     autosize: true,
@@ -52,6 +53,7 @@ function baseLayout(height) {
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: text, size: 12, family: getComputedStyle(document.body).fontFamily },
     hoverlabel: { bgcolor: card, bordercolor: line, font: { color: text, size: 12 }, namelength: -1 },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: text },
     showlegend: false,
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     shapes: [],
@@ -132,7 +134,7 @@ function curvesFigure(place) {
   const kinds = state.episodes === "both" ? ["training", "deterministic"] : [state.episodes];
   const layout = baseLayout(90 + 165 * rows);
   layout.hovermode = "x unified";
-  layout.xaxis = axis("environment steps", { anchor: rows > 1 ? `y${rows}` : "y", tickformat: "~s", showspikes: false, rangemode: "tozero" });
+  layout.xaxis = axis("environment steps", { anchor: rows > 1 ? `y${rows}` : "y", tickformat: "~s", hoverformat: ",d", rangemode: "tozero" });
   const traces = [];
   const axes = {};
   for (let row = 0; row < rows; row += 1) {
@@ -266,7 +268,7 @@ function diagnosticFigure(place) {
   layout.showlegend = named;
   layout.legend = { orientation: "h", x: 0, xanchor: "left", y: 0, yanchor: "bottom", yref: "container", font: { size: 11 }, traceorder: "normal" };
   layout.margin.b = below;
-  layout.xaxis = axis("environment steps", { tickformat: "~s", rangemode: "tozero" });
+  layout.xaxis = axis("environment steps", { tickformat: "~s", hoverformat: ",d", rangemode: "tozero" });
   layout.yaxis = axis("", drawn.shares ? { tickformat: ".0%", range: [0, 1.02] } : {});
   const traces = [];
   const values = drawn.lines.flatMap((line) => [...line.low, ...line.high]).filter((y) => y !== null);

@@ -14,7 +14,10 @@ from fsrl_ext.report.study.run import StudyRun
 from fsrl_ext.report.study.select import Group
 
 Film = Callable[[Path, Path], Mapping[str, Any]]
-"""Films an episode of a run folder's best policy into a new ``.mp4``; gives its ``return`` and ``cost``."""
+"""Films the first episode of the final evaluation of a run folder's best policy into a new ``.mp4`` file.
+
+It returns at least the episode's ``return`` and ``cost``, one number per cost.
+"""
 
 _LEAST = 100_000
 """Bytes below which no further film is tried."""
@@ -66,9 +69,15 @@ def _film(member: Group, film: Film, room: int) -> tuple[str, str]:
         source = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
     if len(source) > room:
         return "", _too_large(run)
-    cost = " / ".join(f"{x:.1f}" for x in episode["cost"])
-    outcome = f"return {episode['return']:.1f}, cost {cost}"
-    return source, f"seed {run.seed}, best policy, one deterministic episode: {outcome}"
+    means = _outcome(run.best.return_mean, run.best.cost_mean)
+    return source, (
+        f"seed {run.seed}, best policy, first episode of the final evaluation: "
+        f"{_outcome(episode['return'], episode['cost'])} (mean of all its episodes: {means})"
+    )
+
+
+def _outcome(value: float, costs: Sequence[float]) -> str:
+    return f"return {value:.1f}, cost {' / '.join(f'{x:.1f}' for x in costs)}"
 
 
 def _too_large(run: StudyRun) -> str:

@@ -84,7 +84,7 @@ def films(chosen: Selection, rollouts: Sequence[Rollout]) -> str:
             shown += (
                 f'<figure class="panel"{own}><figcaption>{escape(title)}</figcaption>'
                 f'<video controls loop muted playsinline preload="metadata" src="{rollout.source}"></video>'
-                f"{_hint(f'{rollout.text} (limit {value_text(member.limits)})')}</figure>"
+                f"{_hint(f'{rollout.text}; limit {value_text(member.limits)}')}</figure>"
             )
         else:
             missing += f"<li{own}>{escape(f'{title}: {rollout.text}')}</li>"

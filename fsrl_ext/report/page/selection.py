@@ -9,7 +9,7 @@ from functools import cached_property
 from fsrl_ext.report.study.panels import Panel, make_panels
 from fsrl_ext.report.study.rows import Row, make_rows, mean_return
 from fsrl_ext.report.study.run import StudyRun
-from fsrl_ext.report.study.select import Group, first_ones
+from fsrl_ext.report.study.select import Group
 from fsrl_ext.report.study.style import colours
 
 
@@ -80,7 +80,11 @@ class Selection:
         tasks = list(dict.fromkeys(run.task for run in runs))
         if len(self.runs) == 1:
             return f"{policies[0]} on {tasks[0]}, seed {self.runs[0].seed}"
-        return f"{first_ones(policies, 4)} on {first_ones(tasks, 3)}"
+        return f"{_names_or_number(policies, 'policies')} on {_names_or_number(tasks, 'tasks')}"
+
+
+def _names_or_number(names: Sequence[str], what: str) -> str:
+    return ", ".join(names) if len(names) < 4 else f"{len(names)} {what}"
 
 
 def _key(group: Group) -> object:

@@ -26,6 +26,8 @@ from fsrl_ext.report.study.select import default_fields, field_name, first_ones,
 MOST_BYTES = 15_000_000
 """Size that films may bring a page to."""
 
+_CAPTION_BYTES = 1_000
+
 
 def study_page(
     paths: Sequence[str | os.PathLike[str]],
@@ -83,11 +85,12 @@ def study_page(
     ]
     films = []
     if film is not None:
-        size = len(document(title, "".join([*before, *after]), data).encode())
-        films = [parts.films(chosen, film_groups(chosen.groups, film, MOST_BYTES - size))]
+        size = len(_bytes(document(title, "".join([*before, *after]), data)))
+        room = MOST_BYTES - size - _CAPTION_BYTES * len(chosen.groups)
+        films = [parts.films(chosen, film_groups(chosen.groups, film, room))]
     text = document(title, "".join([*before, *films, *after]), data)
     with replacing(out) as file:
-        file.write(text.encode())
+        file.write(_bytes(text))
     return tuple(chosen.skipped)
 
 
@@ -113,6 +116,11 @@ def _read_details(
     if not origins:
         raise RunFolderError(f"every selected run is damaged: {first_ones(damaged, 1)}")
     return origins, logged, damaged
+
+
+def _bytes(text: str) -> bytes:
+    """The text in UTF-8; a path that is no UTF-8 itself has question marks."""
+    return text.encode(errors="replace")
 
 
 def _footer(command: str) -> str:
