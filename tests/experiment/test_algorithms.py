@@ -117,7 +117,7 @@ def test_names_of_the_run_and_of_the_command_lines_are_reserved():
     assert fields | options | set(KEYS) == RESERVED
 
 
-def test_defaults_of_a_row_are_settings_of_its_classes(monkeypatch):
+def test_defaults_of_a_row_are_settings_of_its_classes():
     row = Algorithm(**MINE, task_defaults=[("*", "ToyLine-v0", {"kl_bonud": 1.0})])
     register_algorithm("mistaken", row)
     try:
@@ -125,7 +125,7 @@ def test_defaults_of_a_row_are_settings_of_its_classes(monkeypatch):
         with pytest.raises(ValueError, match="unknown setting 'kl_bonud'"):
             make_config("mistaken", "ToyLine-v0")
     finally:
-        monkeypatch.delitem(_rows(), "mistaken")
+        del _rows()["mistaken"]
 
 
 def _rows():
