@@ -1,7 +1,7 @@
 """Run small tanh networks on a processor: values, and gradients without a graph of single operations.
 
-Where PyTorch has oneDNN, a product and its tanh are one call of it. At the sizes of these networks, that is
-about three times as fast as ``torch.addmm`` and ``torch.tanh`` (``benchmarks/value_fit.py``).
+Where PyTorch has oneDNN, a product and its tanh are one call of it. ``benchmarks/value_fit.py`` compares the
+fits of value networks that use these functions with fits that use autograd.
 
 Dimension letters: ``B`` rows, ``I`` inputs of a layer, ``J`` outputs of a layer, ``K`` outputs of a network.
 The parameters of a network are a weight ``[I, J]`` and a bias ``[1, J]`` for each layer in turn; a tanh
