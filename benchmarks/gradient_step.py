@@ -278,10 +278,11 @@ def stage_times(step: Step, count: int) -> dict[str, float]:
 
 def scaling(rounds: int) -> dict[str, Any]:
     """Times gradient steps of other sizes, and prints them relative to the default sizes."""
-    variants: list[dict[str, int]] = [
+    variants: list[dict[str, Any]] = [
         {},
         *({"batch": x} for x in (64, 128, 512, 1024)),
         *({"samples": x} for x in (4, 8, 32, 64)),
+        {"samples": 8, "action_sampling": "stratified"},
         *({"width": x} for x in (64, 256)),
         {"ensemble": 2},
     ]
@@ -293,7 +294,7 @@ def scaling(rounds: int) -> dict[str, Any]:
     return {"scaling_ms": medians}
 
 
-def size(variant: dict[str, int]) -> str:
+def size(variant: dict[str, Any]) -> str:
     """Describes the sizes that differ from the default sizes, or the default sizes themselves."""
     return " ".join(f"{k} {v}" for k, v in variant.items()) or "batch 256 samples 16 width 128"
 
@@ -325,7 +326,7 @@ def bfloat16(rounds: int) -> dict[str, Any]:
 
 def accelerator(rounds: int) -> dict[str, Any]:
     """Times a gradient step on processor and accelerator, the wait for the last kernel included."""
-    variants: list[dict[str, int]] = [
+    variants: list[dict[str, Any]] = [
         {},
         {"batch": 1024},
         {"width": 256, "ensemble": 2},

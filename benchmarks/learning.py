@@ -1,32 +1,25 @@
-"""Makes learning results over several seeds, two runs side by side, and continues unfinished runs.
+"""Makes learning results over several seeds: a sweep, whose runs are summarised.
 
     python benchmarks/learning.py run cvpo SafetyBallCircle-v0 --seeds 0 1 2 --steps 500000
 
-The seeds that have no result file are trained, and runs that were cut off are continued, in single-threaded
-jobs. Further options are those of ``fsrl-ext train``. Each finished run is then summarised in a file
-``benchmarks/results/<task>/<policy>/[<label>/]seed<k>.json``, as ``fsrl-ext summarise`` does, and
-``fsrl-ext table benchmarks/results`` compares them.
+The seeds that have no result file are trained, and runs that were cut off are continued, by ``fsrl-ext
+sweep``, one core for each run. Further options are those of ``fsrl-ext sweep``. The finished runs are then
+summarised in files ``benchmarks/results/<task>/<policy>/[<label>/]seed<k>.json``, as ``fsrl-ext summarise``
+does, and ``fsrl-ext table benchmarks/results`` compares them.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fsrl_ext.report import read_result
-from fsrl_ext.report.folder import RunFolder
+from fsrl_ext.cli import main as fsrl_ext_main
 from fsrl_ext.report.study.summary import summarise
 
 RESULTS = Path(__file__).parent / "results"
-
-_trainings: list[subprocess.Popen[bytes]] = []
 
 
 def main() -> int:
@@ -49,52 +42,19 @@ def add_run(commands: Any, *, runs: str) -> None:
 
 
 def run_command(options: argparse.Namespace, settings: Sequence[str]) -> int:
-    """Trains the seeds without a result file and summarises each as it ends; 1 if one of them failed."""
-    signal.signal(signal.SIGTERM, _stop)
-    folder = RESULTS / options.task / options.policy / options.label
-    missing = [seed for seed in options.seeds if not (folder / f"seed{seed}.json").exists()]
-
-    def make(seed: int) -> bool:
-        run_folder = _train(options, settings, seed)
-        if run_folder is None:
-            return False
-        (file,), _ = summarise([run_folder], RESULTS, label=options.label)
-        print(f"{file.relative_to(RESULTS)}: done", flush=True)
-        return True
-
-    with ThreadPoolExecutor(options.jobs) as pool:
-        return int(not all(list(pool.map(make, missing))))
-
-
-def _train(options: argparse.Namespace, settings: Sequence[str], seed: int) -> Path | None:
-    """The folder of a finished run, which is trained or continued; ``None`` if it failed."""
-    name = "-".join(filter(None, [options.task, options.policy, options.label, f"seed{seed}"]))
-    run_folder = Path(options.runs) / name
-    if not _finished(run_folder):
-        command = ["train", options.policy, options.task, "--seed", str(seed), *settings]
-        command += ["--quiet", "--out", options.runs, "--run-name", name]
-        if RunFolder(run_folder).snapshot.exists():
-            command = ["resume", str(run_folder), "--quiet"]
-        elif run_folder.exists():
-            # A run that cannot be continued makes way, under a name that says so.
-            run_folder.rename(run_folder.with_name(f"{name}-unfinished-{os.getpid()}"))
-        with subprocess.Popen([sys.executable, "-m", "fsrl_ext.cli", *command]) as training:
-            _trainings.append(training)
-        if training.returncode:
-            return None
-    return run_folder if _finished(run_folder) else None
-
-
-def _finished(run_folder: Path) -> bool:
-    """Whether a run went to its end; an interrupted run leaves a result, too."""
-    return RunFolder(run_folder).result.exists() and read_result(run_folder)["status"] == "finished"
-
-
-def _stop(signal_number: int, frame: Any) -> None:
-    """Stops the trainings; the next call continues them."""
-    for training in _trainings:
-        training.terminate()
-    os._exit(128 + signal_number)
+    """Trains the seeds without a result file, and summarises the finished runs; the sweep's exit code."""
+    place = Path(options.task, options.policy, options.label)
+    missing = [seed for seed in options.seeds if not (RESULTS / place / f"seed{seed}.json").exists()]
+    if not missing:
+        return 0
+    study = Path(options.runs) / place
+    sweep = ["sweep", "--policies", options.policy, "--tasks", options.task, *settings]
+    sweep += ["--seeds", ",".join(map(str, missing)), "--cores", str(options.jobs), "--out", str(study)]
+    code = fsrl_ext_main(sweep)
+    if any(study.glob("*/result.json")):
+        for file in summarise([study], RESULTS, label=options.label)[0]:
+            print(file.relative_to(RESULTS))
+    return code
 
 
 if __name__ == "__main__":

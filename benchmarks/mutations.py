@@ -152,6 +152,7 @@ def judge(path: Path, use: Callable[[Path], None], same: Callable[[], bool] | No
         end, text = "traceback", f"{type(error).__name__}: {error}"
     else:
         end, text = ("harmless", "") if same is None else ("equal", "") if same() else ("silent", "")
+    text = text.replace(f"{path.parent}/", "")  # the folder is a temporary one
     return ("slow" if time.monotonic() - begun > SLOW else end), text
 
 

@@ -33,9 +33,9 @@ import kills
 
 from fsrl_ext.experiment import PlannedRun, Resources, StudyPlan, make_config, run_plan
 from fsrl_ext.experiment.settings import list_settings
-from fsrl_ext.experiment.sweep.folder import StudyFolder
-from fsrl_ext.experiment.sweep.overview import read_newest
-from fsrl_ext.experiment.sweep.status import has_finished
+from fsrl_ext.experiment.sweeps.folder import StudyFolder
+from fsrl_ext.experiment.sweeps.overview import read_newest
+from fsrl_ext.experiment.sweeps.status import has_finished
 from fsrl_ext.report import read_result
 from fsrl_ext.report.files import read_json, write_json
 

@@ -1,4 +1,4 @@
-"""Prints the table RATES of fsrl_ext/experiment/sweep/estimate.py from the committed results.
+"""Prints the table RATES of fsrl_ext/experiment/sweeps/estimate.py from the committed results.
 
     python benchmarks/sweep_rates.py
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fsrl_ext.experiment.defaults import suite_of
 from fsrl_ext.experiment.registry import algorithm
-from fsrl_ext.experiment.sweep.estimate import RATES
+from fsrl_ext.experiment.sweeps.estimate import RATES
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -293,6 +293,8 @@ def _matcher(kind: Any) -> Callable[[Any], bool]:
     """A function that tells whether a value may stand where an annotation says ``kind``."""
     if kind in _NUMBERS:
         return _NUMBERS[kind][2]
+    if kind is Any:
+        return lambda value: True
     if len(members := _members(kind)) > 1:
         parts = [_matcher(x) for x in members]
         return lambda value: any(part(value) for part in parts)
@@ -315,7 +317,7 @@ def _matcher(kind: Any) -> Callable[[Any], bool]:
         return lambda value: hasattr(value, "__iter__") and not isinstance(value, str | bytes)
     cls = origin or kind
     if not isinstance(cls, type) or getattr(cls, "_is_protocol", False):
-        return lambda value: True  # Any, type variables, protocols
+        return lambda value: True  # type variables, protocols
     return lambda value: isinstance(value, cls)
 
 

@@ -11,7 +11,8 @@ import inspect
 import math
 import types
 import typing
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -34,6 +35,7 @@ from fsrl_ext.data import (
     MetaCollector,
     RayCollector,
 )
+from fsrl_ext.errors import checked
 from fsrl_ext.experiment.registry import algorithms
 from fsrl_ext.functional import (
     conjugate_gradient,
@@ -381,6 +383,16 @@ FIELD_CASES = [
 @pytest.mark.parametrize(("cls", "name", "value"), FIELD_CASES)
 def test_a_setting_of_another_type_is_refused(cls, name, value):
     refused(cls, {}, name, value)
+
+
+def test_an_argument_of_any_type_is_taken():
+    @checked(at_least_one=("count",))
+    def twice(value: Any, count: int, several: Sequence[Any] = (), either: Any | None = None) -> Any:
+        return value, count, several, either
+
+    assert twice("x", 1, [object, 2], either=object) == ("x", 1, [object, 2], object)
+    with pytest.raises(ValueError, match="count must be a whole number >= 1, got 0"):
+        twice(None, 0)
 
 
 def test_a_field_of_a_users_own_config_is_checked_without_a_line_of_code():

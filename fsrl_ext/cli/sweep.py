@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fsrl_ext.experiment.sweep.description import Description
+    from fsrl_ext.experiment.sweeps.description import Description
 
 _EXAMPLE = """examples:
   fsrl-ext sweep --policies cvpo,sac_lag --tasks SafetyCarCircle-v0 --seeds 0-4 \\
@@ -105,12 +105,12 @@ def _asks_for_help(argument: str) -> bool:
 
 def _sweep(options: argparse.Namespace, command: str) -> int:
     plan = _described(options).plan(command)
-    from fsrl_ext.experiment.sweep.dry_run import plan_text, table_command
+    from fsrl_ext.experiment.sweeps.dry_run import plan_text, table_command
 
     if options.dry_run:
         print(plan_text(plan))
         return 0
-    from fsrl_ext.experiment.sweep.drive import run_plan
+    from fsrl_ext.experiment.sweeps.drive import run_plan
 
     outcome = run_plan(plan, show_progress=not options.quiet)
     print(f"{len(outcome.finished)} of {len(plan.runs)} runs have finished, in {plan.folder}")
@@ -132,8 +132,8 @@ def _described(options: argparse.Namespace) -> Description:
     :raises ValueError: for a file or an option that cannot be used.
     """
     from fsrl_ext.cli.train_options import all_settings
-    from fsrl_ext.experiment.sweep.description import RESOURCES, Description, read_study_file
-    from fsrl_ext.experiment.sweep.values import split_list
+    from fsrl_ext.experiment.sweeps.description import RESOURCES, Description, read_study_file
+    from fsrl_ext.experiment.sweeps.values import split_list
 
     study = Description() if options.study is None else read_study_file(options.study)
     if options.policies is not None:

@@ -182,8 +182,8 @@ class CostEnv(gymnasium.Env):
         :param seed: seeds the simulator and the action space; None continues their streams.
         :param options: Gymnasium's argument, which these simulators do not use.
         """
-        super().reset(seed=seed)
-        if seed is not None:
+        if seed is not None:  # without a seed, Gymnasium's method does nothing
+            super().reset(seed=seed)
             self.action_space.seed(seed)
         observation, info = self._reset(seed)
         self._elapsed = 0

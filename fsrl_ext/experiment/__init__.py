@@ -13,9 +13,10 @@ from fsrl_ext.experiment.saved.film import record_video, show
 from fsrl_ext.experiment.saved.load import load_policy
 from fsrl_ext.experiment.saved.suite import SuiteEvaluation, evaluate_suite
 from fsrl_ext.experiment.settings import make_config
-from fsrl_ext.experiment.sweep.drive import StudyOutcome, run_plan
-from fsrl_ext.experiment.sweep.plan import PlannedRun, Resources, StudyPlan
-from fsrl_ext.experiment.sweep.tune import TuningOutcome, sweep
+from fsrl_ext.experiment.sweeps.drive import StudyOutcome, run_plan
+from fsrl_ext.experiment.sweeps.plan import PlannedRun, Resources, StudyPlan
+from fsrl_ext.experiment.sweeps.study import plan_study
+from fsrl_ext.experiment.sweeps.tune import TuningOutcome, sweep
 from fsrl_ext.experiment.training.callbacks import RunCallback
 from fsrl_ext.experiment.training.run import RunResult, resume, run
 from fsrl_ext.experiment.training_config import TrainingConfig
@@ -41,6 +42,7 @@ __all__ = [
     "evaluate_suite",
     "load_policy",
     "make_config",
+    "plan_study",
     "record_video",
     "register_algorithm",
     "resume",

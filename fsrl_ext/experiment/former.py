@@ -50,7 +50,6 @@ _UNUSED: dict[str, tuple[Any, ...]] = {
 }
 
 _BEFORE: dict[str, Any] = {
-    "action_sampling": "independent",
     "normalise_signals": False,
     "normalise_observations": False,
     "bound_targets": False,

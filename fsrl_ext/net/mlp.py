@@ -36,7 +36,13 @@ def _find_onednn() -> Any:
         return None
 
 
-_ONEDNN = _find_onednn()
+ONEDNN = _find_onednn()
+"""oneDNN's product with bias and activation, or ``None``; :func:`is_large` says where it is used."""
+
+
+def is_large(inputs: Tensor, weight: Tensor) -> bool:
+    """Say whether oneDNN computes the product of float32 inputs ``[B, I]`` and a layer's weight fastest."""
+    return ONEDNN is not None and inputs.shape[0] * weight.numel() >= _ONEDNN_FROM
 
 
 class Layer(NamedTuple):
@@ -55,21 +61,16 @@ def product(inputs: Tensor, layer: Layer, *, relu: bool = False) -> Tensor:
 
     The outputs have no graph.
     """
-    if (
-        _ONEDNN is not None
-        and inputs.shape[0] * layer.weight.numel() >= _ONEDNN_FROM
-        and inputs.dtype == torch.float32
-        and inputs.device.type == "cpu"
-    ):
-        return _ONEDNN(inputs, layer.transposed, layer.bias, "relu" if relu else "none", [], "")
+    if is_large(inputs, layer.weight) and inputs.dtype == torch.float32 and inputs.device.type == "cpu":
+        return ONEDNN(inputs, layer.transposed, layer.bias, "relu" if relu else "none", [], "")
     out = torch.addmm(layer.bias, inputs, layer.weight)
     return out.relu_() if relu else out
 
 
 def _backward_product(gradient: Tensor, layer: Layer) -> Tensor:
     """Return the gradient ``[B, I]`` at a layer's inputs from that at its outputs, float32 on a processor."""
-    if _ONEDNN is not None and gradient.shape[0] * layer.weight.numel() >= _ONEDNN_FROM:
-        return _ONEDNN(gradient, layer.weight, None, "none", [], "")
+    if is_large(gradient, layer.weight):
+        return ONEDNN(gradient, layer.weight, None, "none", [], "")
     return torch.mm(gradient, layer.transposed)
 
 

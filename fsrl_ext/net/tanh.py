@@ -1,7 +1,7 @@
 """Run small tanh networks on a processor: values, and gradients without a graph of single operations.
 
-Where PyTorch has oneDNN, a product and its tanh are one call of it. At the sizes of these networks, that is
-about three times as fast as ``torch.addmm`` and ``torch.tanh`` (``benchmarks/value_fit.py``).
+Where PyTorch has oneDNN, a product and its tanh are one call of it. ``benchmarks/value_fit.py`` compares the
+fits of value networks that use these functions with fits that use autograd.
 
 Dimension letters: ``B`` rows, ``I`` inputs of a layer, ``J`` outputs of a layer, ``K`` outputs of a network.
 The parameters of a network are a weight ``[I, J]`` and a bias ``[1, J]`` for each layer in turn; a tanh
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fsrl_ext.net.mlp import _ONEDNN, _ONEDNN_FROM
+from fsrl_ext.net.mlp import ONEDNN, is_large
 
 # Numbers of one layer's activations in a block of rows, at most. All activations of such a block stay in a
 # core's cache, and the allocator of C keeps memory of that size instead of returning it to the system.
@@ -62,9 +62,9 @@ def _forward(parameters: Sequence[Tensor], inputs: Tensor) -> list[Tensor]:
     layers = [inputs]
     last = len(parameters) // 2 - 1
     for i, (weight, bias) in enumerate(zip(parameters[::2], parameters[1::2], strict=True)):
-        if _is_large(inputs, weight):
+        if is_large(inputs, weight):
             activation = "none" if i == last else "tanh"
-            layers.append(_ONEDNN(layers[-1], weight.t(), bias[0], activation, [], ""))
+            layers.append(ONEDNN(layers[-1], weight.t(), bias[0], activation, [], ""))
         else:
             values = torch.addmm(bias, layers[-1], weight)
             layers.append(values if i == last else values.tanh_())
@@ -82,20 +82,15 @@ def _add_gradients(
     """
     for i in range(len(layers) - 1, -1, -1):
         weight, inputs = parameters[2 * i], layers[i]
-        large = _is_large(inputs, weight)
+        large = is_large(inputs, weight)
         if large:
-            sums[2 * i].add_(_ONEDNN(inputs.t(), gradient.t(), None, "none", [], ""))
+            sums[2 * i].add_(ONEDNN(inputs.t(), gradient.t(), None, "none", [], ""))
         else:
             sums[2 * i].addmm_(inputs.t(), gradient)
         sums[2 * i + 1].add_(gradient.sum(0, keepdim=True))
         if i:
             gradient = (
-                _ONEDNN(gradient, weight, None, "none", [], "") if large else torch.mm(gradient, weight.t())
+                ONEDNN(gradient, weight, None, "none", [], "") if large else torch.mm(gradient, weight.t())
             )
             # the slope of tanh, by its output
             torch.ops.aten.tanh_backward.grad_input(gradient, inputs, grad_input=gradient)
-
-
-def _is_large(inputs: Tensor, weight: Tensor) -> bool:
-    """Say whether oneDNN computes the products of a layer."""
-    return _ONEDNN is not None and len(inputs) * weight.numel() >= _ONEDNN_FROM

@@ -12,11 +12,31 @@ The episodes of a candidate may end early when it is clear that it will not repl
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fsrl_ext.data.stats import any_cost_above
+
+
+def largest_violation(
+    cost_mean: Sequence[float] | np.ndarray,
+    cost_stderr: Sequence[float] | np.ndarray,
+    cost_limit: Sequence[float],
+) -> float:
+    """Return the largest excess of mean cost plus one standard error over its limit, relative to the limit.
+
+    A limit below 1 counts as 1 in the denominator. Without a finite limit the violation is ``-inf``.
+
+    :param cost_mean: ``[C]`` mean episode costs.
+    :param cost_stderr: ``[C]`` standard errors of these means.
+    :param cost_limit: ``[C]``.
+    """
+    limits = np.asarray(cost_limit, dtype=float)
+    constrained = np.isfinite(limits)
+    excess = (np.asarray(cost_mean) + np.asarray(cost_stderr) - limits)[constrained]
+    return float((excess / np.maximum(limits[constrained], 1.0)).max(initial=-math.inf))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +91,8 @@ class Evaluation:
 
     @property
     def violation(self) -> float:
-        """Largest excess of mean cost plus one standard error over its limit, relative to the limit.
-
-        A limit below 1 counts as 1 in the denominator. Without a finite limit the violation is ``-inf``.
-        """
-        limits = np.asarray(self.cost_limit)
-        constrained = np.isfinite(limits)
-        if not constrained.any():
-            return -math.inf
-        excess = (self.cost_mean + self.cost_stderr - limits)[constrained]
-        return float((excess / np.maximum(limits[constrained], 1.0)).max())
+        """Largest relative excess over a limit, see :func:`largest_violation`."""
+        return largest_violation(self.cost_mean, self.cost_stderr, self.cost_limit)
 
     @property
     def feasible(self) -> bool:

@@ -17,6 +17,7 @@ from fsrl_ext.experiment.algorithms import meta, offpolicy, onpolicy
 from fsrl_ext.experiment.algorithms.offpolicy import OffpolicyTraining, deterministic_networks
 from fsrl_ext.experiment.registry import RESERVED, algorithm, algorithms
 from fsrl_ext.experiment.settings import list_settings
+from fsrl_ext.experiment.sweeps.description import KEYS
 from fsrl_ext.policy import DDPGLagConfig, DDPGLagPolicy
 
 # By name the settings of version 0.1.0, whose rows said what an algorithm does not use.
@@ -41,7 +42,7 @@ NEW = {
         name: _DATA | {"cost_gamma", "step_backend", "fit_critic_first"}
         for name in ("meta_cpo", "multitask_cpo")
     },
-    "cvpo": _OFFPOLICY | _LEVEL | {"limit_approach", "margin_rate"},
+    "cvpo": _OFFPOLICY | _LEVEL | {"limit_approach", "margin_rate", "action_sampling"},
 }
 MINE = {
     "summary": "mine", "policy": DDPGLagPolicy, "config": DDPGLagConfig, "training": OffpolicyTraining,
@@ -56,10 +57,7 @@ def test_no_algorithm_is_missing_and_their_order_is_kept():
 @pytest.mark.parametrize("name", list(BEFORE))
 def test_what_could_be_set_can_be_set_and_nothing_else(name):
     assert sorted(list_settings(name)) == sorted(
-        set(BEFORE[name]) - GONE.get(name, set())
-        | NEW.get(name, set())
-        | _RUN
-        | ({"action_sampling"} if name == "cvpo" else set())
+        set(BEFORE[name]) - GONE.get(name, set()) | NEW.get(name, set()) | _RUN
     )
 
 
@@ -111,13 +109,15 @@ def test_a_row_checks_what_it_is_made_of(change, error, words):
         Algorithm(**(MINE | change))
 
 
-def test_names_of_the_run_and_of_the_command_line_are_reserved():
-    options = cli._parser(["train", "cvpo"]).parse_args(["train", "cvpo", "ToyLine-v0"])
+def test_names_of_the_run_and_of_the_command_lines_are_reserved():
+    train = cli._parser(["train", "cvpo"]).parse_args(["train", "cvpo", "ToyLine-v0"])
+    sweep = cli._parser([]).parse_args(["sweep"])
     fields = {x.name for x in dataclasses.fields(ExperimentConfig)}
-    assert fields | set(vars(options)) | {"help", "run_name", "init_from"} <= RESERVED
+    options = {*vars(train), *vars(sweep), "help", "run_name", "init_from", "for"} - {"only_for"}
+    assert fields | options | set(KEYS) == RESERVED
 
 
-def test_defaults_of_a_row_are_settings_of_its_classes(monkeypatch):
+def test_defaults_of_a_row_are_settings_of_its_classes():
     row = Algorithm(**MINE, task_defaults=[("*", "ToyLine-v0", {"kl_bonud": 1.0})])
     register_algorithm("mistaken", row)
     try:
@@ -125,7 +125,7 @@ def test_defaults_of_a_row_are_settings_of_its_classes(monkeypatch):
         with pytest.raises(ValueError, match="unknown setting 'kl_bonud'"):
             make_config("mistaken", "ToyLine-v0")
     finally:
-        monkeypatch.delitem(_rows(), "mistaken")
+        del _rows()["mistaken"]
 
 
 def _rows():

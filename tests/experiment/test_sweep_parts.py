@@ -13,12 +13,12 @@ from toys.settings import small_config
 
 from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.errors import RunFolderError
-from fsrl_ext.experiment.sweep.child import Reporter, train
-from fsrl_ext.experiment.sweep.drive import outcome_of
-from fsrl_ext.experiment.sweep.folder import LOG_TAIL, StudyFolder
-from fsrl_ext.experiment.sweep.objective import FAILED, LOWEST_FEASIBLE, best_objective, objective_of
-from fsrl_ext.experiment.sweep.overview import Newest, Overview, read_newest
-from fsrl_ext.experiment.sweep.watch import TrialWatch
+from fsrl_ext.experiment.sweeps.child import Reporter, train
+from fsrl_ext.experiment.sweeps.drive import outcome_of
+from fsrl_ext.experiment.sweeps.folder import LOG_TAIL, StudyFolder
+from fsrl_ext.experiment.sweeps.objective import FAILED, LOWEST_FEASIBLE, best_objective, objective_of
+from fsrl_ext.experiment.sweeps.overview import Newest, Overview, read_newest
+from fsrl_ext.experiment.sweeps.watch import TrialWatch
 from fsrl_ext.report.folder import RunFolder
 from fsrl_ext.trainer import Evaluation
 

@@ -17,14 +17,14 @@ from fsrl_ext import cli
 from fsrl_ext.cli import main, sweep
 from fsrl_ext.experiment.registry import RESERVED, algorithms
 from fsrl_ext.experiment.settings import list_settings, make_config
-from fsrl_ext.experiment.sweep.description import KEYS, read_study_file
-from fsrl_ext.experiment.sweep.dry_run import plan_text, seeds_text, telling_fields
-from fsrl_ext.experiment.sweep.estimate import RATES, about, assumed_speed, estimate
-from fsrl_ext.experiment.sweep.names import MAX_BYTES
-from fsrl_ext.experiment.sweep.plan import Resources
-from fsrl_ext.experiment.sweep.status import RunState
-from fsrl_ext.experiment.sweep.study import plan_study
-from fsrl_ext.experiment.sweep.values import parse_seeds
+from fsrl_ext.experiment.sweeps.description import KEYS, read_study_file
+from fsrl_ext.experiment.sweeps.dry_run import plan_text, seeds_text, telling_fields
+from fsrl_ext.experiment.sweeps.estimate import RATES, about, assumed_speed, estimate
+from fsrl_ext.experiment.sweeps.names import MAX_BYTES
+from fsrl_ext.experiment.sweeps.plan import Resources
+from fsrl_ext.experiment.sweeps.status import RunState
+from fsrl_ext.experiment.sweeps.study import plan_study
+from fsrl_ext.experiment.sweeps.values import parse_seeds
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "sweeps.md").read_text()
@@ -469,7 +469,7 @@ def test_the_exit_code_says_whether_all_runs_have_finished(
         return types.SimpleNamespace(finished=["c", "d"], failed=failed, unfinished=unfinished)
 
     driver = types.SimpleNamespace(run_plan=run_plan)
-    monkeypatch.setitem(sys.modules, "fsrl_ext.experiment.sweep.drive", driver)
+    monkeypatch.setitem(sys.modules, "fsrl_ext.experiment.sweeps.drive", driver)
     monkeypatch.chdir(tmp_path)
     arguments = ["sweep", "--policies", "cpo", "--tasks", TASK, "--seeds", "0-2", "--quiet"]
     assert main(arguments) == code

@@ -7,8 +7,8 @@ import pytest
 from toys.runs import resumable_config, run_killed
 
 from fsrl_ext.experiment import resume, run
-from fsrl_ext.experiment.sweep.plan import PlannedRun
-from fsrl_ext.experiment.sweep.status import RunState, run_state
+from fsrl_ext.experiment.sweeps.plan import PlannedRun
+from fsrl_ext.experiment.sweeps.status import RunState, run_state
 from fsrl_ext.experiment.training.lock import locked, trained_by
 from fsrl_ext.report.folder import RunFolder
 

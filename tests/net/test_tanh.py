@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from fsrl_ext.net import ValueCritic, tanh
+from fsrl_ext.net import ValueCritic, mlp, tanh
 
 
 def network(*sizes):
@@ -51,7 +51,7 @@ def test_without_onednn_the_numbers_are_the_same_but_for_rounding(monkeypatch):
     parameters = network(28, 128, 128, 1)
     inputs, targets = torch.randn(800, 28), torch.randn(800, 1)
     expected = tanh.loss_and_gradients(parameters, inputs, targets)
-    monkeypatch.setattr(tanh, "_ONEDNN", None)
+    monkeypatch.setattr(mlp, "ONEDNN", None)
     torch.testing.assert_close(
         tanh.loss_and_gradients(parameters, inputs, targets), expected, rtol=1e-4, atol=1e-5
     )

@@ -48,8 +48,10 @@ def test_both_backends_take_the_same_meta_step():
         torch.manual_seed(0)
         metrics = meta.iterate(policy, meta.collector_for(policy), TARGETS)
         assert metrics["meta/fraction"] > 0
+    start = meta.theta(meta.build())
     exact, conic = (meta.theta(policy) for policy in policies)
-    torch.testing.assert_close(conic, exact, rtol=1e-2, atol=1e-4)
+    # The critics' fits amplify what is left of the solver's error after the inner steps.
+    assert (conic - exact).norm() < 2e-3 * (exact - start).norm()
 
 
 def test_a_convex_set_holds_in_inner_steps_and_meta_steps():

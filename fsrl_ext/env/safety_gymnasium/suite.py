@@ -180,20 +180,6 @@ class VelocityEnv(SimulatorEnv):
     def _reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
         return self.simulator.reset(seed=seed)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode; see `CostEnv`.
-
-        Without a seed the method is a shorter form of `CostEnv.reset`: a reset of the smaller robots takes
-        less than twenty microseconds, and nothing but the simulator draws random numbers.
-        """
-        if seed is not None:
-            return super().reset(seed=seed, options=options)
-        observation, info = self.simulator.reset()
-        self._elapsed = 0
-        return observation.astype(np.float32), info
-
     def _step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, cost, terminated, truncated, info = self._simulate(action)
         info["cost"] = float(cost)

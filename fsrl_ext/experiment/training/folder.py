@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fsrl_ext.errors import RunFolderError, RunStoppedError
 from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.report import read_result
 from fsrl_ext.report.folder import RunFolder
 
 _REMEDIES = {
@@ -60,6 +61,16 @@ def remove_leftovers(folder: RunFolder) -> None:
         for path in place.glob(".*.tmp"):
             if re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", path.name):
                 path.unlink(missing_ok=True)
+
+
+def has_finished(folder: RunFolder) -> bool:
+    """Whether a run has its verdict, and nothing is left to do.
+
+    :raises RunFolderError: if its ``result.json`` is damaged.
+    """
+    if folder.snapshot.is_file() or not folder.result.is_file():
+        return False
+    return read_result(folder.path).get("status") == "finished"
 
 
 def empty_run_folder(folder: RunFolder) -> None:

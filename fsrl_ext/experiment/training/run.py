@@ -21,6 +21,7 @@ from fsrl_ext.experiment.training.checkpoint import in_this_version, versions
 from fsrl_ext.experiment.training.cores import resolve_cores, warn_of_more_processes_than_cores
 from fsrl_ext.experiment.training.folder import (
     empty_run_folder,
+    has_finished,
     new_run_folder,
     remove_leftovers,
     writing,
@@ -31,7 +32,6 @@ from fsrl_ext.experiment.training.permission import check_import, resume_command
 from fsrl_ext.experiment.training.session import Session
 from fsrl_ext.experiment.training.snapshot import load_policy_state, read_snapshot
 from fsrl_ext.experiment.training.warm_start import start_from
-from fsrl_ext.report import read_result
 from fsrl_ext.report.files import in_json, write_json
 from fsrl_ext.report.folder import RunFolder
 from fsrl_ext.report.links import check_links
@@ -176,7 +176,7 @@ def resume(
             noted = snapshot["run"]
             config = in_this_version(ExperimentConfig.from_dict, noted["config"], snapshot, files.snapshot)
         else:
-            if _has_finished(files):
+            if has_finished(files):
                 raise RunFolderError(
                     f"{files.path} has finished; 'fsrl-ext train ... --init-from {files.path}' trains its "
                     "policy further"
@@ -217,13 +217,6 @@ def resume(
         return RunResult(files.path, session.execute())
 
 
-def _has_finished(folder: RunFolder) -> bool:
-    """Whether a run has its verdict, and nothing is left to do."""
-    if folder.snapshot.is_file() or not folder.result.is_file():
-        return False
-    return read_result(folder.path).get("status") == "finished"
-
-
 def _warn_of_other_versions(snapshot: dict[str, Any]) -> None:
     here, there = versions(), snapshot["versions"]
     for name in (x for x in here if here[x] != there.get(x)):
@@ -260,7 +253,7 @@ def _saying_how_to_go_on(folder: RunFolder, *, allow_import: bool) -> Iterator[N
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        if folder.config.is_file() and not _has_finished(folder):
+        if folder.config.is_file() and not has_finished(folder):
             interrupt.add_note(f"to go on: {resume_command(folder.path, allow_import=allow_import)}")
         raise
 

@@ -84,7 +84,7 @@ class CVPOConfig(CostLevelConfig):
             below_one=("cost_margin", "margin_rate"),
             choices={
                 "solver": ("exact", "slsqp"),
-                "action_sampling": ("stratified", "independent"),
+                "action_sampling": ("independent", "stratified"),
                 "estep_precision": ("float32", "bfloat16", "forced-bfloat16"),
                 "old_policy": ("frozen", "polyak"),
             },

@@ -21,10 +21,10 @@ from typing import IO, Any
 
 from fsrl_ext.errors import RunFolderError
 from fsrl_ext.experiment import ExperimentConfig, RunCallback, make_config, resume, run
-from fsrl_ext.experiment.sweep.folder import StudyFolder
-from fsrl_ext.experiment.sweep.objective import FAILED, best_objective, objective_of
-from fsrl_ext.experiment.sweep.plan import PlannedRun
-from fsrl_ext.experiment.sweep.status import RunState, RunStatus, run_state
+from fsrl_ext.experiment.sweeps.folder import StudyFolder
+from fsrl_ext.experiment.sweeps.objective import FAILED, best_objective, objective_of
+from fsrl_ext.experiment.sweeps.plan import PlannedRun
+from fsrl_ext.experiment.sweeps.status import RunState, RunStatus, run_state
 from fsrl_ext.experiment.training.callbacks import RunView
 from fsrl_ext.report import read_result
 

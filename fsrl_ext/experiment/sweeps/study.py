@@ -15,10 +15,10 @@ from fsrl_ext.errors import checked, shown
 from fsrl_ext.experiment.defaults import TUNED
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.settings import make_config
-from fsrl_ext.experiment.sweep.names import own_settings, run_name
-from fsrl_ext.experiment.sweep.plan import PlannedRun, Resources, StudyPlan
-from fsrl_ext.experiment.sweep.readiness import check_folder, check_runs
-from fsrl_ext.experiment.sweep.sections import (
+from fsrl_ext.experiment.sweeps.names import own_settings, run_name
+from fsrl_ext.experiment.sweeps.plan import PlannedRun, Resources, StudyPlan
+from fsrl_ext.experiment.sweeps.readiness import check_folder, check_runs
+from fsrl_ext.experiment.sweeps.sections import (
     Entry,
     check_section,
     check_shared,
@@ -26,7 +26,7 @@ from fsrl_ext.experiment.sweep.sections import (
     make_entry,
     settings_on_task,
 )
-from fsrl_ext.experiment.sweep.values import MAX_RUNS, axis, parse_seeds, split_list
+from fsrl_ext.experiment.sweeps.values import MAX_RUNS, axis, parse_seeds, split_list
 
 
 @checked(own=("policies", "tasks", "seeds"))

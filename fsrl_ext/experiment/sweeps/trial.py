@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fsrl_ext.experiment.sweep.objective import FAILED
+from fsrl_ext.experiment.sweeps.objective import FAILED
 
 STOP_SECONDS = 40.0
 """Seconds that the process of a run has to end before it is killed."""
@@ -24,7 +24,7 @@ job = json.loads(sys.stdin.buffer.readline())
 sys.path[:] = job["paths"] + [path for path in sys.path if path and path not in job["paths"]]
 reports = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
-from fsrl_ext.experiment.sweep.child import main
+from fsrl_ext.experiment.sweeps.child import main
 main(job, reports)
 """
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.sweep.folder import StudyFolder
+from fsrl_ext.experiment.sweeps.folder import StudyFolder
 
 REFRESH_SECONDS = 1.0
 _TAIL_BYTES = 65536

@@ -11,7 +11,7 @@ from typing import Any
 
 from fsrl_ext.errors import CheckpointError, RunFolderError
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.sweep.plan import PlannedRun
+from fsrl_ext.experiment.sweeps.plan import PlannedRun
 from fsrl_ext.experiment.training.lock import trained_by
 from fsrl_ext.experiment.training.snapshot import read_snapshot
 from fsrl_ext.report import read_result
@@ -90,16 +90,6 @@ def _read(folder: RunFolder) -> tuple[RunState, dict[str, Any]]:
     if not folder.config.is_file():
         raise RunFolderError(f"{folder.path} has no {folder.config.name}")
     return RunState.STARTED, read_record(folder.config, NOTED)
-
-
-def has_finished(folder: RunFolder) -> bool:
-    """Whether a run is complete.
-
-    :raises RunFolderError: if its ``result.json`` is damaged.
-    """
-    if folder.snapshot.is_file() or not folder.result.is_file():
-        return False
-    return read_result(folder.path)["status"] == "finished"
 
 
 def different_settings(saved: Mapping[str, Any], planned: ExperimentConfig) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fsrl_ext.data.ray_actors import knock
-from fsrl_ext.experiment.sweep.plan import Resources
+from fsrl_ext.experiment.sweeps.plan import Resources
 from fsrl_ext.experiment.training.cores import available_cores
 from fsrl_ext.experiment.training.lock import locked, trained_by
 from fsrl_ext.report.folder import RunFolder

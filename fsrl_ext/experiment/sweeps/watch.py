@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fsrl_ext.data.interrupts import InterruptGuard
-from fsrl_ext.experiment.sweep.folder import StudyFolder
+from fsrl_ext.experiment.sweeps.folder import StudyFolder
 
 if TYPE_CHECKING:
-    from fsrl_ext.experiment.sweep.overview import Overview
+    from fsrl_ext.experiment.sweeps.overview import Overview
 
 
 class TrialWatch:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from fsrl_ext.trainer import Evaluation
+from fsrl_ext.trainer.selection import largest_violation
 
 LOWEST_FEASIBLE = -1e9
 """The lowest value of a feasible policy; lower returns count as this value."""
@@ -44,9 +43,5 @@ def objective_of(evaluation: Evaluation) -> float:
 
 
 def _of_selection(selection: Mapping[str, Any], cost_limit: Sequence[float]) -> float:
-    limits = np.asarray(cost_limit, dtype=float)
-    bound = np.asarray(selection["cost_mean"]) + np.asarray(selection["cost_stderr"])
-    constrained = np.isfinite(limits)
-    excess = (bound - limits)[constrained] / np.maximum(limits[constrained], 1.0)
-    violation = float(excess.max(initial=-np.inf))
+    violation = largest_violation(selection["cost_mean"], selection["cost_stderr"], cost_limit)
     return objective(selection["feasible"], selection["return_mean"], violation)

@@ -11,7 +11,7 @@ from typing import Any
 from fsrl_ext.errors import shown
 from fsrl_ext.experiment.registry import algorithm, algorithms
 from fsrl_ext.experiment.settings import Setting, list_settings
-from fsrl_ext.experiment.sweep.values import axis
+from fsrl_ext.experiment.sweeps.values import axis
 
 PRESET = Setting("preset", "run", str, "a bundle of settings of the policy")
 """The preset is given as a setting is, and several make an axis."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from fsrl_ext.experiment.defaults import TUNED
 from fsrl_ext.experiment.settings import as_text
-from fsrl_ext.experiment.sweep.estimate import Estimate, about, estimate, runs_side_by_side
-from fsrl_ext.experiment.sweep.names import flat_settings
-from fsrl_ext.experiment.sweep.plan import PlannedRun, StudyPlan
-from fsrl_ext.experiment.sweep.status import RunState, RunStatus, run_state
+from fsrl_ext.experiment.sweeps.estimate import Estimate, about, estimate, runs_side_by_side
+from fsrl_ext.experiment.sweeps.names import flat_settings
+from fsrl_ext.experiment.sweeps.plan import PlannedRun, StudyPlan
+from fsrl_ext.experiment.sweeps.status import RunState, RunStatus, run_state
 from fsrl_ext.report import text_table
 
 MOST_LINES = 10

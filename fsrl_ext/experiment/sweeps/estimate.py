@@ -14,8 +14,8 @@ from fsrl_ext.errors import RunFolderError
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.defaults import suite_of
 from fsrl_ext.experiment.registry import algorithm
-from fsrl_ext.experiment.sweep.plan import PlannedRun, Resources, StudyPlan
-from fsrl_ext.experiment.sweep.status import RunState
+from fsrl_ext.experiment.sweeps.plan import PlannedRun, Resources, StudyPlan
+from fsrl_ext.experiment.sweeps.status import RunState
 from fsrl_ext.experiment.training.cores import available_cores
 from fsrl_ext.report import read_result
 from fsrl_ext.report.folder import RunFolder

@@ -10,7 +10,7 @@ from typing import Any
 
 from fsrl_ext.errors import checked
 from fsrl_ext.experiment.settings import list_settings
-from fsrl_ext.experiment.sweep.drive import (
+from fsrl_ext.experiment.sweeps.drive import (
     Search,
     StudyOutcome,
     outcome_of,
@@ -18,9 +18,9 @@ from fsrl_ext.experiment.sweep.drive import (
     saying_how_to_go_on,
     taken,
 )
-from fsrl_ext.experiment.sweep.folder import StudyFolder
-from fsrl_ext.experiment.sweep.plan import Resources
-from fsrl_ext.experiment.sweep.status import has_finished
+from fsrl_ext.experiment.sweeps.folder import StudyFolder
+from fsrl_ext.experiment.sweeps.plan import Resources
+from fsrl_ext.experiment.training.folder import has_finished
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def sweep(
     :raises RunFolderError: if another sweep uses the folder.
     :raises ImportError: Ray Tune is not installed.
     """
-    from fsrl_ext.experiment.sweep.overview import Overview  # takes imports
+    from fsrl_ext.experiment.sweeps.overview import Overview  # takes imports
 
     _check_names(settings)
     resources = Resources() if resources is None else resources
@@ -120,7 +120,10 @@ def _check_names(settings: Mapping[str, Any]) -> None:
 
 
 def _names() -> Callable[[Mapping[str, Any]], str]:
-    """The function from sampled settings to the name of their run; equal settings have equal names."""
+    """The function from sampled settings to the name of their run; equal settings have equal names.
+
+    Ray pickles it by value, see :func:`~fsrl_ext.experiment.sweeps.trial.make_trial`.
+    """
 
     def name_of(settings: Mapping[str, Any]) -> str:
         import hashlib

@@ -15,12 +15,12 @@ from typing import Any
 
 from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.errors import RunFolderError
-from fsrl_ext.experiment.sweep.folder import StudyFolder
-from fsrl_ext.experiment.sweep.plan import PlannedRun, Resources, StudyPlan
-from fsrl_ext.experiment.sweep.ray_session import ray_session
-from fsrl_ext.experiment.sweep.status import RunState, run_state
-from fsrl_ext.experiment.sweep.trial import TrialSetup, make_trial
-from fsrl_ext.experiment.sweep.watch import TrialWatch
+from fsrl_ext.experiment.sweeps.folder import StudyFolder
+from fsrl_ext.experiment.sweeps.plan import PlannedRun, Resources, StudyPlan
+from fsrl_ext.experiment.sweeps.ray_session import ray_session
+from fsrl_ext.experiment.sweeps.status import RunState, run_state
+from fsrl_ext.experiment.sweeps.trial import TrialSetup, make_trial
+from fsrl_ext.experiment.sweeps.watch import TrialWatch
 from fsrl_ext.experiment.training.lock import locked, trained_by
 from fsrl_ext.report.folder import RunFolder
 
@@ -63,7 +63,7 @@ def run_plan(plan: StudyPlan, *, show_progress: bool = True) -> StudyOutcome:
     :raises ValueError: if the resources are not there.
     :raises ImportError: Ray Tune is not installed.
     """
-    from fsrl_ext.experiment.sweep.overview import Overview  # takes imports
+    from fsrl_ext.experiment.sweeps.overview import Overview  # takes imports
 
     study = StudyFolder(plan.folder.absolute())
     configs = {planned.name: planned.config for planned in plan.runs}
@@ -86,12 +86,6 @@ def run_plan(plan: StudyPlan, *, show_progress: bool = True) -> StudyOutcome:
         states = {planned.name: run_state(study.path, planned).state for planned in plan.runs}
         outcome = outcome_of({name: state is RunState.FINISHED for name, state in states.items()}, ends)
         overview.close()
-        if outcome.failed:
-            overview.say(
-                f"{len(outcome.failed)} of {len(configs)} runs failed; the same sweep continues them"
-            )
-            for name in outcome.failed:
-                overview.say(f"  {name}: {study.log(name)}")
         return outcome
 
 
@@ -99,7 +93,7 @@ def outcome_of(finished: Mapping[str, bool], ends: Mapping[str, str]) -> StudyOu
     """The outcome of a sweep.
 
     :param finished: whether the folder of a run says that it has finished, by the run's name.
-    :param ends: how the trials of the runs ended, see :class:`~fsrl_ext.experiment.sweep.watch.TrialWatch`.
+    :param ends: how the trials of the runs ended, see :class:`~fsrl_ext.experiment.sweeps.watch.TrialWatch`.
     """
     groups: dict[str, list[str]] = {"finished": [], "failed": [], "stopped": [], "unfinished": []}
     for name, done in finished.items():
@@ -182,7 +176,7 @@ def saying_how_to_go_on(command: str) -> Iterator[None]:
 class Search:
     """What Ray Tune is to try, and how.
 
-    :param job_of: as for :func:`~fsrl_ext.experiment.sweep.trial.make_trial`.
+    :param job_of: as for :func:`~fsrl_ext.experiment.sweeps.trial.make_trial`.
     :param name_of: from the settings of a trial, the name of its run.
     :param space: of settings, as Ray Tune takes it.
     :param samples: of the space.
@@ -204,7 +198,7 @@ class Search:
 def run_search(study: StudyFolder, search: Search, overview: Any) -> TrialWatch:
     """Lets Ray Tune run trials until the search is over; signals interrupt the runs cleanly.
 
-    :param overview: an :class:`~fsrl_ext.experiment.sweep.overview.Overview`.
+    :param overview: an :class:`~fsrl_ext.experiment.sweeps.overview.Overview`.
     :return: what has come of the trials.
     :raises KeyboardInterrupt: after a signal, when the runs have been interrupted.
     """

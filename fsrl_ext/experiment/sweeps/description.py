@@ -14,10 +14,10 @@ from typing import Any
 from fsrl_ext.errors import shown
 from fsrl_ext.experiment.registry import algorithms
 from fsrl_ext.experiment.settings import list_settings
-from fsrl_ext.experiment.sweep.plan import Resources, StudyPlan
-from fsrl_ext.experiment.sweep.sections import check_section, did_you_mean
-from fsrl_ext.experiment.sweep.study import plan_study
-from fsrl_ext.experiment.sweep.values import split_list
+from fsrl_ext.experiment.sweeps.plan import Resources, StudyPlan
+from fsrl_ext.experiment.sweeps.sections import check_section, did_you_mean
+from fsrl_ext.experiment.sweeps.study import plan_study
+from fsrl_ext.experiment.sweeps.values import split_list
 
 RESOURCES = tuple(x.name for x in dataclasses.fields(Resources))
 """The keys of a study file, and the options, that become :class:`~.plan.Resources`."""
