@@ -72,6 +72,20 @@ def add_command(commands: Any, arguments: Sequence[str]) -> None:
         metavar="NAME SETTING=A,B",
         help="settings of some policies or tasks: --for cvpo kl_bound=0.05,0.1",
     )
+    _add_resources(parser)
+    if arguments[:1] == ["sweep"] and not any(_asks_for_help(x) for x in arguments):
+        from fsrl_ext.cli.train_options import all_settings
+
+        for name in all_settings():
+            if name not in ("seed", "cost_limit"):
+                settings.add_argument(
+                    f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+                )
+    parser.set_defaults(command=_sweep)
+
+
+def _add_resources(parser: argparse.ArgumentParser) -> None:
+    """Adds where the runs go, what they may use, and what is shown."""
     place = parser.add_argument_group("where and how the runs run")
     place.add_argument("--out", metavar="DIR", help="the study's folder (default: study, or the file's name)")
     place.add_argument(
@@ -88,15 +102,6 @@ def add_command(commands: Any, arguments: Sequence[str]) -> None:
     place.add_argument(
         "--dry-run", action="store_true", help="print the plan and an estimate of the time, and run nothing"
     )
-    if arguments[:1] == ["sweep"] and not any(_asks_for_help(x) for x in arguments):
-        from fsrl_ext.cli.train_options import all_settings
-
-        for name in all_settings():
-            if name not in ("seed", "cost_limit"):
-                settings.add_argument(
-                    f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=argparse.SUPPRESS
-                )
-    parser.set_defaults(command=_sweep)
 
 
 def _asks_for_help(argument: str) -> bool:

@@ -353,12 +353,16 @@ def test_a_policy_without_limit_is_as_fast_as_its_counterpart():
     assert assumed_speed(make_config("sac", TASK)) is None
 
 
-def test_the_rates_are_those_of_the_committed_results():
+def test_the_rates_are_near_those_of_the_committed_results():
+    """New results may move a median a little; the estimates are for orders of magnitude."""
     path = ROOT / "benchmarks" / "sweep_rates.py"
     spec = importlib.util.spec_from_file_location("sweep_rates", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.measured_rates() == RATES
+    measured = module.measured_rates()
+    assert {name: set(suites) for name, suites in measured.items()} == {k: set(v) for k, v in RATES.items()}
+    for policy, suites in measured.items():
+        assert suites == pytest.approx(RATES[policy], rel=0.25)
 
 
 # Dry runs.
