@@ -35,7 +35,7 @@ from fsrl_ext.experiment import PlannedRun, Resources, StudyPlan, make_config, r
 from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.experiment.sweeps.folder import StudyFolder
 from fsrl_ext.experiment.sweeps.overview import read_newest
-from fsrl_ext.experiment.sweeps.status import has_finished
+from fsrl_ext.experiment.training.folder import has_finished
 from fsrl_ext.report import read_result
 from fsrl_ext.report.files import read_json, write_json
 

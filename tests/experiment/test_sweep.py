@@ -17,7 +17,7 @@ from fsrl_ext.errors import RunFolderError
 from fsrl_ext.experiment import Resources, run, run_plan, sweep
 from fsrl_ext.experiment.sweeps.folder import StudyFolder
 from fsrl_ext.experiment.sweeps.objective import FAILED
-from fsrl_ext.experiment.sweeps.status import has_finished
+from fsrl_ext.experiment.training.folder import has_finished
 from fsrl_ext.experiment.training.lock import locked, trained_by
 from fsrl_ext.report import read_result
 from fsrl_ext.report.folder import RunFolder
