@@ -47,6 +47,11 @@ class PolicyConfig:
             raise ValueError(f"gamma must be in (0, 1) because time limits bootstrap, got {self.gamma}")
 
     @property
+    def discount_of_costs(self) -> float:
+        """Discount factor of the costs in force, in (0, 1]."""
+        return self.gamma
+
+    @property
     def cost_margin(self) -> float:
         """Share of each cost limit that the policy keeps free, in [0, 1)."""
         return 0.0
@@ -324,7 +329,10 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         config = self.config
         values = [
             cost_threshold(
-                cost, max_episode_steps=self.max_episode_steps, gamma=config.gamma, unit=config.threshold_unit
+                cost,
+                max_episode_steps=self.max_episode_steps,
+                gamma=config.discount_of_costs,
+                unit=config.threshold_unit,
             )
             for cost in episode_costs
         ]

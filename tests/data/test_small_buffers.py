@@ -140,6 +140,10 @@ def test_steps_are_counted_until_the_buffer_is_emptied():
         ({"buffer_size": 5, "num_envs": 6}, "buffer_size must be >= 6, one place for each .* got 5"),
         ({"buffer_size": 7}, "buffer_size must be >= 8, which is estimation_step=2 for each of 4 .* got 7"),
         ({"buffer_size": 11, "estimation_step": 3}, "buffer_size must be >= 12, which is .*=3 .* got 11"),
+        (
+            {"buffer_size": 15, "cost_estimation_step": 4},
+            "buffer_size must be >= 16, which is cost_estimation_step=4 for each of 4 .* got 15",
+        ),
     ],
 )
 @pytest.mark.parametrize("name", ["cvpo", "td3_lag"])

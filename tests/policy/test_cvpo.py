@@ -23,7 +23,7 @@ from fsrl_ext.net import GaussianActor
 from fsrl_ext.net.values import QValues
 from fsrl_ext.policy import CVPOPolicy
 from fsrl_ext.policy.offpolicy.cost_level import CostLevel
-from fsrl_ext.policy.offpolicy.critics import OffpolicyConfig, nstep_returns
+from fsrl_ext.policy.offpolicy.critics import OffpolicyConfig, nstep_returns, nstep_windows
 
 # Settings with which CVPO learns LineEnv; with the limit L the best mean action is 2 L / T - 1.
 LINE = {"initial_std": 0.6, "kl_bound_scale": 0.005}
@@ -115,7 +115,7 @@ def test_nstep_targets_stop_at_the_ends_of_episodes(env, time_limits):
     next_obs = torch.as_tensor(window.obs_next)
     values = torch.stack([next_obs[:, 0] + 2, next_obs[:, 1] - 3], 1)
     config = OffpolicyConfig(gamma=gamma, time_limits=time_limits)
-    targets = nstep_returns(window, values, config=config, data=config.statistics(1))
+    targets = nstep_returns((window,), values, config=config, data=config.statistics(1))
     newest = set(buffer.last_index.tolist())
     for index, row in zip(indices, targets.double().numpy(), strict=True):
         expected, i = np.zeros(2), int(index)
@@ -128,6 +128,29 @@ def test_nstep_targets_stop_at_the_ends_of_episodes(env, time_limits):
         if buffer.terminated[i] or (time_limits == "end" and buffer.truncated[i]):
             bootstrap[:] = 0.0
         np.testing.assert_allclose(row, expected + gamma ** (k + 1) * bootstrap, rtol=1e-4)
+
+
+def test_costs_have_a_window_and_a_discount_of_their_own():
+    """Targets for every stored transition against a loop, with 4 steps for costs and 2 for the reward."""
+    buffer = collected(build_cvpo(), steps=4 * 50, env=EarlyEndEnv).buffer
+    indices = buffer.sample_indices(0)
+    config = OffpolicyConfig(gamma=0.9, estimation_step=2, cost_gamma=0.8, cost_estimation_step=4)
+    windows = nstep_windows(buffer, indices, config)
+    obs = [torch.as_tensor(x.obs_next) for x in windows]
+    values = torch.stack([obs[0][:, 0] + 2, obs[1][:, 1] - 3], 1)
+    targets = nstep_returns(windows, values, config=config, data=config.statistics(1))
+    newest = set(buffer.last_index.tolist())
+    for index, row in zip(indices, targets.double().numpy(), strict=True):
+        for signal, (gamma, steps) in enumerate(((0.9, 2), (0.8, 4))):
+            expected, i = 0.0, int(index)
+            for k in range(steps):
+                expected += gamma**k * float(buffer.cost[i, 0] if signal else buffer.rew[i])
+                if buffer.done[i] or i in newest or k == steps - 1:
+                    break
+                i += 1
+            value = buffer.obs_next[i, 1] - 3 if signal else buffer.obs_next[i, 0] + 2
+            expected += gamma ** (k + 1) * value * (not buffer.terminated[i])
+            assert row[signal] == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_frozen_old_policy_follows_once_per_collect_cycle():

@@ -53,6 +53,21 @@ def test_entropy_counts_in_the_targets_of_reward_and_never_of_cost():
     assert torch.equal(a[:, 1:], b[:, 1:])
 
 
+@pytest.mark.parametrize("name", [*LAGRANGIAN, "cvpo"])
+def test_the_window_and_the_discount_of_the_costs_leave_the_reward_alone(name):
+    """The critics say 3 and 2 everywhere, so that only windows and discounts tell the targets apart."""
+    own = build(name, estimation_step=2, cost_estimation_step=4, cost_gamma=0.8, **RAW)
+    of_reward = build(name, estimation_step=2, **RAW)
+    of_cost = build(name, estimation_step=4, gamma=0.8, **RAW)
+    buffer = filled(own).buffer
+    for policy in (own, of_reward, of_cost):
+        value_everywhere(policy.target_critic, 3.0, 2.0)
+    a, b, c = (processed(x, buffer).returns for x in (own, of_reward, of_cost))
+    torch.testing.assert_close(a[:, 0], b[:, 0])
+    torch.testing.assert_close(a[:, 1], c[:, 1])
+    assert (a[:, 1] - b[:, 1]).abs().max() > 0.1
+
+
 class TableCritic(nn.Module):
     """Values a state by its row of a table, whatever the action is."""
 
@@ -468,6 +483,6 @@ def test_nstep_returns_repeat_costs_for_members_with_their_own_values():
     config = OffpolicyConfig(gamma=0.9)
     data = config.statistics(2)
     data.measure(buffer)
-    shared = nstep_returns(window, torch.zeros(5, 3), config=config, data=data)
-    own = nstep_returns(window, torch.zeros(5, 7), config=config, data=data)
+    shared = nstep_returns((window,), torch.zeros(5, 3), config=config, data=data)
+    own = nstep_returns((window,), torch.zeros(5, 7), config=config, data=data)
     assert torch.equal(own, shared[:, [0, 1, 1, 1, 2, 2, 2]])

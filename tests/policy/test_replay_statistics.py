@@ -132,7 +132,7 @@ def test_costs_that_are_never_negative_are_never_bootstrapped_below_zero(time_li
     for value in (-1e3, 1e3):
         bounded, free = (
             nstep_returns(
-                window,
+                (window,),
                 torch.full((50, 2), value),
                 config=OffpolicyConfig(gamma=0.9, time_limits=time_limits, bound_targets=bound),
                 data=data,
@@ -144,13 +144,13 @@ def test_costs_that_are_never_negative_are_never_bootstrapped_below_zero(time_li
         assert (bounded <= data.value_high + 1e-4).all()
         assert (free.abs() > 500).any()
         inside = nstep_returns(
-            window,
+            (window,),
             torch.full((50, 2), 0.5),
             config=OffpolicyConfig(gamma=0.9, time_limits=time_limits, bound_targets=False),
             data=data,
         )
         same = nstep_returns(
-            window,
+            (window,),
             torch.full((50, 2), 0.5),
             config=OffpolicyConfig(gamma=0.9, time_limits=time_limits),
             data=data,

@@ -84,10 +84,10 @@ class OffpolicyTraining(TrainingConfig):
 
     def check_policy(self, policy_config: PolicyConfig) -> None:
         # A smaller buffer would cut every n-step window short.
-        num_steps = getattr(policy_config, "estimation_step", 1)
+        num_steps, name = getattr(policy_config, "longest_window", (1, ""))
         if self.buffer_size < num_steps * self.num_envs:
             raise ValueError(
-                f"buffer_size must be >= {num_steps * self.num_envs}, which is estimation_step={num_steps} "
+                f"buffer_size must be >= {num_steps * self.num_envs}, which is {name}={num_steps} "
                 f"for each of {self.num_envs} training environments, got {self.buffer_size}"
             )
 

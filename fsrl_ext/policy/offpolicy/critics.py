@@ -7,6 +7,7 @@ cost's ensemble has a target of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,7 @@ import torch
 from tianshou.data.types import RolloutBatchProtocol
 from torch import Tensor
 
+from fsrl_ext.data.nstep import NStepWindow
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.returns import ThresholdUnit, nstep_targets
 from fsrl_ext.net.values import CostReduction, QValues, reduce_cost
@@ -33,10 +35,14 @@ class OffpolicyConfig(PolicyConfig):
 
     gamma: float = 0.97
     """Discount factor of reward and costs, in (0, 1)."""
+    cost_gamma: float | None = None
+    """Discount factor of the costs, in (0, 1); ``None`` for ``gamma``."""
     tau: float = 0.05
     """Share of the way to the newest networks that the target networks move per update, in (0, 1]."""
     estimation_step: int = 2
     """Number n of steps in the n-step targets of the critics, >= 1."""
+    cost_estimation_step: int | None = None
+    """Number of steps in the n-step targets of the cost critics, >= 1; ``None`` for ``estimation_step``."""
     cost_reduction: CostReduction = "mean"
     """Estimate that an ensemble of cost critics gives: its ``mean``, its maximum (``max``), or its mean plus
     ``ucb_scale`` standard deviations (``ucb``)."""
@@ -63,18 +69,31 @@ class OffpolicyConfig(PolicyConfig):
             self,
             non_negative=("ucb_scale",),
             unit_interval=("tau",),
-            at_least_one=("estimation_step", "normalise_steps"),
+            open_unit_interval=("cost_gamma",),
+            at_least_one=("estimation_step", "cost_estimation_step", "normalise_steps"),
             choices={
                 "cost_reduction": get_args(CostReduction),
                 "time_limits": ("bootstrap", "end"),
             },
         )
 
+    @property
+    def discount_of_costs(self) -> float:
+        """Discount factor of the costs in force: ``cost_gamma``, or else ``gamma``."""
+        return self.gamma if self.cost_gamma is None else self.cost_gamma
+
+    @property
+    def longest_window(self) -> tuple[int, str]:
+        """Steps of the longest window that targets need, and the name of its setting."""
+        of_costs = (self.cost_estimation_step or 0, "cost_estimation_step")
+        return max((self.estimation_step, "estimation_step"), of_costs, key=lambda x: x[0])
+
     def statistics(self, num_costs: int) -> ReplayStatistics:
         """Returns the statistics of a buffer, before any collect, as these settings want them."""
         return ReplayStatistics(
             num_costs,
             gamma=self.gamma,
+            cost_gamma=self.discount_of_costs,
             normalise_signals=self.normalise_signals,
             normalise_observations=self.normalise_observations,
             normalise_steps=self.normalise_steps,
@@ -128,8 +147,18 @@ def to_tensors(batch: RolloutBatchProtocol, data: ReplayStatistics) -> None:
     batch.act = to_device(batch.act, device)
 
 
+def nstep_windows(buffer: Any, indices: np.ndarray, config: OffpolicyConfig) -> tuple[NStepWindow, ...]:
+    """Reads the windows of the n-step targets that start at the transitions ``indices [B]``.
+
+    :param buffer: a buffer of :mod:`fsrl_ext.data`.
+    :return: the window of the reward, and that of the costs if it has another length.
+    """
+    lengths = (config.estimation_step, config.cost_estimation_step or config.estimation_step)
+    return tuple(buffer.nstep_window(indices, x) for x in dict.fromkeys(lengths))
+
+
 def nstep_returns(
-    window: Any,
+    windows: Sequence[NStepWindow],
     bootstrap: Tensor,
     *,
     config: OffpolicyConfig,
@@ -141,23 +170,17 @@ def nstep_returns(
     A terminal state stops bootstrapping for reward and costs alike, a time limit only with ``time_limits``
     ``end``; :func:`~fsrl_ext.functional.returns.nstep_targets` gives the equation.
 
-    :param window: result of the buffer's ``nstep_window``, with ``signals [B, K, 1 + C]``.
-    :param bootstrap: ``[B, S]`` values of the states after the last steps of the windows, in units of the
-        scales.
-    :param config: discount factor, bounds and what time limits are.
+    :param windows: result of :func:`nstep_windows`.
+    :param bootstrap: ``[B, S]`` values of the states after the last steps of the signals' windows, in units
+        of the scales.
+    :param config: discount factors, bounds and what time limits are.
     :param data: scales and bounds.
     :param bonus: ``[K, B]``, a bonus on the reward of the state after each step, in units of the reward's
         scale, or ``None``.
     """
-    signals = to_device(window.signals, bootstrap.device) / data.signal_scale
-    low, high = data.value_low, data.value_high
-    if signals.shape[-1] != bootstrap.shape[1]:
-        repeats = (bootstrap.shape[1] - 1) // (signals.shape[-1] - 1)
-        signals, low, high = (
-            torch.cat([x[..., :1], x[..., 1:].repeat_interleave(repeats, dim=-1)], dim=-1)
-            for x in (signals, low, high)
-        )
+    repeats = (bootstrap.shape[1] - 1) // (data.signal_scale.shape[0] - 1)
     if config.bound_targets:
+        low, high = (_per_target(x, repeats) for x in (data.value_low, data.value_high))
         if bonus is not None:
             # The highest and the lowest bonus of the batch stand for those of all later states.
             widest = torch.stack([bonus.amin(), bonus.amax()]) / (1.0 - config.gamma)
@@ -165,15 +188,35 @@ def nstep_returns(
             low[0] += widest[0].clamp(max=0.0)
             high[0] += widest[1].clamp(min=0.0)
         bootstrap = bootstrap.clamp(low, high)
-    ended = window.terminated if config.time_limits == "bootstrap" else window.ended
-    return nstep_targets(
-        signals,
-        to_device(window.alive, bootstrap.device),
-        to_device(ended, bootstrap.device),
-        bootstrap,
-        config.gamma,
-        bonus,
+
+    def targets(window: NStepWindow, of: slice, gamma: float, bonus: Tensor | None) -> Tensor:
+        signals = to_device(window.signals, bootstrap.device) / data.signal_scale
+        ended = window.terminated if config.time_limits == "bootstrap" else window.ended
+        return nstep_targets(
+            _per_target(signals, repeats)[..., of],
+            to_device(window.alive, bootstrap.device),
+            to_device(ended, bootstrap.device),
+            bootstrap[:, of],
+            gamma,
+            bonus,
+        )
+
+    if len(windows) == 1 and config.discount_of_costs == config.gamma:
+        return targets(windows[0], slice(None), config.gamma, bonus)
+    return torch.cat(
+        [
+            targets(windows[0], slice(1), config.gamma, bonus),
+            targets(windows[-1], slice(1, None), config.discount_of_costs, None),
+        ],
+        dim=1,
     )
+
+
+def _per_target(values: Tensor, repeats: int) -> Tensor:
+    """Returns ``values [..., 1 + C]`` with each cost repeated for its M targets, ``[..., 1 + C * M]``."""
+    if repeats == 1:
+        return values
+    return torch.cat([values[..., :1], values[..., 1:].repeat_interleave(repeats, dim=-1)], dim=-1)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from fsrl_ext.policy.base import (
     to_device,
 )
 from fsrl_ext.policy.offpolicy.cost_level import LEVEL_STATES, CostLevel, CriticLevel, MeasuredCost
-from fsrl_ext.policy.offpolicy.critics import critic_losses, nstep_returns, to_tensors
+from fsrl_ext.policy.offpolicy.critics import critic_losses, nstep_returns, nstep_windows, to_tensors
 from fsrl_ext.policy.offpolicy.cvpo_config import CVPOConfig
 from fsrl_ext.policy.offpolicy.replay import newest_places
 from fsrl_ext.policy.optimise import clip_gradients, to_host
@@ -177,16 +177,17 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         if self.data.arrived(buffer) or self._acted_since_update:
             self._begin_cycle(buffer)
         to_tensors(batch, self.data)
-        window = buffer.nstep_window(indices, self.config.estimation_step)
-        next_obs = self.data.observations(to_device(window.obs_next, self.device))
+        windows = nstep_windows(buffer, indices, self.config)
+        next_obs = [self.data.observations(to_device(x.obs_next, self.device)) for x in windows]
         assert isinstance(batch.obs, Tensor)
-        # One pass of the old actor serves both sets of states.
-        mean, scale = self.old_actor(torch.cat([batch.obs, next_obs]))[0]
-        (batch.old_mean, next_mean), (batch.old_scale, next_scale) = mean.chunk(2), scale.chunk(2)
-        next_act = sample_actions(next_mean, next_scale, 1).squeeze(1)
-        q_reward, q_cost = self._reduce(self.target_critic(next_obs, self._executed(next_act)))
-        bootstrap = torch.cat([q_reward[:, None], q_cost.T], dim=1)
-        batch.returns = nstep_returns(window, bootstrap, config=self.config, data=self.data)
+        # One pass of the old actor serves all states, and one of the critics those after the windows.
+        size = len(indices)
+        mean, scale = self.old_actor(torch.cat([batch.obs, *next_obs]))[0]
+        batch.old_mean, batch.old_scale = mean[:size], scale[:size]
+        next_act = sample_actions(mean[size:], scale[size:], 1).squeeze(1)
+        q_reward, q_cost = self._reduce(self.target_critic(torch.cat(next_obs), self._executed(next_act)))
+        bootstrap = torch.cat([q_reward[:size, None], q_cost[:, -size:].T], dim=1)
+        batch.returns = nstep_returns(windows, bootstrap, config=self.config, data=self.data)
         return batch
 
     def _begin_cycle(self, buffer: ReplayBuffer) -> None:

@@ -39,6 +39,7 @@ from fsrl_ext.policy.offpolicy.critics import (
     OffpolicyConfig,
     critic_losses,
     nstep_returns,
+    nstep_windows,
     to_tensors,
 )
 from fsrl_ext.policy.offpolicy.replay import newest_places
@@ -242,17 +243,22 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         if self.data.arrived(buffer):
             self._begin_cycle(buffer)
         to_tensors(batch, self.data)
-        window = buffer.nstep_window(indices, self.config.estimation_step)
+        windows = nstep_windows(buffer, indices, self.config)
+        window, size = windows[0], len(indices)
         next_obs = self.data.observations(to_device(window.obs_next, self.device))
         between = None
         if self.needs_states_between:
             between = to_device(buffer.obs_next[window.places[:-1]], self.device)
             between = self.data.observations(between.flatten(0, 1)).view_as(between)
         next_act, bonus = self._next_action(next_obs, between)
+        for of_costs in windows[1:]:
+            obs_after = self.data.observations(to_device(of_costs.obs_next, self.device))
+            act_after, _ = self._next_action(obs_after, None if between is None else obs_after[:0, None])
+            next_obs, next_act = torch.cat([next_obs, obs_after]), torch.cat([next_act, act_after])
         q = self.target_critic(next_obs, self._executed(next_act))
         q_cost = q.cost.flatten(0, 1) if self.config.cost_targets == "own" else self.config.reduce_cost(q)
-        bootstrap = torch.cat([reduce_reward(q.reward)[:, None], q_cost.T], dim=1)
-        batch.returns = nstep_returns(window, bootstrap, config=self.config, data=self.data, bonus=bonus)
+        bootstrap = torch.cat([reduce_reward(q.reward)[:size, None], q_cost[:, -size:].T], dim=1)
+        batch.returns = nstep_returns(windows, bootstrap, config=self.config, data=self.data, bonus=bonus)
         return batch
 
     def _begin_cycle(self, buffer: ReplayBuffer) -> None:

@@ -32,7 +32,8 @@ class ReplayStatistics(nn.Module):
     statistics. ``state_dict`` of the policy holds them as part of its extra state.
 
     :param num_costs: C.
-    :param gamma: discount factor, for the bounds of values.
+    :param gamma: discount factor of the reward, for the bounds of values.
+    :param cost_gamma: discount factor of the costs, likewise.
     :param normalise_signals: whether the scales are measured; otherwise they stay at one.
     :param normalise_observations: whether features that are far from unit size are normalised.
     :param normalise_steps: number of stored steps from which the observations' statistics stay as they are.
@@ -43,12 +44,13 @@ class ReplayStatistics(nn.Module):
         num_costs: int,
         *,
         gamma: float,
+        cost_gamma: float,
         normalise_signals: bool,
         normalise_observations: bool,
         normalise_steps: int,
     ) -> None:
         super().__init__()
-        self.gamma = gamma
+        self.gammas = np.array([gamma, *[cost_gamma] * num_costs])
         self.normalise_signals = normalise_signals
         self.normalise_observations = normalise_observations
         self.normalise_steps = normalise_steps
@@ -102,7 +104,7 @@ class ReplayStatistics(nn.Module):
         if self.normalise_signals:
             self.scale = deviation
         # A terminal state is worth nothing from then on, so zero is always possible.
-        horizon = 1.0 / (1.0 - self.gamma)
+        horizon = 1.0 / (1.0 - self.gammas)
         low = np.minimum(signals.min(0), 0.0) * horizon / self.scale
         high = np.maximum(signals.max(0), 0.0) * horizon / self.scale
         self._show(low, high)
