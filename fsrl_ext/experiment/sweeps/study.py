@@ -146,6 +146,11 @@ def _runs(
             config = make_config(entry.policy, task, preset=preset, seed=seeds[0], **values)
         except ValueError as error:
             raise ValueError(f"{entry.label} on {task}: {error}") from error
+        if config.training.uses_ray:
+            raise ValueError(
+                f"worker_type must be process in a sweep, whose runs are what Ray shares out, got 'ray' for "
+                f"{entry.label} on {task}"
+            )
         own = own_settings(config, preset)
         for seed in seeds:
             one = config if seed == config.seed else dataclasses.replace(config, seed=seed)
