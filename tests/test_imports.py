@@ -31,7 +31,7 @@ ALLOWED = {
         "experiment", "trainer", "policy", "net", "functional", "data", "env", "report", "zoo",
     },
 }  # fmt: skip
-EVERYONE = {"errors", "gymnasium_import", "__version__"}
+EVERYONE = {"errors", "cost_names", "gymnasium_import", "__version__"}
 
 # Optional or heavy: only inside functions, or in a suite's own modules, which are imported there.
 LAZY = {"ray", "mujoco", "pybullet", "pybullet_envs", "bullet_safety_gym", "safety_gymnasium"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def _on_task(options: argparse.Namespace, command: str) -> int:
             Path(options.json),
             {**source, "stochastic": options.stochastic, **evaluation_report(evaluation)},
         )
-    _play(options, common)
+    _play(options, common, evaluation.cost_names)
     return 0
 
 
@@ -181,8 +182,9 @@ def _check_certificate_options(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name} does not go with --certify")
 
 
-def _play(options: argparse.Namespace, common: dict[str, Any]) -> None:
+def _play(options: argparse.Namespace, common: dict[str, Any], cost_names: Sequence[str] | None) -> None:
     """Films episodes and shows them, as far as that is asked for."""
+    from fsrl_ext.cost_names import labelled
     from fsrl_ext.experiment.saved.film import record_video, show
 
     played = []
@@ -197,7 +199,7 @@ def _play(options: argparse.Namespace, common: dict[str, Any]) -> None:
     if options.render is not None:
         played = show(options.run, episodes=options.video_episodes, **common)
     for episode in played:
-        cost = ", ".join(f"{x:.2f}" for x in episode["cost"])
+        cost = ", ".join(labelled([f"{x:.2f}" for x in episode["cost"]], cost_names))
         print(f"played seed {episode['seed']}: return {episode['return']:.2f}, cost {cost}")
     if options.video is not None:
         print(f"video: {options.video}")

@@ -2,6 +2,7 @@
 
 The files in the order in which to read them:
 
+- `cost_reader`: the cost of a step as a number, as several numbers, or by name;
 - `contract`: what `make` promises of every environment, and the classes that keep the promise;
 - `known_optimum`: toy tasks whose best policy within the limit is known;
 - `suite_tasks`: the tasks of all suites as a table;
@@ -16,7 +17,8 @@ simulator that its task needs.
 """
 
 import fsrl_ext.gymnasium_import  # noqa: F401 - before anything else imports gymnasium
-from fsrl_ext.env.contract import ContractError, CostEnv, CostError, CostReader, CostWrapper, MissingCostError
+from fsrl_ext.env.contract import CostEnv, CostWrapper
+from fsrl_ext.env.cost_reader import ContractError, CostError, CostReader, MissingCostError, NamedCostReader
 from fsrl_ext.env.known_optimum import KnownOptimumEnv
 from fsrl_ext.env.meta.registration import register_family
 from fsrl_ext.env.registry import (
@@ -39,6 +41,7 @@ __all__ = [
     "CostWrapper",
     "KnownOptimumEnv",
     "MissingCostError",
+    "NamedCostReader",
     "SuiteNotInstalledError",
     "TaskInfo",
     "UnknownTaskError",

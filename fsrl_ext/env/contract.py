@@ -7,7 +7,7 @@ import functools
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import gymnasium
@@ -15,74 +15,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
+from fsrl_ext.env.cost_reader import ContractError, CostReader, NamedCostReader
 from fsrl_ext.errors import check_reset, check_step, checked
-
-Cost = float | np.ndarray
-
-
-class ContractError(ValueError):
-    """Reports a step or a reset that does not return what Gymnasium's do; the message names the task."""
-
-
-class CostError(ContractError):
-    """Reports a cost that breaks the contract; the message names environment and step."""
-
-
-class MissingCostError(CostError):
-    """Reports a step without a cost."""
-
-
-class CostReader:
-    """Reads `info["cost"]` and checks that it is a cost.
-
-    NaN and infinity pass, as they do in a reward. Collectors refuse both before they store anything, and name
-    the environment and the step.
-
-    :param env_id: the name of the environment in error messages.
-    :param num_costs: the number of costs ``C``; None takes it from the first step.
-    :raises ValueError: `num_costs` is below 1.
-    """
-
-    @checked(at_least_one=("num_costs",))
-    def __init__(self, env_id: str, num_costs: int | None = None) -> None:
-        self.env_id = env_id
-        self.num_costs = num_costs
-
-    def __call__(self, info: Mapping[str, Any], step: int) -> Cost:
-        """Return the cost of one step.
-
-        :param info: the step's info.
-        :param step: the step's number in its episode, from 1; error messages name it.
-        :return: a float where ``C = 1``, else a new float32 array of shape ``[C]``.
-        :raises MissingCostError: there is no entry "cost", or it is None.
-        :raises CostError: the entry is no number and no 1-D array of ``C`` numbers.
-        """
-        cost = info.get("cost")
-        if type(cost) is float and self.num_costs == 1:
-            return cost
-        return self._checked(cost, info, step)
-
-    def _checked(self, cost: Any, info: Mapping[str, Any], step: int) -> Cost:
-        where = f"{self.env_id}, step {step}"
-        if cost is None:
-            raise MissingCostError(
-                f'{where}: info has no "cost" (it has {sorted(map(str, info))}); a safe-RL '
-                'environment must put a number, or one number per cost, in info["cost"]'
-            )
-        try:
-            array = np.asarray(cost)
-        except ValueError:  # NumPy refuses rows of different lengths
-            array = np.asarray(cost, dtype=object)
-        if array.dtype.kind not in "biuf" or array.ndim > 1 or array.size == 0:
-            raise CostError(f'{where}: info["cost"] must be a number or a 1-D array of numbers, got {cost!r}')
-        if self.num_costs is None:
-            self.num_costs = array.size
-        if array.size != self.num_costs:
-            raise CostError(
-                f'{where}: info["cost"] has {array.size} numbers, expected {self.num_costs} '
-                "as registered or as in the first step"
-            )
-        return float(array.item()) if array.size == 1 else array.astype(np.float32)
 
 
 def _is_image(space: spaces.Space) -> bool:
@@ -162,9 +96,26 @@ class CostEnv(gymnasium.Env):
         self.render_mode = render_mode
         self.spec = spec
         self._cast = float32_caster(observation_space)
-        self._read_cost = CostReader(env_id, num_costs=1)
+        self._read_cost: CostReader | NamedCostReader = CostReader(env_id, num_costs=1)
         self._horizon = math.inf if max_episode_steps is None else max_episode_steps
         self._elapsed: int | None = None
+
+    @property
+    def cost_names(self) -> tuple[str, ...] | None:
+        """Return the names of the costs in `info["cost"]`; None for the sum of all costs."""
+        return self._read_cost.names
+
+    def select_costs(self, costs: str | Sequence[str]) -> None:
+        """Make `info["cost"]` hold named costs from now on, instead of the sum of all costs.
+
+        :param costs: names ``[C]``, or prefixes; see `fsrl_ext.cost_names.select`.
+        :raises ValueError: the task lacks a cost, or two names stand for the same one.
+        """
+        self._read_cost = NamedCostReader(self.env_id, costs, self._separate_costs())
+
+    def _separate_costs(self) -> Sequence[str]:
+        """Return the names of the costs whose sum `info["cost"]` is, without "cost_"; none for most tasks."""
+        return ()
 
     @abstractmethod
     def _reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
@@ -190,7 +141,7 @@ class CostEnv(gymnasium.Env):
         return self._cast(observation), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Make one step; `info["cost"]` is a float.
+        """Make one step; `info["cost"]` is a float, or float32 ``[C]`` for several named costs.
 
         :raises gymnasium.error.ResetNeeded: there was no `reset` before.
         :raises CostError: the simulator's cost is missing, or is not one number.
@@ -231,23 +182,37 @@ class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     :param env: the environment, with its time limit.
     :param env_id: the environment's name in error messages.
     :param num_costs: the number of costs; None takes it from the first step.
+    :param costs: names ``[C]`` of the costs that `info["cost"]` holds after a step, see
+        `fsrl_ext.cost_names.select`; None leaves all costs as the environment reports them.
     """
 
     @checked(at_least_one=("num_costs",))
-    def __init__(self, env: gymnasium.Env, *, env_id: str, num_costs: int | None = None) -> None:
-        gymnasium.utils.RecordConstructorArgs.__init__(self, env_id=env_id, num_costs=num_costs)
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        *,
+        env_id: str,
+        num_costs: int | None = None,
+        costs: str | Sequence[str] | None = None,
+    ) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self, env_id=env_id, num_costs=num_costs, costs=costs)
         gymnasium.Wrapper.__init__(self, env)
         space = env.observation_space
         self.env_id = env_id
         self.observation_space = float32_space(space)
         self._cast = float32_caster(space)
-        self._read_cost = CostReader(env_id, num_costs)
+        self._read_cost = CostReader(env_id, num_costs) if costs is None else NamedCostReader(env_id, costs)
         self._elapsed = 0
 
     @property
     def num_costs(self) -> int | None:
         """Return the number of costs, or None while it is unknown (before the first step)."""
         return self._read_cost.num_costs
+
+    @property
+    def cost_names(self) -> tuple[str, ...] | None:
+        """Return the names of the costs; None for costs without names, and before the first step."""
+        return self._read_cost.names
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -5,13 +5,14 @@ import dataclasses
 import difflib
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from fsrl_ext.env.contract import CostWrapper
+from fsrl_ext.cost_names import checked_names
+from fsrl_ext.env.contract import CostEnv, CostWrapper
 from fsrl_ext.env.known_optimum import make_known_optimum
 from fsrl_ext.env.suite_tasks import (
     BULLET,
@@ -38,7 +39,7 @@ _user_tasks: dict[str, TaskInfo] = {}
 
 # Arguments of `make` that leave the answer of `can_terminate` as the table has it.
 _HARMLESS_ARGUMENTS = {
-    *("id", "render_mode", "max_episode_steps", "task_seed"),
+    *("id", "render_mode", "max_episode_steps", "task_seed", "costs"),
     *("width", "height", "camera_id", "camera_name"),
 }
 
@@ -50,6 +51,7 @@ def make(
     *,
     max_episode_steps: int | None = None,
     task_seed: int | None = None,
+    costs: str | Sequence[str] | None = None,
     **kwargs: Any,
 ) -> gymnasium.Env:
     """Build an environment that keeps the contract of this package.
@@ -66,19 +68,25 @@ def make(
     :param task_seed: draws the task of a family (`fsrl_ext.env.meta`), in [0, 2**32); None stands for 0. The
         seed of `reset` draws nothing of the task. `env.unwrapped` has the attributes `task_seed` and
         `task_parameters`, the drawn parameters.
+    :param costs: names of ``C`` costs that `info["cost"]` holds, in this order, such as "hazards" and "vases"
+        of SafetyPointGoal2-v0: entries of the environment's dictionary `info["cost"]`, or safety-gymnasium's
+        `info["cost_hazards"]` without "cost_". A prefix of several costs stands for their sum. None leaves
+        safety-gymnasium's sum of all costs, and every entry of a dictionary. `env.cost_names` has the names.
     :param kwargs: passed to the environment's constructor; `fast=False` makes a navigation task of
         safety-gymnasium run the package's own code for every step and reset.
     :raises UnknownTaskError: no task has the id.
     :raises ImportError: the module before the colon cannot be imported.
     :raises SuiteNotInstalledError: the id belongs to a suite that is not installed.
-    :raises ValueError: `max_episode_steps` or `task_seed` is out of range, or `task_seed` is given for a task
-        that belongs to no family.
+    :raises ValueError: `max_episode_steps` or `task_seed` is out of range, `task_seed` is given for a task
+        that belongs to no family, or the task lacks one of the `costs`. Where only a step tells the names of
+        a user's environment, the first step raises the last of these.
     """
+    names = None if costs is None else checked_names(costs)
     task = SUITE_TASKS.get(id)
     if task is None:
         if task_seed is not None:
             kwargs["task_seed"] = task_seed
-        return _make_registered(id, render_mode, max_episode_steps, kwargs)
+        return _make_registered(id, render_mode, max_episode_steps, names, kwargs)
     if task.suite == META:
         kwargs["task_seed"] = task_seed
     elif task_seed is not None:
@@ -87,12 +95,28 @@ def make(
         suite = SUITES[task.suite]
         raise SuiteNotInstalledError(f"{id} needs {suite.name}; install it: {suite.install}")
     horizon = max_episode_steps or task.horizon
-    spec = _spec(id, render_mode, horizon, kwargs)
+    spec = _spec(id, render_mode, horizon, names, kwargs)
     common: dict[str, Any] = {
         "render_mode": render_mode,
         "max_episode_steps": horizon,
         "spec": spec,
     }
+    return _with_costs(_make_of_suite(task, common, kwargs), names)
+
+
+def _with_costs(env: CostEnv, names: Sequence[str] | None) -> CostEnv:
+    """Return the environment with the named costs; close it if it lacks one of them."""
+    if names is not None:
+        try:
+            env.select_costs(names)
+        except BaseException:
+            env.close()
+            raise
+    return env
+
+
+def _make_of_suite(task: TaskInfo, common: Mapping[str, Any], kwargs: Mapping[str, Any]) -> CostEnv:
+    id = task.id
     if task.suite == KNOWN_OPTIMUM:
         return make_known_optimum(id, **common, **kwargs)
     if task.suite == BULLET:
@@ -152,7 +176,11 @@ def env_fn(id: str, render_mode: str | None = None, **kwargs: Any) -> EnvFn:
 
 
 def _make_registered(
-    id: str, render_mode: str | None, max_episode_steps: int | None, kwargs: Mapping[str, Any]
+    id: str,
+    render_mode: str | None,
+    max_episode_steps: int | None,
+    costs: tuple[str, ...] | None,
+    kwargs: Mapping[str, Any],
 ) -> gymnasium.Env:
     module, _, name = id.rpartition(":")
     if module:
@@ -160,14 +188,15 @@ def _make_registered(
     if name not in gymnasium.registry:
         raise UnknownTaskError(_unknown(name))
     if gymnasium.registry[name].entry_point == SAFETY_BUILDER:
-        return _make_own_navigation(name, render_mode, max_episode_steps, kwargs)
+        return _make_own_navigation(name, render_mode, max_episode_steps, costs, kwargs)
     arguments = dict(kwargs)
     if render_mode is not None:  # some classes lack the argument
         arguments["render_mode"] = render_mode
     # The passive checker costs time on every step, and CostWrapper checks what matters here.
     env = gymnasium.make(name, max_episode_steps=max_episode_steps, disable_env_checker=True, **arguments)
     task = _user_tasks.get(name)
-    return CostWrapper(env, env_id=name, num_costs=task.num_costs if task else None)
+    num_costs = task.num_costs if task and costs is None else None
+    return CostWrapper(env, env_id=name, num_costs=num_costs, costs=costs)
 
 
 def _import_own(module: str, id: str) -> None:
@@ -188,24 +217,36 @@ def _import_own(module: str, id: str) -> None:
 
 
 def _make_own_navigation(
-    id: str, render_mode: str | None, max_episode_steps: int | None, kwargs: Mapping[str, Any]
+    id: str,
+    render_mode: str | None,
+    max_episode_steps: int | None,
+    costs: tuple[str, ...] | None,
+    kwargs: Mapping[str, Any],
 ) -> gymnasium.Env:
     """Build a user's own task of safety-gymnasium, whose steps are six-tuples there."""
     from fsrl_ext.env.safety_gymnasium import make_safety_gymnasium
 
     horizon = max_episode_steps or gymnasium.registry[id].max_episode_steps
-    spec = _spec(id, render_mode, horizon, kwargs)
-    return make_safety_gymnasium(id, render_mode=render_mode, max_episode_steps=horizon, spec=spec, **kwargs)
+    spec = _spec(id, render_mode, horizon, costs, kwargs)
+    env = make_safety_gymnasium(id, render_mode=render_mode, max_episode_steps=horizon, spec=spec, **kwargs)
+    return _with_costs(env, costs)
 
 
-def _spec(id: str, render_mode: str | None, horizon: int | None, kwargs: Mapping[str, Any]) -> EnvSpec:
+def _spec(
+    id: str,
+    render_mode: str | None,
+    horizon: int | None,
+    costs: tuple[str, ...] | None,
+    kwargs: Mapping[str, Any],
+) -> EnvSpec:
+    named = {} if costs is None else {"costs": costs}
     return EnvSpec(
         id=id,
         entry_point="fsrl_ext.env.registry:make",
         max_episode_steps=horizon,
         order_enforce=False,
         disable_env_checker=True,
-        kwargs={"id": id, "render_mode": render_mode, "max_episode_steps": horizon, **kwargs},
+        kwargs={"id": id, "render_mode": render_mode, "max_episode_steps": horizon, **named, **kwargs},
     )
 
 

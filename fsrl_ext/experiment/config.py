@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from fsrl_ext.cost_names import checked_names
 from fsrl_ext.errors import check_argument, check_fields, check_types
 from fsrl_ext.experiment.former import from_saved
 from fsrl_ext.experiment.registry import algorithm
@@ -36,6 +37,10 @@ class ExperimentConfig:
     """Name of the policy, as ``fsrl-ext list`` prints it."""
     task: str
     """Environment id; for meta-learners the name of a family, without level."""
+    costs: tuple[str, ...] | None = None
+    """Names of the costs that have a limit each, such as hazards,vases of SafetyPointGoal2-v0. A prefix of
+    several costs stands for their sum. none: the task's own cost, which is the sum of all costs in
+    safety-gymnasium, or all costs of a task that reports several."""
     cost_limit: tuple[float, ...]
     """Undiscounted cost that an episode may have, one number per cost."""
     cost_limit_start: tuple[float, ...] | None = None
@@ -96,6 +101,13 @@ class ExperimentConfig:
 
     def _check_limits(self, *, constrained: bool, counterpart: str | None) -> None:
         object.__setattr__(self, "cost_limit", as_cost_limits(self.cost_limit))
+        if self.costs is not None:
+            object.__setattr__(self, "costs", checked_names(self.costs))
+            if len(self.costs) != len(self.cost_limit):
+                raise ValueError(
+                    f"cost_limit must have {len(self.costs)} numbers, one for each of the costs "
+                    f"{', '.join(self.costs)}, got {','.join(f'{x:g}' for x in self.cost_limit)}"
+                )
         if self.cost_limit_start is not None:
             object.__setattr__(
                 self, "cost_limit_start", as_cost_limits(self.cost_limit_start, "cost_limit_start")
@@ -135,8 +147,16 @@ class ExperimentConfig:
         return self.training.num_envs
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data: numbers, text, lists and dictionaries."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """Plain data: numbers, text, lists and dictionaries; without ``costs`` if they have no names."""
+        data = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.costs is None:
+            del data["costs"]
+        return data
+
+    @property
+    def env_arguments(self) -> dict[str, Any]:
+        """Arguments of :func:`fsrl_ext.env.make` beside the id, in training and in every evaluation."""
+        return {} if self.costs is None else {"costs": self.costs}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ExperimentConfig:

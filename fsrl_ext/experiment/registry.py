@@ -27,9 +27,9 @@ ENTRY_POINTS = "fsrl_ext.algorithms"
 RESERVED = frozenset(
     (
         # Fields of ExperimentConfig.
-        *("policy", "task", "cost_limit", "cost_limit_start", "cost_limit_decay_steps", "steps", "seed"),
+        *("policy", "task", "costs", "cost_limit", "cost_limit_start", "cost_limit_decay_steps"),
+        *("steps", "seed", "device", "threads"),
         *("selections", "selection_episodes", "selection_min_episodes", "final_episodes"),
-        *("device", "threads"),
         *("policy_config", "training"),
         # Options of fsrl-ext train.
         *("help", "out", "run_name", "init_from", "preset", "quiet", "command", "cores"),

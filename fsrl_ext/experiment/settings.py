@@ -99,7 +99,8 @@ def make_config(policy: str, task: str, *, preset: str = TUNED, **settings: Any)
     sections: dict[Section, dict[str, Any]] = {"run": {}, "policy": {}, "training": {}}
     defaults = default_settings(policy, row.training.judged_task(task), list(known))
     if not row.constrained:
-        defaults["cost_limit"] = (math.inf,)
+        costs = settings.get("costs")
+        defaults["cost_limit"] = (math.inf,) * (len(costs) if isinstance(costs, list | tuple) else 1)
     for name, value in {**defaults, **preset_settings(policy, preset), **settings}.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
@@ -164,7 +165,7 @@ def _convert(text: str, kind: Any, separator: Separator) -> Any:
         return {"true": True, "false": False}[text.lower()]
     if kind not in (int, float, str):
         raise ValueError(text)
-    return kind(text)
+    return text.strip() if kind is str else kind(text)
 
 
 def as_text(value: Any, separator: str = ",") -> str:

@@ -20,6 +20,8 @@ class TaskSpec:
     :param action_high: ``[A]`` highest actions.
     :param max_episode_steps: the time limit.
     :param action_dtype: NumPy's name of the actions' type.
+    :param cost_names: names of the costs that the task reports; ``None`` for costs without names. Saved files
+        have the names in the run's config.
     """
 
     obs_dim: int
@@ -27,6 +29,7 @@ class TaskSpec:
     action_high: tuple[float, ...]
     max_episode_steps: int
     action_dtype: str = "float32"
+    cost_names: tuple[str, ...] | None = None
 
     @property
     def act_dim(self) -> int:

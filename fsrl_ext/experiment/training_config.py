@@ -137,10 +137,19 @@ class TrainingConfig(ABC):
 
     @abstractmethod
     def collector(
-        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int, cores: int
+        self,
+        policy: BasePolicy,
+        task: str,
+        *,
+        num_costs: int,
+        discount: float,
+        seed: int,
+        cores: int,
+        costs: tuple[str, ...] | None = None,
     ) -> TrainCollector:
         """A collector of training data, with its environments and its buffer.
 
+        :param costs: names of the costs, for :func:`fsrl_ext.env.make`; given only to a run that has names.
         :param discount: of the discounted returns and costs in the statistics.
         :param seed: of the run; the environments are seeded by the trainer.
         :param cores: that the run uses; the collected data are the same with any number of them.
@@ -157,6 +166,7 @@ class TrainingConfig(ABC):
         ahead: bool,
         discount: float,
         seed: int,
+        costs: tuple[str, ...] | None = None,
     ) -> RayCollector:
         """A collector whose environments run in Ray actors; arguments are those of :meth:`collector`.
 
@@ -164,7 +174,7 @@ class TrainingConfig(ABC):
         """
         return RayCollector(
             policy,
-            env_fn(task),
+            env_fn(task, **named(costs)),
             buffer,
             actors=self.ray_actors,
             ahead=ahead,
@@ -199,6 +209,11 @@ class TrainingConfig(ABC):
     def update_arguments(self) -> dict[str, Any]:
         """Arguments of ``policy.update`` beside the sample size and the buffer."""
         return {}
+
+
+def named(costs: tuple[str, ...] | None) -> dict[str, Any]:
+    """The argument of :func:`fsrl_ext.env.make` for names of costs; none for ``None``."""
+    return {} if costs is None else {"costs": costs}
 
 
 def has_simulator(task: str) -> bool:

@@ -105,14 +105,38 @@ class MetricStats(TrainingStats):
         return self.metrics
 
 
+class CostEntry(str):
+    """The name of a number about one of several costs, ``multiplier_1``, which knows the cost's place.
+
+    A policy does not know the names of its costs. Who does writes them in place of the number.
+    """
+
+    __slots__ = ("cost", "stem")
+
+    stem: str
+    cost: int
+
+    @classmethod
+    def of(cls, stem: str, cost: int) -> CostEntry:
+        """Makes the name of a number about the cost in a place from 0."""
+        entry = cls(f"{stem}_{cost}")
+        entry.stem, entry.cost = stem, cost
+        return entry
+
+    def named(self, names: Sequence[str]) -> str:
+        """Returns the entry's name with that of the cost, ``multiplier_vases``."""
+        return f"{self.stem}_{names[self.cost]}"
+
+
 def per_cost(name: str, values: Sequence[Any] | Tensor) -> dict[str, Any]:
     """Returns one named entry per cost: ``name`` for one cost, ``name_0, name_1, ...`` for several.
 
     :param values: ``[C]``.
+    :return: the names of several costs are :class:`CostEntry` objects.
     """
     if len(values) == 1:
         return {name: values[0]}
-    return {f"{name}_{i}": value for i, value in enumerate(values)}
+    return {CostEntry.of(name, i): value for i, value in enumerate(values)}
 
 
 TConfig = TypeVar("TConfig", bound=PolicyConfig)

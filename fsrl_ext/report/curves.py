@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fsrl_ext.cost_names import cost_keys, cost_label
 from fsrl_ext.errors import checked
 from fsrl_ext.report.cost_axis import cost_axis
 from fsrl_ext.report.files import replacing
@@ -19,7 +20,14 @@ _WITHIN, _ABOVE = "selection", "selection, mean + standard error above the limit
 
 
 @checked()
-def plot_run(folder: Path, *, title: str, cost_limit: tuple[float, ...], path: Path) -> None:
+def plot_run(
+    folder: Path,
+    *,
+    title: str,
+    cost_limit: tuple[float, ...],
+    path: Path,
+    costs: tuple[str, ...] | None = None,
+) -> None:
     """Draws return and cost over environment steps: training episodes, and the selections.
 
     Every value is within the axes. Selections are drawn with their standard error, since a mean cost below
@@ -29,6 +37,7 @@ def plot_run(folder: Path, *, title: str, cost_limit: tuple[float, ...], path: P
     :param folder: a run folder with ``progress.csv`` and ``result.json``.
     :param cost_limit: a dashed line for each finite limit.
     :param path: the PNG to write, in one move.
+    :param costs: names of the costs; ``None`` for costs without names.
     :raises RunFolderError: if the folder has no ``progress.csv`` or no ``result.json``.
     """
     # Without pyplot there is no global state and no display is looked for.
@@ -45,8 +54,9 @@ def plot_run(folder: Path, *, title: str, cost_limit: tuple[float, ...], path: P
     _training(axes[0], steps, progress.get("train/returns_stat/mean"))
     _selections(axes[0], tested, returns, [x["feasible"] for x in selections])
     axes[0].set(ylabel="episode return", title=title)
+    keys = cost_keys(costs, len(cost_limit))
     for i, (axis, limit) in enumerate(zip(axes[1:], cost_limit, strict=True)):
-        train = progress.get(f"train/costs_stat/{i}/mean")
+        train = progress.get(f"train/costs_stat/{keys[i]}/mean")
         tests = [(x["cost_mean"][i], x["cost_stderr"][i]) for x in selections]
         _training(axis, steps, train)
         _selections(axis, tested, tests, [mean + error <= limit for mean, error in tests])
@@ -56,7 +66,7 @@ def plot_run(folder: Path, *, title: str, cost_limit: tuple[float, ...], path: P
         shown = [end for mean, error in tests for end in (mean - error, mean + error)]
         shown += [] if train is None else train[np.isfinite(train)].tolist()
         cost_axis(axis, shown, limit)
-        axis.set_ylabel("episode cost" if len(cost_limit) == 1 else f"episode cost {i}")
+        axis.set_ylabel(f"episode {cost_label(costs, len(cost_limit), i)}")
     axes[-1].set_xlabel("environment steps")
     # All axes share one legend, outside of them, where it hides nothing.
     entries = {

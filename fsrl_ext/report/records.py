@@ -28,6 +28,7 @@ _AT_LEAST_ONE = whole(1, 10**15)
 CONFIG: dict[str, Any] = {
     "policy": TEXT,
     "task": TEXT,
+    "costs?": Maybe([TEXT]),
     "cost_limit": [NOT_NEGATIVE],
     "cost_limit_start": Maybe([NOT_NEGATIVE]),
     "cost_limit_decay_steps": NUMBER,

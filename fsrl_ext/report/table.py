@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from fsrl_ext.cost_names import labelled, names_of
+
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,)) -> str:
     """Aligned columns, the header over a rule; plain text without colours.
@@ -55,6 +57,7 @@ def result_table(result: dict[str, Any]) -> str:
     constrained = any(math.isfinite(limit) for limit in limits)
     episodes = result["config"]["final_episodes"]
     rows = []
+    names = names_of(result["config"])
     for key in ("best", "last"):
         evaluation = result[key]
         costs = zip(evaluation["cost_mean"], evaluation["cost_stderr"], strict=True)
@@ -63,8 +66,8 @@ def result_table(result: dict[str, Any]) -> str:
                 f"{key} policy",
                 f"{evaluation['env_step']:,}",
                 error_text(evaluation["return_mean"], evaluation["return_stderr"], episodes),
-                ", ".join(error_text(mean, error, episodes) for mean, error in costs),
-                ", ".join(f"{limit:g}" for limit in limits),
+                ", ".join(labelled([error_text(mean, error, episodes) for mean, error in costs], names)),
+                ", ".join(labelled([f"{limit:g}" for limit in limits], names)),
                 _yes(evaluation["selected_as_feasible"]) if constrained and key == "best" else "-",
                 _yes(evaluation["feasible"]) if constrained else "-",
             ]

@@ -15,9 +15,11 @@ from tianshou.policy.base import TrainingStats
 from tianshou.trainer import BaseTrainer
 from tianshou.utils import BaseLogger
 
+from fsrl_ext.cost_names import cost_keys
 from fsrl_ext.data import AheadCollector, CostCollector, CostCollectStats
 from fsrl_ext.data.sizes import round_up
 from fsrl_ext.errors import NonFiniteError, checked
+from fsrl_ext.policy.base import CostEntry
 from fsrl_ext.trainer.episode_lengths import EpisodeLengths
 from fsrl_ext.trainer.evaluation import evaluate_policy
 from fsrl_ext.trainer.player import EpisodePlayer, parameters_of
@@ -83,6 +85,7 @@ class CostTrainer(BaseTrainer):
     :param train_seeds: seeds of the training environments' first episodes; ``None`` leaves them alone. If the
         collector is replayable, its environments get other seeds, which follow from these, every
         :attr:`epochs_per_renewal` epochs.
+    :param cost_names: names of the costs ``[C]``, which logs and the progress bar have in place of numbers.
     :param logger: any Tianshou logger.
     :param show_progress: whether to draw the progress bar.
     :param kwargs: further arguments of Tianshou's trainer.
@@ -128,6 +131,7 @@ class CostTrainer(BaseTrainer):
         save_best_fn: Callable[[BasePolicy], None] | None = None,
         cost_limit_schedule: Callable[[int], tuple[float, ...]] | None = None,
         train_seeds: Sequence[int] | None = None,
+        cost_names: Sequence[str] | None = None,
         logger: BaseLogger | None = None,
         show_progress: bool = True,
         **kwargs: Any,
@@ -160,6 +164,11 @@ class CostTrainer(BaseTrainer):
             show_progress=show_progress,
             **kwargs,
         )
+        num_costs = len(self._policy_limit())
+        if cost_names is not None and len(cost_names) != num_costs:
+            raise ValueError(f"cost_names must be {num_costs}, one per cost, got {len(cost_names)}")
+        self.cost_names = None if cost_names is None else tuple(cost_names)
+        self._cost_keys = cost_keys(self.cost_names, num_costs)
         self.selection_seeds = seeds
         self.selection_min_episodes = selection_min_episodes
         self.train_seeds = None if train_seeds is None else list(train_seeds)
@@ -345,9 +354,9 @@ class CostTrainer(BaseTrainer):
         )
         if stats.n_collected_episodes:
             self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
-            self.logger.log_train_data(_training_curves(stats, self.cost_limit), self.env_step)
+            self.logger.log_train_data(self._training_curves(stats), self.env_step)
         if self._bar is not None:
-            self._bar.show(self.env_step, stats, self.cost_limit)
+            self._bar.show(self.env_step, stats, self.cost_limit, self.cost_names)
         if self._on_collect_end is not None:
             self._on_collect_end()
         return stats
@@ -374,6 +383,9 @@ class CostTrainer(BaseTrainer):
 
     def _log_update(self, stats: TrainingStats, metrics: dict[str, float]) -> TrainingStats:
         """Log the means of a cycle's gradient steps at the environment step; returns ``stats`` with them."""
+        if self.cost_names is not None:
+            names = self.cost_names
+            metrics = {k.named(names) if isinstance(k, CostEntry) else k: x for k, x in metrics.items()}
         stats.smoothed_loss = metrics
         self.logger.log_update_data({**metrics, "gradient_step": self._gradient_step}, self.env_step)
         return stats
@@ -444,7 +456,7 @@ class CostTrainer(BaseTrainer):
         self.logger.log_test_data(
             {
                 "return": self.last.return_mean,
-                "cost": dict(enumerate(self.last.cost_mean.tolist())),
+                "cost": self._by_cost(self.last.cost_mean),
                 "feasible": float(self.last.feasible),
             },
             self.last.env_step,
@@ -459,13 +471,18 @@ class CostTrainer(BaseTrainer):
             return
         collector.renew_seeds(renewed_seeds(self.train_seeds[0], self.epoch, collector.env_num))
 
+    def _by_cost(self, values: np.ndarray) -> dict[str, float]:
+        """The values ``[C]`` by the name or the number of the cost."""
+        return dict(zip(self._cost_keys, values.tolist(), strict=True))
 
-def _training_curves(stats: CostCollectStats, cost_limit: tuple[float, ...]) -> dict[str, Any]:
-    """The points that a collect cycle adds to the curves: means and sums, for arrays are never logged."""
-    curves: dict[str, Any] = asdict(stats)
-    excess = np.maximum(stats.costs - np.array(cost_limit), 0.0)
-    curves["violation"] = dict(enumerate(excess.sum(0).tolist()))
-    if stats.discounted_returns is not None and stats.discounted_costs is not None:
-        curves["discounted_return"] = float(stats.discounted_returns.mean())
-        curves["discounted_cost"] = dict(enumerate(stats.discounted_costs.mean(0).tolist()))
-    return curves
+    def _training_curves(self, stats: CostCollectStats) -> dict[str, Any]:
+        """The points that a collect cycle adds to the curves: means and sums, for arrays are never logged."""
+        curves: dict[str, Any] = asdict(stats)
+        if curves["costs_stat"] is not None:
+            curves["costs_stat"] = {self._cost_keys[i]: x for i, x in curves["costs_stat"].items()}
+        excess = np.maximum(stats.costs - np.array(self.cost_limit), 0.0)
+        curves["violation"] = self._by_cost(excess.sum(0))
+        if stats.discounted_returns is not None and stats.discounted_costs is not None:
+            curves["discounted_return"] = float(stats.discounted_returns.mean())
+            curves["discounted_cost"] = self._by_cost(stats.discounted_costs.mean(0))
+        return curves

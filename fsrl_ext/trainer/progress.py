@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from fsrl_ext.cost_names import labelled
 from fsrl_ext.data import CostCollectStats
 
 T = TypeVar("T")
@@ -44,11 +45,17 @@ class ProgressBar:
     def __init__(self, total: int, initial: int) -> None:
         self._bar = tqdm(total=total, initial=initial, unit="step", dynamic_ncols=True, smoothing=0.05)
 
-    def show(self, env_step: int, stats: CostCollectStats, cost_limit: Sequence[float]) -> None:
+    def show(
+        self,
+        env_step: int,
+        stats: CostCollectStats,
+        cost_limit: Sequence[float],
+        cost_names: Sequence[str] | None = None,
+    ) -> None:
         """Move the bar to an environment step, and show the means of the newest episodes."""
         self._bar.update(env_step - self._bar.n)
         if stats.n_collected_episodes:
-            costs = ",".join(f"{x:.1f}" for x in stats.mean_costs)
+            costs = ",".join(labelled([f"{x:.1f}" for x in stats.mean_costs], cost_names))
             limits = ",".join(f"{x:g}" for x in cost_limit)
             self._bar.set_postfix_str(f"return {stats.returns.mean():.1f}, cost {costs}, limit {limits}")
 

@@ -49,6 +49,7 @@ class Evaluation:
     :param cost_limit: the limits ``[C]`` on them, one number per cost.
     :param seeds: ``[E]`` the environment seed of each episode; ``None`` for episodes without a seed of their
         own, such as those of training data, which are in the order in which they ended.
+    :param cost_names: names of the costs ``[C]`` for tables; ``None`` for costs without names.
     :raises ValueError: there is no episode, or the shapes do not fit.
     """
 
@@ -57,6 +58,7 @@ class Evaluation:
     costs: np.ndarray
     cost_limit: tuple[float, ...]
     seeds: tuple[int, ...] | None = None
+    cost_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.costs.shape != (len(self.returns), len(self.cost_limit)) or not len(self.returns):

@@ -129,6 +129,18 @@ class NavigationEnv(SimulatorEnv):
             seed = None
         raise RuntimeError(f"{self.env_id}: {_LAYOUT_TRIES} draws gave no usable layout") from failure
 
+    def _separate_costs(self) -> list[str]:
+        """Return the names of the costs that the package's steps report beside their sum.
+
+        The package computes the costs of an episode's start, too. The next reset with a seed builds a new
+        world, and one without continues a fresh stream, as after the construction.
+        """
+        self._reset(seed=None)
+        names = [name.removeprefix("cost_") for name in self.simulator.cost if name != "cost_sum"]
+        self._new_world()
+        self.simulator.set_seed(int(self.np_random.integers(SEED_END)))
+        return names
+
     def _step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, cost, terminated, truncated, info = self.simulator.step(action)
         info["cost"] = float(cost)

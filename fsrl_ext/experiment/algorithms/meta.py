@@ -15,7 +15,7 @@ from fsrl_ext.env.meta import TaskDescription, TaskDistribution, find_family
 from fsrl_ext.errors import check_fields
 from fsrl_ext.experiment.algorithms.onpolicy import ValueCriticTraining, onpolicy_networks
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
-from fsrl_ext.experiment.training_config import train_envs
+from fsrl_ext.experiment.training_config import named, train_envs
 from fsrl_ext.policy import MAMLConfig, MAMLLagConfig, MetaCPOConfig, MetaCPOPolicy
 from fsrl_ext.trainer import MetaTrainer
 from fsrl_ext.trainer.seeds import meta_iteration_seeds
@@ -40,7 +40,15 @@ class MetaTraining(ValueCriticTraining):
         return family.id(min(family.levels))
 
     def collector(
-        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int, cores: int
+        self,
+        policy: BasePolicy,
+        task: str,
+        *,
+        num_costs: int,
+        discount: float,
+        seed: int,
+        cores: int,
+        costs: tuple[str, ...] | None = None,
     ) -> MetaCollector[TaskDescription]:
         """Collects the data of one task of the family after the other."""
         assert isinstance(policy, MetaCPOPolicy)
@@ -49,7 +57,7 @@ class MetaTraining(ValueCriticTraining):
 
         def make_envs(task: TaskDescription) -> BaseVectorEnv:
             own_share = self.workers == "auto"
-            return train_envs(task.env_fn(), processes, self.num_envs, own_share=own_share)
+            return train_envs(task.env_fn(**named(costs)), processes, self.num_envs, own_share=own_share)
 
         return MetaCollector(
             policy,

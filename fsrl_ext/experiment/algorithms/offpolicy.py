@@ -15,7 +15,7 @@ from fsrl_ext.errors import check_fields
 from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training_config import TrainingConfig, train_envs
+from fsrl_ext.experiment.training_config import TrainingConfig, named, train_envs
 from fsrl_ext.net import DeterministicActor, EnsembleCritic, GaussianActor
 from fsrl_ext.net.actor import Covariance
 from fsrl_ext.policy import (
@@ -96,17 +96,25 @@ class OffpolicyTraining(TrainingConfig):
         return super().busy_processes(cores) + learner
 
     def collector(
-        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int, cores: int
+        self,
+        policy: BasePolicy,
+        task: str,
+        *,
+        num_costs: int,
+        discount: float,
+        seed: int,
+        cores: int,
+        costs: tuple[str, ...] | None = None,
     ) -> CostCollector | AheadCollector:
         buffer = CostVectorReplayBuffer(
             self.buffer_size, self.num_envs, num_costs=num_costs, random_seed=seed
         )
         if self.uses_ray:
             return self.ray_collector(
-                policy, task, buffer, ahead=self.collect_ahead, discount=discount, seed=seed
+                policy, task, buffer, ahead=self.collect_ahead, discount=discount, seed=seed, costs=costs
             )
         processes = self.env_processes(cores, task)
-        make_envs = functools.partial(train_envs, env_fn(task), processes, self.num_envs)
+        make_envs = functools.partial(train_envs, env_fn(task, **named(costs)), processes, self.num_envs)
         if not self.collect_ahead:
             return CostCollector(policy, make_envs(), buffer, discount=discount, replayable=True)
         return AheadCollector(

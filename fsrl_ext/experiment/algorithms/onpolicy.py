@@ -15,7 +15,7 @@ from fsrl_ext.errors import check_fields
 from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training_config import TrainingConfig, has_simulator, train_envs
+from fsrl_ext.experiment.training_config import TrainingConfig, has_simulator, named, train_envs
 from fsrl_ext.net import OnpolicyActor, ValueCritic
 from fsrl_ext.policy import (
     CPOConfig,
@@ -70,7 +70,15 @@ class OnpolicyTraining(ValueCriticTraining):
         check_fields(self, at_least_one=("batch_size", "repeat_per_collect"))
 
     def collector(
-        self, policy: BasePolicy, task: str, *, num_costs: int, discount: float, seed: int, cores: int
+        self,
+        policy: BasePolicy,
+        task: str,
+        *,
+        num_costs: int,
+        discount: float,
+        seed: int,
+        cores: int,
+        costs: tuple[str, ...] | None = None,
     ) -> CostCollector | RayCollector:
         assert isinstance(policy, OnpolicyPolicy)
         policy.cores = cores
@@ -82,9 +90,11 @@ class OnpolicyTraining(ValueCriticTraining):
             random_seed=seed,
         )
         if self.uses_ray:
-            return self.ray_collector(policy, task, buffer, ahead=False, discount=discount, seed=seed)
+            return self.ray_collector(
+                policy, task, buffer, ahead=False, discount=discount, seed=seed, costs=costs
+            )
         envs = train_envs(
-            env_fn(task),
+            env_fn(task, **named(costs)),
             self.env_processes(cores, task),
             self.num_envs,
             own_share=self.workers == "auto",

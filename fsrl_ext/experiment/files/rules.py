@@ -131,6 +131,7 @@ RULES: dict[str, dict[str, Any]] = {
                     "costs": ARRAY,
                     "cost_limit": [NOT_NEGATIVE],
                     "seeds": Maybe([COUNT]),
+                    "cost_names?": Maybe([TEXT]),
                 }
             ),
             "pending?": Maybe({"env_step": COUNT, "epoch": COUNT, "parameters": _DICTIONARY}),

@@ -143,6 +143,7 @@ def adapt(
     saved: Any = config.policy_config
     config = dataclasses.replace(config, policy_config=dataclasses.replace(saved, **changes))
     limit = config.cost_limit if cost_limit is None else as_cost_limits(cost_limit)
+    chosen = chosen.with_costs_of(config)
     spec, parameters = chosen.check(trained_on, config, limit)
     policy.max_episode_steps = spec.max_episode_steps
     if algorithm(config.policy).constrained:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fsrl_ext.cost_names import cost_label
 from fsrl_ext.data.stats import any_cost_above
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.errors import checked
@@ -116,6 +117,7 @@ def certify(
                 stochastic=stochastic,
             )
             _check_bounds(newest, bounds)
+            newest = dataclasses.replace(newest, cost_names=player.cost_names)
             evaluation = newest if evaluation is None else _joined(evaluation, newest)
             verdict = _verdict_on_costs(evaluation, bounds, confidence)
             on_share = None
@@ -240,17 +242,18 @@ _WORDS = {"within": "yes", "above": "no", "undecided": "undecided"}
 def certificate_table(certificate: Certificate) -> str:
     """A row for each cost, and one for the share of episodes above the limit."""
     evaluation = certificate.evaluation
-    several = len(evaluation.cost_limit) > 1
+    bounds, names = certificate.cost_bounds, evaluation.cost_names
+    several = len(bounds) > 1
     rows = [
         [
-            f"mean of cost {i}" if several else "mean cost",
+            f"mean of {cost_label(names, len(bounds), i)}" if several or names else "mean cost",
             f"{mean:.2f}",
             f"[{low:.2f}, {high:.2f}]",
             f"{limit:g}",
             "" if several else _WORDS[certificate.verdict],
         ]
         for i, (mean, (low, high), limit) in enumerate(
-            zip(evaluation.cost_mean, certificate.cost_bounds, evaluation.cost_limit, strict=True)
+            zip(evaluation.cost_mean, bounds, evaluation.cost_limit, strict=True)
         )
     ]
     if several:

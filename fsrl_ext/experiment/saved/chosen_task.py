@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +15,16 @@ from fsrl_ext.env.registry import EnvFn
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training.build import check_costs
+from fsrl_ext.experiment.training_config import named
 
 
 @dataclass(frozen=True)
 class ChosenTask:
-    """An environment's id, and the seed that draws a family's task."""
+    """An environment's id, the seed that draws a family's task, and names of costs as in training."""
 
     id: str
     task_seed: int | None = None
+    costs: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, task: str | TaskDescription, task_seed: int | None = None) -> ChosenTask:
@@ -48,14 +51,19 @@ class ChosenTask:
 
     def make(self, render_mode: str | None = None, **kwargs: Any) -> gym.Env:
         """One environment of the task."""
-        return make(self.id, render_mode, **self._seeded(), **kwargs)
+        return make(self.id, render_mode, **self._arguments(), **kwargs)
 
     def env_fn(self) -> EnvFn:
         """What makes environments of the task in vectorised ones."""
-        return env_fn(self.id, **self._seeded())
+        return env_fn(self.id, **self._arguments())
 
-    def _seeded(self) -> dict[str, Any]:
-        return {} if self.task_seed is None else {"task_seed": self.task_seed}
+    def with_costs_of(self, config: ExperimentConfig) -> ChosenTask:
+        """The task with the costs that a policy was trained with."""
+        return dataclasses.replace(self, costs=config.costs)
+
+    def _arguments(self) -> dict[str, Any]:
+        seeded = {} if self.task_seed is None else {"task_seed": self.task_seed}
+        return {**seeded, **named(self.costs)}
 
     def check(
         self, trained_on: TaskSpec, config: ExperimentConfig, limit: tuple[float, ...]

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from fsrl_ext.cost_names import cost_label
 from fsrl_ext.data import CostCollector
 from fsrl_ext.env import env_fn
 from fsrl_ext.env.meta import TaskDescription
@@ -80,7 +81,7 @@ def evaluate(
         device=device,
         allow_import=allow_import,
     ) as player:
-        return evaluate_policy(
+        evaluation = evaluate_policy(
             player.collector,
             seeds,
             cost_limit=player.cost_limit,
@@ -88,6 +89,7 @@ def evaluate(
             stochastic=stochastic,
             show_progress=show_progress,
         )
+        return dataclasses.replace(evaluation, cost_names=player.cost_names)
 
 
 class SavedPlayer(NamedTuple):
@@ -100,6 +102,8 @@ class SavedPlayer(NamedTuple):
     """Shapes and time limit of the task that is played."""
     env_step: int
     """Environment steps of the policy's training."""
+    cost_names: tuple[str, ...] | None
+    """Names of the costs; ``None`` for costs without names."""
 
 
 @contextlib.contextmanager
@@ -125,14 +129,16 @@ def saved_player(
     file = checkpoint_file(run, checkpoint)
     policy, config, spec = load_saved(file, device)
     if limit is not None and len(limit) != len(config.cost_limit):
+        which = f" ({', '.join(config.costs)})" if config.costs else ""
         raise ValueError(
-            f"cost_limit must have one number per cost: {config.task} has {len(config.cost_limit)}, "
+            f"cost_limit must have one number per cost: {config.task} has {len(config.cost_limit)}{which}, "
             f"got {len(limit)}"
         )
     if chosen is None:
         check_import(config.env_id, file, allow_import=allow_import)
-        make_env = env_fn(config.env_id)
+        make_env = env_fn(config.env_id, **config.env_arguments)
     else:
+        chosen = chosen.with_costs_of(config)
         spec, _ = chosen.check(spec, config, limit or config.cost_limit)
         make_env = chosen.env_fn()
     group = test_envs(config, episodes or config.selection_episodes)
@@ -140,7 +146,7 @@ def saved_player(
     try:
         with torch_threads(config.threads):
             env_step = read_checkpoint(file)["counters"]["env_step"]
-            yield SavedPlayer(collector, limit or config.cost_limit, spec, env_step)
+            yield SavedPlayer(collector, limit or config.cost_limit, spec, env_step, config.costs)
     finally:
         collector.close()
 
@@ -150,15 +156,17 @@ def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
 
     Episodes count as independent: the intervals are about further episodes of this policy, not about further
     training runs. The interval of a mean is ``None`` for one episode. Lists called ``cost_...`` or
-    ``..._per_cost...`` have one entry for each cost. ``seeds``, ``returns`` and ``costs`` have one
-    entry for each episode, in the same order; ``seeds`` is ``None`` for training data.
+    ``..._per_cost...`` have one entry for each cost, and ``cost_names`` is there if the costs have
+    names. ``seeds``, ``returns`` and ``costs`` have one entry for each episode, in the same order; ``seeds``
+    is ``None`` for training data.
     """
     per_cost = [
-        dataclasses.replace(evaluation, costs=c[:, None], cost_limit=(limit,))
+        dataclasses.replace(evaluation, costs=c[:, None], cost_limit=(limit,), cost_names=None)
         for c, limit in zip(evaluation.costs.T, evaluation.cost_limit, strict=True)
     ]
     return {
         **evaluation.summary(),
+        **({} if evaluation.cost_names is None else {"cost_names": list(evaluation.cost_names)}),
         "cost_limit": list(evaluation.cost_limit),
         "intervals": interval_note("episodes"),
         "return_interval": mean_interval(evaluation.returns.tolist()),
@@ -197,7 +205,7 @@ def evaluation_table(evaluation: Evaluation) -> str:
     for i, limit in enumerate(evaluation.cost_limit):
         rows.append(
             [
-                "cost" if len(evaluation.cost_limit) == 1 else f"cost {i}",
+                cost_label(evaluation.cost_names, len(evaluation.cost_limit), i),
                 *cells(report["cost_mean"][i], report["cost_interval"][i]),
                 f"{limit:g}",
                 *verdict(

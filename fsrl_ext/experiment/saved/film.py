@@ -158,7 +158,8 @@ def _load(
     policy, config, spec = load_saved(file, device)
     if chosen is None:
         check_import(config.env_id, file, allow_import=allow_import)
-        return policy, config, ChosenTask(config.env_id)
+        return policy, config, ChosenTask(config.env_id, costs=config.costs)
+    chosen = chosen.with_costs_of(config)
     chosen.check(spec, config, config.cost_limit)
     return policy, config, chosen
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from fsrl_ext.env import make
 from fsrl_ext.errors import RunFolderError
@@ -35,17 +36,17 @@ def check_runs(configs: Iterable[ExperimentConfig], *, on_this_machine: bool) ->
     :raises ValueError: for a task, a limit, a device or a setting that cannot be used.
     :raises ImportError: for a suite or a package that is not installed.
     """
-    tasks: dict[tuple[str, int], ExperimentConfig] = {}
+    tasks: dict[tuple[Any, ...], ExperimentConfig] = {}
     devices = set()
     for config in configs:
-        tasks.setdefault((config.env_id, len(config.cost_limit)), config)
+        tasks.setdefault((config.env_id, config.costs, len(config.cost_limit)), config)
         if on_this_machine:
             devices.add(config.device)
             check_machine(config)
     for device in sorted(devices):
         check_device(device)
     for config in tasks.values():
-        env = make(config.env_id)
+        env = make(config.env_id, **config.env_arguments)
         try:
             TaskSpec.from_env(env, config.env_id)
             check_costs(env, config.task, config.cost_limit)

@@ -101,6 +101,8 @@ def different_settings(saved: Mapping[str, Any], planned: ExperimentConfig) -> l
     there, here = _flat(saved), _flat(planned.as_dict())
     there.setdefault("selection_min_episodes", there.get("selection_episodes"))  # as in earlier versions
     there.pop("command", None)
+    if "costs" not in here:  # the run noted the names that its task gives to its costs
+        there.pop("costs", None)
     if there.get("init_from") is None:
         there.pop("init_from", None)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from itertools import pairwise
@@ -38,14 +39,14 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
     :raises ValueError: if policy, task, limit or device do not go together.
     """
     check_device(config.device)
-    env = make(config.env_id)
+    env = make(config.env_id, **config.env_arguments)
     try:
         spec = TaskSpec.from_env(env, config.env_id)
-        check_costs(env, config.task, config.cost_limit)
+        names = check_costs(env, config.task, config.cost_limit)
     finally:
         env.close()
     _check_memory(config, spec)
-    return fresh_policy(config, spec), spec
+    return fresh_policy(config, spec), dataclasses.replace(spec, cost_names=names)
 
 
 def check_device(device: str) -> None:
@@ -103,18 +104,23 @@ def fresh_policy(config: ExperimentConfig, spec: TaskSpec) -> BasePolicy:
     )
 
 
-def check_costs(env: gym.Env, task: str, cost_limit: tuple[float, ...]) -> None:
+def check_costs(env: gym.Env, task: str, cost_limit: tuple[float, ...]) -> tuple[str, ...] | None:
     """Checks by one step that there is one limit for each cost of the task.
 
-    :raises ValueError: naming both numbers.
+    :return: the names of the costs; ``None`` for costs without names.
+    :raises ValueError: naming both numbers, and the costs if they have names.
     """
     env.reset(seed=0)
     cost = env.step(env.action_space.sample())[4]["cost"]
     num_costs = np.size(cost)
+    names = getattr(env, "cost_names", None)
     if num_costs != len(cost_limit):
+        which = f" ({', '.join(names)})" if names else ""
         raise ValueError(
-            f"cost_limit must have one number per cost: {task} reports {num_costs}, got {len(cost_limit)}"
+            f"cost_limit must have one number per cost: {task} reports {num_costs}{which}, "
+            f"got {len(cost_limit)}"
         )
+    return names
 
 
 def train_collector(policy: BasePolicy, config: ExperimentConfig, *, cores: int = 1) -> TrainCollector:
@@ -130,6 +136,7 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig, *, cores: int 
         discount=config.policy_config.gamma,
         seed=config.seed,
         cores=cores,
+        **config.env_arguments,
     )
 
 

@@ -104,7 +104,7 @@ class Session:
             config=config,
             spec=self._spec,
             episodes=build.test_envs(config, config.final_episodes),
-            make_env=env_fn(config.env_id),
+            make_env=env_fn(config.env_id, **config.env_arguments),
         )
         return EpisodePlayer(self.policy, make_collector, cores=cores)
 
@@ -131,6 +131,7 @@ class Session:
             save_best_fn=lambda _: self._save_candidate_as_best(),
             logger=self._logger,
             show_progress=show_progress,
+            **({} if config.costs is None else {"cost_names": config.costs}),
         )
 
     def _go_on_from(self, snapshot: dict[str, Any]) -> None:
@@ -307,6 +308,7 @@ class Session:
                 self.folder.path,
                 title=f"{config.policy} on {config.task}, seed {config.seed}",
                 cost_limit=config.cost_limit,
+                costs=config.costs,
                 path=path,
             )
         except Exception as error:  # of any kind: the picture never costs the result

@@ -48,6 +48,7 @@ def panel_data(panels: Sequence[Panel], most: int) -> list[dict[str, Any]]:
     return [
         {
             "title": panel.title,
+            "costs": [panel.cost_label(cost) for cost in range(panel.num_costs)],
             "limits": [numbers(panel.limits(cost)) for cost in range(panel.num_costs)],
             "groups": [_group(name, member, most) for name, member in panel.groups.items()],
         }

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fsrl_ext.cost_names import cost_keys, cost_label
 from fsrl_ext.report.page.thin import numbers, steps
 from fsrl_ext.report.study.grid import Points, over_seeds
 from fsrl_ext.report.study.select import Group, value_text
@@ -104,16 +105,20 @@ def _statuses(title: str, prefix: str, names: Sequence[tuple[str, str]]) -> Diag
     return Diagnostic(title, f"{text}.", [Line(name, f"{prefix}{name}") for name, _ in names], shares=True)
 
 
-def diagnostics(num_costs: int) -> list[Diagnostic]:
-    """All figures for policies with so many costs; a policy has those whose columns it logs."""
+def diagnostics(num_costs: int, names: Sequence[str] | None = None) -> list[Diagnostic]:
+    """All figures for policies with so many costs; a policy has those whose columns it logs.
+
+    :param names: of the costs; ``None`` for costs without names.
+    """
     figures = []
-    suffixes = [""] if num_costs == 1 else [f"_{i}" for i in range(num_costs)]
+    suffixes = [""] if num_costs == 1 else [f"_{key}" for key in cost_keys(names, num_costs)]
+    labels = [cost_label(names, num_costs, i) for i in range(num_costs)]
     cap = _setting("multiplier_max")
     figures.append(
         Diagnostic(
             "Cost multiplier" if num_costs == 1 else "Cost multipliers",
             "Price of the cost in the objective: it rises while the cost is above its limit.",
-            [Line(f"cost{x.replace('_', ' ')}", f"constraint/multiplier{x}") for x in suffixes],
+            [Line(label, f"constraint/multiplier{x}") for label, x in zip(labels, suffixes, strict=True)],
             bound=_bound("cap", cap),
             is_cap=True,
         )
@@ -121,7 +126,7 @@ def diagnostics(num_costs: int) -> list[Diagnostic]:
     for cost, suffix in enumerate(suffixes):
         figures.append(
             Diagnostic(
-                "Cost: critic and reality" + ("" if num_costs == 1 else f", cost {cost}"),
+                "Cost: critic and reality" + ("" if labels[cost] == "cost" else f", {labels[cost]}"),
                 "Cost of an episode in the training episodes, and what the critic and the estimates say "
                 "about it. Where the level of the critic is far from the realised cost, the critic is wrong "
                 "about the level.",
@@ -162,9 +167,10 @@ def diagnostics(num_costs: int) -> list[Diagnostic]:
     return figures
 
 
-def diagnostic_columns(num_costs: int) -> list[str]:
-    """The columns that figures for policies with so many costs need."""
-    return list(dict.fromkeys(line.column for figure in diagnostics(num_costs) for line in figure.lines))
+def diagnostic_columns(num_costs: int, names: Sequence[str] | None = None) -> list[str]:
+    """The columns that figures for policies with so many costs need; arguments as for :func:`diagnostics`."""
+    figures = diagnostics(num_costs, names)
+    return list(dict.fromkeys(line.column for figure in figures for line in figure.lines))
 
 
 def diagnostic_data(member: Group, logged: Sequence[Mapping[str, Points]]) -> list[dict[str, Any]]:
@@ -173,7 +179,8 @@ def diagnostic_data(member: Group, logged: Sequence[Mapping[str, Points]]) -> li
     :param logged: by column what each run logged of :func:`diagnostic_columns`.
     """
     settings = member.runs[0].settings
-    drawn = (_figure(figure, logged, settings) for figure in diagnostics(len(member.limits)))
+    figures = diagnostics(len(member.limits), member.cost_names)
+    drawn = (_figure(figure, logged, settings) for figure in figures)
     return [data for data in drawn if data is not None]
 
 

@@ -157,7 +157,7 @@ function curvesFigure(place) {
     }
     axes[name] = scale;
     const gap = 0.05;
-    const title = row ? (costs === 1 ? "cost" : `cost ${row - 1}`) : "return";
+    const title = row ? panel.costs[row - 1] : "return";
     layout[`yaxis${row ? row + 1 : ""}`] = axis(title, {
       domain: [1 - (row + 1) / rows + (row + 1 < rows ? gap / 2 : 0), 1 - row / rows - (row ? gap / 2 : 0)],
       range: scale.range,
@@ -198,7 +198,7 @@ function pointsFigure(place) {
     const limit = limits[limits.length - 1] ?? null;
     const scale = costAxis(all, limit);
     axes[`x${number}`] = scale;
-    const title = (costs === 1 ? "cost" : `cost ${cost}`) + (scale.knee === null ? "" : `, logarithmic above ${short(scale.knee)}`);
+    const title = (panel.costs[cost] ?? "cost") + (scale.knee === null ? "" : `, logarithmic above ${short(scale.knee)}`);
     const bottom = 1 - (cost + 1) / costs + (cost + 1 < costs ? 0.08 : 0);
     layout[`xaxis${number}`] = axis(title, { range: scale.range, anchor: `y${number}`, zeroline: false, ...withTicks(scale.ticks(...scale.range)) });
     layout[`yaxis${number}`] = axis("return", { domain: [bottom, 1 - cost / costs], anchor: `x${number}`, zeroline: false });

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fsrl_ext.cost_names import labelled
 from fsrl_ext.report.folder import RunFolder
 from fsrl_ext.report.study.run import StudyRun
 from fsrl_ext.report.study.select import Group
@@ -69,15 +70,15 @@ def _film(member: Group, film: Film, room: int) -> tuple[str, str]:
         source = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
     if len(source) > room:
         return "", _too_large(run)
-    means = _outcome(run.best.return_mean, run.best.cost_mean)
+    means = _outcome(run.best.return_mean, run.best.cost_mean, run.cost_names)
     return source, (
         f"seed {run.seed}, best policy, first episode of the final evaluation: "
-        f"{_outcome(episode['return'], episode['cost'])} (mean of all its episodes: {means})"
+        f"{_outcome(episode['return'], episode['cost'], run.cost_names)} (mean of all its episodes: {means})"
     )
 
 
-def _outcome(value: float, costs: Sequence[float]) -> str:
-    return f"return {value:.1f}, cost {' / '.join(f'{x:.1f}' for x in costs)}"
+def _outcome(value: float, costs: Sequence[float], names: Sequence[str] | None) -> str:
+    return f"return {value:.1f}, cost {' / '.join(labelled([f'{x:.1f}' for x in costs], names))}"
 
 
 def _too_large(run: StudyRun) -> str:

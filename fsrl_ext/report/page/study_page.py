@@ -106,7 +106,7 @@ def _read_details(
     for run in runs:
         try:
             origin = read_origin(run)
-            logged[id(run)] = read_logged(run, diagnostic_columns(len(run.limits)))
+            logged[id(run)] = read_logged(run, diagnostic_columns(len(run.limits), run.cost_names))
         except RunFolderError as error:
             if not skip_damaged:
                 raise RunFolderError(f"{error}; --skip-damaged goes on without it") from error

@@ -92,7 +92,7 @@ def _draw_panel(
         for limit in panel.limits(i):
             axes[1 + i].axhline(limit, color="black", linestyle=":", linewidth=0.9, label="limit")
         cost_axis(axes[1 + i], shown[1 + i], (panel.limits(i) or [np.inf])[-1], note=False)
-        axes[1 + i].set_ylabel("cost" if panel.num_costs == 1 else f"cost {i}")
+        axes[1 + i].set_ylabel(panel.cost_label(i))
     _return_axis(axes[0], shown[0])
     axes[0].set_title(panel.title)
     axes[0].set_ylabel("return")

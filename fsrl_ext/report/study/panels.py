@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fsrl_ext.cost_names import cost_label
 from fsrl_ext.report.study.run import StudyRun
 from fsrl_ext.report.study.select import ABSENT, Group, group, value_text
 
@@ -26,6 +27,11 @@ class Panel:
     def num_costs(self) -> int:
         """The largest number of costs of its groups."""
         return max(len(x.limits) for x in self.groups.values())
+
+    def cost_label(self, cost: int) -> str:
+        """What an axis calls a cost; the groups of a panel have costs of the same names."""
+        names = next(iter(self.groups.values())).cost_names
+        return cost_label(names, self.num_costs, cost)
 
     def limits(self, cost: int) -> list[float]:
         """The finite limits of a cost, each once."""

@@ -49,7 +49,7 @@ def draw_costs(
         axis.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
         axis.set_xlim(-0.6, len(names) - 0.4)
         axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
-        axis.set_ylabel(f"cost of the {which} policy" + ("" if panel.num_costs == 1 else f", cost {cost}"))
+        axis.set_ylabel(_axis_label(panel, which, cost))
 
     _draw(panels, path, draw)
 
@@ -135,8 +135,13 @@ def _mean_mark(
     axis.errorbar([x], [y], **errors, **mark, **fill, markersize=6, elinewidth=0.8, label=label)
 
 
+def _axis_label(panel: Panel, which: Which, cost: int) -> str:
+    label = panel.cost_label(cost)
+    return f"cost of the {which} policy" + ("" if label == "cost" else f", {label}")
+
+
 def _cost_and_return(axis: Any, panel: Panel, which: Which, cost: int) -> None:
-    axis.set_xlabel(f"cost of the {which} policy" + ("" if panel.num_costs == 1 else f", cost {cost}"))
+    axis.set_xlabel(_axis_label(panel, which, cost))
     axis.set_ylabel("return")
 
 

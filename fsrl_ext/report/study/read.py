@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fsrl_ext.cost_names import cost_keys, names_of
 from fsrl_ext.errors import RunFolderError
 from fsrl_ext.report.files import read_json
 from fsrl_ext.report.folder import RunFolder
@@ -32,6 +33,7 @@ def read_run(folder: Path) -> StudyRun:
         steps, budget = result["env_step"], result["config"]["steps"]
         raise UnfinishedRunError(f"{folder} was interrupted at {steps:,.0f} of {budget:,.0f} steps")
     num_costs = len(result["config"]["cost_limit"])
+    keys = cost_keys(names_of(result["config"]), num_costs)
     points = result["selections"]
     selections = Selections(
         steps=np.array([x["env_step"] for x in points]),
@@ -39,13 +41,17 @@ def read_run(folder: Path) -> StudyRun:
         costs=np.array([x["cost_mean"] for x in points], dtype=float).reshape(len(points), num_costs),
         feasible=np.array([x["feasible"] for x in points], dtype=bool),
     )
-    return _run(folder, result, selections, _progress(folder, num_costs), label="", policy="")
+    return _run(folder, result, selections, _progress(folder, keys), label="", policy="")
 
 
-def _progress(folder: Path, num_costs: int) -> Training:
-    """The rows of ``progress.csv`` in which training episodes ended."""
-    costs = [f"train/costs_stat/{i}/mean" for i in range(num_costs)]
-    excess = [f"train/violation/{i}" for i in range(num_costs)]
+def _progress(folder: Path, keys: Sequence[str]) -> Training:
+    """The rows of ``progress.csv`` in which training episodes ended.
+
+    :param keys: what tells the costs apart in the columns.
+    """
+    num_costs = len(keys)
+    costs = [f"train/costs_stat/{key}/mean" for key in keys]
+    excess = [f"train/violation/{key}" for key in keys]
     names = ["env_step", "train/returns_stat/mean", "train/n_collected_episodes", *costs, *excess]
     table = read_columns(RunFolder(folder).progress, names)
     there = np.isfinite(table[:, 1])
@@ -126,12 +132,13 @@ def _run(
     settings = {**settings, **{k: v for part in nested.values() for k, v in part.items()}}
     settings = {"policy": policy, "steps": data["env_step"], **settings, "label": label or None}
     limits = tuple(float(x) for x in config["cost_limit"])
+    names = names_of(config)
     episodes = int(data["train_episodes"])
     return StudyRun(
         path=path,
         settings=settings,
         policy=str(settings["policy"]),
-        task=str(config["task"]),
+        task=str(config["task"]) + (f" ({', '.join(names)})" if names else ""),
         label=label,
         seed=int(config["seed"]),
         limits=limits,

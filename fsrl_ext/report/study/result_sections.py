@@ -116,11 +116,19 @@ def cost_cell(row: Row, values: Sequence[Sequence[float]], name: str, *, interva
     texts: list[str] = []
     numbers: dict[str, Any] = {}
     for i, one in enumerate(zip(*values, strict=True)):
-        label = name if len(row.group.limits) == 1 else f"{name}{i}"
+        label = cost_column(row, name, i)
         text, of_one = mean_cell(list(one), label, cost=True, interval=interval)
         texts.append(text)
         numbers |= of_one
     return Cell(" / ".join(texts) or "-", numbers)
+
+
+def cost_column(row: Row, name: str, cost: int) -> str:
+    """The name of a column about a cost: ``best_cost``, ``best_cost0``, or ``best_cost_vases``."""
+    names = row.group.cost_names
+    if names:
+        return f"{name}_{names[cost]}"
+    return name if len(row.group.limits) == 1 else f"{name}{cost}"
 
 
 def mean_cell(

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fsrl_ext.cost_names import names_of
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -64,6 +66,8 @@ class StudyRun:
     """A finished run.
 
     :param path: of its folder or file.
+    :param task: the environment's id, with the names of the costs if it has some, because limits on other
+        costs are another task.
     :param settings: every field of its config by name, those of the policy and of the training too, and
         ``label``.
     :param limits: ``[C]`` the cost limits.
@@ -87,6 +91,11 @@ class StudyRun:
     last: Judged
     selections: Selections
     training: Training
+
+    @property
+    def cost_names(self) -> tuple[str, ...] | None:
+        """The names of the costs; ``None`` for costs without names."""
+        return names_of(self.settings)
 
     @property
     def constrained(self) -> bool:

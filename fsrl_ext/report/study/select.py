@@ -111,6 +111,11 @@ class Group:
         return " ".join(value for key, value in self.by if (key, value) != ("label", "none")) or ABSENT
 
     @property
+    def cost_names(self) -> tuple[str, ...] | None:
+        """The names of the costs of all its runs; ``None`` for costs without names."""
+        return self.runs[0].cost_names
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """The runs' seeds."""
         return tuple(run.seed for run in self.runs)

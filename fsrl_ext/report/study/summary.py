@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fsrl_ext.cost_names import cost_keys, names_of
 from fsrl_ext.report.files import in_json, read_json, write_json
 from fsrl_ext.report.progress import read_progress, read_result
 from fsrl_ext.report.study.collect import run_places
@@ -87,7 +88,7 @@ def summary(folder: Path) -> dict[str, Any]:
     """
     read_run(folder)  # checks both files, and that the run has finished
     result = read_result(folder)
-    num_costs = len(result["config"]["cost_limit"])
+    keys = cost_keys(names_of(result["config"]), len(result["config"]["cost_limit"]))
     selections = {
         key: [_short(point[key]) for point in result["selections"]]
         for key in ("env_step", "return_mean", "cost_mean", "feasible")
@@ -95,16 +96,19 @@ def summary(folder: Path) -> dict[str, Any]:
     kept = (*_KEPT, *(name for name in _KEPT_WHERE_THERE if name in result))
     return {
         **{name: result[name] for name in kept},
-        "curve": _curve(folder, num_costs),
+        "curve": _curve(folder, keys),
         "selections": selections,
     }
 
 
-def _curve(folder: Path, num_costs: int) -> dict[str, list[Any]]:
-    """The training episodes, as means over collect cycles."""
+def _curve(folder: Path, keys: Sequence[str]) -> dict[str, list[Any]]:
+    """The training episodes, as means over collect cycles.
+
+    :param keys: what tells the costs apart in the columns.
+    """
     progress = read_progress(folder)
     returns = progress["train/returns_stat/mean"]
-    costs = np.stack([progress[f"train/costs_stat/{i}/mean"] for i in range(num_costs)], axis=1)
+    costs = np.stack([progress[f"train/costs_stat/{key}/mean"] for key in keys], axis=1)
     there = np.flatnonzero(~np.isnan(returns))
     kept = there[np.unique(np.linspace(0, len(there) - 1, min(len(there), MOST_POINTS)).astype(int))]
     curve = {
@@ -113,7 +117,7 @@ def _curve(folder: Path, num_costs: int) -> dict[str, list[Any]]:
         "train_cost": costs[kept],
         **{name: progress[column][kept] for name, column in _META.items() if column in progress},
     }
-    names = [f"train/violation/{i}" for i in range(num_costs)]
+    names = [f"train/violation/{key}" for key in keys]
     if all(name in progress for name in names):
         violation = np.stack([progress[name] for name in names], axis=1)
         if np.isfinite(violation[there]).all():

@@ -10,7 +10,14 @@ import numpy as np
 from fsrl_ext.report.statistics import mean_interval, share_text
 from fsrl_ext.report.study import measures
 from fsrl_ext.report.study.layout import Cell, Section
-from fsrl_ext.report.study.result_sections import Columns, Notes, cost_cell, make_section, mean_cell
+from fsrl_ext.report.study.result_sections import (
+    Columns,
+    Notes,
+    cost_cell,
+    cost_column,
+    make_section,
+    mean_cell,
+)
 from fsrl_ext.report.study.rows import Row
 from fsrl_ext.report.study.run import StudyRun
 
@@ -107,8 +114,7 @@ def _violation(row: Row) -> Cell:
     kind = next(k for k in ("about", "at least", "exact") if any(x.kind == k for x in sums))
     texts, numbers = [], {}
     for i, mean in enumerate(np.mean([x.sums for x in sums], axis=0).tolist()):
-        name = "violation_mean" if len(row.group.limits) == 1 else f"violation{i}_mean"
-        numbers[name] = mean
+        numbers[f"{cost_column(row, 'violation', i)}_mean"] = mean
         texts.append("-" if math.isnan(mean) else f"{_SIGNS[kind]}{mean:,.0f}")
     return Cell(" / ".join(texts), {**numbers, "violation_kind": kind})
 
