@@ -51,6 +51,10 @@ class OffpolicyConfig(PolicyConfig):
     time_limits: Literal["bootstrap", "end"] = "bootstrap"
     """What follows a state in which a time limit ends an episode: further states, as if the episode went on
     (``bootstrap``), or nothing (``end``), which suits observations that tell the time."""
+    goal_reward: float | None = None
+    """Reward from which on a step reaches a goal, with which the reward critics' returns end as in a terminal
+    state, while the episode and the costs go on; ``None`` for no such step. The code of the CVPO paper ends
+    returns where a button is pressed, which is 0.5 on the tasks with ``Fixed`` in their names."""
     normalise_observations: bool = True
     """Whether features of the observations that are far from unit size are shifted by their mean and divided
     by their standard deviation; both are saved with the policy."""
@@ -61,6 +65,7 @@ class OffpolicyConfig(PolicyConfig):
         super().__post_init__()
         check_fields(
             self,
+            finite=("goal_reward",),
             non_negative=("ucb_scale",),
             unit_interval=("tau",),
             at_least_one=("estimation_step", "normalise_steps"),
@@ -139,7 +144,8 @@ def nstep_returns(
     """Computes the n-step targets ``[B, S]`` of reward and costs, M for each cost, in units of the scales.
 
     A terminal state stops bootstrapping for reward and costs alike, a time limit only with ``time_limits``
-    ``end``; :func:`~fsrl_ext.functional.returns.nstep_targets` gives the equation.
+    ``end``, a step with ``goal_reward`` or more only for the reward;
+    :func:`~fsrl_ext.functional.returns.nstep_targets` gives the equation.
 
     :param window: result of the buffer's ``nstep_window``, with ``signals [B, K, 1 + C]``.
     :param bootstrap: ``[B, S]`` values of the states after the last steps of the windows, in units of the
@@ -165,15 +171,19 @@ def nstep_returns(
             low[0] += widest[0].clamp(max=0.0)
             high[0] += widest[1].clamp(min=0.0)
         bootstrap = bootstrap.clamp(low, high)
+    alive = to_device(window.alive, bootstrap.device)
     ended = window.terminated if config.time_limits == "bootstrap" else window.ended
-    return nstep_targets(
-        signals,
-        to_device(window.alive, bootstrap.device),
-        to_device(ended, bootstrap.device),
-        bootstrap,
-        config.gamma,
-        bonus,
-    )
+    ended = to_device(ended, bootstrap.device)
+    targets = nstep_targets(signals, alive, ended, bootstrap, config.gamma, bonus)
+    if config.goal_reward is not None:
+        # The reward's window ends with the first step that reaches a goal.
+        reached = alive & to_device(window.signals[..., 0] >= config.goal_reward, alive.device)
+        to_goal = alive & (reached.cumsum(0) - reached.long() == 0)
+        of_reward = nstep_targets(
+            signals[..., :1], to_goal, ended | reached.any(0), bootstrap[:, :1], config.gamma, bonus
+        )
+        targets[:, 0] = of_reward[:, 0]
+    return targets
 
 
 @dataclass(frozen=True)
