@@ -7,15 +7,15 @@
     python benchmarks/environments.py --ids    # Gymnasium's checker on every id of both suites
 
 The script plays whole episodes with the same seeds and actions, one on the stock environment and one on ours
-in turn, each of them first in every other pair, so that other work of the machine slows both down. It
-counts the processor time of `reset` and
-`step`, and does not count the first three episodes of each, in which our model is compiled. The ratio is the
-median over the pairs of episodes; velocity tasks play 20 times as many, because Hopper and Walker2d fall
-early. Then it times, in turn again, our steps and raw physics: ten calls of `mj_step` on the same model with
-the same actions. Rewards, costs, ends and `info` must be equal, and observations equal as float32;
-`environment_equality.py` has the thorough comparison. Results go to `benchmarks/results/environments.json`,
-and `docs_results.py` makes the table of `docs/environments.md` from this file. The exit status is 1 if a bar
-is missed, a number differs, or an id fails.
+in turn, each of them first in every other pair, so that other work of the machine slows both down. The stock
+environment of a task with `Fixed` in its name is `make(id, fast=False)`. The script counts the processor time
+of `reset` and `step`, and does not count the first three episodes of each, in which our model is compiled.
+The ratio is the median over the pairs of episodes; velocity tasks play 20 times as many, because Hopper and
+Walker2d fall early. Then it times, in turn again, our steps and raw physics: ten calls of `mj_step` on the
+same model with the same actions. Rewards, costs, ends and `info` must be equal, and observations equal as
+float32; `environment_equality.py` has the thorough comparison. Results go to
+`benchmarks/results/environments.json`, and `docs_results.py` makes the table of `docs/environments.md` from
+this file. The exit status is 1 if a bar is missed, a number differs, or an id fails.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from measured_tables import environments as environments_table
 
 from fsrl_ext.env import list_tasks, make, time_limit
 from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
+from fsrl_ext.env.suite_tasks import FIXED_TASKS
 from fsrl_ext.report.files import read_json, write_json
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -46,6 +47,7 @@ BARS = {
     "SafetyPointPush1-v0": 5.0,
     "SafetyPointButton1-v0": 5.0,
     "SafetyPointButton2-v0": 5.0,
+    **dict.fromkeys(FIXED_TASKS, 5.0),
     "SafetyAntVelocity-v1": 0.97,
     "SafetyHalfCheetahVelocity-v1": 0.97,
     "SafetyHopperVelocity-v1": 0.97,
@@ -150,7 +152,9 @@ def memory(task: str) -> float:
 
 def measure(task: str, episodes: int) -> dict[str, Any]:
     """Measures one task; returns its row of the result."""
-    stock, ours = import_safety_gymnasium().make(task), make(task)
+    fixed = task in FIXED_TASKS  # tasks of this package, which the stock package's code runs
+    stock: Any = make(task, fast=False) if fixed else import_safety_gymnasium().make(task)
+    step_stock, ours = our_step if fixed else stock_step, make(task)
     rng = np.random.default_rng(0)
     resets, steps_s = np.zeros(2), np.zeros(2)
     steps, different = 0, None
@@ -165,11 +169,11 @@ def measure(task: str, episodes: int) -> dict[str, Any]:
         seed = 0 if number == 0 else None
         # Who comes first finds the code of random numbers in the cache, which a reset uses, too.
         if number % 2:
-            *stock_seconds, theirs = episode(stock, stock_step, actions, seed)
+            *stock_seconds, theirs = episode(stock, step_stock, actions, seed)
             *our_seconds, mine = episode(ours, our_step, actions, seed)
         else:
             *our_seconds, mine = episode(ours, our_step, actions, seed)
-            *stock_seconds, theirs = episode(stock, stock_step, actions, seed)
+            *stock_seconds, theirs = episode(stock, step_stock, actions, seed)
         different = different or difference(theirs, mine)
         if number >= _WARM_UP:
             resets += stock_seconds[0], our_seconds[0]

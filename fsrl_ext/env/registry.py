@@ -16,6 +16,7 @@ from fsrl_ext.env.contract import CostEnv, CostWrapper
 from fsrl_ext.env.known_optimum import make_known_optimum
 from fsrl_ext.env.suite_tasks import (
     BULLET,
+    FIXED_TASKS,
     KNOWN_OPTIMUM,
     META,
     SAFETY_BUILDER,
@@ -130,6 +131,13 @@ def _make_of_suite(task: TaskInfo, common: Mapping[str, Any], kwargs: Mapping[st
         from fsrl_ext.env.meta.navigation import make_family_env
 
         return make_family_env(id, **common, **kwargs)
+    if id in FIXED_TASKS:
+        from fsrl_ext.env.safety_gymnasium import import_safety_gymnasium
+
+        import_safety_gymnasium()
+        from fsrl_ext.env.safety_gymnasium.fixed import make_fixed_env
+
+        return make_fixed_env(id, **common, **kwargs)
     from fsrl_ext.env.safety_gymnasium import make_safety_gymnasium
 
     return make_safety_gymnasium(id, **common, **kwargs)
@@ -322,3 +330,19 @@ def can_terminate(env: str | gymnasium.Env) -> bool | None:
         return None
     task = SUITE_TASKS.get(id) or _user_tasks.get(id)
     return task.can_terminate if task else None
+
+
+def _register_fixed_tasks() -> None:
+    """Let `gymnasium.make` build the tasks of the CVPO paper, as this package's `make` does."""
+    for id in FIXED_TASKS:
+        gymnasium.register(
+            id,
+            entry_point="fsrl_ext.env.registry:make",
+            max_episode_steps=SUITE_TASKS[id].horizon,
+            order_enforce=False,
+            disable_env_checker=True,
+            kwargs={"id": id},
+        )
+
+
+_register_fixed_tasks()

@@ -1,6 +1,7 @@
 """List the tasks of the suites in a table, so that a look at the list imports no simulator.
 
-`tests/env` compares the table with what the installed packages register.
+`tests/env` compares the table with what the installed packages register. The suite "safety-gymnasium" also
+has the tasks of `FIXED_TASKS`, which this package builds on that one's robots.
 """
 
 from dataclasses import dataclass
@@ -95,6 +96,13 @@ _SAFETY_HORIZONS = {
     **dict.fromkeys(("FadingEasy0", "FadingEasy1", "FadingEasy2"), 1000),
     **dict.fromkeys(("FadingHard0", "FadingHard1", "FadingHard2"), 1000),
 }
+_FIXED_HORIZON = 400
+FIXED_TASKS = {
+    f"Safety{agent}{kind}-v0": (agent, kind)
+    for kind in ("GoalFixed", "ButtonFixed")
+    for agent in ("Point", "Car")
+}
+"""Robot and layout of the tasks of the CVPO paper: `fsrl_ext.env.safety_gymnasium.fixed`."""
 _META_KINDS = ("Stcircle", "StcircleHazard", "Stbutton")
 _META_LEVELS = (0, 1, 2)
 _META_HORIZON = 500
@@ -154,6 +162,13 @@ def _safety_tasks() -> list[TaskInfo]:
     return tasks
 
 
+def _fixed_tasks() -> list[TaskInfo]:
+    return [
+        TaskInfo(id=id, suite=SAFETY, horizon=_FIXED_HORIZON, can_terminate=False, num_costs=1)
+        for id in FIXED_TASKS
+    ]
+
+
 def _meta_tasks() -> list[TaskInfo]:
     return [
         TaskInfo(
@@ -177,5 +192,7 @@ def _known_optimum_tasks() -> list[TaskInfo]:
 
 
 SUITE_TASKS: dict[str, TaskInfo] = {
-    task.id: task for task in _bullet_tasks() + _safety_tasks() + _meta_tasks() + _known_optimum_tasks()
+    task.id: task
+    for tasks in (_bullet_tasks, _safety_tasks, _fixed_tasks, _meta_tasks, _known_optimum_tasks)
+    for task in tasks()
 }

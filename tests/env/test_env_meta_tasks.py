@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from toys.simulators import assert_passes_checker, digest, package_without_sky
+from toys.simulators import assert_passes_checker, beside, bodies, body, digest, package_without_sky
 
 from fsrl_ext.env import can_terminate, env_fn, make, time_limit
 from fsrl_ext.env.meta import TaskDescription, TaskDistribution, describe, held_out_suite
@@ -23,33 +23,12 @@ import_safety_gymnasium()
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
 
 
-def body(env: Any, name: str) -> np.ndarray:
-    return env.simulator.task.data.body(name).xpos[:2].copy()
-
-
-def bodies(env: Any, prefix: str) -> np.ndarray:
-    model = env.simulator.task.model
-    names = [model.body(i).name for i in range(model.nbody)]
-    return np.array([body(env, name) for name in names if name.startswith(prefix)]).reshape(-1, 2)
-
-
 def agent_velocity(env: Any) -> np.ndarray:
     """Return the velocity in the plane by MuJoCo's own function; the package multiplies a Jacobian."""
     task, six = env.simulator.task, np.zeros(6)
     kind, number = mujoco.mjtObj.mjOBJ_XBODY, task.model.body("agent").id
     mujoco.mj_objectVelocity(task.model, task.data, kind, number, six, 0)
     return six[3:5]
-
-
-def beside(env: Any, place: np.ndarray) -> None:
-    """Put the agent somewhere; the next step goes on from there."""
-    task = env.simulator.task
-    agent = task.model.body("agent")
-    if task.model.jnt_type[agent.jntadr[0]] != mujoco.mjtJoint.mjJNT_FREE:
-        rotation = np.zeros(9)
-        mujoco.mju_quat2Mat(rotation, agent.quat.copy())
-        place = ((place - agent.pos[:2]) @ rotation.reshape(3, 3)[:2])[:2]
-    task.data.qpos[:2] = place
 
 
 @pytest.mark.parametrize("kind", ["Stcircle", "StcircleHazard"])

@@ -17,6 +17,7 @@ from toys.envs import EarlyEndEnv, LineEnv
 from toys.policies import GAMMA, T, build, build_cvpo, learner
 from toys.training import collect, collected, collector_for, deterministic, train, update
 
+from fsrl_ext.data.nstep import NStepWindow
 from fsrl_ext.functional.gaussian import sample_actions
 from fsrl_ext.functional.returns import cost_threshold
 from fsrl_ext.net import GaussianActor
@@ -151,6 +152,31 @@ def test_costs_have_a_window_and_a_discount_of_their_own():
             value = buffer.obs_next[i, 1] - 3 if signal else buffer.obs_next[i, 0] + 2
             expected += gamma ** (k + 1) * value * (not buffer.terminated[i])
             assert row[signal] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_a_goal_ends_the_return_of_the_reward_and_not_that_of_the_cost():
+    """By hand: a window of three steps, whose goal is its second step, its last one, or none."""
+    rewards = np.array([[0.1, 1.2, 0.3], [0.1, 0.2, 0.5], [0.1, 0.2, 0.3]]).T
+    window = NStepWindow(
+        signals=np.stack([rewards, np.ones_like(rewards)], -1).astype(np.float32),
+        alive=np.ones((3, 3), dtype=bool),
+        terminated=np.zeros(3, dtype=bool),
+        ended=np.zeros(3, dtype=bool),
+        obs_next=np.zeros((3, 1)),
+        places=np.zeros((3, 3), dtype=np.int64),
+    )
+    config = OffpolicyConfig(gamma=0.5, goal_reward=0.5, bound_targets=False)
+    data, values = config.statistics(1), torch.full((3, 2), 8.0)
+    bonus = torch.tensor([[4.0] * 3, [2.0] * 3, [1.0] * 3])
+    targets = nstep_returns((window,), values, config=config, data=data)
+    assert targets[:, 0].tolist() == pytest.approx([0.7, 0.325, 0.275 + 1.0])
+    assert targets[:, 1].tolist() == [2.75] * 3
+    with_bonus = nstep_returns((window,), values, config=config, data=data, bonus=bonus)
+    expected = [0.7 + 2.0, 0.325 + 2.5, 1.275 + 2.5 + 0.125]
+    assert with_bonus[:, 0].tolist() == pytest.approx(expected)
+    assert with_bonus[:, 1].tolist() == [2.75] * 3
+    with pytest.raises(ValueError, match="goal_reward must be a finite number, got inf"):
+        OffpolicyConfig(goal_reward=np.inf)
 
 
 def test_frozen_old_policy_follows_once_per_collect_cycle():

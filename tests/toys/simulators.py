@@ -54,3 +54,28 @@ def package_without_sky(task: str, **kwargs: Any) -> Any:
     env._drawn = False
     env._new_world()
     return env
+
+
+def body(env: Any, name: str) -> np.ndarray:
+    """Return the place ``[2]`` of a body of a navigation task."""
+    return env.simulator.task.data.body(name).xpos[:2].copy()
+
+
+def bodies(env: Any, prefix: str) -> np.ndarray:
+    """Return the places ``[n, 2]`` of all bodies whose names begin with ``prefix``."""
+    model = env.simulator.task.model
+    names = [model.body(i).name for i in range(model.nbody)]
+    return np.array([body(env, name) for name in names if name.startswith(prefix)]).reshape(-1, 2)
+
+
+def beside(env: Any, place: np.ndarray) -> None:
+    """Put the agent somewhere; the next step goes on from there."""
+    import mujoco
+
+    task = env.simulator.task
+    agent = task.model.body("agent")
+    if task.model.jnt_type[agent.jntadr[0]] != mujoco.mjtJoint.mjJNT_FREE:
+        rotation = np.zeros(9)
+        mujoco.mju_quat2Mat(rotation, agent.quat.copy())
+        place = ((place - agent.pos[:2]) @ rotation.reshape(3, 3)[:2])[:2]
+    task.data.qpos[:2] = place

@@ -9,7 +9,6 @@ from typing import Any
 
 from gymnasium.envs.registration import EnvSpec
 from safety_gymnasium.bases.base_task import BaseTask
-from safety_gymnasium.builder import Builder
 
 from fsrl_ext.env.display import require_display, require_offscreen_gl
 from fsrl_ext.env.meta.button_task import Stbutton
@@ -18,29 +17,13 @@ from fsrl_ext.env.meta.family import DEFAULT_TASK_SEED, find_family
 from fsrl_ext.env.meta.parameters import Parameters
 from fsrl_ext.env.meta.safety_families import AGENTS
 from fsrl_ext.env.safety_gymnasium import NavigationEnv
+from fsrl_ext.env.safety_gymnasium.builder import TaskBuilder
 
 _TASKS: Mapping[str, Callable[..., BaseTask]] = {
     "Stcircle": Stcircle,
     "StcircleHazard": StcircleHazard,
     "Stbutton": Stbutton,
 }
-
-
-class TaskBuilder(Builder):
-    """Is safety-gymnasium's builder for a task that is not in that package's table of classes.
-
-    :param make_task: builds the task from the configuration.
-    :param arguments: the arguments of `Builder`.
-    """
-
-    def __init__(self, *, make_task: Callable[[dict[str, Any]], BaseTask], **arguments: Any) -> None:
-        self._make_task = make_task
-        super().__init__(**arguments)
-
-    def _get_task(self) -> BaseTask:
-        task = self._make_task(self.config)
-        task.build_observation_space()
-        return task
 
 
 class FamilyEnv(NavigationEnv):

@@ -4,10 +4,11 @@ The files in the order in which to read them:
 
 - `importing`: imports the package on Python >= 3.11, without its notices;
 - `suite`: the package's tasks as `CostEnv`, and the function that builds them;
+- `builder`, `fixed`: the tasks of the CVPO paper, whose every episode begins in the same way;
 - `world`: compiles a world without the pictures that nothing shows;
 - `fast/`: faster steps and resets with the same numbers, bit for bit.
 
-`importing` and `suite` load nothing of the package at their own import. `world` and `fast` do, so they are
+`importing` and `suite` load nothing of the package at their own import. The others do, so they are
 imported after `import_safety_gymnasium`.
 """
 

@@ -57,6 +57,10 @@ class OffpolicyConfig(PolicyConfig):
     time_limits: Literal["bootstrap", "end"] = "bootstrap"
     """What follows a state in which a time limit ends an episode: further states, as if the episode went on
     (``bootstrap``), or nothing (``end``), which suits observations that tell the time."""
+    goal_reward: float | None = None
+    """Reward from which on a step reaches a goal, with which the reward critics' returns end as in a terminal
+    state, while the episode and the costs go on; ``None`` for no such step. The code of the CVPO paper ends
+    returns where a button is pressed, which is 0.5 on the tasks with ``Fixed`` in their names."""
     normalise_observations: bool = True
     """Whether features of the observations that are far from unit size are shifted by their mean and divided
     by their standard deviation; both are saved with the policy."""
@@ -67,6 +71,7 @@ class OffpolicyConfig(PolicyConfig):
         super().__post_init__()
         check_fields(
             self,
+            finite=("goal_reward",),
             non_negative=("ucb_scale",),
             unit_interval=("tau",),
             open_unit_interval=("cost_gamma",),
@@ -168,7 +173,8 @@ def nstep_returns(
     """Computes the n-step targets ``[B, S]`` of reward and costs, M for each cost, in units of the scales.
 
     A terminal state stops bootstrapping for reward and costs alike, a time limit only with ``time_limits``
-    ``end``; :func:`~fsrl_ext.functional.returns.nstep_targets` gives the equation.
+    ``end``, a step with ``goal_reward`` or more only for the reward;
+    :func:`~fsrl_ext.functional.returns.nstep_targets` gives the equation.
 
     :param windows: result of :func:`nstep_windows`.
     :param bootstrap: ``[B, S]`` values of the states after the last steps of the signals' windows, in units
@@ -189,27 +195,25 @@ def nstep_returns(
             high[0] += widest[1].clamp(min=0.0)
         bootstrap = bootstrap.clamp(low, high)
 
-    def targets(window: NStepWindow, of: slice, gamma: float, bonus: Tensor | None) -> Tensor:
-        signals = to_device(window.signals, bootstrap.device) / data.signal_scale
+    def targets(window: NStepWindow, of: slice, gamma: float, *, to_goal: bool = False) -> Tensor:
+        alive = to_device(window.alive, bootstrap.device)
         ended = window.terminated if config.time_limits == "bootstrap" else window.ended
+        ended = to_device(ended, bootstrap.device)
+        if to_goal:
+            # The window ends with the first step that reaches a goal.
+            reached = alive & to_device(window.signals[..., 0] >= config.goal_reward, alive.device)
+            alive = alive & (reached.cumsum(0) - reached.long() == 0)
+            ended = ended | reached.any(0)
+        signals = _per_target(to_device(window.signals, bootstrap.device) / data.signal_scale, repeats)
         return nstep_targets(
-            _per_target(signals, repeats)[..., of],
-            to_device(window.alive, bootstrap.device),
-            to_device(ended, bootstrap.device),
-            bootstrap[:, of],
-            gamma,
-            bonus,
+            signals[..., of], alive, ended, bootstrap[:, of], gamma, bonus if of.start is None else None
         )
 
-    if len(windows) == 1 and config.discount_of_costs == config.gamma:
-        return targets(windows[0], slice(None), config.gamma, bonus)
-    return torch.cat(
-        [
-            targets(windows[0], slice(1), config.gamma, bonus),
-            targets(windows[-1], slice(1, None), config.discount_of_costs, None),
-        ],
-        dim=1,
-    )
+    to_goal, cost_gamma = config.goal_reward is not None, config.discount_of_costs
+    if len(windows) == 1 and cost_gamma == config.gamma and not to_goal:
+        return targets(windows[0], slice(None), config.gamma)
+    of_reward = targets(windows[0], slice(1), config.gamma, to_goal=to_goal)
+    return torch.cat([of_reward, targets(windows[-1], slice(1, None), cost_gamma)], dim=1)
 
 
 def _per_target(values: Tensor, repeats: int) -> Tensor:

@@ -61,6 +61,7 @@ def _is_the_packages(instance: Any) -> bool:
     ours = (
         "safety_gymnasium.",
         "fsrl_ext.env.safety_gymnasium.fast.",
+        "fsrl_ext.env.safety_gymnasium.fixed",
         "fsrl_ext.env.meta.",
         "abc",
         "builtins",
