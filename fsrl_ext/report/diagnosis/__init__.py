@@ -1,0 +1,1 @@
+"""What a saved policy's critics, constraint and episodes are like: measures, findings, text and picture."""
