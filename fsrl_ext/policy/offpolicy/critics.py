@@ -197,8 +197,8 @@ def nstep_returns(
 
     def targets(window: NStepWindow, of: slice, gamma: float, *, to_goal: bool = False) -> Tensor:
         alive = to_device(window.alive, bootstrap.device)
-        ended = window.terminated if config.time_limits == "bootstrap" else window.ended
-        ended = to_device(ended, bootstrap.device)
+        last = window.terminated if config.time_limits == "bootstrap" else window.ended
+        ended = to_device(last, bootstrap.device)
         if to_goal:
             # The window ends with the first step that reaches a goal.
             reached = alive & to_device(window.signals[..., 0] >= config.goal_reward, alive.device)
