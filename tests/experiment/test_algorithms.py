@@ -28,7 +28,10 @@ GONE = {name: {"constraint"} for name in META_NAMES}
 GONE["maml_lag"] = GONE["maml_trpo"] = {"constraint", "limit_gradient", "outer_constraint"}
 GONE["cvpo"] = {"cost_calibration"}
 _DATA = {"normalise_signals"}
-_OFFPOLICY = _DATA | {"bound_targets", "time_limits", "normalise_observations", "normalise_steps"}
+_OFFPOLICY = _DATA | {
+    "bound_targets", "time_limits", "normalise_observations", "normalise_steps", "cost_gamma",
+    "cost_estimation_step",
+}  # fmt: skip
 _LEVEL = {"cost_level", "cost_level_episodes"}
 _RUN = {"selection_min_episodes"}
 NEW = {
@@ -42,7 +45,7 @@ NEW = {
         name: _DATA | {"cost_gamma", "step_backend", "fit_critic_first"}
         for name in ("meta_cpo", "multitask_cpo")
     },
-    "cvpo": _OFFPOLICY | _LEVEL | {"limit_approach", "margin_rate", "action_sampling"},
+    "cvpo": _OFFPOLICY | _LEVEL | {"limit_approach", "recovery_share", "margin_rate", "action_sampling"},
 }
 MINE = {
     "summary": "mine", "policy": DDPGLagPolicy, "config": DDPGLagConfig, "training": OffpolicyTraining,

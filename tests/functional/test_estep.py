@@ -17,6 +17,7 @@ from fsrl_ext.functional.estep import (
     dual_value,
     kkt_residual,
     kl_to_uniform,
+    largest_reduction,
     solve_dual,
 )
 from fsrl_ext.functional.estep import solve as solve_module
@@ -197,6 +198,23 @@ def test_thresholds_at_the_border_of_feasibility(offset: float) -> None:
     if offset > 2e-9:
         outside = solve_dual(q_reward, q_cost, kl_bound=0.1, cost_threshold=thresholds(least - offset))
         assert outside.status == "infeasible"
+
+
+def test_the_largest_reduction_is_that_of_the_cheapest_weights_in_a_small_ball() -> None:
+    """The problem without a reward has its least cost at the edge of the ball."""
+    q_reward, q_cost = draw(3, num_states=40, num_actions=12, num_costs=2)
+    for kl_bound, tolerance in ((1e-6, 1e-3), (0.05, 0.15)):
+        reduction = largest_reduction(q_cost, kl_bound)
+        for cost, expected in zip(q_cost, reduction, strict=True):
+            least = solve_dual(
+                0 * q_reward,
+                cost[None],
+                kl_bound=kl_bound,
+                cost_threshold=torch.tensor([-1e3], dtype=torch.float64),
+            )
+            assert least.kl == pytest.approx(kl_bound, rel=1e-3)
+            reached = float(cost.mean() - least.expected_cost[0])
+            assert reached == pytest.approx(float(expected), rel=tolerance)
 
 
 def test_infeasible_even_without_a_trust_region() -> None:

@@ -18,6 +18,7 @@ from toys.policies import GAMMA, T, build, build_cvpo, learner
 from toys.training import collect, collected, collector_for, deterministic, train, update
 
 from fsrl_ext.data.nstep import NStepWindow
+from fsrl_ext.functional.estep import largest_reduction
 from fsrl_ext.functional.gaussian import sample_actions
 from fsrl_ext.functional.returns import cost_threshold
 from fsrl_ext.net import GaussianActor
@@ -305,6 +306,52 @@ class KnownCosts(nn.Module):
         return QValues((reward + nothing)[None], (state + (1 + reward) / 2 + nothing)[None, None])
 
 
+def with_known_costs(**settings):
+    """A policy with fixed critics, whose networks stay as they are."""
+    actor, critic = GaussianActor(2, 1), KnownCosts()
+    return CVPOPolicy(
+        actor=actor,
+        actor_optim=torch.optim.SGD(actor.parameters(), lr=0.0),
+        critic=critic,
+        critic_optim=torch.optim.SGD(critic.parameters(), lr=0.0),
+        action_space=gym.spaces.Box(-1, 1, (1,)),
+        max_episode_steps=T,
+        gamma=GAMMA,
+        kl_bound=0.1,
+        **settings,
+    )
+
+
+def standard_batch(obs):
+    """A batch whose old policy is a Gaussian around zero."""
+    mean, std = torch.zeros(len(obs), 1), torch.full((len(obs), 1), 0.6)
+    return Batch(obs=obs, act=mean, returns=torch.zeros(len(obs), 2), old_mean=mean, old_scale=std)
+
+
+@pytest.mark.parametrize(("share", "status"), [(1.0, "infeasible"), (0.6, "active"), (0.2, "active")])
+def test_far_above_the_limit_an_update_is_asked_for_a_share_of_what_it_can_do(share, status):
+    """Episodes cost 1,000 at a limit of 10, which no update can take off; reward and cost go together."""
+    policy = with_known_costs(cost_limit=10.0, recovery_share=share)
+    policy.measured_cost.measure(
+        np.full((4, 1), 1000.0),
+        np.full(4, T),
+        bound=torch.tensor([10.0], dtype=torch.float64),
+        num_envs=4,
+        otherwise=np.zeros(1),
+    )
+    torch.manual_seed(0)
+    metrics = policy.learn(standard_batch(torch.rand(64, 2))).metrics
+    assert metrics[f"estep/{status}"] == 1.0
+    assert metrics["estep/kl_relative"] == pytest.approx(1.0, rel=1e-3)
+    torch.manual_seed(0)
+    cost = policy.target_critic(
+        torch.rand(64, 2), policy._sample(torch.zeros(64, 1), torch.full((64, 1), 0.6)).clip(-1, 1)
+    ).cost
+    reach = float(largest_reduction(cost[:, 0], 0.1)[0])
+    reduction = (1000.0 - metrics["constraint/expected_cost"]) / T
+    assert reduction == pytest.approx(share * reach, rel=0.15 if status == "infeasible" else 1e-3)
+
+
 @pytest.mark.parametrize(
     ("rate", "statuses"), [(1.0, {"slack", "infeasible"}), (0.01, {"active"})], ids=["batch", "mean"]
 )
@@ -313,21 +360,8 @@ def test_the_constraint_is_about_the_mean_over_all_states(rate, statuses):
 
     Alone such batches are infeasible or slack. Their mean cost, 2.5, is a little above the threshold.
     """
-    actor = GaussianActor(2, 1)
-    critic = KnownCosts()
-    policy = CVPOPolicy(
-        actor=actor,
-        actor_optim=torch.optim.SGD(actor.parameters(), lr=0.0),
-        critic=critic,
-        critic_optim=torch.optim.SGD(critic.parameters(), lr=0.0),
-        action_space=gym.spaces.Box(-1, 1, (1,)),
-        cost_limit=2.45 * T * (1 - GAMMA),
-        max_episode_steps=T,
-        gamma=GAMMA,
-        threshold="stationary",
-        kl_bound=0.1,
-        cost_level="critic",
-        cost_level_rate=rate,
+    policy = with_known_costs(
+        cost_limit=2.45 * T * (1 - GAMMA), threshold="stationary", cost_level="critic", cost_level_rate=rate
     )
     assert policy.cost_threshold.item() == pytest.approx(2.45)
     torch.manual_seed(0)
@@ -335,9 +369,7 @@ def test_the_constraint_is_about_the_mean_over_all_states(rate, statuses):
     for i in range(200):
         obs = torch.rand(64, 2)
         obs[:, 0] = 4.0 * (i % 2)
-        mean, std = torch.zeros(64, 1), torch.full((64, 1), 0.6)
-        batch = Batch(obs=obs, act=mean, returns=torch.zeros(64, 2), old_mean=mean, old_scale=std)
-        metrics.append(policy.learn(batch).metrics)
+        metrics.append(policy.learn(standard_batch(obs)).metrics)
     names = ("slack", "active", "infeasible", "flat", "saturated")
     assert {x for x in names for row in metrics[100:] if row[f"estep/{x}"]} == statuses
     if rate < 1.0:
@@ -387,6 +419,7 @@ def test_a_constant_bias_of_the_cost_critic_has_no_effect_on_a_measured_level(le
         ({"cost_level": "both"}, "cost_level must be one of .* got 'both'"),
         ({"cost_level_episodes": -1.0}, "cost_level_episodes must be >= 0, got -1.0"),
         ({"limit_approach": 1.5}, r"limit_approach must be in \(0, 1\], got 1.5"),
+        ({"recovery_share": 0.0}, r"recovery_share must be in \(0, 1\], got 0.0"),
         ({"time_limits": "ends"}, "time_limits must be one of .* got 'ends'"),
         ({"tau": 0.0}, r"tau must be in \(0, 1\], got 0.0"),
         ({"multiplier_max": -1.0}, "multiplier_max must be > 0, got -1.0"),

@@ -13,6 +13,7 @@ from fsrl_ext.functional.estep.dual import (
     dual_value,
     kkt_residual,
     kl_to_uniform,
+    largest_reduction,
 )
 from fsrl_ext.functional.estep.slsqp import solve_dual_slsqp
 from fsrl_ext.functional.estep.solve import solve_dual
@@ -25,6 +26,7 @@ __all__ = [
     "dual_value",
     "kkt_residual",
     "kl_to_uniform",
+    "largest_reduction",
     "solve_dual",
     "solve_dual_slsqp",
 ]

@@ -96,6 +96,22 @@ def kl_to_uniform(weights: Tensor) -> Tensor:
     return torch.special.xlogy(weights, weights * weights.shape[-1]).sum(-1).mean()
 
 
+@checked(shapes={"q_cost": "C B N"}, non_negative=("kl_bound",))
+def largest_reduction(q_cost: Tensor, kl_bound: float) -> Tensor:
+    r"""Return by how much weights inside the KL ball can lower each cost, to first order in its radius.
+
+    .. math:: \sqrt{2 \epsilon \, \mathrm{mean}_i \, \mathrm{Var}_j \, Q_{c,ij}}
+
+    Near uniform weights the divergence is half the chi-squared one, and weights that are linear in
+    :math:`Q_c` lower the cost most.
+
+    :param q_cost: ``[C, B, N]``.
+    :param kl_bound: :math:`\epsilon`, in nats, >= 0.
+    :return: ``[C]`` float64, in the unit of ``q_cost``.
+    """
+    return (2.0 * kl_bound * q_cost.double().var(-1, correction=0).mean(-1)).sqrt()
+
+
 @checked(
     shapes={"q_reward": "B N", "q_cost": "C B N", "multipliers": "C", "cost_threshold": "C"},
     positive=("kl_bound",),

@@ -18,7 +18,13 @@ from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
 from fsrl_ext.errors import check_all_finite, check_finite, checked
-from fsrl_ext.functional.estep import EStepSolution, Status, solve_dual, solve_dual_slsqp
+from fsrl_ext.functional.estep import (
+    EStepSolution,
+    Status,
+    largest_reduction,
+    solve_dual,
+    solve_dual_slsqp,
+)
 from fsrl_ext.functional.gaussian import decoupled_kl, is_full_covariance, sample_actions, scale_noise
 from fsrl_ext.functional.mstep import WeightedMoments, mstep_loss, update_kl_multipliers, weighted_moments
 from fsrl_ext.net.values import QValues, reduce_reward
@@ -312,7 +318,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         q_reward, q_cost, checks = to_host(q_reward, q_cost, checks)
         check_all_finite(checks, ("critic loss", "actor's mean", "actor's scale"))
         old_cost = q_cost.mean((1, 2), dtype=torch.float64)
-        threshold = self._estep_threshold(old_cost)
+        threshold = self._estep_threshold(q_cost, old_cost)
         solution = self._estep(q_reward, q_cost, threshold)
 
         # Critic step; it waits until here because nothing may change if a check fails
@@ -337,9 +343,10 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             metrics | critic_loss.metrics(self.data), self._estep_metrics(solution, old_cost)
         )
 
-    def _estep_threshold(self, old_cost: Tensor) -> Tensor:
+    def _estep_threshold(self, q_cost: Tensor, old_cost: Tensor) -> Tensor:
         """Returns the threshold ``[C]`` for a batch, in units of the scales, on the host.
 
+        :param q_cost: ``[C, B, N]``.
         :param old_cost: ``[C]`` mean of Q_c over the batch under the old policy, in units of the scales.
         """
         if self.config.cost_level == "measured":
@@ -350,7 +357,13 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             # the changes; back from beyond the limit it moves at once.
             slack = torch.where(slack > 0, self.config.limit_approach * slack, slack)
             # A difference to the old policy counts once for each step of an episode.
-            return old_cost + slack / (self._episode_steps * self._cost_scale)
+            change = slack / (self._episode_steps * self._cost_scale)
+            if self.config.recovery_share < 1.0:
+                # An update that has to lower the cost as far as it can forgets the reward; and where episodes
+                # take many collects, each of these updates asks again, until the first one can be measured.
+                reach = largest_reduction(q_cost, self.config.kl_bound)
+                change = change.maximum(-self.config.recovery_share * reach)
+            return old_cost + change
         # The constraint is on the mean over all states. This batch's states may be dearer or cheaper than
         # that mean, so the threshold moves with them.
         self._running_level.add(old_cost)

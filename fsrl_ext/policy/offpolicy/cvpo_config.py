@@ -37,6 +37,10 @@ class CVPOConfig(CostLevelConfig):
     limit_approach: float = 0.3
     """E-step, with ``cost_level`` ``measured``: share of the distance between measured cost and limit that
     the updates of one collect cycle may use up, in (0, 1]."""
+    recovery_share: float = 1.0
+    """E-step, with ``cost_level`` ``measured``: largest share, in (0, 1], of the reduction that the KL bound
+    allows which an update may be asked for while costs are above the limit. What is left of the KL bound
+    raises the reward. With 1 the whole excess is to go at once."""
     margin_rate: float = 0.1
     """E-step, with ``cost_level`` ``measured``: share of the measured excess over the limit by which a cycle
     widens the margin; by the same share of the room below the limit it narrows the margin again, down to
@@ -79,7 +83,13 @@ class CVPOConfig(CostLevelConfig):
             positive=("kl_bound", "kl_bound_mean", "kl_bound_scale", "max_grad_norm", "multiplier_max"),
             non_negative=("kl_multiplier_lr",),
             non_negative_or_inf=("kl_multiplier_max",),
-            unit_interval=("old_policy_tau", "cost_level_rate", "limit_approach", "average_tau"),
+            unit_interval=(
+                "old_policy_tau",
+                "cost_level_rate",
+                "limit_approach",
+                "recovery_share",
+                "average_tau",
+            ),
             at_least_one=("num_samples", "mstep_iterations"),
             below_one=("cost_margin", "margin_rate"),
             choices={
