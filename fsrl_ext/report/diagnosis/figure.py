@@ -152,10 +152,13 @@ def _statuses(axis: Any, report: Report) -> None:
     for label, values in shown.items():
         heights = np.nan_to_num(values)
         if heights.any():
-            axis.bar(range(1, 5), heights, bottom=bottom, color=_STATUSES[label], label=label)
+            axis.bar(range(1, 5), heights, bottom=bottom, color=_STATUSES[label], label=label.split()[-1])
         bottom = bottom + heights
     axis.set(
-        title="status of the updates", xlabel="quarter of the training", xticks=range(1, 5), ylim=(0, 1.5)
+        title="status of the E-steps or steps",
+        xlabel="quarter of the training",
+        xticks=range(1, 5),
+        ylim=(0, 1.5),
     )
     axis.legend(frameon=False, ncols=2, loc="upper center")
 
@@ -164,5 +167,6 @@ def _actions(axis: Any, report: Report) -> None:
     places = np.arange(len(report["actions"]["std"]))
     axis.bar(places - 0.2, report["actions"]["std"], 0.4, color=BLUE, label="standard deviation")
     axis.bar(places + 0.2, report["actions"]["at_edge"], 0.4, color=ORANGE, label="share at the edge")
-    axis.set(title="sampled actions", xlabel="dimension", xticks=places)
+    highest = max(*report["actions"]["std"], *report["actions"]["at_edge"], 0.1)
+    axis.set(title="sampled actions", xlabel="dimension", xticks=places, ylim=(0, 1.4 * highest))
     axis.legend(frameon=False)

@@ -157,37 +157,41 @@ def _spread(report: Report, i: int, name: str) -> Iterator[dict[str, str]]:
 
 
 def _order(report: Report, i: int, name: str) -> Iterator[dict[str, str]]:
-    order = report["signals"].get(name, {}).get("order")
-    if not order:
+    signal = report["signals"].get(name, {})
+    played, order = signal.get("played_slope"), signal.get("order")
+    if not played and not order:
         return
-    correlation, slope = order["rank_correlation"], order["slope"]
     rule = (
-        "interval of the rank correlation within states above 0: ranks; else does not rank if the values are "
-        f"constant or the interval of the slope ends below {WEAK_SLOPE}; else undecided"
+        "ranks: interval of the rank correlation in replays, or of the narrower slope, above 0; else does "
+        f"not rank: values are constant, or that interval ends below {WEAK_SLOPE}; else undecided"
     )
-    if not order["telling_states"]:
+    spread = signal["spread"]["over_actions"]
+    if spread == 0.0:
         yield _finding(
-            name,
-            f"No first action changed the realised {name} in {order['states']} replayed states.",
-            "all realised sums of each state agree",
+            name, f"The critic of the {name} does not rank actions: all have the same value.", rule
         )
         return
-    numbers = f"rank correlation {_interval(correlation)}, slope {_interval(slope)}"
-    constant = order["predicted_deviation"] == 0.0
-    if correlation["low"] > 0.0:
+    slopes = [x for x in (played, order and order["slope"]) if x and math.isfinite(x["low"])]
+    if not slopes:
+        return
+    slope = min(slopes, key=lambda x: x["high"] - x["low"])
+    source = "played" if slope is played else "replayed"
+    correlation = order["rank_correlation"] if order else None
+    numbers = f"slope {_interval(slope)} over {source} actions"
+    if correlation is not None and math.isfinite(correlation["value"]):
+        numbers += f", rank correlation {_interval(correlation)} in replays"
+    if slope["low"] > 0.0 or (correlation is not None and correlation["low"] > 0.0):
         text = f"The critic of the {name} ranks actions: {numbers}."
         if slope["high"] < WEAK_SLOPE:
             text = f"{text[:-1]}; its differences are larger than the realised ones."
         elif slope["low"] > 1 / WEAK_SLOPE:
             text = f"{text[:-1]}; its differences are smaller than the realised ones."
-    elif constant:
-        text = f"The critic of the {name} does not rank actions: all have the same value."
     elif slope["high"] < WEAK_SLOPE:
         text = f"The critic of the {name} does not rank actions: {numbers}."
     else:
         text = (
-            f"{order['states']} replayed states do not tell whether the critic of the {name} ranks actions: "
-            f"{numbers} (more states: --states)."
+            f"The data do not tell whether the critic of the {name} ranks actions: {numbers} (more of them: "
+            "--episodes, --states)."
         )
     yield _finding(name, text, rule)
 

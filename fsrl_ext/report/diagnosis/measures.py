@@ -214,6 +214,22 @@ def action_order(predicted: np.ndarray, realised: np.ndarray) -> ActionOrder:
     )
 
 
+def action_slope(predicted: Sequence[np.ndarray], realised: Sequence[np.ndarray], count: int) -> Estimate:
+    """Return the change of the realised sum per change of the value, over the actions that were played.
+
+    An action is drawn in each state, independent of everything before. What the state alone decides, and what
+    chance decides later, is therefore the same for dear and cheap actions, and over many steps it averages
+    out: 1 for a right critic, 0 for differences that mean nothing.
+
+    :param predicted: for each episode ``[T]`` value of the action less the mean value of ``count`` other
+        actions, drawn from the same policy in the same state; the noise of that mean is corrected for.
+    :param realised: for each episode ``[T]`` discounted sum less a number that the action does not decide.
+    """
+    groups = [np.stack([p * q, p * p], 1) for p, q in zip(predicted, realised, strict=True)]
+    estimate = resampled(ratio_of_means, groups)
+    return Estimate(*((1.0 + 1.0 / count) * x for x in estimate))
+
+
 def calibration(rows: np.ndarray) -> np.ndarray:
     """Return the means of the columns of ``rows [n, 2]`` in bins of the first one, ``[bins, 2]``.
 

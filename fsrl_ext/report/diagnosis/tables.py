@@ -153,6 +153,7 @@ def _actions(report: Report) -> str:
                 _number(x["spread"]["over_actions"]),
                 _number(x["spread"]["over_states"]),
                 _percent(x["spread"]["relative"]),
+                _estimate(x["played_slope"]),
                 _estimate(order.get("rank_correlation")),
                 _estimate(order.get("slope")),
                 _number(order.get("predicted_deviation")),
@@ -167,16 +168,17 @@ def _actions(report: Report) -> str:
     if not rows:
         return f"Actions: {text}"
     header = [
-        *("Actions", "std over actions", "over states", "relative", "rank correlation [95%]"),
-        *("slope [95%]", "predicted", "realised"),
+        *("Actions", "std over actions", "over states", "relative", "slope, played [95%]"),
+        *("rank correlation [95%]", "slope, replayed [95%]", "predicted", "realised"),
     ]
     orders = [x["order"] for x in report["signals"].values() if x["order"]]
-    note = ""
+    note = "\n(slope 1: the differences between actions are right, 0: they mean nothing"
     if orders:
-        note = (
-            f"\n(right of relative: {orders[0]['states']} states x {orders[0]['actions']} first actions "
-            "replayed; slope 1: the differences are right, 0: they mean nothing)"
+        note += (
+            f"; from the rank correlation on: {orders[0]['states']} states x {orders[0]['actions']} first "
+            "actions, replayed"
         )
+    note += ")"
     return f"{text_table(header, rows)}{note}\n{text}"
 
 

@@ -22,6 +22,7 @@ from fsrl_ext.experiment.saved.diagnosis.signals import (
     critic_phases,
     level_numbers,
     order_numbers,
+    played_slopes,
     replayed,
     sampled_values,
     spread_numbers,
@@ -223,6 +224,7 @@ def _add_critic(
             "level": level_numbers(compared, critic, i),
             "phases": critic_phases(compared, limit, i),
             "spread": None,
+            "played_slope": None,
             "order": None,
         }
         if i and np.isfinite(unit := _level_unit(policy)):
@@ -237,6 +239,9 @@ def _add_critic(
     own = sampled_values(critic, player, thinned_states(episodes, SPREAD_STATES), seed=seed)
     for i, name in enumerate(names):
         signals[name]["spread"] = spread_numbers(own[:, :, i])
+    if critic.explores:
+        for name, slope in zip(names, played_slopes(critic, player, compared, seed=seed), strict=True):
+            signals[name]["played_slope"] = slope
     report["buffer"] = _buffer_numbers(critic, player, own, folder, names, seed)
     if report["buffer"] is None:
         report["notes"].append("The run has no snapshot with a replay buffer (a finished run has none).")

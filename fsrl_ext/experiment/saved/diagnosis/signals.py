@@ -17,6 +17,7 @@ from fsrl_ext.experiment.saved.diagnosis.play import Episode, Player
 from fsrl_ext.report.diagnosis.measures import (
     Realised,
     action_order,
+    action_slope,
     bias,
     calibration,
     discounted_sums,
@@ -143,6 +144,29 @@ def spread_numbers(values: np.ndarray) -> dict[str, float]:
     """Return how far the values ``[n, N]`` depend on actions and on states."""
     result = spread(values)
     return {**result._asdict(), "relative": result.relative}
+
+
+def played_slopes(critic: Critic, player: Player, compared: Values, *, seed: int) -> list[dict[str, float]]:
+    """Return for each signal the slope of realised sums over values of the actions that were played.
+
+    :param seed: of the other actions that each action is compared with.
+    """
+    half = SPREAD_ACTIONS // 2
+    predicted, realised = [], []
+    for k, episode in enumerate(compared.episodes):
+        others = critic.action_values(episode.obs, player.samples(episode.obs, 2 * half, seed=seed + k))
+        # The action is compared with one half of the others. The mean of the other half is a baseline of the
+        # realised sum whose noise is independent of the comparison.
+        predicted.append(compared.values[k] - others[:, :half].mean(1))
+        realised.append(compared.realised.sums[k] - others[:, half:].mean(1))
+    slopes = []
+    for i in range(len(critic.gamma)):
+        counted = [x[:, i] for x in compared.realised.counted]
+        values, sums = (
+            [x[c, i] for x, c in zip(part, counted, strict=True)] for part in (predicted, realised)
+        )
+        slopes.append(action_slope(values, sums, half)._asdict())
+    return slopes
 
 
 def replayed(
