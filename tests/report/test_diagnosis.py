@@ -170,16 +170,28 @@ def test_the_log_is_read_by_quarters(tmp_path):
     lines = ["env_step,update/constraint/multiplier,update/estep/slack"]
     lines += [f"{100 * i},{i}.0,{float(i > 50)}" for i in range(1, 101)]
     (tmp_path / "progress.csv").write_text("\n".join(lines) + "\n")
-    numbers = training_numbers(tmp_path, 1, caps=[100.0])
+    numbers = training_numbers(tmp_path, ["cost"], caps=[100.0])
     np.testing.assert_allclose(numbers["rows"]["multiplier"]["quarters"], [13.0, 38.0, 63.0, 88.0])
     assert numbers["rows"]["multiplier"]["last_tenth"] == 95.5
     assert numbers["rows"]["E-step slack"]["quarters"] == [0.0, 0.0, 1.0, 1.0]
     assert numbers["at_cap"] == [pytest.approx(2 / 25)]
     assert set(numbers["rows"]) == {"multiplier", "E-step slack"}
-    assert training_numbers(tmp_path / "nowhere", 1, caps=[None]) is None
+    assert training_numbers(tmp_path / "nowhere", ["cost"], caps=[None]) is None
     (tmp_path / "progress.csv").write_text("env_step,update/estep/slack\n1,2,3\n")
     with pytest.raises(RunFolderError, match="damaged"):
-        training_numbers(tmp_path, 1, caps=[None])
+        training_numbers(tmp_path, ["cost"], caps=[None])
+
+
+def test_rows_of_several_costs_have_their_names(tmp_path):
+    (tmp_path / "progress.csv").write_text(
+        "env_step,update/constraint/multiplier_0,update/constraint/multiplier_vases\n1,2,3\n"
+    )
+    numbers = training_numbers(tmp_path, ["cost 0", "cost vases"], caps=[2.0, 4.0])
+    assert {k: v["last_tenth"] for k, v in numbers["rows"].items()} == {
+        "multiplier 0": 2.0,
+        "multiplier vases": 3.0,
+    }
+    assert numbers["at_cap"] == [1.0, 0.0]
 
 
 # --- the verdict ---
@@ -204,6 +216,7 @@ def report(**changes):
         },
     }  # fmt: skip
     base = {
+        "cost_names": ["cost"],
         "cost_limit": [25.0],
         "constraint": [{"uses_threshold": False, "multiplier_cap": 10.0}],
         "signals": {"reward": signal, "cost": signal},

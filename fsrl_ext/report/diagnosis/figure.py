@@ -119,7 +119,7 @@ def _episodes(axis: Any, report: Report) -> None:
     for i, limit in enumerate(report["cost_limit"]):
         costs = [np.array(report["episodes"][x]["costs"])[:, i] for x in ("deterministic", "stochastic")]
         colour = (VERMILION, BLUE, GREEN, ORANGE)[i % 4]
-        label = "cost" if len(report["cost_limit"]) == 1 else f"cost {i}"
+        label = report["cost_names"][i]
         axis.scatter(*costs, s=6, color=colour, alpha=0.7, linewidths=0, label=label)
         if math.isfinite(limit):
             axis.axhline(limit, color=colour, linewidth=0.7, linestyle="--")

@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fsrl_ext.report.diagnosis.training import row_label
+
 Report = Mapping[str, Any]
 
 LEVEL_LOW, LEVEL_HIGH = 0.8, 1.25
@@ -30,12 +32,8 @@ CROWDED = 0.5
 
 def findings(report: Report) -> list[dict[str, str]]:
     """Return the sentences of a report: ``about`` what, ``text``, and the ``rule`` that gave it."""
-    names = [name for name in report["signals"] if name != "reward"]
-    if not names:
-        count = len(report["cost_limit"])
-        names = ["cost"] if count == 1 else [f"cost {i}" for i in range(count)]
     sentences: list[dict[str, str]] = []
-    for i, name in enumerate(names):
+    for i, name in enumerate(report["cost_names"]):
         rules = (_limit, _deterministic, _phases, _level, _states, _spread, _order, _multiplier, _buffer)
         sentences += [x for rule in rules for x in rule(report, i, name)]
     return sentences + list(_estep(report)) + list(_edges(report))
@@ -210,9 +208,10 @@ def _multiplier(report: Report, i: int, name: str) -> Iterator[dict[str, str]]:
             "cannot hold the limit.",
             rule,
         )
-    suffix = name.removeprefix("cost")
-    row = training["rows"].get(f"multiplier{suffix}")
-    cost = training["rows"].get(f"cost of training episodes{suffix}")
+    row, cost = (
+        training["rows"].get(row_label(label, report["cost_names"], i))
+        for label in ("multiplier", "cost of training episodes")
+    )
     limit = report["cost_limit"][i]
     if row and cost and row["quarters"][-1] < 1e-6 and cost["quarters"][-1] > limit:
         yield _finding(

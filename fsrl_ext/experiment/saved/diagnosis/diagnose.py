@@ -12,6 +12,7 @@ from tianshou.policy import BasePolicy
 
 from fsrl_ext.env import make
 from fsrl_ext.errors import checked
+from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.saved.diagnosis.constraint import buffer_states, constraint_numbers
 from fsrl_ext.experiment.saved.diagnosis.critic import Critic, critic_of
 from fsrl_ext.experiment.saved.diagnosis.play import Episode, Player
@@ -107,11 +108,12 @@ def diagnose(
                 "policy": config.policy,
                 "task": config.env_id,
                 "env_step": read_checkpoint(file)["counters"]["env_step"],
+                "cost_names": _cost_names(config),
                 "cost_limit": list(config.cost_limit),
                 "time_limit": limit,
                 "seeds": list(seeds),
                 "constraint": constraint,
-                "episodes": _episode_numbers(played, config.cost_limit, limit),
+                "episodes": _episode_numbers(played, config, limit),
                 "actions": _action_numbers(player, played["stochastic"], seeds[0]),
                 "critic": None,
                 "signals": {},
@@ -137,18 +139,20 @@ def diagnose(
                 )
     finally:
         env.close()
-    caps = [x["multiplier_cap"] for x in constraint] or [None] * len(config.cost_limit)
+    names = report["cost_names"]
+    caps = [x["multiplier_cap"] for x in constraint] or [None] * len(names)
     if folder is not None:
-        report["training"] = training_numbers(folder, len(config.cost_limit), caps=caps)
+        report["training"] = training_numbers(folder, names, caps=caps)
     if report["training"] is None:
         report["notes"].append("There is no log of the training beside the policy.")
     report["findings"] = findings(report)
     return report
 
 
-def signal_names(num_costs: int) -> list[str]:
-    """Return the names of reward and costs in a report."""
-    return ["reward", *(["cost"] if num_costs == 1 else [f"cost {i}" for i in range(num_costs)])]
+def _cost_names(config: ExperimentConfig) -> list[str]:
+    """The names of the costs in a report."""
+    count = len(config.cost_limit)
+    return ["cost"] if count == 1 else [f"cost {i}" for i in range(count)]
 
 
 def _run_folder(file: Path) -> Path | None:
@@ -157,7 +161,7 @@ def _run_folder(file: Path) -> Path | None:
 
 
 def _episode_numbers(
-    played: dict[str, list[Episode]], cost_limit: tuple[float, ...], time_limit: int
+    played: dict[str, list[Episode]], config: ExperimentConfig, time_limit: int
 ) -> dict[str, Any]:
     """Return and costs of the episodes by kind, their differences seed by seed, and their phases."""
     totals, numbers = {}, {}
@@ -167,14 +171,14 @@ def _episode_numbers(
             env_step=0,
             returns=totals[kind][:, 0],
             costs=totals[kind][:, 1:],
-            cost_limit=cost_limit,
+            cost_limit=config.cost_limit,
             seeds=tuple(x.seed for x in episodes),
         )
         numbers[kind] = evaluation_report(evaluation)
         del numbers[kind]["env_step"]
         numbers[kind]["length_mean"] = float(np.mean([len(x.signals) for x in episodes]))
         numbers[kind]["terminated_share"] = float(np.mean([x.terminated for x in episodes]))
-        names = signal_names(len(cost_limit))
+        names = ["reward", *_cost_names(config)]
         numbers[kind]["per_step"] = {
             name: step_phases(episodes, time_limit, i) for i, name in enumerate(names)
         }
@@ -212,7 +216,7 @@ def _add_critic(
     """Adds what is known about the critic: levels, phases, spread, order, states of the buffer."""
     limit, seed = report["time_limit"], report["seeds"][0]
     compared: Values = compare(critic, episodes, limit)
-    names = signal_names(len(report["cost_limit"]))
+    names = ["reward", *report["cost_names"]]
     report["critic"] = {
         "kind": critic.kind,
         "episodes": "stochastic" if critic.explores else "deterministic",

@@ -53,10 +53,11 @@ class Values:
 
 def compare(critic: Critic, episodes: Sequence[Episode], time_limit: int) -> Values:
     """Compute values and discounted sums in all states of the episodes."""
+    stops = [critic.stops(x.signals) for x in episodes]
     signals = []
-    for episode in episodes:
+    for episode, stopped in zip(episodes, stops, strict=True):
         # A bonus of the state after a step counts as part of that step's reward.
-        later = np.append(critic.bonuses(episode.obs)[1:], 0.0)
+        later = np.append(critic.bonuses(episode.obs)[1:], 0.0) * ~stopped[:, 0]
         signals.append(episode.signals.copy())
         signals[-1][:, 0] += critic.gamma[0] * later
     realised = realised_sums(
@@ -65,6 +66,7 @@ def compare(critic: Critic, episodes: Sequence[Episode], time_limit: int) -> Val
         gamma=critic.gamma,
         ends=critic.ends,
         time_limit=time_limit,
+        stops=stops,
     )
     return Values(
         episodes=episodes, values=[critic.values(x.obs, x.act) for x in episodes], realised=realised
@@ -210,7 +212,8 @@ def replayed(
             signals = player.after(episode, t, action, steps=steps, explore=critic.explores)
             if signals is None:
                 return None
-            sums.append(discounted_sums(signals, critic.gamma, np.zeros(len(critic.gamma)))[0])
+            nothing = np.zeros(len(critic.gamma))
+            sums.append(discounted_sums(signals, critic.gamma, nothing, critic.stops(signals))[0])
         predicted.append(values[taken])
         realised.append(sums)
     return np.array(predicted), np.array(realised)
