@@ -16,6 +16,7 @@ from fsrl_ext.report.diagnosis.measures import (
     bias,
     calibration,
     discounted_sums,
+    largest_share,
     phase_means,
     rank_correlation,
     ratio_of_means,
@@ -156,6 +157,15 @@ def test_states_without_a_realised_difference_tell_nothing():
     assert order.correlation.value == 1.0
 
 
+def test_the_dearest_phase_has_an_interval_over_episodes(generator):
+    phases = generator.poisson([1.0, 1.0, 8.0], size=(50, 3)).astype(float)
+    place, share = largest_share(phases)
+    assert place == 2
+    assert share.value == pytest.approx(phases[:, 2].sum() / phases.sum())
+    assert 0.7 < share.low < share.value < share.high < 0.9
+    assert math.isnan(largest_share(np.zeros((4, 3)))[1].value)
+
+
 def test_calibration_and_phases_are_means_of_parts():
     rows = np.stack([np.arange(20.0), 2 * np.arange(20.0)], 1)
     np.testing.assert_allclose(calibration(rows[::-1]), rows.reshape(10, 2, 2).mean(1))
@@ -204,7 +214,7 @@ def estimate(value, low, high):
 def report(**changes):
     """Return a report in which no rule finds fault, with some parts replaced by path."""
     episodes = {
-        "cost_mean": [20.0], "cost_interval": [(18.0, 22.0)], "per_step": {"cost": [1.0, 1.0, 1.0, 1.0, 1.0]},
+        "cost_mean": [20.0], "cost_interval": [(18.0, 22.0)],
     }  # fmt: skip
     signal = {
         "level": {"ratio": estimate(1.0, 0.9, 1.1), "rank_correlation": estimate(0.5, 0.4, 0.6)},
@@ -223,6 +233,7 @@ def report(**changes):
         "episodes": {
             "stochastic": episodes,
             "deterministic": episodes,
+            "dearest_phase": [{"phase": 2, "share": estimate(0.6, 0.3, 0.9)}],
             "difference": {"mean": [0.0, 0.0], "interval": [(-1.0, 1.0), (-1.0, 1.0)]},
         },
         "training": {
@@ -278,7 +289,10 @@ UNRANKED = {
             {"episodes__difference": {"mean": [0.0, 9.0], "interval": [(-1.0, 1.0), (5.0, 13.0)]}},
             "Sampled actions cost more",
         ),
-        ({"episodes__stochastic__per_step__cost": [0, 0, 0, 0.2, 1.8]}, "Phase 5 of 5 has 90% of the cost"),
+        (
+            {"episodes__dearest_phase": [{"phase": 5, "share": estimate(0.9, 0.8, 1.0)}]},
+            "Phase 5 of 5 has 0.90 [0.80, 1.00] of the cost",
+        ),
         ({LEVEL: estimate(0.5, 0.4, 0.6)}, "too low; the constraint's level comes from measured costs"),
         ({LEVEL: estimate(1.5, 1.4, 1.6)}, "too high; the constraint's level comes from measured costs"),
         (

@@ -26,8 +26,9 @@ MANY_EDGES = 0.5
 """Share of actions at the edge of the box from which on a dimension is saturated."""
 APART = 1.2
 """Ratio of cost values in own states and in states of the buffer from which on the two differ."""
-CROWDED = 0.5
-"""Share of the cost that one of five phases has, from which on the cost is not spread over the episode."""
+CROWDED = 0.4
+"""Share of the cost that one of five phases has, from which on the cost is not spread over the episode: twice
+the even share."""
 
 
 def findings(report: Report) -> list[dict[str, str]]:
@@ -85,16 +86,14 @@ def _deterministic(report: Report, i: int, name: str) -> Iterator[dict[str, str]
 
 
 def _phases(report: Report, i: int, name: str) -> Iterator[dict[str, str]]:
-    per_step = [x for x in report["episodes"]["stochastic"]["per_step"][name] if math.isfinite(x)]
-    total = sum(per_step)
-    if len(per_step) < 2 or total <= 0 or max(per_step) < CROWDED * total:
+    dearest = report["episodes"]["dearest_phase"][i]
+    if math.isnan(dearest["share"]["low"]) or dearest["share"]["low"] < CROWDED:
         return
-    place = report["episodes"]["stochastic"]["per_step"][name].index(max(per_step)) + 1
     yield _finding(
         name,
-        f"Phase {place} of 5 has {max(per_step) / total:.0%} of the {name}: a threshold that spreads the "
-        "limit evenly over the episode does not fit.",
-        f"one of five phases has at least {CROWDED:.0%} of the cost per step of sampled episodes",
+        f"Phase {dearest['phase']} of 5 has {_interval(dearest['share'])} of the {name}: a threshold that "
+        "spreads the limit evenly over the episode does not fit.",
+        f"95% interval of the largest share of five phases above {CROWDED}, in sampled episodes",
     )
 
 

@@ -237,6 +237,17 @@ def action_slope(predicted: Sequence[np.ndarray], realised: Sequence[np.ndarray]
     return Estimate(*((1.0 + 1.0 / count) * x for x in estimate))
 
 
+def largest_share(phases: np.ndarray) -> tuple[int, Estimate]:
+    """Return the phase with the largest share of a signal, and that share.
+
+    :param phases: ``[E, P]`` sums of the signal in P phases of E episodes.
+    :return: the number of the phase from 0; the share is NaN if all sums are 0.
+    """
+    place = int(phases.sum(0).argmax())
+    rows = [np.array([[x[place], x.sum()]]) for x in phases]
+    return place, resampled(ratio_of_means, rows)
+
+
 def calibration(rows: np.ndarray) -> np.ndarray:
     """Return the means of the columns of ``rows [n, 2]`` in bins of the first one, ``[bins, 2]``.
 

@@ -23,6 +23,7 @@ from fsrl_ext.experiment.saved.diagnosis.signals import (
     critic_phases,
     level_numbers,
     order_numbers,
+    phase_sums,
     played_slopes,
     replayed,
     sampled_values,
@@ -36,6 +37,7 @@ from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.experiment.training.permission import check_import
 from fsrl_ext.policy import MetaCPOPolicy
 from fsrl_ext.report.diagnosis.findings import findings
+from fsrl_ext.report.diagnosis.measures import largest_share
 from fsrl_ext.report.diagnosis.training import training_numbers
 from fsrl_ext.report.folder import Which, checkpoint_file
 from fsrl_ext.report.statistics import mean_interval
@@ -164,7 +166,8 @@ def _episode_numbers(
     played: dict[str, list[Episode]], config: ExperimentConfig, time_limit: int
 ) -> dict[str, Any]:
     """Return and costs of the episodes by kind, their differences seed by seed, and their phases."""
-    totals, numbers = {}, {}
+    totals: dict[str, np.ndarray] = {}
+    numbers: dict[str, Any] = {}
     for kind, episodes in played.items():
         totals[kind] = np.array([x.signals.sum(0) for x in episodes])
         evaluation = Evaluation(
@@ -182,6 +185,10 @@ def _episode_numbers(
         numbers[kind]["per_step"] = {
             name: step_phases(episodes, time_limit, i) for i, name in enumerate(names)
         }
+    numbers["dearest_phase"] = []
+    for i in range(len(config.cost_limit)):
+        place, share = largest_share(phase_sums(played["stochastic"], time_limit, i + 1))
+        numbers["dearest_phase"].append({"phase": place + 1, "share": share._asdict()})
     difference = totals["stochastic"] - totals["deterministic"]
     numbers["difference"] = {
         "mean": difference.mean(0).tolist(),

@@ -118,6 +118,18 @@ def step_phases(episodes: Sequence[Episode], time_limit: int, signal: int) -> li
     return phase_means(values, np.concatenate(phases), PHASES)
 
 
+def phase_sums(episodes: Sequence[Episode], time_limit: int, signal: int) -> np.ndarray:
+    """Return the sums ``[E, PHASES]`` of a signal in each phase of each episode."""
+    return np.array(
+        [
+            np.bincount(
+                phase_of_steps(len(x.signals), time_limit), weights=x.signals[:, signal], minlength=PHASES
+            )
+            for x in episodes
+        ]
+    )
+
+
 def critic_phases(compared: Values, time_limit: int, signal: int) -> dict[str, list[float]]:
     """Return means of values and of discounted sums in each phase: over counted states, and over all."""
     phases = np.concatenate([phase_of_steps(len(x), time_limit) for x in compared.values])
