@@ -1,1 +1,1 @@
-"""Uses saved policies: loading, evaluating, filming, adapting."""
+"""Uses saved policies: loading, evaluating, diagnosing, filming, adapting."""

@@ -119,7 +119,7 @@ def _episodes(axis: Any, report: Report) -> None:
     for i, limit in enumerate(report["cost_limit"]):
         costs = [np.array(report["episodes"][x]["costs"])[:, i] for x in ("deterministic", "stochastic")]
         colour = (VERMILION, BLUE, GREEN, ORANGE)[i % 4]
-        label = "cost" if len(report["cost_limit"]) == 1 else f"cost {i}"
+        label = report["cost_names"][i]
         axis.scatter(*costs, s=6, color=colour, alpha=0.7, linewidths=0, label=label)
         if math.isfinite(limit):
             axis.axhline(limit, color=colour, linewidth=0.7, linestyle="--")
@@ -152,10 +152,13 @@ def _statuses(axis: Any, report: Report) -> None:
     for label, values in shown.items():
         heights = np.nan_to_num(values)
         if heights.any():
-            axis.bar(range(1, 5), heights, bottom=bottom, color=_STATUSES[label], label=label)
+            axis.bar(range(1, 5), heights, bottom=bottom, color=_STATUSES[label], label=label.split()[-1])
         bottom = bottom + heights
     axis.set(
-        title="status of the updates", xlabel="quarter of the training", xticks=range(1, 5), ylim=(0, 1.5)
+        title="status of the E-steps or steps",
+        xlabel="quarter of the training",
+        xticks=range(1, 5),
+        ylim=(0, 1.5),
     )
     axis.legend(frameon=False, ncols=2, loc="upper center")
 
@@ -164,5 +167,6 @@ def _actions(axis: Any, report: Report) -> None:
     places = np.arange(len(report["actions"]["std"]))
     axis.bar(places - 0.2, report["actions"]["std"], 0.4, color=BLUE, label="standard deviation")
     axis.bar(places + 0.2, report["actions"]["at_edge"], 0.4, color=ORANGE, label="share at the edge")
-    axis.set(title="sampled actions", xlabel="dimension", xticks=places)
+    highest = max(*report["actions"]["std"], *report["actions"]["at_edge"], 0.1)
+    axis.set(title="sampled actions", xlabel="dimension", xticks=places, ylim=(0, 1.4 * highest))
     axis.legend(frameon=False)

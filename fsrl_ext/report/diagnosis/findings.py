@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fsrl_ext.report.diagnosis.training import row_label
+
 Report = Mapping[str, Any]
 
 LEVEL_LOW, LEVEL_HIGH = 0.8, 1.25
@@ -24,18 +26,15 @@ MANY_EDGES = 0.5
 """Share of actions at the edge of the box from which on a dimension is saturated."""
 APART = 1.2
 """Ratio of cost values in own states and in states of the buffer from which on the two differ."""
-CROWDED = 0.5
-"""Share of the cost that one of five phases has, from which on the cost is not spread over the episode."""
+CROWDED = 0.4
+"""Share of the cost that one of five phases has, from which on the cost is not spread over the episode: twice
+the even share."""
 
 
 def findings(report: Report) -> list[dict[str, str]]:
     """Return the sentences of a report: ``about`` what, ``text``, and the ``rule`` that gave it."""
-    names = [name for name in report["signals"] if name != "reward"]
-    if not names:
-        count = len(report["cost_limit"])
-        names = ["cost"] if count == 1 else [f"cost {i}" for i in range(count)]
     sentences: list[dict[str, str]] = []
-    for i, name in enumerate(names):
+    for i, name in enumerate(report["cost_names"]):
         rules = (_limit, _deterministic, _phases, _level, _states, _spread, _order, _multiplier, _buffer)
         sentences += [x for rule in rules for x in rule(report, i, name)]
     return sentences + list(_estep(report)) + list(_edges(report))
@@ -87,16 +86,14 @@ def _deterministic(report: Report, i: int, name: str) -> Iterator[dict[str, str]
 
 
 def _phases(report: Report, i: int, name: str) -> Iterator[dict[str, str]]:
-    per_step = [x for x in report["episodes"]["stochastic"]["per_step"][name] if math.isfinite(x)]
-    total = sum(per_step)
-    if len(per_step) < 2 or total <= 0 or max(per_step) < CROWDED * total:
+    dearest = report["episodes"]["dearest_phase"][i]
+    if math.isnan(dearest["share"]["low"]) or dearest["share"]["low"] < CROWDED:
         return
-    place = report["episodes"]["stochastic"]["per_step"][name].index(max(per_step)) + 1
     yield _finding(
         name,
-        f"Phase {place} of 5 has {max(per_step) / total:.0%} of the {name}: a threshold that spreads the "
-        "limit evenly over the episode does not fit.",
-        f"one of five phases has at least {CROWDED:.0%} of the cost per step of sampled episodes",
+        f"Phase {dearest['phase']} of 5 has {_interval(dearest['share'])} of the {name}: a threshold that "
+        "spreads the limit evenly over the episode does not fit.",
+        f"95% interval of the largest share of five phases above {CROWDED}, in sampled episodes",
     )
 
 
@@ -157,37 +154,41 @@ def _spread(report: Report, i: int, name: str) -> Iterator[dict[str, str]]:
 
 
 def _order(report: Report, i: int, name: str) -> Iterator[dict[str, str]]:
-    order = report["signals"].get(name, {}).get("order")
-    if not order:
+    signal = report["signals"].get(name, {})
+    played, order = signal.get("played_slope"), signal.get("order")
+    if not played and not order:
         return
-    correlation, slope = order["rank_correlation"], order["slope"]
     rule = (
-        "interval of the rank correlation within states above 0: ranks; else does not rank if the values are "
-        f"constant or the interval of the slope ends below {WEAK_SLOPE}; else undecided"
+        "ranks: interval of the rank correlation in replays, or of the narrower slope, above 0; else does "
+        f"not rank: values are constant, or that interval ends below {WEAK_SLOPE}; else undecided"
     )
-    if not order["telling_states"]:
+    spread = signal["spread"]["over_actions"]
+    if spread == 0.0:
         yield _finding(
-            name,
-            f"No first action changed the realised {name} in {order['states']} replayed states.",
-            "all realised sums of each state agree",
+            name, f"The critic of the {name} does not rank actions: all have the same value.", rule
         )
         return
-    numbers = f"rank correlation {_interval(correlation)}, slope {_interval(slope)}"
-    constant = order["predicted_deviation"] == 0.0
-    if correlation["low"] > 0.0:
+    slopes = [x for x in (played, order and order["slope"]) if x and math.isfinite(x["low"])]
+    if not slopes:
+        return
+    slope = min(slopes, key=lambda x: x["high"] - x["low"])
+    source = "played" if slope is played else "replayed"
+    correlation = order["rank_correlation"] if order else None
+    numbers = f"slope {_interval(slope)} over {source} actions"
+    if correlation is not None and math.isfinite(correlation["value"]):
+        numbers += f", rank correlation {_interval(correlation)} in replays"
+    if slope["low"] > 0.0 or (correlation is not None and correlation["low"] > 0.0):
         text = f"The critic of the {name} ranks actions: {numbers}."
         if slope["high"] < WEAK_SLOPE:
             text = f"{text[:-1]}; its differences are larger than the realised ones."
         elif slope["low"] > 1 / WEAK_SLOPE:
             text = f"{text[:-1]}; its differences are smaller than the realised ones."
-    elif constant:
-        text = f"The critic of the {name} does not rank actions: all have the same value."
     elif slope["high"] < WEAK_SLOPE:
         text = f"The critic of the {name} does not rank actions: {numbers}."
     else:
         text = (
-            f"{order['states']} replayed states do not tell whether the critic of the {name} ranks actions: "
-            f"{numbers} (more states: --states)."
+            f"The data do not tell whether the critic of the {name} ranks actions: {numbers} (more of them: "
+            "--episodes, --states)."
         )
     yield _finding(name, text, rule)
 
@@ -206,9 +207,10 @@ def _multiplier(report: Report, i: int, name: str) -> Iterator[dict[str, str]]:
             "cannot hold the limit.",
             rule,
         )
-    suffix = name.removeprefix("cost")
-    row = training["rows"].get(f"multiplier{suffix}")
-    cost = training["rows"].get(f"cost of training episodes{suffix}")
+    row, cost = (
+        training["rows"].get(row_label(label, report["cost_names"], i))
+        for label in ("multiplier", "cost of training episodes")
+    )
     limit = report["cost_limit"][i]
     if row and cost and row["quarters"][-1] < 1e-6 and cost["quarters"][-1] > limit:
         yield _finding(

@@ -48,16 +48,20 @@ def tail_window(gamma: float, length: int) -> int:
     return min(math.ceil(math.log(TAIL_WEIGHT) / math.log(gamma)), max(length // 2, 1))
 
 
-def discounted_sums(signals: np.ndarray, gamma: np.ndarray, tail: np.ndarray) -> np.ndarray:
-    r"""Return :math:`G_t = x_t + \gamma G_{t+1}`, ``[T, S]``.
+def discounted_sums(
+    signals: np.ndarray, gamma: np.ndarray, tail: np.ndarray, stops: np.ndarray | None = None
+) -> np.ndarray:
+    r"""Return :math:`G_t = x_t + \gamma (1 - d_t) G_{t+1}`, ``[T, S]``.
 
     :param signals: x, ``[T, S]``.
     :param gamma: ``[S]``.
     :param tail: :math:`G_T`, ``[S]``.
+    :param stops: d, ``[T, S]`` bool, steps after which a sum counts nothing; ``None`` for no such steps.
     """
-    sums, total = np.empty((len(signals), len(gamma))), np.asarray(tail, dtype=float)
+    factors = np.broadcast_to(gamma, signals.shape) if stops is None else gamma * ~stops
+    sums, total = np.empty(signals.shape), np.asarray(tail, dtype=float)
     for t in reversed(range(len(signals))):
-        total = signals[t] + gamma * total
+        total = signals[t] + factors[t] * total
         sums[t] = total
     return sums
 
@@ -69,6 +73,7 @@ def realised_sums(
     gamma: np.ndarray,
     ends: np.ndarray,
     time_limit: int,
+    stops: Sequence[np.ndarray] | None = None,
 ) -> Realised:
     """Return what is realised from each step of complete episodes on, in the meaning of a critic.
 
@@ -82,6 +87,7 @@ def realised_sums(
     :param gamma: ``[S]`` discount factors; 1 only where ``ends``.
     :param ends: ``[S]`` bool, whether the critic of the signal takes a time limit as an end.
     :param time_limit: steps of an episode that nothing else ends.
+    :param stops: ``[T, S]`` bool for each episode, see :func:`discounted_sums`.
     """
     windows = np.array([0 if e else tail_window(g, time_limit) for g, e in zip(gamma, ends, strict=True)])
     cut = [x for x, over in zip(signals, terminated, strict=True) if not over]
@@ -90,8 +96,9 @@ def realised_sums(
         if cut:
             tails[s] = np.concatenate([x[-windows[s] :, s] for x in cut]).mean() / (1.0 - gamma[s])
     sums, counted = [], []
-    for x, over in zip(signals, terminated, strict=True):
-        sums.append(discounted_sums(x, gamma, np.zeros_like(tails) if over else tails))
+    for k, (x, over) in enumerate(zip(signals, terminated, strict=True)):
+        tail = np.zeros_like(tails) if over else tails
+        sums.append(discounted_sums(x, gamma, tail, None if stops is None else stops[k]))
         left = len(x) - np.arange(len(x))[:, None]
         counted.append((left >= windows) | over)
     return Realised(sums, counted, np.where(ends, 0.0, gamma**windows))
@@ -212,6 +219,33 @@ def action_order(predicted: np.ndarray, realised: np.ndarray) -> ActionOrder:
         math.sqrt(float((p * p).sum()) / degrees),
         math.sqrt(float((q * q).sum()) / degrees),
     )
+
+
+def action_slope(predicted: Sequence[np.ndarray], realised: Sequence[np.ndarray], count: int) -> Estimate:
+    """Return the change of the realised sum per change of the value, over the actions that were played.
+
+    An action is drawn in each state, independent of everything before. What the state alone decides, and what
+    chance decides later, is therefore the same for dear and cheap actions, and over many steps it averages
+    out: 1 for a right critic, 0 for differences that mean nothing.
+
+    :param predicted: for each episode ``[T]`` value of the action less the mean value of ``count`` other
+        actions, drawn from the same policy in the same state; the noise of that mean is corrected for.
+    :param realised: for each episode ``[T]`` discounted sum less a number that the action does not decide.
+    """
+    groups = [np.stack([p * q, p * p], 1) for p, q in zip(predicted, realised, strict=True)]
+    estimate = resampled(ratio_of_means, groups)
+    return Estimate(*((1.0 + 1.0 / count) * x for x in estimate))
+
+
+def largest_share(phases: np.ndarray) -> tuple[int, Estimate]:
+    """Return the phase with the largest share of a signal, and that share.
+
+    :param phases: ``[E, P]`` sums of the signal in P phases of E episodes.
+    :return: the number of the phase from 0; the share is NaN if all sums are 0.
+    """
+    place = int(phases.sum(0).argmax())
+    rows = [np.array([[x[place], x.sum()]]) for x in phases]
+    return place, resampled(ratio_of_means, rows)
 
 
 def calibration(rows: np.ndarray) -> np.ndarray:

@@ -44,7 +44,7 @@ def _estimate(estimate: Mapping[str, float] | None) -> str:
 
 
 def _episodes(report: Report) -> str:
-    numbers, names = report["episodes"], _costs(report)
+    numbers, names = report["episodes"], report["cost_names"]
     rows = []
     for kind in ("stochastic", "deterministic"):
         one = numbers[kind]
@@ -64,11 +64,6 @@ def _episodes(report: Report) -> str:
     return text_table(header, rows)
 
 
-def _costs(report: Report) -> list[str]:
-    count = len(report["cost_limit"])
-    return ["cost"] if count == 1 else [f"cost {i}" for i in range(count)]
-
-
 def _constraint(report: Report) -> str:
     if not report["constraint"]:
         return ""
@@ -84,7 +79,7 @@ def _constraint(report: Report) -> str:
             _number(x["multiplier"]),
             _number(x["multiplier_cap"]),
         ]
-        for name, x in zip(_costs(report), report["constraint"], strict=True)
+        for name, x in zip(report["cost_names"], report["constraint"], strict=True)
     ]
     header = [
         *("Constraint", "limit", "margin", "extra margin", "bound", "threshold (unit)", "held by"),
@@ -134,7 +129,7 @@ def _phases(report: Report) -> str:
             ("critic, all states", "critic_of_all"),
         ):
             rows.append([f"{name}: {label}", *(_number(v) for v in x["phases"][key])])
-    for name in ("reward", *_costs(report)):
+    for name in ("reward", *report["cost_names"]):
         for kind in ("stochastic", "deterministic"):
             per_step = report["episodes"][kind]["per_step"][name]
             rows.append([f"{name} per step, {kind}", *(_number(v) for v in per_step)])
@@ -153,6 +148,7 @@ def _actions(report: Report) -> str:
                 _number(x["spread"]["over_actions"]),
                 _number(x["spread"]["over_states"]),
                 _percent(x["spread"]["relative"]),
+                _estimate(x["played_slope"]),
                 _estimate(order.get("rank_correlation")),
                 _estimate(order.get("slope")),
                 _number(order.get("predicted_deviation")),
@@ -167,16 +163,17 @@ def _actions(report: Report) -> str:
     if not rows:
         return f"Actions: {text}"
     header = [
-        *("Actions", "std over actions", "over states", "relative", "rank correlation [95%]"),
-        *("slope [95%]", "predicted", "realised"),
+        *("Actions", "std over actions", "over states", "relative", "slope, played [95%]"),
+        *("rank correlation [95%]", "slope, replayed [95%]", "predicted", "realised"),
     ]
     orders = [x["order"] for x in report["signals"].values() if x["order"]]
-    note = ""
+    note = "\n(slope 1: the differences between actions are right, 0: they mean nothing"
     if orders:
-        note = (
-            f"\n(right of relative: {orders[0]['states']} states x {orders[0]['actions']} first actions "
-            "replayed; slope 1: the differences are right, 0: they mean nothing)"
+        note += (
+            f"; from the rank correlation on: {orders[0]['states']} states x {orders[0]['actions']} first "
+            "actions, replayed"
         )
+    note += ")"
     return f"{text_table(header, rows)}{note}\n{text}"
 
 

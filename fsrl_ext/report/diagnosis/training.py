@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,38 @@ _SHARES = (
 )
 
 
-def training_numbers(folder: Path, num_costs: int, *, caps: list[float | None]) -> dict[str, Any] | None:
+def row_label(label: str, names: Sequence[str], i: int) -> str:
+    """Return the label of a row about one of the costs: ``multiplier``, or ``multiplier 1`` of several.
+
+    :param names: of the costs in a report, ``cost``, or ``cost 0, cost 1, ...``.
+    """
+    return label if len(names) == 1 else f"{label} {_key(names[i])}"
+
+
+def _key(name: str) -> str:
+    """Return what tells a cost apart in columns, from its name in a report."""
+    return name.removeprefix("cost ")
+
+
+def training_numbers(
+    folder: Path, names: Sequence[str], *, caps: Sequence[float | None]
+) -> dict[str, Any] | None:
     """Return what ``progress.csv`` says of the constraint, by quarters of the steps so far.
 
     :param folder: a run folder.
-    :param num_costs: C.
+    :param names: of the costs in a report, ``[C]``.
     :param caps: ``[C]`` largest value of each multiplier; ``None`` without one.
     :return: ``rows``: by label the means of the four quarters and of the last tenth; ``at_cap``: by cost the
         share of the rows of the last quarter whose multiplier is within 1% of its cap; ``steps``: of the last
         row. ``None`` if nothing is logged.
     :raises RunFolderError: if the file is damaged.
     """
-    suffixes = [("", "")] if num_costs == 1 else [(f" {i}", f"_{i}") for i in range(num_costs)]
-    columns = [(f"{label}{text}", f"{name}{end}") for label, name in _NUMBERS for text, end in suffixes]
+    ends = [""] if len(names) == 1 else [f"_{_key(name)}" for name in names]
+    columns = [
+        (row_label(label, names, i), f"{column}{end}")
+        for label, column in _NUMBERS
+        for i, end in enumerate(ends)
+    ]
     columns += _SHARES
     table = read_columns(RunFolder(folder).progress, ["env_step", *(f"update/{x}" for _, x in columns)])
     steps, values = table[:, 0], table[:, 1:]
@@ -67,7 +87,7 @@ def training_numbers(folder: Path, num_costs: int, *, caps: list[float | None]) 
                 "last_tenth": _mean(column[steps > 0.9 * last]),
             }
     at_cap = []
-    for (_, end), cap in zip(suffixes, caps, strict=True):
+    for end, cap in zip(ends, caps, strict=True):
         place = [name for _, name in columns].index(f"constraint/multiplier{end}")
         logged = values[quarter == QUARTERS - 1, place]
         logged = logged[np.isfinite(logged)]

@@ -34,6 +34,8 @@ class Critic:
     :param ends: ``[S]`` bool, whether a time limit ends the sum; otherwise it goes on beyond the limit.
     :param explores: whether the values are those of the policy with sampled actions.
     :param call: ``values [S, n] = call(obs [n, O], act [n, A])`` on the policy's device.
+    :param goal: reward from which on a step ends the sums of the reward, as a terminal state does; ``None``
+        for no such step.
     :param bonus: ``[n] = bonus(obs [n, O])``, a sample of what the reward's values count in a state beside
         the reward; ``None`` if they count nothing.
     """
@@ -44,7 +46,15 @@ class Critic:
     explores: bool
     device: torch.device
     call: Callable[[Tensor, Tensor], Tensor]
+    goal: float | None = None
     bonus: Callable[[Tensor], Tensor] | None = None
+
+    def stops(self, signals: np.ndarray) -> np.ndarray:
+        """Return ``[T, S]`` bool, whether a step with ``signals [T, S]`` ends the sum of a signal."""
+        stops = np.zeros(signals.shape, dtype=bool)
+        if self.goal is not None:
+            stops[:, 0] = signals[:, 0] >= self.goal
+        return stops
 
     @torch.no_grad()
     def values(self, obs: np.ndarray, act: np.ndarray) -> np.ndarray:
@@ -99,6 +109,7 @@ def critic_of(policy: BasePolicy) -> Critic | None:
         explores=not isinstance(policy, DDPGLagPolicy | TD3LagPolicy),
         device=policy.device,
         call=lambda obs, act: _action_values(policy, obs, act),
+        goal=getattr(config, "goal_reward", None),
         bonus=(lambda obs: _entropy_bonus(policy, obs)) if isinstance(policy, SACLagPolicy) else None,
     )
 

@@ -12,6 +12,7 @@ from tianshou.policy import BasePolicy
 
 from fsrl_ext.env import make
 from fsrl_ext.errors import checked
+from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.saved.diagnosis.constraint import buffer_states, constraint_numbers
 from fsrl_ext.experiment.saved.diagnosis.critic import Critic, critic_of
 from fsrl_ext.experiment.saved.diagnosis.play import Episode, Player
@@ -22,6 +23,8 @@ from fsrl_ext.experiment.saved.diagnosis.signals import (
     critic_phases,
     level_numbers,
     order_numbers,
+    phase_sums,
+    played_slopes,
     replayed,
     sampled_values,
     spread_numbers,
@@ -34,6 +37,7 @@ from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.experiment.training.permission import check_import
 from fsrl_ext.policy import MetaCPOPolicy
 from fsrl_ext.report.diagnosis.findings import findings
+from fsrl_ext.report.diagnosis.measures import largest_share
 from fsrl_ext.report.diagnosis.training import training_numbers
 from fsrl_ext.report.folder import Which, checkpoint_file
 from fsrl_ext.report.statistics import mean_interval
@@ -106,11 +110,12 @@ def diagnose(
                 "policy": config.policy,
                 "task": config.env_id,
                 "env_step": read_checkpoint(file)["counters"]["env_step"],
+                "cost_names": _cost_names(config),
                 "cost_limit": list(config.cost_limit),
                 "time_limit": limit,
                 "seeds": list(seeds),
                 "constraint": constraint,
-                "episodes": _episode_numbers(played, config.cost_limit, limit),
+                "episodes": _episode_numbers(played, config, limit),
                 "actions": _action_numbers(player, played["stochastic"], seeds[0]),
                 "critic": None,
                 "signals": {},
@@ -136,18 +141,20 @@ def diagnose(
                 )
     finally:
         env.close()
-    caps = [x["multiplier_cap"] for x in constraint] or [None] * len(config.cost_limit)
+    names = report["cost_names"]
+    caps = [x["multiplier_cap"] for x in constraint] or [None] * len(names)
     if folder is not None:
-        report["training"] = training_numbers(folder, len(config.cost_limit), caps=caps)
+        report["training"] = training_numbers(folder, names, caps=caps)
     if report["training"] is None:
         report["notes"].append("There is no log of the training beside the policy.")
     report["findings"] = findings(report)
     return report
 
 
-def signal_names(num_costs: int) -> list[str]:
-    """Return the names of reward and costs in a report."""
-    return ["reward", *(["cost"] if num_costs == 1 else [f"cost {i}" for i in range(num_costs)])]
+def _cost_names(config: ExperimentConfig) -> list[str]:
+    """The names of the costs in a report."""
+    count = len(config.cost_limit)
+    return ["cost"] if count == 1 else [f"cost {i}" for i in range(count)]
 
 
 def _run_folder(file: Path) -> Path | None:
@@ -156,27 +163,32 @@ def _run_folder(file: Path) -> Path | None:
 
 
 def _episode_numbers(
-    played: dict[str, list[Episode]], cost_limit: tuple[float, ...], time_limit: int
+    played: dict[str, list[Episode]], config: ExperimentConfig, time_limit: int
 ) -> dict[str, Any]:
     """Return and costs of the episodes by kind, their differences seed by seed, and their phases."""
-    totals, numbers = {}, {}
+    totals: dict[str, np.ndarray] = {}
+    numbers: dict[str, Any] = {}
     for kind, episodes in played.items():
         totals[kind] = np.array([x.signals.sum(0) for x in episodes])
         evaluation = Evaluation(
             env_step=0,
             returns=totals[kind][:, 0],
             costs=totals[kind][:, 1:],
-            cost_limit=cost_limit,
+            cost_limit=config.cost_limit,
             seeds=tuple(x.seed for x in episodes),
         )
         numbers[kind] = evaluation_report(evaluation)
         del numbers[kind]["env_step"]
         numbers[kind]["length_mean"] = float(np.mean([len(x.signals) for x in episodes]))
         numbers[kind]["terminated_share"] = float(np.mean([x.terminated for x in episodes]))
-        names = signal_names(len(cost_limit))
+        names = ["reward", *_cost_names(config)]
         numbers[kind]["per_step"] = {
             name: step_phases(episodes, time_limit, i) for i, name in enumerate(names)
         }
+    numbers["dearest_phase"] = []
+    for i in range(len(config.cost_limit)):
+        place, share = largest_share(phase_sums(played["stochastic"], time_limit, i + 1))
+        numbers["dearest_phase"].append({"phase": place + 1, "share": share._asdict()})
     difference = totals["stochastic"] - totals["deterministic"]
     numbers["difference"] = {
         "mean": difference.mean(0).tolist(),
@@ -211,7 +223,7 @@ def _add_critic(
     """Adds what is known about the critic: levels, phases, spread, order, states of the buffer."""
     limit, seed = report["time_limit"], report["seeds"][0]
     compared: Values = compare(critic, episodes, limit)
-    names = signal_names(len(report["cost_limit"]))
+    names = ["reward", *report["cost_names"]]
     report["critic"] = {
         "kind": critic.kind,
         "episodes": "stochastic" if critic.explores else "deterministic",
@@ -223,6 +235,7 @@ def _add_critic(
             "level": level_numbers(compared, critic, i),
             "phases": critic_phases(compared, limit, i),
             "spread": None,
+            "played_slope": None,
             "order": None,
         }
         if i and np.isfinite(unit := _level_unit(policy)):
@@ -237,6 +250,9 @@ def _add_critic(
     own = sampled_values(critic, player, thinned_states(episodes, SPREAD_STATES), seed=seed)
     for i, name in enumerate(names):
         signals[name]["spread"] = spread_numbers(own[:, :, i])
+    if critic.explores:
+        for name, slope in zip(names, played_slopes(critic, player, compared, seed=seed), strict=True):
+            signals[name]["played_slope"] = slope
     report["buffer"] = _buffer_numbers(critic, player, own, folder, names, seed)
     if report["buffer"] is None:
         report["notes"].append("The run has no snapshot with a replay buffer (a finished run has none).")

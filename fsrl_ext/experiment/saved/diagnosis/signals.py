@@ -17,6 +17,7 @@ from fsrl_ext.experiment.saved.diagnosis.play import Episode, Player
 from fsrl_ext.report.diagnosis.measures import (
     Realised,
     action_order,
+    action_slope,
     bias,
     calibration,
     discounted_sums,
@@ -52,10 +53,11 @@ class Values:
 
 def compare(critic: Critic, episodes: Sequence[Episode], time_limit: int) -> Values:
     """Compute values and discounted sums in all states of the episodes."""
+    stops = [critic.stops(x.signals) for x in episodes]
     signals = []
-    for episode in episodes:
+    for episode, stopped in zip(episodes, stops, strict=True):
         # A bonus of the state after a step counts as part of that step's reward.
-        later = np.append(critic.bonuses(episode.obs)[1:], 0.0)
+        later = np.append(critic.bonuses(episode.obs)[1:], 0.0) * ~stopped[:, 0]
         signals.append(episode.signals.copy())
         signals[-1][:, 0] += critic.gamma[0] * later
     realised = realised_sums(
@@ -64,6 +66,7 @@ def compare(critic: Critic, episodes: Sequence[Episode], time_limit: int) -> Val
         gamma=critic.gamma,
         ends=critic.ends,
         time_limit=time_limit,
+        stops=stops,
     )
     return Values(
         episodes=episodes, values=[critic.values(x.obs, x.act) for x in episodes], realised=realised
@@ -115,6 +118,18 @@ def step_phases(episodes: Sequence[Episode], time_limit: int, signal: int) -> li
     return phase_means(values, np.concatenate(phases), PHASES)
 
 
+def phase_sums(episodes: Sequence[Episode], time_limit: int, signal: int) -> np.ndarray:
+    """Return the sums ``[E, PHASES]`` of a signal in each phase of each episode."""
+    return np.array(
+        [
+            np.bincount(
+                phase_of_steps(len(x.signals), time_limit), weights=x.signals[:, signal], minlength=PHASES
+            )
+            for x in episodes
+        ]
+    )
+
+
 def critic_phases(compared: Values, time_limit: int, signal: int) -> dict[str, list[float]]:
     """Return means of values and of discounted sums in each phase: over counted states, and over all."""
     phases = np.concatenate([phase_of_steps(len(x), time_limit) for x in compared.values])
@@ -143,6 +158,29 @@ def spread_numbers(values: np.ndarray) -> dict[str, float]:
     """Return how far the values ``[n, N]`` depend on actions and on states."""
     result = spread(values)
     return {**result._asdict(), "relative": result.relative}
+
+
+def played_slopes(critic: Critic, player: Player, compared: Values, *, seed: int) -> list[dict[str, float]]:
+    """Return for each signal the slope of realised sums over values of the actions that were played.
+
+    :param seed: of the other actions that each action is compared with.
+    """
+    half = SPREAD_ACTIONS // 2
+    predicted, realised = [], []
+    for k, episode in enumerate(compared.episodes):
+        others = critic.action_values(episode.obs, player.samples(episode.obs, 2 * half, seed=seed + k))
+        # The action is compared with one half of the others. The mean of the other half is a baseline of the
+        # realised sum whose noise is independent of the comparison.
+        predicted.append(compared.values[k] - others[:, :half].mean(1))
+        realised.append(compared.realised.sums[k] - others[:, half:].mean(1))
+    slopes = []
+    for i in range(len(critic.gamma)):
+        counted = [x[:, i] for x in compared.realised.counted]
+        values, sums = (
+            [x[c, i] for x, c in zip(part, counted, strict=True)] for part in (predicted, realised)
+        )
+        slopes.append(action_slope(values, sums, half)._asdict())
+    return slopes
 
 
 def replayed(
@@ -186,7 +224,8 @@ def replayed(
             signals = player.after(episode, t, action, steps=steps, explore=critic.explores)
             if signals is None:
                 return None
-            sums.append(discounted_sums(signals, critic.gamma, np.zeros(len(critic.gamma)))[0])
+            nothing = np.zeros(len(critic.gamma))
+            sums.append(discounted_sums(signals, critic.gamma, nothing, critic.stops(signals))[0])
         predicted.append(values[taken])
         realised.append(sums)
     return np.array(predicted), np.array(realised)
