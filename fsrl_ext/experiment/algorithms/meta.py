@@ -100,6 +100,19 @@ _DEFAULTS: dict[str, Any] = {
 }
 _TASKS: tuple[TaskDefaults, ...] = (("*", "*", {"step_per_collect": 3_000}),)
 
+# The paper's own settings (section "Experiments" and the published code), where they differ from ours: it has
+# no margin. Its limit of 10 is on the discounted cost of an episode.
+_PAPER: dict[str, Any] = {
+    **_DEFAULTS,
+    "cost_margin": 0.0,
+    "num_tasks": 3,
+    "inner_steps": 3,
+    "kl_bound": 0.01,
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "cost_gae_lambda": 0.95,
+}
+
 ALGORITHMS = {
     "meta_cpo": Algorithm(
         summary="Meta-CPO (Cho and Sun, AAAI 2024): learns to adapt to the tasks of a family within their "
@@ -111,6 +124,7 @@ ALGORITHMS = {
         # Adapted policies cost more than the steps of the adaptation promise (docs/algorithms/meta_cpo.md).
         defaults={**_DEFAULTS, "cost_margin": 0.5},
         task_defaults=_TASKS,
+        presets={"paper": _PAPER},
     ),
     "maml_lag": Algorithm(
         summary="MAML with TRPO's steps and Lagrange multipliers",
