@@ -43,7 +43,8 @@ def draw(axes: Axes, id: str) -> None:
     axes.annotate(
         "", (x, y) + 0.4 * forward, (x, y), arrowprops={"arrowstyle": "->", "color": "tab:red", "lw": 1.5}
     )
-    axes.set(xlim=(-_EDGE, _EDGE), ylim=(-_EDGE, _EDGE), aspect="equal", title=id, xlabel="x [m]", ylabel="y [m]")
+    axes.set(xlim=(-_EDGE, _EDGE), ylim=(-_EDGE, _EDGE), aspect="equal", title=id)
+    axes.set(xlabel="x [m]", ylabel="y [m]")
     env.close()
 
 
