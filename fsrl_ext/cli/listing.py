@@ -8,21 +8,25 @@ from typing import Any
 
 def add_command(commands: Any) -> None:
     """Adds the command and its options."""
-    parser = commands.add_parser("list", help="print tasks and policies")
-    parser.add_argument("what", nargs="?", choices=("tasks", "policies"), help="print only these")
+    parser = commands.add_parser("list", help="print tasks, policies and studies")
+    parser.add_argument("what", nargs="?", choices=("tasks", "policies", "studies"), help="print only these")
     parser.set_defaults(command=_list)
 
 
 def _list(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.env import list_tasks
     from fsrl_ext.experiment.registry import algorithms
+    from fsrl_ext.experiment.sweeps.shipped import shipped_studies, summary
     from fsrl_ext.report import text_table
 
     tables = []
-    if options.what != "tasks":
+    if options.what in (None, "policies"):
         policies = [[name, row.summary] for name, row in algorithms().items()]
         tables.append(text_table(["policy", "what it is"], policies, left=(0, 1)))
-    if options.what != "policies":
+    if options.what in (None, "studies"):
+        studies = [[name, summary(path)] for name, path in shipped_studies().items()]
+        tables.append(text_table(["study of fsrl-ext sweep", "what it is"], studies, left=(0, 1)))
+    if options.what in (None, "tasks"):
         tasks = [
             [
                 task.id,

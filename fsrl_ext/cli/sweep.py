@@ -13,6 +13,7 @@ _EXAMPLE = """examples:
   fsrl-ext sweep --policies cvpo,sac_lag --tasks SafetyCarCircle-v0 --seeds 0-4 \\
       --cost-limits 5,10,25 --gamma 0.97,0.99 --steps 300000 --out study --dry-run
   fsrl-ext sweep study.toml
+  fsrl-ext sweep cvpo-paper-small --dry-run
 """
 
 
@@ -31,7 +32,10 @@ def add_command(commands: Any, arguments: Sequence[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "study", nargs="?", metavar="FILE", help="a study file in TOML; options beside it win over it"
+        "study",
+        nargs="?",
+        metavar="FILE or NAME",
+        help="a study file in TOML, or a study of 'fsrl-ext list studies'; options beside it win over it",
     )
     parser.add_argument("--policies", metavar="NAME,NAME", help="'fsrl-ext list policies' lists them")
     parser.add_argument("--tasks", metavar="ID,ID", help="'fsrl-ext list tasks' lists them")

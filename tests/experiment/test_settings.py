@@ -44,11 +44,13 @@ def test_user_wins_over_preset_and_preset_over_task():
 
 def test_every_preset_makes_a_config():
     presets = [(name, preset) for name, row in algorithms().items() for preset in row.presets]
-    assert presets == [("cvpo", "paper"), ("sac_lag", "cal")]
+    plain = ["cvpo", "sac_lag", "ddpg_lag", "td3_lag", "sac", "ddpg", "td3", "meta_cpo"]
+    assert sorted(presets) == sorted(
+        [*((name, "paper") for name in plain), ("sac_lag", "cal"), ("sac_lag", "cal_paper")]
+    )
     for name, preset in presets:
-        assert make_config(name, "SafetyCarCircle-v0", preset=preset) != make_config(
-            name, "SafetyCarCircle-v0"
-        )
+        task = "SafetyPointStcircle" if name == "meta_cpo" else "SafetyCarCircle-v0"
+        assert make_config(name, task, preset=preset) != make_config(name, task)
 
 
 def settings_of(config):
@@ -89,6 +91,37 @@ def test_the_cal_preset_holds_the_authors_settings():
         "bound_targets": False,
     }  # fmt: skip
     values = settings_of(make_config("sac_lag", "SafetyCarButton1-v0", preset="cal"))
+    assert {name: values[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("name", ["sac_lag", "ddpg_lag", "td3_lag"])
+def test_the_baselines_paper_presets_hold_the_authors_settings(name):
+    """Of their configuration file; their gains are per unit of cost, and ours times the threshold."""
+    threshold = 10 / 400 * (1 - 0.99**400) / (1 - 0.99)
+    expected = {
+        "multiplier_source": "critic", "multiplier_method": "pid", "rescale": False, "cost_margin": 0.0,
+        "multiplier_gains": pytest.approx([x * threshold for x in (0.1, 0.003, 0.001)], rel=1e-3),
+        "cost_level": "critic", "threshold": "paper", "gamma": 0.99, "tau": 0.005, "estimation_step": 1,
+        "hidden_sizes": (256, 256), "critic_lr": 1e-3, "batch_size": 300, "buffer_size": 20_000,
+        "step_per_collect": 20 * 400, "warmup_steps": 4000, "update_per_step": pytest.approx(40 / 300),
+        "cost_ensemble": 1, "normalise_signals": False,
+    } | {
+        "sac_lag": {"alpha": 0.0085, "entropy": "fixed", "actor_lr": 1e-3, "reward_ensemble": 2},
+        "ddpg_lag": {"actor_lr": 3e-4, "reward_ensemble": 1, "exploration_std": 0.1},
+        "td3_lag": {"actor_lr": 1e-3, "reward_ensemble": 2, "policy_delay": 2, "target_std": 0.2},
+    }[name]  # fmt: skip
+    values = settings_of(make_config(name, "SafetyCarButtonFixed-v0", preset="paper"))
+    assert {name: values[name] for name in expected} == expected
+    plain = settings_of(make_config(name.removesuffix("_lag"), "SafetyCarButtonFixed-v0", preset="paper"))
+    assert plain == {name: values[name] for name in plain}
+
+
+def test_cal_with_the_authors_ratio_of_updates():
+    expected = {
+        "update_per_step": 10.0, "batch_size": 12, "hidden_sizes": (256, 256), "actor_lr": 3e-4,
+        "warmup_steps": 5000, "buffer_size": 1_000_000, "tau": 0.0025, "cost_ensemble": 4,
+    }  # fmt: skip
+    values = settings_of(make_config("sac_lag", "SafetyCarButtonFixed-v0", preset="cal_paper"))
     assert {name: values[name] for name in expected} == expected
 
 

@@ -292,6 +292,65 @@ _CVPO_PAPER: dict[str, Any] = {
     "collect_ahead": False,  # none: collecting and learning take turns
 }
 
+# The baselines of the same code: script/config/config_baseline.yaml, and safe_rl/ or script/ where another is
+# named. What is left out: the floor at zero of the proportional part alone, and the entropy in the targets of
+# SAC's costs, which costs do not have.
+_BASELINE_PAPER: dict[str, Any] = {
+    # This library's own
+    "normalise_signals": False,
+    "normalise_observations": False,
+    "bound_targets": False,
+    # Critics
+    "gamma": 0.99,
+    "estimation_step": 1,  # policy/sac.py, policy/ddpg.py, policy/td3.py
+    "tau": 0.005,  # polyak 0.995
+    "cost_ensemble": 1,  # num_qc
+    # Networks and optimisers
+    "hidden_sizes": (256, 256),
+    "critic_lr": 1e-3,
+    # Data
+    "batch_size": 300,
+    "buffer_size": 20_000,
+    "step_per_collect": 8_000,  # sample_episode_num 20, of 400 steps
+    "update_per_step": 40 / 300,  # episode_rerun_num / batch_size
+    "warmup_steps": 4_000,  # script/button.py, script/goal.py
+    "collect_ahead": False,  # none: collecting and learning take turns
+}
+_SAC_PAPER: dict[str, Any] = {
+    **_BASELINE_PAPER,
+    "reward_ensemble": 2,  # num_q
+    "actor_lr": 1e-3,
+    "entropy": "fixed",  # policy/sac.py
+    "alpha": 0.0085,
+    "initial_std": 1.0,  # policy/model/mlp_ac.py: exp(0)
+}
+_DDPG_PAPER: dict[str, Any] = {
+    **_BASELINE_PAPER,
+    "reward_ensemble": 1,  # num_q
+    "actor_lr": 3e-4,
+    "exploration_std": 0.1,  # act_noise
+}
+_TD3_PAPER: dict[str, Any] = {
+    **_BASELINE_PAPER,
+    "reward_ensemble": 2,  # num_q
+    "actor_lr": 1e-3,
+    "exploration_std": 0.1,  # act_noise
+    "target_std": 0.2,  # target_noise
+    "target_clip": 0.5,  # noise_clip
+    "policy_delay": 2,
+}
+# The authors' gains are per unit of discounted cost, and ours per surplus of the size of the limit: times
+# 2.455, the discounted threshold of their tasks, 10 / 400 * (1 - 0.99**400) / (1 - 0.99).
+_MULTIPLIER_PAPER: dict[str, Any] = {
+    "multiplier_source": "critic",  # policy/sac_lag.py: controller.control(qc_pi)
+    "multiplier_method": "pid",
+    "multiplier_gains": (0.2455, 0.007365, 0.002455),  # KP 0.1, KI 0.003, KD 0.001
+    "cost_level": "critic",  # policy/sac_lag.py: qc_thres
+    "threshold": "paper",  # policy/sac_lag.py: qc_thres
+    "cost_margin": 0.0,  # none
+    "rescale": False,  # policy/sac_lag.py: loss_pi
+}
+
 # What is CAL's own in Wu et al. 2024, from the released code (github.com/ZifanWu/CAL): arguments.py unless
 # agent/cal.py is named. docs/algorithms/lagrangian.md lists what is left out.
 _CAL: dict[str, Any] = {
@@ -315,6 +374,25 @@ _CAL: dict[str, Any] = {
     "collect_ahead": False,  # none: collecting and learning take turns
 }
 
+# The same with what CAL shares with other versions of SAC, from arguments.py for the tasks of Safety-Gym.
+_CAL_PAPER: dict[str, Any] = {
+    **_CAL,
+    "update_per_step": 10.0,  # num_train_repeat
+    "batch_size": 12,  # policy_train_batch_size
+    "estimation_step": 1,  # agent/cal.py
+    "gamma": 0.99,
+    "tau": 0.0025,  # 0.005 every second step: critic_target_update_frequency 2
+    "reward_ensemble": 2,  # agent/model.py: QNetwork
+    "hidden_sizes": (256, 256),  # hidden_size
+    "actor_lr": 3e-4,  # lr
+    "critic_lr": 3e-4,  # lr, qc_lr
+    "initial_std": 1.0,  # agent/model.py: weights_init_, a bias of 0
+    "alpha": 1.0,  # agent/cal.py: log_alpha
+    "alpha_lr": 3e-4,  # lr
+    "buffer_size": 1_000_000,  # replay_size
+    "warmup_steps": 5_000,  # init_exploration_steps
+}
+
 # A policy whose mean cost is at the limit exceeds it in about every other training episode. The margin makes
 # such episodes rare where the published results are compared (docs/algorithms/cvpo.md).
 _CVPO_TASKS: tuple[TaskDefaults, ...] = (("bullet-safety-gym", "*", {"cost_margin": 0.5}),)
@@ -336,7 +414,7 @@ ALGORITHMS = {
         training=SACTraining,
         networks=sac_networks,
         defaults=_TWIN,
-        presets={"cal": _CAL},
+        presets={"paper": {**_SAC_PAPER, **_MULTIPLIER_PAPER}, "cal": _CAL, "cal_paper": _CAL_PAPER},
     ),
     "ddpg_lag": Algorithm(
         summary="DDPG with Lagrange multipliers, off-policy",
@@ -345,6 +423,7 @@ ALGORITHMS = {
         training=OffpolicyTraining,
         networks=deterministic_networks,
         defaults=_DDPG,
+        presets={"paper": {**_DDPG_PAPER, **_MULTIPLIER_PAPER}},
     ),
     "td3_lag": Algorithm(
         summary="TD3 with Lagrange multipliers, off-policy",
@@ -353,6 +432,7 @@ ALGORITHMS = {
         training=OffpolicyTraining,
         networks=deterministic_networks,
         defaults=_TD3,
+        presets={"paper": {**_TD3_PAPER, **_MULTIPLIER_PAPER}},
     ),
     "sac": Algorithm(
         summary="Soft Actor-Critic without a constraint; logs costs",
@@ -363,6 +443,7 @@ ALGORITHMS = {
         constrained=False,
         constrained_as="sac_lag",
         defaults=_TWIN,
+        presets={"paper": _SAC_PAPER},
     ),
     "ddpg": Algorithm(
         summary="DDPG without a constraint; logs costs",
@@ -373,6 +454,7 @@ ALGORITHMS = {
         constrained=False,
         constrained_as="ddpg_lag",
         defaults=_DDPG,
+        presets={"paper": _DDPG_PAPER},
     ),
     "td3": Algorithm(
         summary="TD3 without a constraint; logs costs",
@@ -383,5 +465,6 @@ ALGORITHMS = {
         constrained=False,
         constrained_as="td3_lag",
         defaults=_TD3,
+        presets={"paper": _TD3_PAPER},
     ),
 }

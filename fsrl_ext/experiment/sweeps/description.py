@@ -16,6 +16,7 @@ from fsrl_ext.experiment.registry import algorithms
 from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.experiment.sweeps.plan import Resources, StudyPlan
 from fsrl_ext.experiment.sweeps.sections import check_section, did_you_mean
+from fsrl_ext.experiment.sweeps.shipped import shipped_studies
 from fsrl_ext.experiment.sweeps.study import plan_study
 from fsrl_ext.experiment.sweeps.values import split_list
 
@@ -127,13 +128,20 @@ def read_study_file(path: str | os.PathLike[str]) -> Description:
 
     The study's folder is named as the file is, without its suffix, unless the file has ``out``.
 
-    :raises ValueError: if there is no such file, it is no TOML, or it has a key that a study file cannot
-        have or a value of another kind.
+    :param path: a file, or the name of a study that comes with the package. An existing file wins.
+    :raises ValueError: if there is no such file and no such study, it is no TOML, or it has a key that a
+        study file cannot have or a value of another kind.
     """
-    path = Path(path)
+    shipped = shipped_studies()
+    name, path = str(path), Path(path)
+    if not path.is_file() and name in shipped:
+        path = shipped[name]
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
-        raise ValueError(f"the study file {path} {kind}; policies and tasks are given by --policies, --tasks")
+        hint = did_you_mean(name, shipped) or "; 'fsrl-ext list studies' lists those of the package"
+        raise ValueError(
+            f"the study file {path} {kind}{hint}; policies and tasks are given by --policies, --tasks"
+        )
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
