@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from toys.runs import assert_same_run, resumable_config, run_killed
@@ -198,3 +200,16 @@ def test_python_makes_the_environment_of_a_run(named):
     env = make("ToyNamed-v0", costs=tuple(named.result["config"]["costs"]))
     env.reset(seed=0)
     assert env.step(env.action_space.sample())[4]["cost"].shape == (2,)
+
+
+def test_the_page_about_costs_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[2] / "docs" / "many_costs.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names = {"__name__": "page"}
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), names)
+    printed = re.findall(r"  # (\(.*)", "".join(blocks))
+    assert len(printed) == 2
+    shown = capsys.readouterr().out
+    assert all(line in shown for line in printed)
