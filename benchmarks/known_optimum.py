@@ -120,10 +120,17 @@ def constrained_policies() -> list[str]:
 
 
 def config_for(
-    policy: str, case: str, *, steps: int, seed: int, settings: Sequence[str] = ()
+    policy: str,
+    case: str,
+    *,
+    steps: int,
+    seed: int,
+    settings: Sequence[str] = (),
+    task: str | None = None,
 ) -> ExperimentConfig:
     """Returns the config of a run.
 
+    :param task: an environment's id; that of the case if not given.
     :param settings: ``NAME=VALUE`` each; they win over everything else.
     :raises ValueError: for settings that the policy does not have, and values that it does not allow.
     """
@@ -137,7 +144,7 @@ def config_for(
         if name not in known:
             raise ValueError(f"--set must name a setting of {policy}, got {name!r}")
         values[name] = known[name].parse(text)
-    return make_config(policy, CASES[case], **{"steps": steps, "seed": seed, **values})
+    return make_config(policy, task or CASES[case], **{"steps": steps, "seed": seed, **values})
 
 
 def train(config: ExperimentConfig) -> dict[str, Any]:

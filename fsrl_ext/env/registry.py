@@ -25,6 +25,7 @@ from fsrl_ext.env.suite_tasks import (
     USER,
     TaskInfo,
 )
+from fsrl_ext.env.two_costs import TWO_COSTS_TASK, TwoCostsEnv
 from fsrl_ext.errors import checked
 
 
@@ -118,6 +119,8 @@ def _with_costs(env: CostEnv, names: Sequence[str] | None) -> CostEnv:
 
 def _make_of_suite(task: TaskInfo, common: Mapping[str, Any], kwargs: Mapping[str, Any]) -> CostEnv:
     id = task.id
+    if id == TWO_COSTS_TASK:
+        return TwoCostsEnv(env_id=id, **common, **kwargs)
     if task.suite == KNOWN_OPTIMUM:
         return make_known_optimum(id, **common, **kwargs)
     if task.suite == BULLET:

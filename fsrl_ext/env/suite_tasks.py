@@ -7,6 +7,7 @@ has the tasks of `FIXED_TASKS`, which this package builds on that one's robots.
 from dataclasses import dataclass
 
 from fsrl_ext.env.known_optimum import HORIZON, KNOWN_OPTIMUM_TASKS
+from fsrl_ext.env.two_costs import TWO_COSTS_TASK
 
 BULLET = "bullet-safety-gym"
 SAFETY = "safety-gymnasium"
@@ -188,7 +189,7 @@ def _known_optimum_tasks() -> list[TaskInfo]:
     return [
         TaskInfo(id=id, suite=KNOWN_OPTIMUM, horizon=HORIZON, can_terminate=False, num_costs=1)
         for id in KNOWN_OPTIMUM_TASKS
-    ]
+    ] + [TaskInfo(id=TWO_COSTS_TASK, suite=KNOWN_OPTIMUM, horizon=HORIZON, can_terminate=False, num_costs=2)]
 
 
 SUITE_TASKS: dict[str, TaskInfo] = {

@@ -104,10 +104,10 @@ class ExperimentConfig:
         if self.costs is not None:
             object.__setattr__(self, "costs", checked_names(self.costs))
             if len(self.costs) != len(self.cost_limit):
-                raise ValueError(
-                    f"cost_limit must have {len(self.costs)} numbers, one for each of the costs "
-                    f"{', '.join(self.costs)}, got {','.join(f'{x:g}' for x in self.cost_limit)}"
-                )
+                several = f"{len(self.costs)} numbers, one for each of the costs {', '.join(self.costs)}"
+                wanted = several if len(self.costs) > 1 else f"1 number for the cost {self.costs[0]}"
+                got = ",".join(f"{x:g}" for x in self.cost_limit)
+                raise ValueError(f"cost_limit must have {wanted}, got {got}")
         if self.cost_limit_start is not None:
             object.__setattr__(
                 self, "cost_limit_start", as_cost_limits(self.cost_limit_start, "cost_limit_start")

@@ -24,6 +24,7 @@ TASK_DEFAULTS: tuple[TaskDefaults, ...] = (
     ("known-optimum", "*", {"cost_limit": (3.0,)}),
     ("known-optimum", "*LargeCosts-v0", {"cost_limit": (300.0,)}),
     ("known-optimum", "*SmallCosts-v0", {"cost_limit": (0.03,)}),
+    ("known-optimum", "*TwoCosts-v0", {"cost_limit": (3.0, 6.0)}),
 )
 
 TUNED = "tuned"

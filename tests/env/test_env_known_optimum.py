@@ -11,6 +11,7 @@ from toys.simulators import assert_passes_checker, rollout
 
 from fsrl_ext.env import KnownOptimumEnv, can_terminate, list_tasks, make, time_limit
 from fsrl_ext.env.known_optimum import KNOWN_OPTIMUM_TASKS
+from fsrl_ext.env.two_costs import TWO_COSTS_TASK
 
 T = 40
 
@@ -96,7 +97,7 @@ def test_the_observation_has_what_the_arguments_ask_for():
 
 def test_episodes_are_truncated_and_tasks_are_listed():
     listed = {task.id: task for task in list_tasks() if task.suite == "known-optimum"}
-    assert list(listed) == list(KNOWN_OPTIMUM_TASKS)
+    assert list(listed) == [*KNOWN_OPTIMUM_TASKS, TWO_COSTS_TASK]
     for id, task in listed.items():
         env = make(id)
         env.reset(seed=0)

@@ -54,6 +54,12 @@ def test_point_goal_cpo_trains_and_judges():
     assert re.search(r"last policy: return -?[\d.]+, cost [\d.]+, limit 25; \d+% of training", out), out
 
 
+def test_point_goal_two_costs_trains_and_judges():
+    arguments = ("--steps", "1000", "--step-per-collect", "1000", "--selections", "1", "--num-envs", "2")
+    out = example("point_goal_two_costs.py", *arguments)
+    assert re.search(r"hazards: cost [\d.]+, limit 25\nvases: cost [\d.]+, limit 25", out), out
+
+
 def test_cpo_convex_sets_trains_an_algorithm_of_its_own(tmp_path):
     out = example("cpo_convex_sets.py", "--steps", "6000", "--out", str(tmp_path))
     assert "last policy" in out

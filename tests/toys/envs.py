@@ -179,6 +179,29 @@ class CreditEnv(LineEnv):
         return *rest, {"cost": (info["cost"] - 1.5) * self.scale}
 
 
+class NamedCostsEnv(LineEnv):
+    """Is a :class:`LineEnv` with costs "right", "left" and "left_far"; the last two sum to ``(1 - a) / 2``.
+
+    :param names: of the costs of each step of an episode, in this order; None for all costs.
+    """
+
+    def __init__(self, names: Sequence[Sequence[str]] | None = None, render_mode: str | None = None) -> None:
+        super().__init__()
+        self.names, self.time = names, 0
+
+    def reset(self, **kwargs: Any) -> tuple:
+        self.time = 0
+        return super().reset(**kwargs)
+
+    def step(self, action: np.ndarray) -> tuple:
+        *rest, info = super().step(action)
+        right = float(info["cost"])
+        costs = {"right": right, "left": 0.75 * (1 - right), "left_far": 0.25 * (1 - right)}
+        names = tuple(costs) if self.names is None else self.names[self.time]
+        self.time += 1
+        return *rest, {"cost": {name: costs[name] for name in names}}
+
+
 class DearEnv(NoiseEnv):
     """Pays the action and costs 1 in every step, so that an episode costs as much as it has steps."""
 

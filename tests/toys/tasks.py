@@ -14,6 +14,7 @@ from toys.envs import (
     ForgetfulEnv,
     GlobalNoiseEnv,
     LineEnv,
+    NamedCostsEnv,
     NaNCostEnv,
     NoCostEnv,
     SeedLengthEnv,
@@ -28,6 +29,7 @@ FAMILY_HORIZON = 10
 TASKS = (
     ("ToyLine-v0", LineEnv, {}, False),
     ("ToyLineTwoCosts-v0", LineEnv, {"num_costs": 2}, False),
+    ("ToyNamed-v0", NamedCostsEnv, {}, False),
     ("ToyLineNaN-v0", LineEnv, {"nan_at": 100}, False),
     ("ToyLineNaNCost-v0", NaNCostEnv, {"nan_at": 100}, False),
     ("ToyFailing-v0", FailingEnv, {"fail_at": 100}, False),
