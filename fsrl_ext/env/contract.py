@@ -8,7 +8,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import gymnasium
 import numpy as np
@@ -18,6 +18,8 @@ from gymnasium.envs.registration import EnvSpec
 from fsrl_ext.errors import check_reset, check_step, checked
 
 Cost = float | np.ndarray
+CostUnit = Literal["team", "agent"]
+"""Whether a task of several agents has one cost, the team's, or one cost for each agent."""
 
 
 class ContractError(ValueError):

@@ -30,8 +30,10 @@ from fsrl_ext.env.safety_gymnasium.importing import import_safety_gymnasium
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
 
 TESTS = Path(__file__).parents[1]
+# Those of several agents are not registered anywhere: test_env_agents.py.
+OTHERS = ("known-optimum", "safety-gymnasium-agents", "user")
 # The suites of other packages, and the families on their robots.
-SUITES = {task.id: task for task in list_tasks() if task.suite not in ("known-optimum", "user")}
+SUITES = {task.id: task for task in list_tasks() if task.suite not in OTHERS}
 
 
 def test_table_is_what_bullet_safety_gym_registers() -> None:
