@@ -174,5 +174,8 @@ class ExperimentConfig:
         del data["seed"], data["threads"]
         if self.selection_min_episodes >= self.selection_episodes:
             del data["selection_min_episodes"]  # as in versions that always played all episodes
+        for name, former in (("agents", "shared"), ("cost_unit", "team")):
+            if data["training"].get(name) == former:
+                del data["training"][name]  # as in versions that trained one agent alone
         # Not strict JSON, so that a config has the digest that it had in version 0.1.0.
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]

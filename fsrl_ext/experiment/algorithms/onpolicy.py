@@ -12,10 +12,11 @@ from fsrl_ext.data import CostCollector, CostVectorReplayBuffer, RayCollector
 from fsrl_ext.data.sizes import ceil_div, round_up
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import check_fields
+from fsrl_ext.experiment.algorithms.actors import build_actor
 from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training_config import TrainingConfig, has_simulator, train_envs
+from fsrl_ext.experiment.training_config import AgentTraining, TrainingConfig, has_simulator, train_envs
 from fsrl_ext.net import OnpolicyActor, ValueCritic
 from fsrl_ext.policy import (
     CPOConfig,
@@ -57,7 +58,7 @@ class ValueCriticTraining(TrainingConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnpolicyTraining(ValueCriticTraining):
+class OnpolicyTraining(ValueCriticTraining, AgentTraining):
     """Training on one collect after the other, each used once: CPO and TRPO, whose actor has no optimiser."""
 
     batch_size: int = 256
@@ -84,7 +85,7 @@ class OnpolicyTraining(ValueCriticTraining):
         if self.uses_ray:
             return self.ray_collector(policy, task, buffer, ahead=False, discount=discount, seed=seed)
         envs = train_envs(
-            env_fn(task),
+            env_fn(task, cost_unit=self.cost_unit),
             self.env_processes(cores, task),
             self.num_envs,
             own_share=self.workers == "auto",
@@ -138,9 +139,10 @@ def onpolicy_networks(
     spec: TaskSpec, training: ValueCriticTraining, *, num_costs: int, device: str
 ) -> dict[str, Any]:
     """A Gaussian actor, the critic of reward and costs, and the critic's optimiser."""
-    actor = OnpolicyActor(
-        spec.obs_dim,
-        spec.act_dim,
+    actor = build_actor(
+        OnpolicyActor,
+        spec,
+        training,
         hidden_sizes=training.hidden_sizes,
         initial_std=training.initial_std,
     )
@@ -174,7 +176,7 @@ _DEFAULTS: dict[str, Any] = {"hidden_sizes": (64, 64)}
 # Whole episodes of the training environments, so that their ends and those of the collects fall together.
 _TASKS: tuple[TaskDefaults, ...] = (
     ("*", "*", {"step_per_collect": 6_000}),
-    ("safety-gymnasium", "*", {"step_per_collect": 20_000}),
+    ("safety-gymnasium*", "*", {"step_per_collect": 20_000}),
 )
 
 # Without the margin CPO settles above the limit there; without the bonus its standard deviation shrinks

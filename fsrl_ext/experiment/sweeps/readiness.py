@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from fsrl_ext.env import make
 from fsrl_ext.errors import RunFolderError
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training.build import check_costs, check_device
+from fsrl_ext.experiment.training.build import check_device, check_task
 from fsrl_ext.experiment.training.machine import check_machine
 from fsrl_ext.report.folder import RunFolder
 
@@ -35,19 +33,16 @@ def check_runs(configs: Iterable[ExperimentConfig], *, on_this_machine: bool) ->
     :raises ValueError: for a task, a limit, a device or a setting that cannot be used.
     :raises ImportError: for a suite or a package that is not installed.
     """
-    tasks: dict[tuple[str, int], ExperimentConfig] = {}
+    tasks: dict[tuple[str, int, str, str], ExperimentConfig] = {}
     devices = set()
     for config in configs:
-        tasks.setdefault((config.env_id, len(config.cost_limit)), config)
+        training = config.training
+        key = (config.env_id, len(config.cost_limit), training.agents, training.cost_unit)
+        tasks.setdefault(key, config)
         if on_this_machine:
             devices.add(config.device)
             check_machine(config)
     for device in sorted(devices):
         check_device(device)
     for config in tasks.values():
-        env = make(config.env_id)
-        try:
-            TaskSpec.from_env(env, config.env_id)
-            check_costs(env, config.task, config.cost_limit)
-        finally:
-            env.close()
+        check_task(config)

@@ -104,7 +104,7 @@ class Session:
             config=config,
             spec=self._spec,
             episodes=build.test_envs(config, config.final_episodes),
-            make_env=env_fn(config.env_id),
+            make_env=env_fn(config.env_id, cost_unit=config.training.cost_unit),
         )
         return EpisodePlayer(self.policy, make_collector, cores=cores)
 
