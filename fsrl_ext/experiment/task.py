@@ -79,9 +79,11 @@ class TaskSpec:
             )
         horizon = time_limit(env)
         if horizon is None:
+            how = "register it with max_episode_steps"
+            if isinstance(env.unwrapped, TeamEnv):
+                how = "give its environment the attribute max_cycles"
             raise ValueError(
-                f"{task} has no time limit; register it with max_episode_steps, which turns the cost "
-                "limit of an episode into a threshold"
+                f"{task} has no time limit; {how}, which turns the cost limit of an episode into a threshold"
             )
         own = env.unwrapped
         team = None

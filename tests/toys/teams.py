@@ -111,3 +111,21 @@ NOT_CALLABLE = 3
 
 def make_numbers() -> int:
     return 3
+
+
+class SwappedEnv(ThrottlesEnv):
+    """Is a :class:`ThrottlesEnv` whose agent "fast" comes first."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.possible_agents = list(reversed(NAMES))
+
+
+def make_swapped(**arguments: Any) -> ThrottlesEnv:
+    return SwappedEnv(**arguments)
+
+
+def make_endless(**arguments: Any) -> ThrottlesEnv:
+    env = ThrottlesEnv(**arguments)
+    del env.max_cycles
+    return env

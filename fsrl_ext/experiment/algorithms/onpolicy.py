@@ -176,7 +176,8 @@ _DEFAULTS: dict[str, Any] = {"hidden_sizes": (64, 64)}
 # Whole episodes of the training environments, so that their ends and those of the collects fall together.
 _TASKS: tuple[TaskDefaults, ...] = (
     ("*", "*", {"step_per_collect": 6_000}),
-    ("safety-gymnasium*", "*", {"step_per_collect": 20_000}),
+    ("safety-gymnasium", "*", {"step_per_collect": 20_000}),
+    ("safety-gymnasium-agents", "*", {"step_per_collect": 20_000}),
 )
 
 # Without the margin CPO settles above the limit there; without the bonus its standard deviation shrinks

@@ -172,7 +172,7 @@ def _camera(task: str) -> dict[str, Any]:
     return {"camera_name": "fixedfar", "width": 480, "height": 480}
 
 
-def _make_drawing(task: ChosenTask, mode: str, cost_unit: CostUnit) -> gym.Env:
+def _make_drawing(task: ChosenTask, mode: str, cost_unit: CostUnit = "team") -> gym.Env:
     """Makes an environment, and draws a frame of a film on trial, because OpenGL starts with the first one.
 
     :raises ValueError: if there is no display or no OpenGL, or the environment has no such mode.
