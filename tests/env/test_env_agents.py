@@ -132,17 +132,17 @@ def test_the_team_is_one_environment():
     np.testing.assert_array_equal(obs, np.concatenate([own["slow"], own["fast"], [1, 1]]))
     assert obs in env.observation_space
     obs, reward, terminated, truncated, info = env.step(np.array([1.0, -1.0, 0.0], np.float32))
-    # Throttles 1 and 1/4.
-    assert reward == pytest.approx(1 + 2 * (1 - 0.75**2))
+    # Throttles 1, and 0 and 1/2.
+    assert reward == pytest.approx(1.75)
     assert info["cost"] == pytest.approx(10 * 1.25 / 40)
     np.testing.assert_allclose(info["agent_costs"], [0.25, 0.0625])
-    np.testing.assert_allclose(info["agent_rewards"], [1, 2 * (1 - 0.75**2)])
+    np.testing.assert_allclose(info["agent_rewards"], [1, 0.75])
     while not truncated:
         assert not terminated
         *_, terminated, truncated, info = env.step(np.array([1.0, -1.0, 0.0], np.float32))
     assert env.last_episode.lens == (40, 40)
     assert env.last_episode.costs == pytest.approx((10, 2.5))
-    assert env.last_episode.returns == pytest.approx((40, 80 * (1 - 0.75**2)))
+    assert env.last_episode.returns == pytest.approx((40, 30))
     assert env.reset()[0] in env.observation_space
 
 

@@ -17,8 +17,8 @@ class ThrottlesEnv(ParallelEnv):
     """Pays two agents for their throttles, and charges them for these.
 
     A throttle ``x = (1 + a) / 2`` of the agent "slow" pays ``1 - (1 - x)^2`` in a step, and one of the agent
-    "fast" twice as much; each costs ``10 x / T``. The agent "fast" has two actions, whose mean counts, and
-    sees one number more.
+    "fast" twice as much; each costs ``10 x / T``. The agent "fast" has two throttles, of which each counts
+    half, and sees one number more.
 
     :param leaves_at: the step with which the agent "slow" terminates; None if it stays to the end.
     :param shared: every agent is paid the reward, and reports the cost, of both.
@@ -61,9 +61,11 @@ class ThrottlesEnv(ParallelEnv):
     def step(self, actions: dict[str, Any]) -> tuple:
         self.steps += 1
         observations = self.observe()
-        throttle = {name: (1 + float(np.mean(actions[name]))) / 2 for name in self.agents}
-        rewards = {name: (1 + NAMES.index(name)) * (1 - (1 - x) ** 2) for name, x in throttle.items()}
-        costs = {name: 10 * x / self.max_cycles for name, x in throttle.items()}
+        throttles = {name: (1 + np.asarray(actions[name], float)) / 2 for name in self.agents}
+        rewards = {
+            name: (1 + NAMES.index(name)) * float(np.mean(1 - (1 - x) ** 2)) for name, x in throttles.items()
+        }
+        costs = {name: 10 * float(np.mean(x)) / self.max_cycles for name, x in throttles.items()}
         if self.shared:
             rewards = dict.fromkeys(rewards, sum(rewards.values()))
             costs = dict.fromkeys(costs, sum(costs.values()))
@@ -86,8 +88,12 @@ def team_optimum(limit: float) -> tuple[float, float, float]:
     :param limit: on the team's cost of an episode, from 5, below which the agent "slow" stands still, to 20.
     """
     price = (2 - limit / 10) / 1.5
-    x, y = 1 - price, 1 - price / 2
-    return x, y, HORIZON * (1 - (1 - x) ** 2 + 2 * (1 - (1 - y) ** 2))
+    return 1 - price, 1 - price / 2, team_return(1 - price, 1 - price / 2)
+
+
+def team_return(slow: float, fast: float) -> float:
+    """Return the team's return for constant throttles."""
+    return HORIZON * (1 - (1 - slow) ** 2 + 2 * (1 - (1 - fast) ** 2))
 
 
 def make_throttles(**arguments: Any) -> ThrottlesEnv:
