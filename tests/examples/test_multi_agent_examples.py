@@ -12,7 +12,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "multi_agent" / "ant_velocity
 
 def test_the_ant_trains_and_is_judged(tmp_path):
     pytest.importorskip("mujoco")
-    arguments = ["--steps", "400", "--episodes", "2", "--agents", "independent", "--out", str(tmp_path)]
+    arguments = ["--steps", "400", "--episodes", "1", "--agents", "independent", "--out", str(tmp_path)]
     out = subprocess.run(
         [sys.executable, str(EXAMPLE), *arguments], capture_output=True, text=True, timeout=300
     )
