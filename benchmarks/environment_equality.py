@@ -46,7 +46,7 @@ Step = tuple[np.ndarray, float, float, bool, bool, dict[str, float]]
 
 def all_tasks() -> list[str]:
     """Returns the ids of every navigation task and velocity task."""
-    velocity = [task.id for task in list_tasks() if "Velocity" in task.id]
+    velocity = [task.id for task in list_tasks() if "Velocity" in task.id and task.num_agents == 1]
     return [f"Safety{agent}{task}-v0" for task in NAVIGATION for agent in AGENTS] + velocity
 
 

@@ -85,7 +85,13 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
 
 def _on_task(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.experiment.saved.chosen_task import other_task
-    from fsrl_ext.experiment.saved.evaluate import evaluate, evaluation_report, evaluation_table
+    from fsrl_ext.experiment.saved.evaluate import (
+        TeamEvaluation,
+        agents_table,
+        evaluate,
+        evaluation_report,
+        evaluation_table,
+    )
     from fsrl_ext.experiment.saved.film import check_drawing
     from fsrl_ext.experiment.saved.load import episode_seeds
     from fsrl_ext.report.files import write_json
@@ -118,6 +124,8 @@ def _on_task(options: argparse.Namespace, command: str) -> int:
         "feasible: mean cost of these episodes plus one standard error within the limit)"
         + caution([len(seeds)], "episodes")
     )
+    if isinstance(evaluation, TeamEvaluation):
+        print(agents_table(evaluation))
     if options.json is not None:
         source: dict[str, Any] = {"command": command, "checkpoint": str(file)}
         if chosen is not None:

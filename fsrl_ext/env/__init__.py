@@ -9,6 +9,7 @@ The files in the order in which to read them:
 - `registry`: `make` by name, users' own tasks, and the list of all tasks;
 - `bullet`: the adapter of bullet-safety-gym;
 - `safety_gymnasium/`: the adapter of safety-gymnasium, and its fast steps and resets;
+- `agents/`: tasks of several agents;
 - `meta/`: families of tasks for meta-learning.
 
 The adapters use `quiet` (drops a package's output), `legacy_random` (a random stream per instance) and
@@ -28,6 +29,7 @@ from fsrl_ext.env.registry import (
     env_fn,
     list_tasks,
     make,
+    make_joint,
     register_task,
     time_limit,
 )
@@ -49,6 +51,7 @@ __all__ = [
     "env_fn",
     "list_tasks",
     "make",
+    "make_joint",
     "register_family",
     "register_task",
     "time_limit",

@@ -8,7 +8,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import gymnasium
 import numpy as np
@@ -17,6 +17,9 @@ from gymnasium.envs.registration import EnvSpec
 
 from fsrl_ext.env.cost_reader import ContractError, CostReader, NamedCostReader
 from fsrl_ext.errors import check_reset, check_step, checked
+
+CostUnit = Literal["team", "agent"]
+"""Whether a task of several agents has one cost, the team's, or one cost for each agent."""
 
 
 def _is_image(space: spaces.Space) -> bool:

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,13 +13,14 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from fsrl_ext.cost_names import checked_names
-from fsrl_ext.env.contract import CostEnv, CostWrapper
+from fsrl_ext.env.contract import CostEnv, CostUnit, CostWrapper
 from fsrl_ext.env.known_optimum import make_known_optimum
 from fsrl_ext.env.suite_tasks import (
     BULLET,
     FIXED_TASKS,
     KNOWN_OPTIMUM,
     META,
+    SAFETY_AGENTS,
     SAFETY_BUILDER,
     SUITE_TASKS,
     SUITES,
@@ -42,7 +44,7 @@ _user_tasks: dict[str, TaskInfo] = {}
 # Arguments of `make` that leave the answer of `can_terminate` as the table has it.
 _HARMLESS_ARGUMENTS = {
     *("id", "render_mode", "max_episode_steps", "task_seed", "costs"),
-    *("width", "height", "camera_id", "camera_name"),
+    *("width", "height", "camera_id", "camera_name", "cost_unit"),
 }
 
 
@@ -55,7 +57,7 @@ def make(
     task_seed: int | None = None,
     costs: str | Sequence[str] | None = None,
     **kwargs: Any,
-) -> gymnasium.Env:
+) -> gymnasium.Env | Any:
     """Build an environment that keeps the contract of this package.
 
     - Steps are five-tuples, and observations are float32, in the space and in the values.
@@ -63,8 +65,11 @@ def make(
     - `reset(seed=s)` seeds simulator and action space, and the same seed gives the same episodes.
     - An episode that reaches the time limit is `truncated`.
 
+    A task of several agents is a `pettingzoo.ParallelEnv` with `info[agent]["cost"]`, see
+    `fsrl_ext.env.agents`; `make_joint` builds the same task as one environment.
+
     :param id: a task that `list_tasks` has, or any id registered with `gymnasium.register`; "module:id"
-        imports the module first.
+        imports the module first. "module:function" calls a function that builds a `pettingzoo.ParallelEnv`.
     :param render_mode: None, "rgb_array", "human", or another mode of the environment.
     :param max_episode_steps: a horizon other than the registered one.
     :param task_seed: draws the task of a family (`fsrl_ext.env.meta`), in [0, 2**32); None stands for 0. The
@@ -78,6 +83,7 @@ def make(
         safety-gymnasium run the package's own code for every step and reset.
     :raises UnknownTaskError: no task has the id.
     :raises ImportError: the module before the colon cannot be imported.
+    :raises ContractError: the function after the colon builds no `pettingzoo.ParallelEnv`.
     :raises SuiteNotInstalledError: the id belongs to a suite that is not installed.
     :raises ValueError: `max_episode_steps` or `task_seed` is out of range, `task_seed` is given for a task
         that belongs to no family, or the task lacks one of the `costs`. Where only a step tells the names of
@@ -97,6 +103,11 @@ def make(
         suite = SUITES[task.suite]
         raise SuiteNotInstalledError(f"{id} needs {suite.name}; install it: {suite.install}")
     horizon = max_episode_steps or task.horizon
+    if task.suite == SAFETY_AGENTS:
+        _check_one_agent(id, names)
+        from fsrl_ext.env.agents.velocity import make_divided_robot
+
+        return make_divided_robot(id, render_mode=render_mode, max_episode_steps=horizon, **kwargs)
     spec = _spec(id, render_mode, horizon, names, kwargs)
     common: dict[str, Any] = {
         "render_mode": render_mode,
@@ -146,9 +157,34 @@ def _make_of_suite(task: TaskInfo, common: Mapping[str, Any], kwargs: Mapping[st
     return make_safety_gymnasium(id, **common, **kwargs)
 
 
+@checked()
+def make_joint(
+    id: str, render_mode: str | None = None, *, cost_unit: CostUnit = "team", **kwargs: Any
+) -> gymnasium.Env:
+    """Build a task as one environment, whose observations and actions are those of all of its agents.
+
+    A task of one agent is the environment of `make`. A task of several agents is a
+    `fsrl_ext.env.agents.TeamEnv`.
+
+    :param id: as for `make`; the other arguments are those of `make`, too.
+    :param cost_unit: whether a task of several agents has one cost, the team's, or one cost for each agent;
+        without effect on a task of one agent.
+    :raises ValueError: an agent's observations or actions are no vectors of numbers.
+    """
+    env = make(id, render_mode, **kwargs)
+    if isinstance(env, gymnasium.Env):
+        return env
+    from fsrl_ext.env.agents import TeamEnv
+
+    spec = _spec(
+        id, render_mode, env.max_episode_steps, None, {"cost_unit": cost_unit, **kwargs}, "make_joint"
+    )
+    return TeamEnv(env, cost_unit=cost_unit, spec=spec)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnvFn:
-    """Holds the arguments of calls of `make`, for a vector environment's workers; see `env_fn`.
+    """Holds the arguments of calls of `make_joint`, for a vector environment's workers; see `env_fn`.
 
     Each environment gets copies of the arguments, wherever it runs.
     """
@@ -164,18 +200,18 @@ class EnvFn:
             gymnasium.registry[self.registered.id] = self.registered
         if self.task is not None:
             _user_tasks.setdefault(self.task.id, self.task)
-        return make(self.id, **copy.deepcopy(self.kwargs))
+        return make_joint(self.id, **copy.deepcopy(self.kwargs))
 
 
 @checked()
 def env_fn(id: str, render_mode: str | None = None, **kwargs: Any) -> EnvFn:
-    """Return a function without arguments that calls `make`, in this process or in another one.
+    """Return a function without arguments that calls `make_joint`, in this process or in another one.
 
     A worker process that was spawned, not forked, has not run the user's registrations. The returned object
     therefore carries the registration of `id`, as "module:Class" or as a callable that can be pickled. For
-    forked workers and for the suites' tasks, `lambda: make(id)` does the same.
+    forked workers and for the suites' tasks, `lambda: make_joint(id)` does the same.
 
-    :param id: an id as for `make`; the other arguments are those of `make` too.
+    :param id: an id as for `make`; the other arguments are those of `make_joint` too.
     """
     name = id.rpartition(":")[2]
     return EnvFn(
@@ -197,7 +233,13 @@ def _make_registered(
     if module:
         _import_own(module, id)
     if name not in gymnasium.registry:
-        raise UnknownTaskError(_unknown(name))
+        function = getattr(sys.modules[module], name, None) if module else None
+        if not callable(function):
+            raise UnknownTaskError(_unknown(name))
+        _check_one_agent(id, costs)
+        from fsrl_ext.env.agents.contract import make_parallel
+
+        return make_parallel(id, function, render_mode, max_episode_steps, kwargs)
     if gymnasium.registry[name].entry_point == SAFETY_BUILDER:
         return _make_own_navigation(name, render_mode, max_episode_steps, costs, kwargs)
     arguments = dict(kwargs)
@@ -208,6 +250,11 @@ def _make_registered(
     task = _user_tasks.get(name)
     num_costs = task.num_costs if task and costs is None else None
     return CostWrapper(env, env_id=name, num_costs=num_costs, costs=costs)
+
+
+def _check_one_agent(id: str, costs: Sequence[str] | None) -> None:
+    if costs is not None:
+        raise ValueError(f"costs must be None for {id}, which has several agents, got {', '.join(costs)}")
 
 
 def _import_own(module: str, id: str) -> None:
@@ -249,11 +296,12 @@ def _spec(
     horizon: int | None,
     costs: tuple[str, ...] | None,
     kwargs: Mapping[str, Any],
+    function: str = "make",
 ) -> EnvSpec:
     named = {} if costs is None else {"costs": costs}
     return EnvSpec(
         id=id,
-        entry_point="fsrl_ext.env.registry:make",
+        entry_point=f"fsrl_ext.env.registry:{function}",
         max_episode_steps=horizon,
         order_enforce=False,
         disable_env_checker=True,

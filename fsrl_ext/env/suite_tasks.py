@@ -13,6 +13,8 @@ BULLET = "bullet-safety-gym"
 SAFETY = "safety-gymnasium"
 # Tasks of this package on safety-gymnasium's robots: `fsrl_ext.env.meta`.
 META = "meta"
+# Tasks of safety-gymnasium with several agents, under ids of this package: `fsrl_ext.env.agents`.
+SAFETY_AGENTS = "safety-gymnasium-agents"
 # Tasks of this package without a simulator: `fsrl_ext.env.known_optimum`.
 KNOWN_OPTIMUM = "known-optimum"
 USER = "user"
@@ -25,12 +27,14 @@ class TaskInfo:
     """Describes a task without building it.
 
     :param id: the name that `make` takes.
-    :param suite: "bullet-safety-gym", "safety-gymnasium", "meta", "known-optimum" or "user".
+    :param suite: "bullet-safety-gym", "safety-gymnasium", "safety-gymnasium-agents", "meta",
+        "known-optimum" or "user".
     :param horizon: steps after which an episode is truncated; None for no limit.
     :param can_terminate: whether an episode can end before the horizon; None if unknown. Goal and Push tasks
         also end where 10,000 draws give no place for the next goal, which does not count here.
     :param num_costs: the number of costs per step; None if unknown.
     :param installed: whether the suite's packages are installed.
+    :param num_agents: the number of agents; `make` builds a `pettingzoo.ParallelEnv` for several.
     """
 
     id: str
@@ -39,6 +43,7 @@ class TaskInfo:
     can_terminate: bool | None
     num_costs: int | None
     installed: bool = True
+    num_agents: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +75,7 @@ SUITES = {
         install="pip install bullet-safety-gym==1.4.0",
     ),
     SAFETY: _SAFETY,
+    SAFETY_AGENTS: _SAFETY,
     META: _SAFETY,
     KNOWN_OPTIMUM: Suite(name="fsrl_ext", modules=(), install="pip install fsrl_ext"),
 }
@@ -117,6 +123,22 @@ _VELOCITY_AGENTS = {
     "Ant": True,
     "Humanoid": True,
 }
+# Robot, division among agents, and number of agents. The package writes Humanoid's division as "9|8".
+_DIVISIONS = (
+    ("Ant", "2x4", 2),
+    ("Ant", "4x2", 4),
+    ("HalfCheetah", "6x1", 6),
+    ("HalfCheetah", "2x3", 2),
+    ("Hopper", "3x1", 3),
+    ("Humanoid", "9x8", 2),
+    ("Swimmer", "2x1", 2),
+    ("Walker2d", "2x3", 2),
+)
+DIVIDED_ROBOTS: dict[str, tuple[str, str]] = {
+    f"Safety{robot}Velocity-{division}-v0": (robot, "9|8" if division == "9x8" else division)
+    for robot, division, _ in _DIVISIONS
+}
+"""Ids of the tasks with several agents, and the robot and the division that the package calls each."""
 
 
 def _bullet_tasks() -> list[TaskInfo]:
@@ -170,6 +192,20 @@ def _fixed_tasks() -> list[TaskInfo]:
     ]
 
 
+def _safety_agents_tasks() -> list[TaskInfo]:
+    return [
+        TaskInfo(
+            id=f"Safety{robot}Velocity-{division}-v0",
+            suite=SAFETY_AGENTS,
+            horizon=_VELOCITY_HORIZON,
+            can_terminate=_VELOCITY_AGENTS[robot],
+            num_costs=1,
+            num_agents=num_agents,
+        )
+        for robot, division, num_agents in _DIVISIONS
+    ]
+
+
 def _meta_tasks() -> list[TaskInfo]:
     return [
         TaskInfo(
@@ -194,6 +230,13 @@ def _known_optimum_tasks() -> list[TaskInfo]:
 
 SUITE_TASKS: dict[str, TaskInfo] = {
     task.id: task
-    for tasks in (_bullet_tasks, _safety_tasks, _fixed_tasks, _meta_tasks, _known_optimum_tasks)
+    for tasks in (
+        _bullet_tasks,
+        _safety_tasks,
+        _fixed_tasks,
+        _safety_agents_tasks,
+        _meta_tasks,
+        _known_optimum_tasks,
+    )
     for task in tasks()
 }

@@ -4,11 +4,12 @@ import fsrl_ext.gymnasium_import  # before anything else imports gymnasium
 
 # isort: split
 import fsrl_ext.experiment.algorithms  # noqa: F401 - registers the built-in algorithms
+from fsrl_ext.experiment.algorithms.actors import build_actor
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import Algorithm, register_algorithm
 from fsrl_ext.experiment.saved.adapt import Adaptation, AdaptationPoint, adapt
 from fsrl_ext.experiment.saved.certify import Certificate, certify
-from fsrl_ext.experiment.saved.evaluate import evaluate
+from fsrl_ext.experiment.saved.evaluate import TeamEvaluation, evaluate
 from fsrl_ext.experiment.saved.film import record_video, show
 from fsrl_ext.experiment.saved.load import load_policy
 from fsrl_ext.experiment.saved.suite import SuiteEvaluation, evaluate_suite
@@ -34,9 +35,11 @@ __all__ = [
     "StudyOutcome",
     "StudyPlan",
     "SuiteEvaluation",
+    "TeamEvaluation",
     "TrainingConfig",
     "TuningOutcome",
     "adapt",
+    "build_actor",
     "certify",
     "evaluate",
     "evaluate_suite",

@@ -13,7 +13,7 @@ from fsrl_ext.cost_names import checked_names
 from fsrl_ext.errors import check_argument, check_fields, check_types
 from fsrl_ext.experiment.former import from_saved
 from fsrl_ext.experiment.registry import algorithm
-from fsrl_ext.experiment.training_config import TrainingConfig
+from fsrl_ext.experiment.training_config import TrainingConfig, named
 from fsrl_ext.functional.returns import as_cost_limits, decayed_cost_limit
 from fsrl_ext.policy.base import PolicyConfig
 from fsrl_ext.report.files import from_json
@@ -155,8 +155,8 @@ class ExperimentConfig:
 
     @property
     def env_arguments(self) -> dict[str, Any]:
-        """Arguments of :func:`fsrl_ext.env.make` beside the id, in training and in every evaluation."""
-        return {} if self.costs is None else {"costs": self.costs}
+        """Arguments of :func:`fsrl_ext.env.make_joint` beside the id, in training and in every evaluation."""
+        return {"cost_unit": self.training.cost_unit, **named(self.costs)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ExperimentConfig:
@@ -194,5 +194,8 @@ class ExperimentConfig:
         del data["seed"], data["threads"]
         if self.selection_min_episodes >= self.selection_episodes:
             del data["selection_min_episodes"]  # as in versions that always played all episodes
+        for name, former in (("agents", "shared"), ("cost_unit", "team")):
+            if data["training"].get(name) == former:
+                del data["training"][name]  # as in versions that trained one agent alone
         # Not strict JSON, so that a config has the digest that it had in version 0.1.0.
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]

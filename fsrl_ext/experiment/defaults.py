@@ -21,6 +21,7 @@ TASK_DEFAULTS: tuple[TaskDefaults, ...] = (
     ("meta", "*", {"cost_limit": (25.0,), "gamma": 0.99, "estimation_step": 3}),
     ("safety-gymnasium", "*Fixed-v0", {"cost_limit": (10.0,)}),
     ("safety-gymnasium", "*Velocity-v1", {"gamma": 0.98, "estimation_step": 2}),
+    ("safety-gymnasium-agents", "*", {"cost_limit": (25.0,), "gamma": 0.98, "estimation_step": 2}),
     ("known-optimum", "*", {"cost_limit": (3.0,)}),
     ("known-optimum", "*LargeCosts-v0", {"cost_limit": (300.0,)}),
     ("known-optimum", "*SmallCosts-v0", {"cost_limit": (0.03,)}),

@@ -9,6 +9,24 @@ import gymnasium as gym
 import numpy as np
 
 from fsrl_ext.env import time_limit
+from fsrl_ext.env.agents import TeamEnv
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeamShape:
+    """How the observations and actions of a team are divided among its agents.
+
+    The numbers of the agents follow each other; one number for each agent, whether it is in the episode,
+    follows all observations (:class:`fsrl_ext.env.agents.TeamEnv`).
+
+    :param names: the agents ``[N]``.
+    :param obs_dims: ``[N]`` numbers that each agent observes.
+    :param act_dims: ``[N]`` numbers of each agent's action.
+    """
+
+    names: tuple[str, ...]
+    obs_dims: tuple[int, ...]
+    act_dims: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +40,7 @@ class TaskSpec:
     :param action_dtype: NumPy's name of the actions' type.
     :param cost_names: names of the costs that the task reports; ``None`` for costs without names. Saved files
         have the names in the run's config.
+    :param team: how observations and actions are divided among several agents; ``None`` for one agent.
     """
 
     obs_dim: int
@@ -30,6 +49,7 @@ class TaskSpec:
     max_episode_steps: int
     action_dtype: str = "float32"
     cost_names: tuple[str, ...] | None = None
+    team: TeamShape | None = None
 
     @property
     def act_dim(self) -> int:
@@ -62,21 +82,30 @@ class TaskSpec:
             )
         horizon = time_limit(env)
         if horizon is None:
+            how = "register it with max_episode_steps"
+            if isinstance(env.unwrapped, TeamEnv):
+                how = "give its environment the attribute max_cycles"
             raise ValueError(
-                f"{task} has no time limit; register it with max_episode_steps, which turns the cost "
-                "limit of an episode into a threshold"
+                f"{task} has no time limit; {how}, which turns the cost limit of an episode into a threshold"
             )
+        own = env.unwrapped
+        team = None
+        if isinstance(own, TeamEnv):
+            team = TeamShape(names=own.agent_names, obs_dims=own.obs_dims, act_dims=own.act_dims)
         return cls(
             obs_dim=shape[0],
             action_low=tuple(env.action_space.low.tolist()),
             action_high=tuple(env.action_space.high.tolist()),
             max_episode_steps=horizon,
             action_dtype=str(env.action_space.dtype),
+            team=team,
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data: numbers and lists."""
+        team = {} if self.team is None else {"team": {k: list(v) for k, v in vars(self.team).items()}}
         return {
+            **team,
             "obs_dim": self.obs_dim,
             "action_low": list(self.action_low),
             "action_high": list(self.action_high),
@@ -87,7 +116,9 @@ class TaskSpec:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TaskSpec:
         """The inverse of :meth:`as_dict`."""
+        team = data.get("team")
         return cls(
+            team=None if team is None else TeamShape(**{k: tuple(v) for k, v in team.items()}),
             obs_dim=data["obs_dim"],
             action_low=tuple(data["action_low"]),
             action_high=tuple(data["action_high"]),

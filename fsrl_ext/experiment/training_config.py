@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium as gym
 from tianshou.env import BaseVectorEnv, DummyVectorEnv
@@ -19,15 +19,17 @@ from tianshou.policy import BasePolicy
 from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer, MetaCollector, RayCollector
 from fsrl_ext.data.env_workers import build_grouped_vector, build_vector
 from fsrl_ext.env import env_fn, list_tasks
+from fsrl_ext.env.contract import CostUnit
 from fsrl_ext.errors import check_argument, check_fields, check_types
 from fsrl_ext.policy.base import PolicyConfig
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 from fsrl_ext.trainer.seeds import collecting_process_seed
 
 WorkerType = Literal["process", "ray"]
+AgentPolicies = Literal["shared", "independent"]
 MAX_ENVS = 10_000
 """Training environments, at most."""
-SIMULATORS = ("bullet-safety-gym", "safety-gymnasium", "meta")
+SIMULATORS = ("bullet-safety-gym", "safety-gymnasium", "safety-gymnasium-agents", "meta")
 """Suites whose environments simulate physics."""
 TrainCollector = CostCollector | AheadCollector | MetaCollector[Any]
 
@@ -82,6 +84,16 @@ class TrainingConfig(ABC):
                 f"workers must be auto or from 1 to num_envs={self.num_envs} with worker_type='ray', "
                 f"got {self.workers}"
             )
+
+    @property
+    def agents(self) -> AgentPolicies:
+        """How the policies of several agents are related; a field of the algorithms that can train them."""
+        return "shared"
+
+    @property
+    def cost_unit(self) -> CostUnit:
+        """What has a cost limit, a team or each agent; a field of the algorithms that can train them."""
+        return "team"
 
     @property
     def uses_ray(self) -> bool:
@@ -174,7 +186,7 @@ class TrainingConfig(ABC):
         """
         return RayCollector(
             policy,
-            env_fn(task, **named(costs)),
+            env_fn(task, cost_unit=self.cost_unit, **named(costs)),
             buffer,
             actors=self.ray_actors,
             ahead=ahead,
@@ -214,6 +226,21 @@ class TrainingConfig(ABC):
 def named(costs: tuple[str, ...] | None) -> dict[str, Any]:
     """The argument of :func:`fsrl_ext.env.make` for names of costs; none for ``None``."""
     return {} if costs is None else {"costs": costs}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentTraining(TrainingConfig):
+    """Settings of tasks with several agents, which the algorithms for a single task share."""
+
+    agents: AgentPolicies = "shared"
+    """Policies of several agents: one for all of them, which sees an agent's number (``shared``), or one for
+    each (``independent``). The critics see the whole team."""
+    cost_unit: CostUnit = "team"
+    """Costs of several agents: one, of the whole ``team``, or one for each ``agent``, with a limit each."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, choices={"agents": get_args(AgentPolicies), "cost_unit": get_args(CostUnit)})
 
 
 def has_simulator(task: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tianshou.policy.base import policy_within_training_step
@@ -26,6 +26,7 @@ def evaluate_policy(
     what: str = "evaluation",
     best: Evaluation | None = None,
     min_episodes: int | None = None,
+    on_group_end: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Run one episode for each seed with the collector's policy.
 
@@ -45,6 +46,7 @@ def evaluate_policy(
     :param min_episodes: after so many episodes at least, the others are left out if it is clear that the
         policy will not replace ``best`` (:func:`~fsrl_ext.trainer.selection.is_clearly_not_best`); ``None``
         plays all.
+    :param on_group_end: called after each group, whose environment ``k`` has played the group's seed ``k``.
     :return: returns ``[E]`` and costs ``[E, C]`` of the episodes that were played, in the order of the seeds.
     :raises ValueError: there are no seeds, or the episodes do not fill whole groups.
     """
@@ -63,6 +65,8 @@ def evaluate_policy(
             assert np.array_equal(stats.env_ids[order], np.arange(num_envs)), "one episode per environment"
             returns.append(stats.returns[order])
             costs.append(stats.costs[order])
+            if on_group_end is not None:
+                on_group_end()
             played = num_envs * len(returns)
             evaluation = Evaluation(
                 env_step=env_step,

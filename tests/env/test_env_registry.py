@@ -31,12 +31,10 @@ from fsrl_ext.env.suite_tasks import FIXED_TASKS
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
 
 TESTS = Path(__file__).parents[1]
+# Those of several agents are not registered anywhere: test_env_agents.py.
+OTHERS = ("known-optimum", "safety-gymnasium-agents", "user")
 # The suites of other packages, and the families on their robots.
-SUITES = {
-    task.id: task
-    for task in list_tasks()
-    if task.suite not in ("known-optimum", "user") and task.id not in FIXED_TASKS
-}
+SUITES = {task.id: task for task in list_tasks() if task.suite not in OTHERS and task.id not in FIXED_TASKS}
 
 
 def test_table_is_what_bullet_safety_gym_registers() -> None:

@@ -34,6 +34,7 @@ _OFFPOLICY = _DATA | {
 }  # fmt: skip
 _LEVEL = {"cost_level", "cost_level_episodes"}
 _RUN = {"selection_min_episodes"}
+_TEAM = {"agents", "cost_unit"}
 NEW = {
     **dict.fromkeys(("sac", "ddpg", "td3"), _OFFPOLICY),
     **{name: _OFFPOLICY | _LEVEL | {"cost_margin"} for name in ("sac_lag", "ddpg_lag", "td3_lag")},
@@ -60,7 +61,10 @@ def test_no_algorithm_is_missing_and_their_order_is_kept():
 @pytest.mark.parametrize("name", list(BEFORE))
 def test_what_could_be_set_can_be_set_and_nothing_else(name):
     assert sorted(list_settings(name)) == sorted(
-        set(BEFORE[name]) - GONE.get(name, set()) | NEW.get(name, set()) | _RUN
+        set(BEFORE[name]) - GONE.get(name, set())
+        | NEW.get(name, set())
+        | _RUN
+        | (set() if name in META_NAMES else _TEAM)
     )
 
 

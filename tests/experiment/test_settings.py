@@ -27,8 +27,9 @@ def test_tasks_have_their_suites_defaults():
     assert (circle.policy_config.gamma, circle.policy_config.estimation_step) == (0.99, 3)
     family = make_config("cvpo", "SafetyPointStcircle1-v0")
     assert (family.cost_limit, family.policy_config.gamma) == ((25.0,), 0.99)
-    velocity = make_config("cvpo", "SafetyAntVelocity-v1")
-    assert (velocity.policy_config.gamma, velocity.cost_limit) == (0.98, (25.0,))
+    for name in ("SafetyAntVelocity-v1", "SafetyAntVelocity-2x4-v0"):
+        velocity = make_config("cvpo", name)
+        assert (velocity.policy_config.gamma, velocity.cost_limit) == (0.98, (25.0,))
     assert make_config("cvpo", "Mine-v0").cost_limit == (10.0,)
 
 
@@ -169,7 +170,13 @@ def test_explained_defaults_say_where_they_come_from():
     assert explained_defaults("cpo", "SafetyPointGoal1-v0")["cost_margin"] == Default(0.0)
     anywhere = explained_defaults("cvpo")
     assert anywhere["gamma"] == Default(
-        0.97, elsewhere={"safety-gymnasium tasks": 0.99, "meta tasks": 0.99, "*Velocity-v1": 0.98}
+        0.97,
+        elsewhere={
+            "safety-gymnasium tasks": 0.99,
+            "meta tasks": 0.99,
+            "*Velocity-v1": 0.98,
+            "safety-gymnasium-agents tasks": 0.98,
+        },
     )
     assert anywhere["cost_margin"] == Default(0.0, elsewhere={"bullet-safety-gym tasks": 0.5})
     paper = explained_defaults("cvpo", "SafetyPointGoal1-v0", preset="paper")

@@ -37,7 +37,7 @@ class TaskDescription:
             has changed since.
         """
         env = make(self.id, render_mode, task_seed=self.task_seed, **kwargs)
-        made = env.unwrapped.task_parameters  # type: ignore[attr-defined]
+        made = env.unwrapped.task_parameters  # type: ignore[union-attr]
         if made != self.parameters:
             env.close()
             raise ValueError(

@@ -12,10 +12,11 @@ from torch import nn
 from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import check_fields
+from fsrl_ext.experiment.algorithms.actors import build_actor
 from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training_config import TrainingConfig, named, train_envs
+from fsrl_ext.experiment.training_config import AgentTraining, named, train_envs
 from fsrl_ext.net import DeterministicActor, EnsembleCritic, GaussianActor
 from fsrl_ext.net.actor import Covariance
 from fsrl_ext.policy import (
@@ -37,7 +38,7 @@ from fsrl_ext.trainer.seeds import collecting_process_seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class OffpolicyTraining(TrainingConfig):
+class OffpolicyTraining(AgentTraining):
     """Training from a replay buffer: DDPG and TD3."""
 
     reward_ensemble: int = 1
@@ -114,7 +115,8 @@ class OffpolicyTraining(TrainingConfig):
                 policy, task, buffer, ahead=self.collect_ahead, discount=discount, seed=seed, costs=costs
             )
         processes = self.env_processes(cores, task)
-        make_envs = functools.partial(train_envs, env_fn(task, **named(costs)), processes, self.num_envs)
+        make_env = env_fn(task, cost_unit=self.cost_unit, **named(costs))
+        make_envs = functools.partial(train_envs, make_env, processes, self.num_envs)
         if not self.collect_ahead:
             return CostCollector(policy, make_envs(), buffer, discount=discount, replayable=True)
         return AheadCollector(
@@ -180,9 +182,10 @@ class CVPOTraining(SACTraining):
 
 def cvpo_networks(spec: TaskSpec, training: CVPOTraining, *, num_costs: int, device: str) -> dict[str, Any]:
     """A Gaussian actor with its mean inside the action box, critics, and their optimisers."""
-    actor = GaussianActor(
-        spec.obs_dim,
-        spec.act_dim,
+    actor = build_actor(
+        GaussianActor,
+        spec,
+        training,
         hidden_sizes=training.hidden_sizes,
         covariance=training.covariance,
         initial_std=training.initial_std,
@@ -193,9 +196,10 @@ def cvpo_networks(spec: TaskSpec, training: CVPOTraining, *, num_costs: int, dev
 
 def sac_networks(spec: TaskSpec, training: SACTraining, *, num_costs: int, device: str) -> dict[str, Any]:
     """A diagonal Gaussian actor that is squashed by the policy, critics, and their optimisers."""
-    actor = GaussianActor(
-        spec.obs_dim,
-        spec.act_dim,
+    actor = build_actor(
+        GaussianActor,
+        spec,
+        training,
         hidden_sizes=training.hidden_sizes,
         initial_std=training.initial_std,
         bounded=False,
@@ -207,7 +211,7 @@ def deterministic_networks(
     spec: TaskSpec, training: OffpolicyTraining, *, num_costs: int, device: str
 ) -> dict[str, Any]:
     """A deterministic actor, critics, and their optimisers."""
-    actor = DeterministicActor(spec.obs_dim, spec.act_dim, hidden_sizes=training.hidden_sizes)
+    actor = build_actor(DeterministicActor, spec, training, hidden_sizes=training.hidden_sizes)
     return _actor_critic(actor, spec, training, num_costs, device)
 
 

@@ -12,10 +12,17 @@ from fsrl_ext.data import CostCollector, CostVectorReplayBuffer, RayCollector
 from fsrl_ext.data.sizes import ceil_div, round_up
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import check_fields
+from fsrl_ext.experiment.algorithms.actors import build_actor
 from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training_config import TrainingConfig, has_simulator, named, train_envs
+from fsrl_ext.experiment.training_config import (
+    AgentTraining,
+    TrainingConfig,
+    has_simulator,
+    named,
+    train_envs,
+)
 from fsrl_ext.net import OnpolicyActor, ValueCritic
 from fsrl_ext.policy import (
     CPOConfig,
@@ -57,7 +64,7 @@ class ValueCriticTraining(TrainingConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnpolicyTraining(ValueCriticTraining):
+class OnpolicyTraining(ValueCriticTraining, AgentTraining):
     """Training on one collect after the other, each used once: CPO and TRPO, whose actor has no optimiser."""
 
     batch_size: int = 256
@@ -94,7 +101,7 @@ class OnpolicyTraining(ValueCriticTraining):
                 policy, task, buffer, ahead=False, discount=discount, seed=seed, costs=costs
             )
         envs = train_envs(
-            env_fn(task, **named(costs)),
+            env_fn(task, cost_unit=self.cost_unit, **named(costs)),
             self.env_processes(cores, task),
             self.num_envs,
             own_share=self.workers == "auto",
@@ -148,9 +155,10 @@ def onpolicy_networks(
     spec: TaskSpec, training: ValueCriticTraining, *, num_costs: int, device: str
 ) -> dict[str, Any]:
     """A Gaussian actor, the critic of reward and costs, and the critic's optimiser."""
-    actor = OnpolicyActor(
-        spec.obs_dim,
-        spec.act_dim,
+    actor = build_actor(
+        OnpolicyActor,
+        spec,
+        training,
         hidden_sizes=training.hidden_sizes,
         initial_std=training.initial_std,
     )
@@ -185,6 +193,7 @@ _DEFAULTS: dict[str, Any] = {"hidden_sizes": (64, 64)}
 _TASKS: tuple[TaskDefaults, ...] = (
     ("*", "*", {"step_per_collect": 6_000}),
     ("safety-gymnasium", "*", {"step_per_collect": 20_000}),
+    ("safety-gymnasium-agents", "*", {"step_per_collect": 20_000}),
 )
 
 # Without the margin CPO settles above the limit there; without the bonus its standard deviation shrinks

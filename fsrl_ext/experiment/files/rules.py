@@ -38,6 +38,7 @@ SPEC: dict[str, Any] = {
     "action_high": [NUMBER],
     "max_episode_steps": _DIMENSION,
     "action_dtype?": _DTYPE,
+    "team?": {"names": [TEXT], "obs_dims": [_DIMENSION], "act_dims": [_DIMENSION]},
 }
 _POLICY: dict[str, Any] = {
     "policy": _DICTIONARY,

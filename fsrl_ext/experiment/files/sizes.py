@@ -57,6 +57,12 @@ def check_spec(spec: TaskSpec, state: Mapping[str, Any]) -> None:
         raise ValueError("spec.action_low and spec.action_high must be of one length, at least 1")
     if any(low > high for low, high in zip(spec.action_low, spec.action_high, strict=True)):
         raise ValueError("spec.action_low must be at most spec.action_high")
+    team = spec.team
+    if team is not None:
+        if not len(team.names) == len(team.obs_dims) == len(team.act_dims):
+            raise ValueError("spec.team must have an entry for each agent in names, obs_dims and act_dims")
+        if (sum(team.obs_dims) + len(team.names), sum(team.act_dims)) != (spec.obs_dim, spec.act_dim):
+            raise ValueError("spec.team must divide the observations and the actions of the spec")
     if max(spec.obs_dim, spec.act_dim) > _ROOM * _weights(state):
         raise ValueError("spec asks for far larger networks than the file holds")
 

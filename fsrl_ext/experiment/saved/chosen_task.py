@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from fsrl_ext.env import env_fn, make
+from fsrl_ext.env import env_fn, make_joint
 from fsrl_ext.env.meta import TaskDescription, find_family, list_families
 from fsrl_ext.env.registry import EnvFn
 from fsrl_ext.experiment.config import ExperimentConfig
@@ -51,11 +51,11 @@ class ChosenTask:
 
     def make(self, render_mode: str | None = None, **kwargs: Any) -> gym.Env:
         """One environment of the task."""
-        return make(self.id, render_mode, **self._arguments(), **kwargs)
+        return make_joint(self.id, render_mode, **self._arguments(), **kwargs)
 
-    def env_fn(self) -> EnvFn:
+    def env_fn(self, **kwargs: Any) -> EnvFn:
         """What makes environments of the task in vectorised ones."""
-        return env_fn(self.id, **self._arguments())
+        return env_fn(self.id, **self._arguments(), **kwargs)
 
     def with_costs_of(self, config: ExperimentConfig) -> ChosenTask:
         """The task with the costs that a policy was trained with."""
@@ -75,7 +75,7 @@ class ChosenTask:
         :param limit: what the policy is to be judged by, one number per cost.
         :raises ValueError: if shapes or costs differ.
         """
-        env = self.make()
+        env = self.make(cost_unit=config.training.cost_unit)
         try:
             spec = TaskSpec.from_env(env, self.id)
             parameters = dict(getattr(env.unwrapped, "task_parameters", {}))
@@ -84,6 +84,11 @@ class ChosenTask:
                     f"task must have observations and actions as in training: {self.id} has [{spec.obs_dim}] "
                     f"and [{spec.act_dim}], {config.task} has [{trained_on.obs_dim}] and "
                     f"[{trained_on.act_dim}]"
+                )
+            if _dims(spec) != _dims(trained_on):
+                raise ValueError(
+                    f"task must divide observations and actions among agents as in training: {self.id} has "
+                    f"{_dims(spec)}, {config.task} has {_dims(trained_on)}"
                 )
             bounds, trained_bounds = (
                 np.array([x.action_low, x.action_high], dtype=np.float32) for x in (spec, trained_on)
@@ -102,6 +107,13 @@ class ChosenTask:
         finally:
             env.close()
         return spec, parameters
+
+
+def _dims(spec: TaskSpec) -> str:
+    """The agents' observations and actions, in words."""
+    if spec.team is None:
+        return "one agent"
+    return f"observations {list(spec.team.obs_dims)} and actions {list(spec.team.act_dims)}"
 
 
 def other_task(task: str | TaskDescription | None, task_seed: int | None) -> ChosenTask | None:

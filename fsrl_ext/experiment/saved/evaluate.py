@@ -9,9 +9,12 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fsrl_ext.cost_names import cost_label
 from fsrl_ext.data import CostCollector
 from fsrl_ext.env import env_fn
+from fsrl_ext.env.agents import TeamEpisode
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.errors import checked
 from fsrl_ext.experiment.saved.chosen_task import other_task
@@ -66,7 +69,7 @@ def evaluate(
         code. The module of a ``task`` that is given here needs no permission.
     :param show_progress: whether to show on a terminal how many episodes were played.
     :return: returns ``[episodes]`` and costs ``[episodes, C]`` in the order of their ``seeds``, judged by the
-        limit.
+        limit; of a task with several agents a :class:`TeamEvaluation`.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: for arguments that cannot be used, naming them, and for a task that does not fit.
     """
@@ -81,6 +84,8 @@ def evaluate(
         device=device,
         allow_import=allow_import,
     ) as player:
+        played: list[TeamEpisode] = []
+        team, envs = player.spec.team, player.collector.env
         evaluation = evaluate_policy(
             player.collector,
             seeds,
@@ -88,8 +93,39 @@ def evaluate(
             env_step=player.env_step,
             stochastic=stochastic,
             show_progress=show_progress,
+            on_group_end=None if team is None else lambda: played.extend(envs.get_env_attr("last_episode")),
         )
-        return dataclasses.replace(evaluation, cost_names=player.cost_names)
+        evaluation = dataclasses.replace(evaluation, cost_names=player.cost_names)
+    return evaluation if team is None else TeamEvaluation.of(evaluation, team.names, played)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeamEvaluation(Evaluation):
+    """Episodes of a team of ``N`` agents; ``returns`` and ``costs`` are the team's.
+
+    :param agents: names ``[N]``.
+    :param agent_returns: ``[E, N]`` sums of the agents' own rewards.
+    :param agent_costs: ``[E, N]`` sums of the agents' own costs.
+    :param agent_lens: ``[E, N]`` steps that the agents took.
+    """
+
+    agents: tuple[str, ...]
+    agent_returns: np.ndarray
+    agent_costs: np.ndarray
+    agent_lens: np.ndarray
+
+    @classmethod
+    def of(
+        cls, evaluation: Evaluation, agents: tuple[str, ...], episodes: Sequence[TeamEpisode]
+    ) -> TeamEvaluation:
+        """The evaluation with what the agents did in its episodes."""
+        return cls(
+            **vars(evaluation),
+            agents=agents,
+            agent_returns=np.array([x.returns for x in episodes]),
+            agent_costs=np.array([x.costs for x in episodes]),
+            agent_lens=np.array([x.lens for x in episodes]),
+        )
 
 
 class SavedPlayer(NamedTuple):
@@ -140,7 +176,7 @@ def saved_player(
     else:
         chosen = chosen.with_costs_of(config)
         spec, _ = chosen.check(spec, config, limit or config.cost_limit)
-        make_env = chosen.env_fn()
+        make_env = chosen.env_fn(cost_unit=config.training.cost_unit)
     group = test_envs(config, episodes or config.selection_episodes)
     collector = test_collector(policy, config, spec, episodes=group, make_env=make_env)
     try:
@@ -158,8 +194,17 @@ def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
     training runs. The interval of a mean is ``None`` for one episode. Lists called ``cost_...`` or
     ``..._per_cost...`` have one entry for each cost, and ``cost_names`` is there if the costs have
     names. ``seeds``, ``returns`` and ``costs`` have one entry for each episode, in the same order; ``seeds``
-    is ``None`` for training data.
+    is ``None`` for training data. With several agents ``agents`` has their ``names``, and by episode each
+    agent's ``returns``, ``costs`` and ``lens``.
     """
+    agents: dict[str, Any] = {}
+    if isinstance(evaluation, TeamEvaluation):
+        agents["agents"] = {
+            "names": list(evaluation.agents),
+            "returns": evaluation.agent_returns.tolist(),
+            "costs": evaluation.agent_costs.tolist(),
+            "lens": evaluation.agent_lens.tolist(),
+        }
     per_cost = [
         dataclasses.replace(evaluation, costs=c[:, None], cost_limit=(limit,), cost_names=None)
         for c, limit in zip(evaluation.costs.T, evaluation.cost_limit, strict=True)
@@ -178,6 +223,7 @@ def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
         "seeds": None if evaluation.seeds is None else list(evaluation.seeds),
         "returns": evaluation.returns.tolist(),
         "costs": evaluation.costs.tolist(),
+        **agents,
     }
 
 
@@ -187,12 +233,34 @@ def _share_interval(evaluation: Evaluation) -> tuple[float, float]:
     return share_interval(round(evaluation.share_above_limit * total), total)
 
 
+def _cells(mean: float, interval: Sequence[float] | None) -> list[str]:
+    """A mean and its interval, as text."""
+    return [f"{mean:.2f}", "-" if interval is None else f"[{interval[0]:.2f}, {interval[1]:.2f}]"]
+
+
+def agents_table(evaluation: TeamEvaluation) -> str:
+    """A table with a row for each agent: its own return and cost, and the steps that it took."""
+    columns = (evaluation.agent_returns, evaluation.agent_costs, evaluation.agent_lens)
+    rows = []
+    for i, name in enumerate(evaluation.agents):
+        returns, costs, lens = (x[:, i].astype(float).tolist() for x in columns)
+        rows.append(
+            [
+                name,
+                *_cells(float(np.mean(returns)), mean_interval(returns)),
+                *_cells(float(np.mean(costs)), cost_interval(costs)),
+                f"{np.mean(lens):.1f}",
+            ]
+        )
+    return text_table(["agent", "return", "95% interval", "cost", "95% interval", "steps"], rows)
+
+
 def evaluation_table(evaluation: Evaluation) -> str:
     """The report as a table with a row for the return, for each cost, and for all costs together."""
     report = evaluation_report(evaluation)
-
-    def cells(mean: float, interval: Sequence[float] | None) -> list[str]:
-        return [f"{mean:.2f}", "-" if interval is None else f"[{interval[0]:.2f}, {interval[1]:.2f}]"]
+    names = evaluation.cost_names
+    if isinstance(evaluation, TeamEvaluation) and len(evaluation.cost_limit) > 1:  # one cost for each agent
+        names = tuple(f"of {agent}" for agent in evaluation.agents)
 
     def verdict(
         share: float, interval: Sequence[float], feasible: bool, limits: Sequence[float]
@@ -201,12 +269,12 @@ def evaluation_table(evaluation: Evaluation) -> str:
             return ["-", "-"]
         return [share_text(share, interval), "yes" if feasible else "no"]
 
-    rows = [["return", *cells(report["return_mean"], report["return_interval"]), "", "", ""]]
+    rows = [["return", *_cells(report["return_mean"], report["return_interval"]), "", "", ""]]
     for i, limit in enumerate(evaluation.cost_limit):
         rows.append(
             [
-                cost_label(evaluation.cost_names, len(evaluation.cost_limit), i),
-                *cells(report["cost_mean"][i], report["cost_interval"][i]),
+                cost_label(names, len(evaluation.cost_limit), i),
+                *_cells(report["cost_mean"][i], report["cost_interval"][i]),
                 f"{limit:g}",
                 *verdict(
                     report["share_above_limit_per_cost"][i],

@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fsrl_ext.env import make
 from fsrl_ext.errors import RunFolderError
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training.build import check_costs, check_device
+from fsrl_ext.experiment.training.build import check_device, check_task
 from fsrl_ext.experiment.training.machine import check_machine
 from fsrl_ext.report.folder import RunFolder
 
@@ -39,16 +37,13 @@ def check_runs(configs: Iterable[ExperimentConfig], *, on_this_machine: bool) ->
     tasks: dict[tuple[Any, ...], ExperimentConfig] = {}
     devices = set()
     for config in configs:
-        tasks.setdefault((config.env_id, config.costs, len(config.cost_limit)), config)
+        agents = config.training.agents
+        key = (config.env_id, len(config.cost_limit), agents, *config.env_arguments.values())
+        tasks.setdefault(key, config)
         if on_this_machine:
             devices.add(config.device)
             check_machine(config)
     for device in sorted(devices):
         check_device(device)
     for config in tasks.values():
-        env = make(config.env_id, **config.env_arguments)
-        try:
-            TaskSpec.from_env(env, config.env_id)
-            check_costs(env, config.task, config.cost_limit)
-        finally:
-            env.close()
+        check_task(config)

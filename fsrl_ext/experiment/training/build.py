@@ -17,11 +17,12 @@ from tianshou.policy import BasePolicy
 from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.data.env_workers import build_vector
 from fsrl_ext.data.randomness import seed_globals
-from fsrl_ext.env import make
+from fsrl_ext.env import make_joint
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training_config import TrainCollector
+from fsrl_ext.experiment.training_config import TrainCollector, named
+from fsrl_ext.net import AgentActors
 
 MAX_TEST_ENVS = 10
 """Environments that test episodes run in side by side, at most."""
@@ -39,14 +40,39 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
     :raises ValueError: if policy, task, limit or device do not go together.
     """
     check_device(config.device)
-    env = make(config.env_id, **config.env_arguments)
+    spec = check_task(config)
+    _check_memory(config, spec)
+    policy = fresh_policy(config, spec)
+    if spec.team is not None and not isinstance(getattr(policy, "actor", None), AgentActors):
+        raise ValueError(
+            f"{config.policy} cannot train {config.task}, which has {len(spec.team.names)} agents: its "
+            "networks do not tell agents apart (fsrl_ext.experiment.build_actor makes actors that do)"
+        )
+    return policy, spec
+
+
+def check_task(config: ExperimentConfig) -> TaskSpec:
+    """The shapes of the config's task, which is built once and takes one step.
+
+    :raises ValueError: if the task and the settings do not go together.
+    :raises ImportError: for a suite that is not installed.
+    """
+    env = make_joint(config.env_id, **config.env_arguments)
     try:
         spec = TaskSpec.from_env(env, config.env_id)
         names = check_costs(env, config.task, config.cost_limit)
     finally:
         env.close()
-    _check_memory(config, spec)
-    return fresh_policy(config, spec), dataclasses.replace(spec, cost_names=names)
+    if spec.team is None:
+        for name, value, only in (
+            ("agents", config.training.agents, "shared"),
+            ("cost_unit", config.training.cost_unit, "team"),
+        ):
+            if value != only:
+                raise ValueError(
+                    f"{name} must be {only!r} for {config.task}, which has one agent, got {value!r}"
+                )
+    return dataclasses.replace(spec, cost_names=names)
 
 
 def check_device(device: str) -> None:
@@ -136,7 +162,7 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig, *, cores: int 
         discount=config.policy_config.gamma,
         seed=config.seed,
         cores=cores,
-        **config.env_arguments,
+        **named(config.costs),
     )
 
 

@@ -39,6 +39,8 @@ FORMATS: dict[Kind, int] = {"checkpoint": 2, "snapshot": 3}
 WITHOUT_DIGEST: dict[Kind, tuple[int, ...]] = {"checkpoint": (1,), "snapshot": (2,)}
 """What this version reads, too. Checkpoints and snapshots of format 1 are those of fsrl_ext 0.1.0."""
 T = TypeVar("T")
+_NEWER = frozenset(("agents", "cost_unit"))
+"""Settings that came in the middle of this version; its earlier files lack them."""
 
 
 def versions() -> dict[str, str]:
@@ -208,5 +210,5 @@ def _check_complete(saved: Mapping[str, Any], complete: Mapping[str, Any]) -> No
     """
     for section in ("policy_config", "training"):
         for name in complete[section]:
-            if name not in saved[section]:
+            if name not in saved[section] and name not in _NEWER:
                 raise ValueError(f"config.{section}.{name} is missing")
