@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.env import make
+from fsrl_ext.cost_names import cost_label
+from fsrl_ext.env import make_joint
 from fsrl_ext.errors import checked
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.saved.diagnosis.constraint import buffer_states, constraint_numbers
@@ -92,7 +93,7 @@ def diagnose(
     check_import(config.env_id, file, allow_import=allow_import)
     limit = spec.max_episode_steps
     critic = critic_of(policy)
-    env = make(config.env_id)
+    env = make_joint(config.env_id, **config.env_arguments)
     try:
         player = Player(policy, env)
         with torch_threads(config.threads):
@@ -154,7 +155,7 @@ def diagnose(
 def _cost_names(config: ExperimentConfig) -> list[str]:
     """The names of the costs in a report."""
     count = len(config.cost_limit)
-    return ["cost"] if count == 1 else [f"cost {i}" for i in range(count)]
+    return [cost_label(config.costs, count, i) for i in range(count)]
 
 
 def _run_folder(file: Path) -> Path | None:
