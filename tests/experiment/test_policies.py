@@ -181,7 +181,7 @@ def test_help_is_about_the_policy_that_is_named(capsys):
         (["td3", "ToyLine-v0", "--cost-limit", "3"], "cost_limit must be inf"),
         (["cpo", "ToyLine-v0", "--actor-lr", "1"], "cpo has no setting --actor-lr"),
         (["ppo", "ToyLine-v0", "--cost-limit", "3"], "cost_limit must be inf"),
-        (["sac_lag", "ToyLine-v0", "--preset", "paper"], "preset must be one of tuned, cal, got 'paper'"),
+        (["cvpo", "ToyLine-v0", "--preset", "cal"], "preset must be one of tuned, paper, got 'cal'"),
     ],
 )
 def test_bad_input_is_one_line(capsys, arguments, words):

@@ -575,7 +575,7 @@ BAD_OPTIONS = [
     ([*GIVEN, "--kl-bound", "0.1"], "sac_lag has no setting kl_bound; give it to the policies that have it"),
     ([*GIVEN, "--clip", "0.1"], "cvpo, sac_lag have no setting clip"),
     ([*GIVEN, "--worker-type", "ray"], "worker_type must be process in a sweep, whose runs are what Ray"),
-    ([*GIVEN, "--preset", "paper"], "sac_lag on ToyLine-v0: preset must be one of tuned, cal, got 'paper'"),
+    ([*GIVEN, "--preset", "cal"], "cvpo on ToyLine-v0: preset must be one of tuned, paper, got 'cal'"),
     ([*GIVEN, "--gama", "0.1"], "unrecognized arguments: --gama"),
     ([*GIVEN, "--grid", "gama=0.1"], "unknown setting 'gama' in [settings]; did you mean gamma?"),
     ([*GIVEN, "--grid", "gamma"], "--grid must be followed by setting=value[,value], got 'gamma'"),

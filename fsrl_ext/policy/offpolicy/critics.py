@@ -16,7 +16,6 @@ import torch
 from tianshou.data.types import RolloutBatchProtocol
 from torch import Tensor
 
-from fsrl_ext.data.nstep import NStepWindow
 from fsrl_ext.errors import check_fields
 from fsrl_ext.functional.returns import ThresholdUnit, nstep_targets
 from fsrl_ext.net.values import CostReduction, QValues, reduce_cost
@@ -152,7 +151,7 @@ def to_tensors(batch: RolloutBatchProtocol, data: ReplayStatistics) -> None:
     batch.act = to_device(batch.act, device)
 
 
-def nstep_windows(buffer: Any, indices: np.ndarray, config: OffpolicyConfig) -> tuple[NStepWindow, ...]:
+def nstep_windows(buffer: Any, indices: np.ndarray, config: OffpolicyConfig) -> tuple[Any, ...]:
     """Reads the windows of the n-step targets that start at the transitions ``indices [B]``.
 
     :param buffer: a buffer of :mod:`fsrl_ext.data`.
@@ -163,7 +162,7 @@ def nstep_windows(buffer: Any, indices: np.ndarray, config: OffpolicyConfig) -> 
 
 
 def nstep_returns(
-    windows: Sequence[NStepWindow],
+    windows: Sequence[Any],
     bootstrap: Tensor,
     *,
     config: OffpolicyConfig,
@@ -195,7 +194,7 @@ def nstep_returns(
             high[0] += widest[1].clamp(min=0.0)
         bootstrap = bootstrap.clamp(low, high)
 
-    def targets(window: NStepWindow, of: slice, gamma: float, *, to_goal: bool = False) -> Tensor:
+    def targets(window: Any, of: slice, gamma: float, *, to_goal: bool = False) -> Tensor:
         alive = to_device(window.alive, bootstrap.device)
         last = window.terminated if config.time_limits == "bootstrap" else window.ended
         ended = to_device(last, bootstrap.device)
