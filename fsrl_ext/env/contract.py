@@ -158,6 +158,10 @@ class CostEnv(gymnasium.Env):
         truncated = bool(truncated) or self._elapsed >= self._horizon
         return self._cast(observation), float(reward), bool(terminated), truncated, info
 
+    def render(self) -> Any:
+        """Return None; environments that can be drawn return a frame in the modes of pictures."""
+        return None
+
     def _reset_needed(self) -> gymnasium.error.ResetNeeded:
         return gymnasium.error.ResetNeeded(f"{self.env_id}: call reset() before step()")
 

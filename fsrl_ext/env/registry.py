@@ -26,6 +26,7 @@ from fsrl_ext.env.suite_tasks import (
     SUITES,
     USER,
     TaskInfo,
+    canonical_id,
 )
 from fsrl_ext.env.two_costs import TWO_COSTS_TASK, TwoCostsEnv
 from fsrl_ext.errors import checked
@@ -40,6 +41,9 @@ class SuiteNotInstalledError(ImportError):
 
 
 _user_tasks: dict[str, TaskInfo] = {}
+
+# Ends the modes in which `render` returns the frames of all steps since its last call.
+_LIST = "_list"
 
 # Arguments of `make` that leave the answer of `can_terminate` as the table has it.
 _HARMLESS_ARGUMENTS = {
@@ -70,7 +74,8 @@ def make(
 
     :param id: a task that `list_tasks` has, or any id registered with `gymnasium.register`; "module:id"
         imports the module first. "module:function" calls a function that builds a `pettingzoo.ParallelEnv`.
-    :param render_mode: None, "rgb_array", "human", or another mode of the environment.
+    :param render_mode: None, "rgb_array", "human", or another mode of the environment; "rgb_array_list" and
+        "depth_array_list" make `render` return the frames of all steps since its last call or the reset.
     :param max_episode_steps: a horizon other than the registered one.
     :param task_seed: draws the task of a family (`fsrl_ext.env.meta`), in [0, 2**32); None stands for 0. The
         seed of `reset` draws nothing of the task. `env.unwrapped` has the attributes `task_seed` and
@@ -90,6 +95,7 @@ def make(
         a user's environment, the first step raises the last of these.
     """
     names = None if costs is None else checked_names(costs)
+    id = canonical_id(id)
     task = SUITE_TASKS.get(id)
     if task is None:
         if task_seed is not None:
@@ -108,13 +114,15 @@ def make(
         from fsrl_ext.env.agents.velocity import make_divided_robot
 
         return make_divided_robot(id, render_mode=render_mode, max_episode_steps=horizon, **kwargs)
-    spec = _spec(id, render_mode, horizon, names, kwargs)
+    is_list = render_mode is not None and render_mode.endswith(_LIST)
+    mode = render_mode.removesuffix(_LIST) if render_mode is not None else None
     common: dict[str, Any] = {
-        "render_mode": render_mode,
+        "render_mode": mode,
         "max_episode_steps": horizon,
-        "spec": spec,
+        "spec": _spec(id, mode, horizon, names, kwargs),
     }
-    return _with_costs(_make_of_suite(task, common, kwargs), names)
+    env = _with_costs(_make_of_suite(task, common, kwargs), names)
+    return gymnasium.wrappers.RenderCollection(env) if is_list else env
 
 
 def _with_costs(env: CostEnv, names: Sequence[str] | None) -> CostEnv:
@@ -213,6 +221,7 @@ def env_fn(id: str, render_mode: str | None = None, **kwargs: Any) -> EnvFn:
 
     :param id: an id as for `make`; the other arguments are those of `make_joint` too.
     """
+    id = canonical_id(id)
     name = id.rpartition(":")[2]
     return EnvFn(
         id=id,
@@ -374,7 +383,7 @@ def can_terminate(env: str | gymnasium.Env) -> bool | None:
         may change the task.
     """
     if isinstance(env, str):
-        id = env.rpartition(":")[2]
+        id = canonical_id(env.rpartition(":")[2])
     elif env.spec is not None and _HARMLESS_ARGUMENTS.issuperset(env.spec.kwargs):
         id = env.spec.id
     else:

@@ -240,3 +240,17 @@ SUITE_TASKS: dict[str, TaskInfo] = {
     )
     for task in tasks()
 }
+
+_GYMNASIUM = "Gymnasium-"
+
+
+def canonical_id(id: str) -> str:
+    """Return the id under which a task is listed; another id stays as it is.
+
+    safety-gymnasium registers each task a second time with five-tuple steps, "SafetyPointGoal1Gymnasium-v0"
+    beside "SafetyPointGoal1-v0". Both are the same task here.
+    """
+    listed = id.replace(_GYMNASIUM, "-")
+    if _GYMNASIUM in id and id not in SUITE_TASKS and listed in SUITE_TASKS:
+        return listed if SUITE_TASKS[listed].suite == SAFETY else id
+    return id

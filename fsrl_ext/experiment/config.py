@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fsrl_ext.cost_names import checked_names
+from fsrl_ext.env.suite_tasks import canonical_id
 from fsrl_ext.errors import check_argument, check_fields, check_types
 from fsrl_ext.experiment.former import from_saved
 from fsrl_ext.experiment.registry import algorithm
@@ -70,6 +71,8 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         check_argument("policy", self.policy, str)
+        check_argument("task", self.task, str)
+        object.__setattr__(self, "task", canonical_id(self.task))
         row = algorithm(self.policy)
         for name, cls in (("policy_config", row.config), ("training", row.training)):
             if getattr(self, name) is None:

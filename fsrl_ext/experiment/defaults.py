@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fsrl_ext.env.suite_tasks import SUITE_TASKS, USER
+from fsrl_ext.env.suite_tasks import SUITE_TASKS, USER, canonical_id
 from fsrl_ext.experiment.registry import TaskDefaults, algorithm
 
 TASK_DEFAULTS: tuple[TaskDefaults, ...] = (
@@ -72,10 +72,11 @@ def preset_settings(policy: str, preset: str) -> Mapping[str, Any]:
 
 def matches(task: str, suite_pattern: str, pattern: str) -> bool:
     """Whether a row of task defaults applies to an environment id."""
-    return fnmatchcase(suite_of(task), suite_pattern) and fnmatchcase(task.rpartition(":")[2], pattern)
+    name = canonical_id(task.rpartition(":")[2])
+    return fnmatchcase(suite_of(task), suite_pattern) and fnmatchcase(name, pattern)
 
 
 def suite_of(task: str) -> str:
     """The suite of an environment id; ``user`` for one that neither a suite nor a family has."""
-    name = task.rpartition(":")[2]
+    name = canonical_id(task.rpartition(":")[2])
     return SUITE_TASKS[name].suite if name in SUITE_TASKS else USER

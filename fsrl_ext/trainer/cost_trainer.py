@@ -15,7 +15,6 @@ from tianshou.policy.base import TrainingStats
 from tianshou.trainer import BaseTrainer
 from tianshou.utils import BaseLogger
 
-from fsrl_ext.cost_names import cost_keys
 from fsrl_ext.data import AheadCollector, CostCollector, CostCollectStats
 from fsrl_ext.data.sizes import round_up
 from fsrl_ext.errors import NonFiniteError, checked
@@ -168,7 +167,7 @@ class CostTrainer(BaseTrainer):
         if cost_names is not None and len(cost_names) != num_costs:
             raise ValueError(f"cost_names must be {num_costs}, one per cost, got {len(cost_names)}")
         self.cost_names = None if cost_names is None else tuple(cost_names)
-        self._cost_keys = cost_keys(self.cost_names, num_costs)
+        self._cost_keys: Sequence[str | int] = self.cost_names or range(num_costs)
         self.selection_seeds = seeds
         self.selection_min_episodes = selection_min_episodes
         self.train_seeds = None if train_seeds is None else list(train_seeds)
@@ -354,7 +353,8 @@ class CostTrainer(BaseTrainer):
         )
         if stats.n_collected_episodes:
             self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
-            self.logger.log_train_data(self._training_curves(stats), self.env_step)
+            curves = _training_curves(stats, self.cost_limit, self.cost_names)
+            self.logger.log_train_data(curves, self.env_step)
         if self._bar is not None:
             self._bar.show(self.env_step, stats, self.cost_limit, self.cost_names)
         if self._on_collect_end is not None:
@@ -456,7 +456,7 @@ class CostTrainer(BaseTrainer):
         self.logger.log_test_data(
             {
                 "return": self.last.return_mean,
-                "cost": self._by_cost(self.last.cost_mean),
+                "cost": dict(zip(self._cost_keys, self.last.cost_mean.tolist(), strict=True)),
                 "feasible": float(self.last.feasible),
             },
             self.last.env_step,
@@ -471,18 +471,22 @@ class CostTrainer(BaseTrainer):
             return
         collector.renew_seeds(renewed_seeds(self.train_seeds[0], self.epoch, collector.env_num))
 
-    def _by_cost(self, values: np.ndarray) -> dict[str, float]:
-        """The values ``[C]`` by the name or the number of the cost."""
-        return dict(zip(self._cost_keys, values.tolist(), strict=True))
 
-    def _training_curves(self, stats: CostCollectStats) -> dict[str, Any]:
-        """The points that a collect cycle adds to the curves: means and sums, for arrays are never logged."""
-        curves: dict[str, Any] = asdict(stats)
-        if curves["costs_stat"] is not None:
-            curves["costs_stat"] = {self._cost_keys[i]: x for i, x in curves["costs_stat"].items()}
-        excess = np.maximum(stats.costs - np.array(self.cost_limit), 0.0)
-        curves["violation"] = self._by_cost(excess.sum(0))
-        if stats.discounted_returns is not None and stats.discounted_costs is not None:
-            curves["discounted_return"] = float(stats.discounted_returns.mean())
-            curves["discounted_cost"] = self._by_cost(stats.discounted_costs.mean(0))
-        return curves
+def _training_curves(
+    stats: CostCollectStats, cost_limit: tuple[float, ...], cost_names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The points that a collect cycle adds to the curves: means and sums, for arrays are never logged."""
+    keys: Sequence[str | int] = cost_names or range(len(cost_limit))
+
+    def by_cost(values: np.ndarray) -> dict[str | int, float]:
+        return dict(zip(keys, values.tolist(), strict=True))
+
+    curves: dict[str, Any] = asdict(stats)
+    if curves["costs_stat"] is not None:
+        curves["costs_stat"] = {keys[i]: x for i, x in curves["costs_stat"].items()}
+    excess = np.maximum(stats.costs - np.array(cost_limit), 0.0)
+    curves["violation"] = by_cost(excess.sum(0))
+    if stats.discounted_returns is not None and stats.discounted_costs is not None:
+        curves["discounted_return"] = float(stats.discounted_returns.mean())
+        curves["discounted_cost"] = by_cost(stats.discounted_costs.mean(0))
+    return curves

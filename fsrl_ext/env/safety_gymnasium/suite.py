@@ -212,8 +212,8 @@ class VelocityEnv(SimulatorEnv):
         return observation.astype(np.float32), float(reward), bool(terminated), truncated, info
 
     def render(self) -> Any:
-        """Return a frame `[height, width, 3]` (uint8) in mode "rgb_array"."""
-        return self.simulator.render()
+        """Return a frame `[height, width, 3]` (uint8) in mode "rgb_array", and None without a mode."""
+        return None if self.render_mode is None else self.simulator.render()
 
     def close(self) -> None:
         """Close the viewers; a second call does nothing."""
