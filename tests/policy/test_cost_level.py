@@ -83,11 +83,25 @@ def test_expected_rises_count_at_once_and_falls_when_they_are_measured():
         level.change(tensor(0.5))
         measure(level, [], otherwise=(99.0,))
         assert level.value.item() == pytest.approx(5.0 + 0.5 * i)
-    level.change(tensor(-3.0))
-    assert level.value.item() == pytest.approx(7.5)
+    # A fall takes back the rises that were expected, and nothing of what was measured.
+    for expected in (7.0, 6.5, 6.0, 5.5, 5.0, 5.0, 5.0, 5.0):
+        level.change(tensor(-0.5))
+        assert level.value.item() == pytest.approx(expected)
     measure(level, [1.0] * NUM_ENVS)
-    # Four policies played, for which the estimates are 6.5, 7, 7.5 and 7.5.
-    assert level.value.item() == pytest.approx(7.5 + 1.0 - 7.125)
+    assert level.value.item() == pytest.approx(1.0)
+    # What was expected before a measurement has no effect after it.
+    level.change(tensor(0.5))
+    assert level.value.item() == pytest.approx(1.5)
+
+
+def test_noise_of_the_expected_changes_is_no_rise():
+    """Changes of +1 and -1 in turn over the 100 collects that an episode takes."""
+    level = measured_cost()
+    measure(level, [5.0] * NUM_ENVS)
+    for i in range(100):
+        level.change(tensor((-1.0) ** i))
+        measure(level, [])
+        assert 5.0 <= level.value.item() <= 6.0
 
 
 @pytest.mark.parametrize("spans", [1, 4, 10])

@@ -26,12 +26,17 @@ APART_CYCLES = 50
 class MeasuredCost:
     r"""Estimates the undiscounted episode cost ``[C]`` of the policy that learns.
 
-    The costs of finished episodes tell the level, and the critics only by how much the updates of a cycle
-    raise it. A rise :math:`\Delta^+` counts at once, and a fall only when it was measured: a policy that was
-    optimised against critics costs more than they say.
+    The costs of finished episodes tell the level, and the critics only by how much the updates since then
+    raise it. A rise counts at once, and a fall only when it was measured: a policy that was optimised against
+    critics costs more than they say. With the level :math:`\bar J` of the last collect in which episodes
+    ended, and the changes :math:`\Delta` that the critics expected of the cycles since then,
 
-    .. math:: \hat J_k = \hat J_{k-1} + \Delta_k^+ + \frac{E}{E + E_0} \left( J
-        - \tfrac1n \sum_{i=k-n+1}^k (\hat J_{i-1} + \Delta_i^+) \right)
+    .. math:: \hat J_k = \bar J + \Big( \sum\nolimits_i \Delta_i \Big)^+ .
+
+    The changes are added up before their sign is looked at, because episodes of many collects would
+    otherwise count the noise of each of them as a rise. When episodes end, these estimates all move by
+
+    .. math:: \frac{E}{E + E_0} \left( J - \tfrac1n \sum_{i=k-n+1}^k \hat J_i \right) .
 
     J is the mean cost of the E episodes that ended in the newest collect. They began up to n collects before
     and were played by n policies, so J is compared with the mean of the estimates for these policies.
@@ -51,6 +56,7 @@ class MeasuredCost:
         self.extra_margin = torch.zeros(num_costs, dtype=torch.float64)
         """``[C]`` the extra margin, on the host."""
         self._estimates: list[Tensor] = []
+        self._drift = torch.zeros(num_costs, dtype=torch.float64)
         self._cycles = 0
         self._steps = 0
 
@@ -62,8 +68,10 @@ class MeasuredCost:
     def change(self, expected: Tensor) -> None:
         """Adds the change ``[C]`` of the episode cost that the updates of the last cycle were to make."""
         if self._estimates:
-            changed = self._estimates[-1] + expected.clamp(min=0.0)
+            drift = self._drift + expected
+            changed = self._estimates[-1] + drift.clamp(min=0.0) - self._drift.clamp(min=0.0)
             self._estimates = [*self._estimates[1 - MOST_POLICIES :], changed]
+            self._drift = drift
 
     def measure(
         self,
@@ -97,6 +105,7 @@ class MeasuredCost:
             # An estimate below zero is an error of the estimate, unless costs as low as that were measured.
             lowest = cost.clamp(max=0.0)
             self._estimates[-span:] = [(x + correction).maximum(lowest) for x in played]
+            self._drift = torch.zeros_like(self._drift)
             self.extra_margin = integral_margin(
                 self.extra_margin,
                 cost,
@@ -111,6 +120,7 @@ class MeasuredCost:
         estimates = [x.tolist() for x in self._estimates]
         return {
             "estimates": estimates,
+            "drift": self._drift.tolist(),
             "cycles": self._cycles,
             "steps": self._steps,
             "extra_margin": self.extra_margin.tolist(),
@@ -119,6 +129,9 @@ class MeasuredCost:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
         self._estimates = [torch.tensor(x, dtype=torch.float64) for x in state["estimates"]]
+        # Files from before 0.3.0 counted each rise by itself and have no sum.
+        drift = state.get("drift", [0.0] * len(state["extra_margin"]))
+        self._drift = torch.tensor(drift, dtype=torch.float64)
         self._cycles, self._steps = state["cycles"], state["steps"]
         self.extra_margin = torch.tensor(state["extra_margin"], dtype=torch.float64)
 
