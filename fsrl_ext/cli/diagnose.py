@@ -9,7 +9,7 @@ from typing import Any
 from fsrl_ext.cli.options import add_allow_import, add_saved_policy, check_checkpoint, check_new_files
 
 _EXAMPLE = """example:
-  fsrl-ext diagnose runs/SafetyPointGoal1-v0-cvpo-seed0-1 --policy last --out diagnosis
+  fsrl-ext diagnose runs/SafetyPointGoal1-v0-cvpo-seed0-1 --checkpoint last --out diagnosis
 """
 
 
@@ -25,13 +25,6 @@ def add_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_saved_policy(parser)
-    parser.add_argument(
-        "--policy",
-        dest="checkpoint",
-        choices=("best", "last"),
-        default=argparse.SUPPRESS,
-        help="the same as --checkpoint",
-    )
     add_allow_import(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     parser.add_argument(

@@ -162,7 +162,7 @@ def shown(capsys, *arguments):
 
 @pytest.mark.parametrize("name", ["cvpo", "sac_lag", "td3_lag", "cpo", "focops", "sac"])
 def test_every_family_is_diagnosed(runs, name, tmp_path, capsys):
-    arguments = ("--policy", "last", "--episodes", 3, "--states", 4, "--out", tmp_path / "out")
+    arguments = ("--checkpoint", "last", "--episodes", 3, "--states", 4, "--out", tmp_path / "out")
     code, out, _ = shown(capsys, runs[name], *arguments)
     assert code == 0
     report = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
