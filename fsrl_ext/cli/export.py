@@ -38,7 +38,7 @@ def _export(options: argparse.Namespace, command: str) -> int:
     out = options.out
     if out is None:
         path = Path(options.run.removeprefix("zoo:"))
-        name = path.stem if path.is_file() else path.resolve().name
+        name = path.stem if path.suffix == ".pt" else path.resolve().name
         out = name + _SUFFIXES[options.format]
     check_new_files(out)
     check_checkpoint(options.run, options.checkpoint)

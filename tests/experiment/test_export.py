@@ -30,6 +30,9 @@ from fsrl_ext.experiment.training.build import fresh_policy
 from fsrl_ext.experiment.training.checkpoint import save_checkpoint
 from fsrl_ext.net import DeterministicActor, GaussianActor
 
+# PyTorch calls its older formats deprecated at each use of them.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+SAVED_RUN = Path(__file__).parents[1] / "saved_runs" / "cpo_finished_0.1.0"
 FORMATS = ("onnx", "torchscript")
 # A box that lies beside zero in one dimension; sizes of observations from 1e-3 to 1e4.
 SPEC = TaskSpec(obs_dim=4, action_low=(-2.0, 0.5), action_high=(1.0, 0.75), max_episode_steps=20)
@@ -137,7 +140,8 @@ def test_an_actor_of_tianshou_is_followed():
     policy = build("sac", actor=actor).eval()
     assert plain_actor(actor) is None
     obs = np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)
-    content = export._onnx(TraceablePolicy(policy), 2, {})
+    with export._refusing("refused"):
+        content = export._onnx(TraceablePolicy(policy), 2, {})
     actions = export._read_onnx(content)(obs)
     np.testing.assert_allclose(actions, expected_actions(policy, obs), rtol=0, atol=1e-5)
 
@@ -184,6 +188,16 @@ def test_default_names_and_the_metadata_of_both_formats(tmp_path, monkeypatch):
     assert data["cost_limit"] == [10.0] == json.loads(texts["cost_limit"])
     assert data["action_low"] == [-1.0, -1.0] == json.loads(texts["action_low"])
     assert data["env_step"] == 40_000 == json.loads(texts["env_step"])
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_a_run_folder_gives_its_best_and_its_last_policy(tmp_path, monkeypatch, which):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(SAVED_RUN), "--format", "torchscript", "--checkpoint", which]) == 0
+    policy = load_policy(SAVED_RUN / "checkpoints" / f"{which}.pt")
+    obs = np.random.default_rng(0).standard_normal((50, policy.normaliser.mean.numel())).astype(np.float32)
+    actions = act_with(Path("cpo_finished_0.1.0.torchscript"), obs)
+    np.testing.assert_allclose(actions, expected_actions(policy, obs), rtol=0, atol=1e-5)
 
 
 def test_names_of_costs_and_no_limit_are_in_the_metadata():
