@@ -35,7 +35,7 @@ EVERYONE = {"errors", "cost_names", "gymnasium_import", "__version__"}
 
 # Optional or heavy: only inside functions, or in a suite's own modules, which are imported there.
 LAZY = {"ray", "mujoco", "pybullet", "pybullet_envs", "bullet_safety_gym", "safety_gymnasium"}
-LAZY |= {"cvxpylayers", "cvxpy", "pettingzoo", "matplotlib", "pygame", "imageio"}
+LAZY |= {"cvxpylayers", "cvxpy", "pettingzoo", "matplotlib", "pygame", "imageio", "onnx", "onnxruntime"}
 
 # Tianshou imports the first three, and gymnasium's plugin of gymnasium-robotics the last one.
 BY_OTHERS = {"matplotlib", "pettingzoo", "ray", "mujoco"}

@@ -17,6 +17,7 @@ from fsrl_ext.cli import (
     adapt,
     diagnose,
     evaluate,
+    export,
     listing,
     plot,
     report,
@@ -98,6 +99,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     resume.add_command(commands)
     sweep.add_command(commands, arguments)
     evaluate.add_command(commands)
+    export.add_command(commands)
     diagnose.add_command(commands)
     adapt.add_command(commands)
     table.add_command(commands)

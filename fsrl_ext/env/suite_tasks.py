@@ -72,7 +72,7 @@ SUITES = {
     BULLET: Suite(
         name=BULLET,
         modules=("bullet_safety_gym", "pybullet"),
-        install="pip install bullet-safety-gym==1.4.0",
+        install='pip install "fsrl_ext[bullet]"',
     ),
     SAFETY: _SAFETY,
     SAFETY_AGENTS: _SAFETY,

@@ -10,6 +10,7 @@ from fsrl_ext.experiment.registry import Algorithm, register_algorithm
 from fsrl_ext.experiment.saved.adapt import Adaptation, AdaptationPoint, adapt
 from fsrl_ext.experiment.saved.certify import Certificate, certify
 from fsrl_ext.experiment.saved.evaluate import TeamEvaluation, evaluate
+from fsrl_ext.experiment.saved.export import ExportedPolicy, export_policy
 from fsrl_ext.experiment.saved.film import record_video, show
 from fsrl_ext.experiment.saved.load import load_policy
 from fsrl_ext.experiment.saved.suite import SuiteEvaluation, evaluate_suite
@@ -28,6 +29,7 @@ __all__ = [
     "Algorithm",
     "Certificate",
     "ExperimentConfig",
+    "ExportedPolicy",
     "PlannedRun",
     "Resources",
     "RunCallback",
@@ -43,6 +45,7 @@ __all__ = [
     "certify",
     "evaluate",
     "evaluate_suite",
+    "export_policy",
     "load_policy",
     "make_config",
     "plan_study",

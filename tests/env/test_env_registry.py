@@ -92,7 +92,7 @@ def test_unknown_names_get_the_nearest_ones() -> None:
 @pytest.mark.parametrize(
     ("task", "command"),
     [
-        ("SafetyCarCircle-v0", r"pip install bullet-safety-gym==1\.4\.0"),
+        ("SafetyCarCircle-v0", r'pip install "fsrl_ext\[bullet\]"'),
         ("SafetyPointGoal1-v0", r"pip install --no-deps safety-gymnasium==1\.0\.0"),
     ],
 )

@@ -1,0 +1,57 @@
+"""``fsrl-ext export``: a saved policy as a file that acts without this package."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fsrl_ext.cli.options import check_checkpoint, check_new_files
+
+_SUFFIXES = {"onnx": ".onnx", "torchscript": ".torchscript"}
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command and its options."""
+    parser = commands.add_parser(
+        "export",
+        help="write a saved policy as a file that acts without this package",
+        description="Write a saved policy as one ONNX or TorchScript file, from raw observations to the "
+        "deterministic actions that the environment takes. The file's actions are compared with those of the "
+        "policy on random observations before it is written.",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run folder, a checkpoint file or zoo:NAME")
+    parser.add_argument("--format", choices=tuple(_SUFFIXES), required=True, help="of the file")
+    parser.add_argument(
+        "--checkpoint",
+        choices=("best", "last"),
+        default="best",
+        help="which policy of a run folder (default: best)",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="a new file (default: the run's name in the current folder)"
+    )
+    parser.set_defaults(command=_export)
+
+
+def _export(options: argparse.Namespace, command: str) -> int:
+    out = options.out
+    if out is None:
+        path = Path(options.run.removeprefix("zoo:"))
+        name = path.stem if path.suffix == ".pt" else path.resolve().name
+        out = name + _SUFFIXES[options.format]
+    check_new_files(out)
+    check_checkpoint(options.run, options.checkpoint)
+    from fsrl_ext.experiment.saved.export import TOLERANCE, export_policy
+
+    exported = export_policy(options.run, out, format=options.format, checkpoint=options.checkpoint)
+    data = exported.metadata
+    print(
+        f"{exported.path}: {data['policy']} of {data['task']} after {data['env_step']:,} steps, from "
+        f"observations [B, {data['obs_dim']}] to actions [B, {len(data['action_low'])}]"
+    )
+    print(
+        f"largest difference from the policy's actions on {exported.observations} random observations: "
+        f"{exported.difference:.1e} (allowed: {TOLERANCE:g})"
+    )
+    return 0
