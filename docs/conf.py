@@ -25,6 +25,7 @@ myst_heading_anchors = 4
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "repository": None}
 
 default_role = "code"
+highlight_language = "text"
 
 autodoc_default_options = {"members": True, "undoc-members": True}
 autodoc_preserve_defaults = True

@@ -59,10 +59,11 @@ def navigation(index: str) -> str:
     trees = []
     for section in re.split(r"^## ", index, flags=re.MULTILINE)[1:]:
         heading = section.partition("\n")[0]
-        pages = re.findall(r"^- \[[^\]]*\]\(/([^)#]+)\.md\)", section, re.MULTILINE)
+        pages = re.findall(r"^- \[([^\]]*)\]\(/([^)#]+)\.md\)", section, re.MULTILINE)
+        entries = [f"{text} </{page}>" for text, page in pages]
         if pages:
             trees.append(
-                "\n".join(["", "```{toctree}", ":hidden:", f":caption: {heading}", "", *pages, "```"])
+                "\n".join(["", "```{toctree}", ":hidden:", f":caption: {heading}", "", *entries, "```"])
             )
     return "\n".join(["", *trees, ""])
 
@@ -105,7 +106,8 @@ def list_files(folder: Path, title: str) -> None:
             rows.append(f'<li><a href="{link}</a></li>')
     (folder / "index.html").write_text(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><style>body { overflow-wrap: anywhere }</style>'
         f"<title>{html.escape(title)}</title></head><body><h1>{html.escape(title)}</h1><ul>"
         + "\n".join(rows)
         + "</ul></body></html>\n",
