@@ -62,9 +62,8 @@ def navigation(index: str) -> str:
         pages = re.findall(r"^- \[([^\]]*)\]\(/([^)#]+)\.md\)", section, re.MULTILINE)
         entries = [f"{text} </{page}>" for text, page in pages]
         if pages:
-            trees.append(
-                "\n".join(["", "```{toctree}", ":hidden:", f":caption: {heading}", "", *entries, "```"])
-            )
+            options = [":hidden:", ":titlesonly:", f":caption: {heading}"]
+            trees.append("\n".join(["", "```{toctree}", *options, "", *entries, "```"]))
     return "\n".join(["", *trees, ""])
 
 
