@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 from docutils import nodes
 from docutils.utils.math import MathError
@@ -12,11 +13,19 @@ from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
 LOGGER = logging.getLogger(__name__)
+# What docutils does not know, and its like in MathML, whose brackets grow with what they hold.
+REPLACED = (
+    (re.compile(r"\\[bB]igg?(?![a-zA-Z])"), ""),
+    (re.compile(r"\\iff(?![a-zA-Z])"), r"\\Leftrightarrow"),
+    (re.compile(r"\\texttt(?![a-zA-Z])"), r"\\text"),
+)
 
 
 def formula(node: nodes.math | nodes.math_block, *, as_block: bool = False) -> str:
     """The MathML of a formula; a formula that docutils cannot read gives a warning, and its LaTeX."""
     code = node.astext()
+    for known, replacement in REPLACED:
+        code = known.sub(replacement, code)
     try:
         return tex2mathml(code, as_block=as_block)
     except MathError as error:
