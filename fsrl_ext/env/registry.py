@@ -82,7 +82,7 @@ def make(
         `task_parameters`, the drawn parameters.
     :param costs: names of ``C`` costs that `info["cost"]` holds, in this order, such as "hazards" and "vases"
         of SafetyPointGoal2-v0: entries of the environment's dictionary `info["cost"]`, or safety-gymnasium's
-        `info["cost_hazards"]` without "cost_". A prefix of several costs stands for their sum. None leaves
+        `info["cost_hazards"]` without `"cost_"`. A prefix of several costs stands for their sum. None leaves
         safety-gymnasium's sum of all costs, and every entry of a dictionary. `env.cost_names` has the names.
     :param kwargs: passed to the environment's constructor; `fast=False` makes a navigation task of
         safety-gymnasium run the package's own code for every step and reset.

@@ -40,7 +40,7 @@ def kl_divergence(mean: Tensor, std: Tensor, other_mean: Tensor, other_std: Tens
     This is the trust region of the on-policy algorithms; :func:`decoupled_kl` is that of CVPO.
 
     .. math:: \sum_i \log \frac{\sigma_q}{\sigma_p} + \frac{\sigma_p^2 + (\mu_p - \mu_q)^2}{2 \sigma_q^2}
-        - \frac12
+        - \frac{1}{2}
     """
     ratio = (std / other_std).square()
     distance = ((mean - other_mean) / other_std).square()

@@ -15,7 +15,7 @@ def plot_trajectories(
 
     :param paths: by label, the positions ``[T, 2]`` of each trajectory, in metres; one colour for each label.
     :param radius: of the circle around the origin.
-    :param wall: |x| beyond which a step costs.
+    :param wall: the absolute x beyond which a step costs.
     :param path: of a new ``.png``, ``.pdf`` or ``.svg`` file.
     :param title: above the picture.
     :raises ValueError: without trajectories, and for positions of another shape.

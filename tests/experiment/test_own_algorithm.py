@@ -122,3 +122,18 @@ def test_a_mistake_is_one_line(shell):
     code, out, err = finish(start("fsrl-ext train sac_penalty SafetyBallCircle-v0 --penalty -1"))
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert "penalty must be >= 0, got -1.0" in err
+
+
+def test_a_script_registers_the_algorithm_without_a_package(shell):
+    start, _ = shell
+    others = [block for block in blocks("python") if not re.match(r"# [\w.]+\n", block)]
+    assert len(others) == 2
+    code = "\n".join(["from sac_penalty import ALGORITHM", *others])
+    code += "\nfrom fsrl_ext.experiment import make_config\n"
+    code += 'print(make_config("sac_penalty", "SafetyBallCircle-v0").policy_config.penalty)'
+    # The package is not installed here: its file lies beside the script.
+    env = {**start.env, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=start.folder, env=env, text=True, capture_output=True, check=True
+    )
+    assert done.stdout == "1.0\n"

@@ -1,17 +1,10 @@
-"""The page of a study in a real headless browser: figures, filters, hover, themes, and no request.
-
-The browser is the system's Chromium, steered by Playwright, which brings none of its own here.
-"""
-
-import shutil
+"""The page of a study in a real headless browser: figures, filters, hover, themes, and no request."""
 
 import pytest
+from toys.browser import chromium
 from toys.studies import write_run, write_small
 
 from fsrl_ext.report.page import study_page
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-INSTALL = "no Chromium is found; 'sudo apt-get install chromium' installs it"
 
 EVIL = '</script><script>window.bad = 1</script><img src=x onerror="window.bad = 1">'
 
@@ -54,15 +47,8 @@ def small(task):
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip(INSTALL)
-    with sync_api.sync_playwright() as playwright:
-        # Without a sandbox it runs as root, too, as in a container.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

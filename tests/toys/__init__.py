@@ -6,6 +6,8 @@
 - `counting_envs`: environments that count their episodes and steps, and what can go wrong in them;
 - `counting`: checks of collectors and buffers against the sums of the counting environment;
 - `policies`: every policy with small networks;
+- `browser`: a headless browser;
+- `page_code`: runs the Python of the documentation;
 - `training`: collect with a policy, update it, measure it;
 - `meta`: a meta-learner with small networks, and one meta-iteration by hand;
 - `every`: any policy, the meta-learner included, by the same calls;
