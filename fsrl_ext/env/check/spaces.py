@@ -16,7 +16,7 @@ def check_observation_space(env: gymnasium.Env) -> str:
     unflat = unflat_part(space)
     if unflat is not None:
         raise CheckFailedError(unflat, unflat_fix(space))
-    return str(space)
+    return _numbers(space)
 
 
 def check_action_space(env: gymnasium.Env) -> str:
@@ -43,7 +43,7 @@ def check_action_space(env: gymnasium.Env) -> str:
         raise CheckFailedError(f"the action space must be bounded, got {space}", fix)
     if not np.all(space.low < space.high):
         raise CheckFailedError(f"low must be < high in every dimension of the action space, got {space}", fix)
-    return str(space)
+    return _numbers(space)
 
 
 def check_bounds(env: gymnasium.Env, seed: int) -> str:
@@ -65,6 +65,11 @@ def check_bounds(env: gymnasium.Env, seed: int) -> str:
                 fix,
             )
     return "steps with the lowest and the highest action"
+
+
+def _numbers(space: spaces.Space) -> str:
+    text = str(space)
+    return text if len(text) <= 60 else f"{spaces.flatdim(space)} numbers"
 
 
 def finite(observation: object) -> bool:
