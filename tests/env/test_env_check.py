@@ -5,6 +5,7 @@ import os
 
 import gymnasium
 import pytest
+from gymnasium import spaces
 from toys.broken import FAULTS, HORIZON, LockedEnv, SoundEnv
 from toys.teams import ThrottlesEnv
 
@@ -23,6 +24,10 @@ def _registered():
     register_task("CheckLocked-v0", entry_point=LockedEnv, max_episode_steps=HORIZON)
     for name, kind, arguments, *_ in FAULTS:
         register_task(f"Check_{name}-v0", entry_point=kind, **arguments)
+
+
+def spaces_of(space):
+    return {"slow": space, "fast": space}
 
 
 def failed(findings):
@@ -119,6 +124,23 @@ def test_a_team_that_has_no_costs_is_told_where_they_go():
 
     (finding,) = failed(check_env(Free()))
     assert (finding.check, "infos[agent]" in finding.fix) == ("costs", True)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message", "fix"),
+    [
+        ({"possible_agents": []}, "possible_agents must list", "self.possible_agents = "),
+        ({"spaces": spaces_of(spaces.Graph(spaces.Box(-1, 1, (1,)), None))}, "observations of", "(n,)"),
+        ({"actions": spaces_of(spaces.Discrete(2))}, "the actions of slow", "# in action_space"),
+    ],
+)
+def test_a_team_that_cannot_be_built_is_told_why(attributes, message, fix):
+    team = ThrottlesEnv()
+    vars(team).update(attributes)
+    (finding,) = check_env(team)
+    assert (finding.check, finding.status) == ("built", "fails")
+    assert message in finding.message
+    assert fix in finding.fix
 
 
 def test_the_command_prints_a_line_for_each_check_and_the_line_that_mends(capsys):

@@ -189,14 +189,14 @@ def _fix_of_build(error: Exception) -> str:
     text = str(error)
     if "observation_space" in text:
         return "self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (n,), np.float32)"
-    if "action_space" in text or "the actions of" in text:
+    if "action_space" in text:
         return "self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (n,), np.float32)"
+    if "the actions of" in text:
+        return "return gymnasium.spaces.Box(-1.0, 1.0, (n,), np.float32)  # in action_space"
+    if "the observations of" in text:
+        return "return gymnasium.spaces.Box(-np.inf, np.inf, (n,), np.float32)  # in observation_space"
     if "possible_agents" in text:
         return 'self.possible_agents = ["first", "second"]'
-    if "observations of" in text:
-        return (
-            "self.observation_space = lambda agent: gymnasium.spaces.Box(-np.inf, np.inf, (n,), np.float32)"
-        )
     return "breakpoint()  # at the line named here"
 
 
