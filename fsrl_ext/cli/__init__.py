@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import fsrl_ext
 from fsrl_ext.cli import (
     adapt,
+    check,
     diagnose,
     evaluate,
     export,
@@ -100,6 +101,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     sweep.add_command(commands, arguments)
     evaluate.add_command(commands)
     export.add_command(commands)
+    check.add_command(commands)
     diagnose.add_command(commands)
     adapt.add_command(commands)
     table.add_command(commands)

@@ -3,10 +3,12 @@
 The files in the order in which to read them:
 
 - `cost_reader`: the cost of a step as a number, as several numbers, or by name;
+- `observations`: observations as float32, and those of several parts as one vector;
 - `contract`: what `make` promises of every environment, and the classes that keep the promise;
 - `known_optimum`, `two_costs`: toy tasks whose best policy within the limits is known;
 - `suite_tasks`: the tasks of all suites as a table;
 - `registry`: `make` by name, users' own tasks, and the list of all tasks;
+- `check/`: whether an environment keeps the contract, and what mends it;
 - `bullet`: the adapter of bullet-safety-gym;
 - `safety_gymnasium/`: the adapter of safety-gymnasium, and its fast steps and resets;
 - `agents/`: tasks of several agents;
@@ -18,6 +20,7 @@ simulator that its task needs.
 """
 
 import fsrl_ext.gymnasium_import  # noqa: F401 - before anything else imports gymnasium
+from fsrl_ext.env.check import Finding, check_env
 from fsrl_ext.env.contract import CostEnv, CostWrapper
 from fsrl_ext.env.cost_reader import ContractError, CostError, CostReader, MissingCostError, NamedCostReader
 from fsrl_ext.env.known_optimum import KnownOptimumEnv
@@ -41,6 +44,7 @@ __all__ = [
     "CostError",
     "CostReader",
     "CostWrapper",
+    "Finding",
     "KnownOptimumEnv",
     "MissingCostError",
     "NamedCostReader",
@@ -48,6 +52,7 @@ __all__ = [
     "TaskInfo",
     "UnknownTaskError",
     "can_terminate",
+    "check_env",
     "env_fn",
     "list_tasks",
     "make",

@@ -3,65 +3,22 @@
 Dimension letters: ``C`` costs.
 """
 
-import functools
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
 import gymnasium
-import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from fsrl_ext.env.cost_reader import ContractError, CostReader, NamedCostReader
+from fsrl_ext.env.observations import flat_caster, flat_space, float32_caster, float32_space, unflat_part
 from fsrl_ext.errors import check_reset, check_step, checked
 
 CostUnit = Literal["team", "agent"]
 """Whether a task of several agents has one cost, the team's, or one cost for each agent."""
-
-
-def _is_image(space: spaces.Space) -> bool:
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
-
-
-def float32_space(space: spaces.Space) -> spaces.Space:
-    """Return the space with float32 boxes; images (uint8, three axes) and other spaces stay as they are."""
-    if isinstance(space, spaces.Dict):
-        return spaces.Dict({key: float32_space(sub) for key, sub in space.spaces.items()})
-    if isinstance(space, spaces.Tuple):
-        return spaces.Tuple([float32_space(sub) for sub in space.spaces])
-    if not isinstance(space, spaces.Box) or _is_image(space) or space.dtype == np.float32:
-        return space
-    low, high = space.low.astype(np.float32), space.high.astype(np.float32)
-    return spaces.Box(low, high, space.shape, np.float32)
-
-
-def float32_caster(space: spaces.Space) -> Callable[[Any], Any]:
-    """Return the function that casts an observation of `space` into `float32_space(space)`.
-
-    The function can be pickled.
-    """
-    if isinstance(space, spaces.Dict):
-        return functools.partial(_cast_dict, {key: float32_caster(sub) for key, sub in space.spaces.items()})
-    if isinstance(space, spaces.Tuple):
-        return functools.partial(_cast_tuple, [float32_caster(sub) for sub in space.spaces])
-    if not isinstance(space, spaces.Box) or _is_image(space):
-        return _as_it_is
-    return functools.partial(np.asarray, dtype=np.float32)
-
-
-def _cast_dict(casters: Mapping[str, Callable[[Any], Any]], observation: Any) -> dict[str, Any]:
-    return {key: cast(observation[key]) for key, cast in casters.items()}
-
-
-def _cast_tuple(casters: list[Callable[[Any], Any]], observation: Any) -> tuple[Any, ...]:
-    return tuple(cast(part) for cast, part in zip(casters, observation, strict=True))
-
-
-def _as_it_is(observation: Any) -> Any:
-    return observation
 
 
 class CostEnv(gymnasium.Env):
@@ -186,6 +143,10 @@ class SimulatorEnv(CostEnv):
 class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     """Keeps the contract around a Gymnasium environment that already has `info["cost"]`.
 
+    Observations of several parts (`Dict`, `Tuple`) become one float32 vector, in the order of
+    `gymnasium.wrappers.FlattenObservation`. Images, and observations with an image or another part that is no
+    vector of numbers, keep their structure.
+
     :param env: the environment, with its time limit.
     :param env_id: the environment's name in error messages.
     :param num_costs: the number of costs; None takes it from the first step.
@@ -206,8 +167,12 @@ class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
         gymnasium.Wrapper.__init__(self, env)
         space = env.observation_space
         self.env_id = env_id
-        self.observation_space = float32_space(space)
-        self._cast = float32_caster(space)
+        if unflat_part(space) is None:
+            self.observation_space = flat_space(space)
+            self._cast = flat_caster(space, env_id)
+        else:
+            self.observation_space = float32_space(space)
+            self._cast = float32_caster(space)
         self._read_cost = CostReader(env_id, num_costs) if costs is None else NamedCostReader(env_id, costs)
         self._elapsed = 0
 

@@ -64,7 +64,8 @@ def make(
 ) -> gymnasium.Env | Any:
     """Build an environment that keeps the contract of this package.
 
-    - Steps are five-tuples, and observations are float32, in the space and in the values.
+    - Steps are five-tuples, and observations are float32, in the space and in the values. `Dict` and `Tuple`
+      observations of a user's environment are one vector, as `gymnasium.wrappers.FlattenObservation` makes.
     - `info["cost"]` is there on every step: a float or, for ``C > 1`` costs, float32 of shape ``[C]``.
     - `reset(seed=s)` seeds simulator and action space, and the same seed gives the same episodes.
     - An episode that reaches the time limit is `truncated`.

@@ -10,6 +10,7 @@ import numpy as np
 
 from fsrl_ext.env import time_limit
 from fsrl_ext.env.agents import TeamEnv
+from fsrl_ext.env.observations import unflat_fix, unflat_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,11 @@ class TaskSpec:
         if not isinstance(env.action_space, gym.spaces.Box) or len(env.action_space.shape) != 1:
             raise ValueError(
                 f"{task} has the action space {env.action_space}; a flat continuous (Box) one is needed"
+            )
+        unflat = unflat_part(env.observation_space)
+        if unflat is not None:
+            raise ValueError(
+                f"{task}: {unflat}; policies need a vector of numbers: {unflat_fix(env.observation_space)}"
             )
         shape = env.observation_space.shape
         if not isinstance(env.observation_space, gym.spaces.Box) or shape is None or len(shape) != 1:

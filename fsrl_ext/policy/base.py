@@ -456,7 +456,11 @@ def check_action_space(action_space: gym.Space, policy: str) -> None:
     if not isinstance(action_space, gym.spaces.Box):
         raise ValueError(f"action_space must be continuous (a Box) for {policy}, got {action_space}")
     if not action_space.is_bounded():
-        raise ValueError(f"action_space must be bounded for {policy}, got {action_space}")
+        line = f"self.action_space = gymnasium.spaces.Box(-1.0, 1.0, {action_space.shape}, np.float32)"
+        raise ValueError(
+            f"action_space must be bounded for {policy}, got {action_space}; bound it in the environment's "
+            f"constructor: {line}"
+        )
     if not np.issubdtype(action_space.dtype, np.floating):
         raise ValueError(
             f"action_space must have a floating-point dtype for {policy}, got {action_space.dtype} in "

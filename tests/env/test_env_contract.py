@@ -21,7 +21,8 @@ from fsrl_ext.env import (
     register_task,
 )
 from fsrl_ext.env.bullet import BulletEnv
-from fsrl_ext.env.contract import SimulatorEnv, float32_caster, float32_space
+from fsrl_ext.env.contract import SimulatorEnv
+from fsrl_ext.env.observations import float32_caster, float32_space
 
 GO = np.ones(1, dtype=np.float32)
 

@@ -7,7 +7,8 @@ import gymnasium
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from fsrl_ext.env.contract import ContractError, CostReader, float32_caster, float32_space
+from fsrl_ext.env.cost_reader import ContractError, CostReader
+from fsrl_ext.env.observations import float32_caster, float32_space
 from fsrl_ext.errors import checked
 
 Answer = tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]

@@ -19,7 +19,8 @@ _LARGEST_SETTING = 1e6
 """Of an optimiser's learning rate, momentum and so on."""
 _SIGNS = ("step", "exp_avg_sq")
 """Entries of an optimiser's state that are never negative."""
-
+_NEWER = frozenset(("drift",))
+"""Entries of a policy's state that came in the middle of this version; its earlier files lack them."""
 _BOUNDS = ("value_low", "value_high")
 """Bounds of values in a policy's state, which are infinite until rewards and costs were seen."""
 
@@ -67,13 +68,14 @@ def check_state(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
 
 def _check_like(saved: Any, own: Any, part: str) -> None:
     if isinstance(own, dict) and own:
-        if not isinstance(saved, dict) or saved.keys() != own.keys():
+        if not isinstance(saved, dict) or saved.keys() | _NEWER != own.keys() | _NEWER:
             different = sorted(map(str, own.keys() ^ saved.keys())) if isinstance(saved, dict) else []
             raise ValueError(
                 f"{part} must have the entries {', '.join(map(str, own))}, and differs in {different}"
             )
         for name, value in own.items():
-            _check_like(saved[name], value, f"{part}.{name}")
+            if name in saved:
+                _check_like(saved[name], value, f"{part}.{name}")
     elif isinstance(own, list | tuple) and own and saved is not None:
         # A list of numbers has one for each cost or observation; other lists grow with the data.
         numbers = all(is_number(x) for x in own)

@@ -39,7 +39,9 @@ FORMATS: dict[Kind, int] = {"checkpoint": 2, "snapshot": 3}
 WITHOUT_DIGEST: dict[Kind, tuple[int, ...]] = {"checkpoint": (1,), "snapshot": (2,)}
 """What this version reads, too. Checkpoints and snapshots of format 1 are those of fsrl_ext 0.1.0."""
 T = TypeVar("T")
-_NEWER = frozenset(("agents", "cost_unit"))
+_NEWER = frozenset(
+    ("agents", "cost_unit", "cost_gamma", "cost_estimation_step", "goal_reward", "recovery_share")
+)
 """Settings that came in the middle of this version; its earlier files lack them."""
 
 
