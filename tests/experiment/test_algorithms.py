@@ -29,11 +29,11 @@ GONE["maml_lag"] = GONE["maml_trpo"] = {"constraint", "limit_gradient", "outer_c
 GONE["cvpo"] = {"cost_calibration"}
 _DATA = {"normalise_signals"}
 _OFFPOLICY = _DATA | {
-    "bound_targets", "time_limits", "normalise_observations", "normalise_steps", "cost_gamma",
+    "bound_targets", "time_limits", "normalise_observations", "normalise_steps", "cost_gamma", "goal_reward",
     "cost_estimation_step",
 }  # fmt: skip
 _LEVEL = {"cost_level", "cost_level_episodes"}
-_RUN = {"selection_min_episodes"}
+_RUN = {"selection_min_episodes", "costs"}
 _TEAM = {"agents", "cost_unit"}
 NEW = {
     **dict.fromkeys(("sac", "ddpg", "td3"), _OFFPOLICY),

@@ -70,7 +70,7 @@ def test_help_lists_every_setting_with_its_default():
             ["at most (default: 20000, from the task)", "(default: 25, from the task)"],
         ),
         (["cpo", "SafetyCarCircle-v0"], ["at most (default: 6000)", "[0, 1) (default: 0.2, from the task)"]),
-        (["cpo"], ["at most (default: 6000; 20000 on safety-gymnasium tasks)"]),
+        (["cpo"], ["at most (default: 6000; 20000 on safety-gymnasium tasks; "]),
         (["cvpo", "SafetyPointGoal1-v0"], ["in (0, 1) (default: 0.99, from the task)"]),
         (["cvpo"], ["in (0, 1) (default: 0.97; 0.99 on safety-gymnasium tasks; 0.99 on meta tasks; 0.98 on"]),
         (
