@@ -14,9 +14,11 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "toys" / "page_code.py"
 # These pages have tests that also judge what the blocks do.
 TESTED_ELSEWHERE = {
+    "docs/export.md": "tests/experiment/test_export.py",
     "docs/many_costs.md": "tests/experiment/test_named_costs.py",
     "docs/sweeps.md": "tests/experiment/test_sweep_plan.py",
     "docs/your_own_algorithm.md": "tests/experiment/test_own_algorithm.py",
+    "docs/your_own_environment.md": "tests/experiment/test_own_environment.py",
 }
 # Run folders that pages read, and the block that makes them here.
 MADE_BEFORE = ("README.md",)

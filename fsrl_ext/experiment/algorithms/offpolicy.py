@@ -278,6 +278,7 @@ _CVPO_PAPER: dict[str, Any] = {
     # Critics
     "gamma": 0.99,
     "estimation_step": 1,  # policy/cvpo.py
+    "cost_estimation_step": None,  # the same
     "tau": 0.005,  # polyak 0.995
     "reward_ensemble": 2,  # num_q
     "cost_ensemble": 1,  # num_qc
@@ -399,7 +400,15 @@ _CAL_PAPER: dict[str, Any] = {
 
 # A policy whose mean cost is at the limit exceeds it in about every other training episode. The margin makes
 # such episodes rare where the published results are compared (docs/algorithms/cvpo.md).
-_CVPO_TASKS: tuple[TaskDefaults, ...] = (("bullet-safety-gym", "*", {"cost_margin": 0.5}),)
+_CVPO_TASKS: tuple[TaskDefaults, ...] = (
+    ("bullet-safety-gym", "*", {"cost_margin": 0.5}),
+    # Navigation: episodes of ten collects with rare, large costs (docs/notes/navigation.md)
+    (
+        "safety-gymnasium",
+        "*[0-2]-v0",
+        {"cost_estimation_step": 20, "recovery_share": 0.8, "cost_level_episodes": 10.0},
+    ),
+)
 
 ALGORITHMS = {
     "cvpo": Algorithm(
