@@ -20,6 +20,9 @@ def main() -> None:
     args = parser.parse_args()
 
     common = {"steps": args.steps, "seed": args.seed, "final_episodes": args.episodes}
+    if args.policy in ("ddpg", "td3"):
+        # They begin with random actions, of which a short run affords fewer.
+        common["warmup_steps"] = min(10_000, args.steps // 10)
     constrained = make_config(
         f"{args.policy}_lag", "SafetyBallCircle-v0", cost_limit=args.cost_limit, **common
     )

@@ -37,7 +37,7 @@ def test_point_circle_trains(tmp_path):
 
 
 def test_ball_circle_baselines_compare_with_and_without_a_limit(tmp_path):
-    out = example("ball_circle_baselines.py", "--steps", "11000", "--episodes", "2", "--out", str(tmp_path))
+    out = example("ball_circle_baselines.py", "--steps", "2000", "--episodes", "2", "--out", str(tmp_path))
     assert re.search(r"without a limit: return -?[\d.]+, cost [\d.]+", out), out
     names = {p.name for p in tmp_path.iterdir()}
     assert names == {"SafetyBallCircle-v0-ddpg_lag-seed0-1", "SafetyBallCircle-v0-ddpg-seed0-1"}
