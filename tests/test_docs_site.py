@@ -35,7 +35,8 @@ def site(tmp_path_factory):
     """Builds everything once, the API reference included: about 20 s of processor time."""
     out = tmp_path_factory.mktemp("site")
     done = build(ROOT / "docs", out)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # A warning is an exit code. Packages that the reference imports may write lines of their own.
+    assert done.returncode == 0, done.stderr
     return out
 
 
