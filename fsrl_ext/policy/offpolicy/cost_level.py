@@ -129,7 +129,7 @@ class MeasuredCost:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
         self._estimates = [torch.tensor(x, dtype=torch.float64) for x in state["estimates"]]
-        # Files from before 0.3.0 counted each rise by itself and have no sum.
+        # Earlier files counted each rise by itself and have no sum.
         drift = state.get("drift", [0.0] * len(state["extra_margin"]))
         self._drift = torch.tensor(drift, dtype=torch.float64)
         self._cycles, self._steps = state["cycles"], state["steps"]
