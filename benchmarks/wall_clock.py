@@ -203,22 +203,21 @@ def _tests(command: list[str]) -> Iterator[Iterator[tuple[float, dict[str, Any]]
 
 
 def _fastest_workers(options: argparse.Namespace) -> tuple[str, int]:
-    """FSRL's fastest worker type and number of threads here; measured once, in two alternating rounds."""
+    """FSRL's fastest worker type and number of threads here; measured once."""
     path = options.results / WORKERS.name
     if not path.exists():
         pairs = [(worker, threads) for worker in ("shmem", "dummy") for threads in (1, CORES)]
-        seconds: dict[str, list[float]] = {f"{w} {t}": [] for w, t in pairs}
-        for _ in range(2):
-            for worker, threads in pairs:
-                shared = ["--task", options.task, "--every", str(options.every)]
-                with _tests(_peer_command(options, worker, threads, shared)) as tests:
-                    times = [next(tests)[0] for _ in range(3)]
-                seconds[f"{worker} {threads}"].append(round(times[-1] - times[0], 2))
-        note = f"seconds of {2 * options.every} steps of training and two tests, by worker type and threads"
+        seconds: dict[str, float] = {}
+        for worker, threads in pairs:
+            shared = ["--task", options.task, "--every", str(options.every)]
+            with _tests(_peer_command(options, worker, threads, shared)) as tests:
+                times = [next(tests)[0] for _ in range(2)]
+            seconds[f"{worker} {threads}"] = round(times[1] - times[0], 2)
+        note = f"seconds of {options.every} steps of training and one test, by worker type and threads"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"task": options.task, "note": note, "seconds": seconds}, indent=1)
     measured = read_json(path)["seconds"]
-    worker, threads = min(measured, key=lambda name: statistics.median(measured[name])).split()
+    worker, threads = min(measured, key=lambda name: measured[name]).split()
     return worker, int(threads)
 
 
@@ -285,6 +284,8 @@ def _table(options: argparse.Namespace) -> int:
     rows = []
     for name, task in TASKS.items():
         records = load(options.results, name)
+        if not records:
+            continue
         returns = {f"{level:.0%}": level * task.published for level in LEVELS} | {"bar": task.bar}
         for target in returns:
             medians: dict[str, float] = {}
