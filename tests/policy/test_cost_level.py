@@ -193,7 +193,6 @@ def test_the_share_grows_at_a_limit_of_zero_and_stays_without_a_limit(bound, sha
     assert level.extra_share.item() == pytest.approx(share)
 
 
-
 def test_a_saved_level_goes_on_as_it_was():
     costs = 5.0 + 0.3 * np.arange(50)
     level, other = played(costs, 4), measured_cost(former_episodes=4.0)
