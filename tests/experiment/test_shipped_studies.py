@@ -18,6 +18,7 @@ RUNS = {
     "cvpo-paper-small-presets": 12,
     "fsrl-bullet": 147,
     "meta-cpo-paper": 36,
+    "safety-gymnasium": 120,
 }
 
 

@@ -20,8 +20,13 @@ def tensor(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def measured_cost(*, num_costs=1, former_episodes=0.0, margin_rate=0.0):
-    return MeasuredCost(num_costs, former_episodes=former_episodes, margin_rate=margin_rate)
+def measured_cost(*, num_costs=1, former_episodes=0.0, margin_rate=0.0, recovery_share=1.0):
+    return MeasuredCost(
+        num_costs,
+        former_episodes=former_episodes,
+        margin_rate=margin_rate,
+        recovery_share=recovery_share,
+    )
 
 
 def measure(level, costs, *, steps=20, otherwise=(0.0,), bound=(math.inf,)):
@@ -156,6 +161,36 @@ def test_the_extra_margin_grows_with_the_measured_excess_and_shrinks_again():
     assert level.extra_margin.item() == pytest.approx(2.6)
     measure(level, [60.0], bound=(math.inf,))
     assert level.extra_margin.tolist() == [0.0]
+
+
+def test_with_a_recovery_share_the_extra_margin_is_a_share_of_what_an_update_can_do():
+    level = measured_cost(margin_rate=0.1, recovery_share=0.3)
+    for cost, share in [
+        (9.0, 0.0),  # the first measurement sets the level alone
+        (9.0, 0.05),  # half of the bound above it
+        (60.0, 0.15),  # an excess counts up to the size of the bound
+        (12.0, 0.25),
+        (12.0, 0.3),  # the recovery share at most
+        (3.0, 0.25),
+        (0.0, 0.15),
+    ]:
+        measure(level, [cost], bound=(6.0,))
+        assert level.extra_share.item() == pytest.approx(share)
+        assert level.extra_margin.tolist() == [0.0]
+    copy = measured_cost(margin_rate=0.1, recovery_share=0.3)
+    copy.load_state_dict(level.state_dict())
+    measure(copy, [6.0], bound=(6.0,))
+    assert copy.extra_share.item() == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize(("bound", "share"), [(0.0, 0.1), (math.inf, 0.0)])
+def test_the_share_grows_at_a_limit_of_zero_and_stays_without_a_limit(bound, share):
+    level = measured_cost(margin_rate=0.1, recovery_share=0.3)
+    for _ in range(2):
+        measure(level, [9.0], bound=(bound,))
+    assert level.extra_share.item() == pytest.approx(share)
+    measure(level, [0.0], bound=(bound,))
+    assert level.extra_share.item() == pytest.approx(share)
 
 
 def test_a_saved_level_goes_on_as_it_was():

@@ -352,6 +352,25 @@ def test_far_above_the_limit_an_update_is_asked_for_a_share_of_what_it_can_do(sh
     assert reduction == pytest.approx(share * reach, rel=0.15 if status == "infeasible" else 1e-3)
 
 
+def test_the_extra_share_is_asked_for_at_the_limit_too():
+    """Episodes cost just the limit, so the extra share alone asks for a reduction."""
+    policy = with_known_costs(cost_limit=10.0, recovery_share=0.6)
+    policy.measured_cost.measure(
+        np.full((4, 1), 10.0),
+        np.full(4, T),
+        bound=torch.tensor([10.0], dtype=torch.float64),
+        num_envs=4,
+        otherwise=np.zeros(1),
+    )
+    q_cost = torch.rand(1, 64, 16)
+    old_cost = q_cost.mean((1, 2), dtype=torch.float64)
+    reach = largest_reduction(q_cost, 0.1)
+    for share, asked in [(0.0, 0.0), (0.4, 0.4), (0.6, 0.6)]:
+        policy.measured_cost.extra_share.fill_(share)
+        reduction = old_cost - policy._estep_threshold(q_cost, old_cost)
+        torch.testing.assert_close(reduction, asked * reach)
+
+
 @pytest.mark.parametrize(
     ("rate", "statuses"), [(1.0, {"slack", "infeasible"}), (0.01, {"active"})], ids=["batch", "mean"]
 )

@@ -406,7 +406,12 @@ _CVPO_TASKS: tuple[TaskDefaults, ...] = (
     (
         "safety-gymnasium",
         "*[0-2]-v0",
-        {"cost_estimation_step": 20, "recovery_share": 0.8, "cost_level_episodes": 10.0},
+        {
+            "cost_estimation_step": 20,
+            "recovery_share": 0.8,
+            "cost_level_episodes": 10.0,
+            "margin_rate": 0.05,
+        },
     ),
 )
 

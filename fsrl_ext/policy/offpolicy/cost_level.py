@@ -45,16 +45,27 @@ class MeasuredCost:
     by :func:`~fsrl_ext.functional.returns.integral_margin`. One measurement counts an excess of at most b,
     and r is at most b / 2.
 
+    With a recovery share f < 1 the extra margin is a share of what an update can do instead of an amount of
+    cost: it grows by :math:`g \, clip((J - b) / b, -1, 1)` and is at most f. Critics that exaggerate how much
+    an update lowers the cost exaggerate its unit as well.
+
     :param num_costs: C.
     :param former_episodes: :math:`E_0`, the number of episodes that the former estimate counts for.
     :param margin_rate: g, in [0, 1].
+    :param recovery_share: f, in (0, 1].
     """
 
-    def __init__(self, num_costs: int, *, former_episodes: float, margin_rate: float) -> None:
+    def __init__(
+        self, num_costs: int, *, former_episodes: float, margin_rate: float, recovery_share: float = 1.0
+    ) -> None:
         self.former_episodes = former_episodes
         self.margin_rate = margin_rate
+        self.recovery_share = recovery_share
         self.extra_margin = torch.zeros(num_costs, dtype=torch.float64)
-        """``[C]`` the extra margin, on the host."""
+        """``[C]`` the extra margin in undiscounted cost of an episode, on the host; 0 with f < 1."""
+        self.extra_share = torch.zeros(num_costs, dtype=torch.float64)
+        """``[C]`` the extra margin as a share of the reduction that the KL bound of the E-step allows, on
+        the host; 0 with f = 1."""
         self._estimates: list[Tensor] = []
         self._drift = torch.zeros(num_costs, dtype=torch.float64)
         self._cycles = 0
@@ -106,6 +117,11 @@ class MeasuredCost:
             lowest = cost.clamp(max=0.0)
             self._estimates[-span:] = [(x + correction).maximum(lowest) for x in played]
             self._drift = torch.zeros_like(self._drift)
+            self._widen(cost, bound)
+
+    def _widen(self, cost: Tensor, bound: Tensor) -> None:
+        """Widens or narrows the extra margin by measured costs ``[C]``, held against the bound ``[C]``."""
+        if self.recovery_share == 1.0:
             self.extra_margin = integral_margin(
                 self.extra_margin,
                 cost,
@@ -114,6 +130,18 @@ class MeasuredCost:
                 largest_excess=bound,
                 largest=0.5 * bound,
             )
+            return
+        # A bound of 0 has no size: any cost is then an excess as large as counts.
+        size = bound.clamp(min=torch.finfo(bound.dtype).tiny)
+        one = torch.ones_like(bound)
+        self.extra_share = integral_margin(
+            self.extra_share,
+            one + (cost - bound) / size,
+            torch.where(torch.isfinite(bound), one, bound),
+            rate=self.margin_rate,
+            largest_excess=one,
+            largest=self.recovery_share * one,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Returns estimates and counts as numbers."""
@@ -124,14 +152,16 @@ class MeasuredCost:
             "cycles": self._cycles,
             "steps": self._steps,
             "extra_margin": self.extra_margin.tolist(),
+            "extra_share": self.extra_share.tolist(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
         self._estimates = [torch.tensor(x, dtype=torch.float64) for x in state["estimates"]]
-        # Earlier files counted each rise by itself and have no sum.
-        drift = state.get("drift", [0.0] * len(state["extra_margin"]))
-        self._drift = torch.tensor(drift, dtype=torch.float64)
+        # Earlier files counted each rise by itself, and had no share.
+        zeros = [0.0] * len(state["extra_margin"])
+        self._drift = torch.tensor(state.get("drift", zeros), dtype=torch.float64)
+        self.extra_share = torch.tensor(state.get("extra_share", zeros), dtype=torch.float64)
         self._cycles, self._steps = state["cycles"], state["steps"]
         self.extra_margin = torch.tensor(state["extra_margin"], dtype=torch.float64)
 

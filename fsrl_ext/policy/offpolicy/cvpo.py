@@ -137,6 +137,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             self.num_costs,
             former_episodes=self.config.cost_level_episodes,
             margin_rate=self.config.margin_rate,
+            recovery_share=self.config.recovery_share,
         )
         """Estimate of the actor's undiscounted episode cost, from measured costs."""
         self.level = CriticLevel(measured=self.config.cost_level == "measured")
@@ -362,6 +363,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
                 # An update that has to lower the cost as far as it can forgets the reward; and where episodes
                 # take many collects, each of these updates asks again, until the first one can be measured.
                 reach = largest_reduction(q_cost, self.config.kl_bound)
+                change = change - self.measured_cost.extra_share * reach
                 change = change.maximum(-self.config.recovery_share * reach)
             return old_cost + change
         # The constraint is on the mean over all states. This batch's states may be dearer or cheaper than
@@ -490,6 +492,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         if self.measured_cost.value is not None:
             metrics |= per_cost("constraint/measured_cost", self.measured_cost.value.tolist())
             metrics |= per_cost("constraint/extra_margin", self.measured_cost.extra_margin.tolist())
+            metrics |= per_cost("constraint/extra_share", self.measured_cost.extra_share.tolist())
         return (
             metrics
             | per_cost("constraint/expected_cost", expected.tolist())

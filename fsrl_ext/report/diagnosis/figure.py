@@ -130,7 +130,8 @@ def _episodes(axis: Any, report: Report) -> None:
 
 def _multipliers(axis: Any, report: Report) -> None:
     rows = {} if report["training"] is None else report["training"]["rows"]
-    shown = {label: x for label, x in rows.items() if label.startswith(("multiplier", "extra margin"))}
+    names = ("multiplier", "extra margin", "extra share")
+    shown = {label: x for label, x in rows.items() if label.startswith(names)}
     if not shown:
         _nothing(axis, "no multiplier in the log")
         return

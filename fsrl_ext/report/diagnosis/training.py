@@ -22,6 +22,7 @@ _NUMBERS = (
     ("estimate that the constraint uses", "constraint/measured_cost"),
     ("expected of the updated policy", "constraint/expected_cost"),
     ("extra margin", "constraint/extra_margin"),
+    ("extra share", "constraint/extra_share"),
     ("unexplained share of the critic", "critic/unexplained_cost"),
     ("played per predicted change", "constraint/played_per_predicted"),
 )
