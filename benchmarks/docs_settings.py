@@ -22,7 +22,7 @@ from typing import Any
 
 from fsrl_ext.cli.policy_names import BUILT_IN
 from fsrl_ext.experiment import ExperimentConfig
-from fsrl_ext.experiment.algorithms import OnpolicyTraining, SACTraining
+from fsrl_ext.experiment.algorithms import MetaTraining, OnpolicyTraining, SACTraining
 from fsrl_ext.experiment.explained import Default, explained_defaults
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.settings import field_docs, list_settings
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.presets:
         print_presets(policies[0])
         return 0
-    defaults = {policy: explained_defaults(policy) for policy in policies}
+    defaults = {policy: defaults_of(policy) for policy in policies}
     print("| setting | default | meaning |\n|---|---|---|")
     for name in listed(policies, defaults):
         print(f"| `{name}` | {default_of(name, defaults)} | {meaning(name, policies)} |")
@@ -55,7 +55,7 @@ def print_setting(name: str) -> None:
     by_text: dict[str, list[str]] = {}
     for policy in BUILT_IN:
         if name in list_settings(policy):
-            by_text.setdefault(as_cell(explained_defaults(policy)[name]), []).append(policy)
+            by_text.setdefault(as_cell(defaults_of(policy)[name]), []).append(policy)
     print(f"| algorithms | default of `{name}` |\n|---|---|")
     for text, policies in by_text.items():
         print(f"| {in_code(policies)} | {text} |")
@@ -75,6 +75,17 @@ def print_presets(policy: str) -> None:
             for of_policy in (True, False)
         ]
         print(f"| `{name}` | {cells[0]} | {cells[1]} |")
+
+
+def defaults_of(policy: str) -> dict[str, Default]:
+    """The defaults of a policy; those of a meta-learner without the rows of tasks that it cannot train on."""
+    defaults = explained_defaults(policy)
+    if not issubclass(algorithm(policy).training, MetaTraining):
+        return defaults
+    return {
+        name: dataclasses.replace(x, elsewhere={k: v for k, v in x.elsewhere.items() if k == "meta tasks"})
+        for name, x in defaults.items()
+    }
 
 
 def listed(policies: Sequence[str], defaults: dict[str, dict[str, Default]]) -> list[str]:
