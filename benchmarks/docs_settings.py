@@ -7,9 +7,10 @@
 
 The table has all settings of the policies, and those settings of the networks and the training loop whose
 defaults differ from the ones on the page of concepts. A default that differs between the policies stands with
-the names of the policies, and so does a setting that only some of them have. ``benchmarks/docs_results.py``
-puts the tables into the pages, and a test compares them with the code. ``--presets`` prints the presets of one
-policy instead, and ``--setting`` the default of one setting of all policies.
+the names of the policies, and so does a setting that only some of them have. ``--presets`` prints the presets
+of one policy instead, and ``--setting`` the default of one setting of all policies.
+
+``benchmarks/docs_results.py`` puts the tables into the pages, and a test compares them with the code.
 """
 
 from __future__ import annotations
@@ -95,9 +96,15 @@ def listed(policies: Sequence[str], defaults: dict[str, dict[str, Default]]) -> 
     others: dict[str, None] = {}
     for policy in policies:
         for name, setting in list_settings(policy).items():
+            if name == "cost_limit":  # the page of concepts has those of all tasks
+                continue
             if setting.section == "policy":
                 of_policy[name] = None
-            elif name in defaults[policy] and shared.get(name) != defaults[policy][name]:
+            elif (
+                name != "cost_limit"
+                and name in defaults[policy]
+                and shared.get(name) != defaults[policy][name]
+            ):
                 others[name] = None
     return [*of_policy, *others]
 

@@ -1,9 +1,9 @@
-"""Films the policies that come with the package, as small pictures that move, for the gallery of the documentation.
+"""Films the policies that come with the package, in small GIF files for the gallery of the documentation.
 
     python benchmarks/gallery_films.py     # writes docs/images/ball_circle.gif and car_circle.gif
 
-Each film is the first deterministic episode of the final evaluation, with every few steps one frame of a quarter of
-the pixels. ``fsrl-ext evaluate zoo:NAME --video FILE`` films every step in full size.
+Each film is the first deterministic episode of the final evaluation. It has a frame every few steps, with a
+quarter of the pixels. ``fsrl-ext evaluate zoo:NAME --video FILE`` films every step in full size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pages of the algorithms: their sections, the functions that they name, and the metrics that a run logs."""
+"""The pages of the algorithms: their sections, the functions they name, and the metrics that a run logs."""
 
 import ast
 import functools

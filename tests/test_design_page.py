@@ -1,4 +1,4 @@
-"""docs/design.md, followed to the letter: its lines are added to a copy of the package, and its commands run."""
+"""docs/design.md, followed to the letter: its lines join a copy of the package, and its commands run."""
 
 import ast
 import json
@@ -36,7 +36,7 @@ COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
 
 
 def add_lines(folder, change):
-    """Makes a change of the page in a copy of the package: lines with a plus are new, all others are there."""
+    """Makes a change of the page in a copy of the package: lines with a plus are new, the others there."""
     header, _, body = change.partition("\n")
     path = folder / header.removeprefix("--- ")
     text = path.read_text()
@@ -83,7 +83,9 @@ def output(printed, start):
 @pytest.mark.slow
 class TestFollowed:
     def test_the_suite_is_listed_and_keeps_the_contract(self, printed):
-        listed = re.findall(r"^(Corridor\S+) +corridor +50 +no", output(printed, "fsrl-ext list"), re.MULTILINE)
+        listed = re.findall(
+            r"^(Corridor\S+) +corridor +50 +no", output(printed, "fsrl-ext list"), re.MULTILINE
+        )
         assert listed == ["CorridorWide-v0", "CorridorNarrow-v0"]
         assert re.search(r"CorridorNarrow-v0: \d+ ok, 0 failed", output(printed, "fsrl-ext check"))
 
