@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "toys" / "page_code.py"
 # These pages have tests that also judge what the blocks do.
 TESTED_ELSEWHERE = {
+    "docs/design.md": "tests/test_design_page.py",
     "docs/export.md": "tests/experiment/test_export.py",
     "docs/many_costs.md": "tests/experiment/test_named_costs.py",
     "docs/sweeps.md": "tests/experiment/test_sweep_plan.py",

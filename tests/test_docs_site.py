@@ -4,6 +4,7 @@ import html.parser
 import importlib
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,13 @@ class TestComplete:
         text = texts[site / "cost_level.html"]
         assert text.count("<math ") > 20
         assert "MathJax" not in text
+
+    def test_formulas_read_as_they_were_written(self, texts):
+        for path, text in texts.items():
+            formulas = "".join(re.findall(r"<math .*?</math>", text, re.DOTALL))
+            assert r"\_" not in formulas, path
+            # A subscript of a letter with a hat or a bar stands beside it.
+            assert not re.search(r">[ˆˉ]</mo>\s*</munderover>", formulas), path
 
     @pytest.mark.parametrize("room", ROOMS)
     def test_the_reference_has_every_public_name(self, room, site, pages):

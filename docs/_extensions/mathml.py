@@ -18,6 +18,10 @@ REPLACED = (
     (re.compile(r"\\[bB]igg?(?![a-zA-Z])"), ""),
     (re.compile(r"\\iff(?![a-zA-Z])"), r"\\Leftrightarrow"),
     (re.compile(r"\\texttt(?![a-zA-Z])"), r"\\text"),
+    # Text needs no escape.
+    (re.compile(r"\\_"), "_"),
+    # A subscript would stand below the letter and not beside it; the empty group makes it a group of two.
+    (re.compile(r"\\(hat|bar) ?([A-Za-z])(?=_)"), r"{\\\1 \2{}}"),
 )
 
 

@@ -71,11 +71,12 @@ def list_settings(policy: str = "cvpo") -> dict[str, Setting]:
     )
     settings = {}
     for section, cls in sections:
-        kinds, texts = _kinds(cls), _field_docs(cls)
+        kinds, texts = _kinds(cls), field_docs(cls)
         for name in (x.name for x in dataclasses.fields(cls)):
             if name in absent:
                 continue
-            settings[name] = Setting(name, section, kinds[name], texts.get(name, ""))
+            text = texts.get(name, "").replace("``", "")
+            settings[name] = Setting(name, section, kinds[name], text)
     return settings
 
 
@@ -122,8 +123,8 @@ def _kinds(cls: type) -> dict[str, Any]:
 
 
 @functools.cache
-def _field_docs(cls: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass and of its bases.
+def field_docs(cls: type) -> dict[str, str]:
+    """The docstring below each field of a dataclass and of its bases, as one line without a full stop.
 
     A field without a docstring has that of the base class, or none. A class without source code, such as one
     that was typed into an interpreter, has no texts of its own.
@@ -139,7 +140,7 @@ def _field_docs(cls: type) -> dict[str, str]:
             if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
                 continue
             if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                docs[field.target.id] = " ".join(str(text.value.value).split()).replace("``", "").rstrip(".")
+                docs[field.target.id] = " ".join(str(text.value.value).split()).rstrip(".")
     return docs
 
 

@@ -34,7 +34,18 @@ def test_a_page_is_that_of_the_result_files(page):
 def test_the_pages_of_results_are_among_them():
     names = {str(page.relative_to(ROOT)) for page in PAGES}
     assert {"README.md", "docs/experiments.md", "docs/known_optimum.md", "docs/environments.md"} <= names
-    assert {f"docs/algorithms/{x}.md" for x in ("cvpo", "lagrangian", "onpolicy", "meta_cpo")} <= names
+    algorithms = (
+        "cvpo",
+        "sac_lag",
+        "ddpg_lag",
+        "td3_lag",
+        "cpo",
+        "trpo_lag",
+        "ppo_lag",
+        "focops",
+        "meta_cpo",
+    )
+    assert {f"docs/algorithms/{x}.md" for x in algorithms} <= names
 
 
 TABLE = "fsrl-ext table results --columns best-return --format markdown --bare"

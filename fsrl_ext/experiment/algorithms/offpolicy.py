@@ -244,7 +244,7 @@ _TWIN: dict[str, Any] = {**_BASELINE, "reward_ensemble": 2, "cost_ensemble": 2}
 
 # Without random actions first, a deterministic policy may settle before it has seen what pays and what costs.
 # Smoothed over 0.2 of the action box, as in the paper, TD3's critics miss the sharper of two optima
-# (docs/algorithms/lagrangian.md).
+# (docs/algorithms/td3_lag.md).
 _DDPG: dict[str, Any] = {**_BASELINE, "warmup_steps": 10_000}
 _TD3: dict[str, Any] = {**_TWIN, "warmup_steps": 10_000, "target_std": 0.05}
 
@@ -357,7 +357,7 @@ _MULTIPLIER_PAPER: dict[str, Any] = {
 }
 
 # What is CAL's own in Wu et al. 2024, from the released code (github.com/ZifanWu/CAL): arguments.py unless
-# agent/cal.py is named. docs/algorithms/lagrangian.md lists what is left out.
+# agent/cal.py is named. docs/algorithms/sac_lag.md lists what is left out.
 _CAL: dict[str, Any] = {
     # Theirs count discounted cost, and ours the limit as one: times 2.5, the threshold of their tasks.
     "augmented_penalty": 25.0,  # c 10

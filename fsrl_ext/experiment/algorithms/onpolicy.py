@@ -197,7 +197,7 @@ _TASKS: tuple[TaskDefaults, ...] = (
 )
 
 # Without the margin CPO settles above the limit there; without the bonus its standard deviation shrinks
-# before it has learnt the way round the circle (docs/algorithms/onpolicy.md).
+# before it has learnt the way round the circle (docs/algorithms/cpo.md).
 _CPO_TASKS: tuple[TaskDefaults, ...] = (
     *_TASKS,
     ("bullet-safety-gym", "*", {"cost_margin": 0.2, "entropy_weight": 0.01}),

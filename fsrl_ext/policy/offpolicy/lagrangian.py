@@ -66,7 +66,7 @@ class ActorCriticConfig(OffpolicyConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LagrangianConfig(ActorCriticConfig, CostLevelConfig, MultiplierConfig):
-    """Settings of the constraint of SAC-Lag, DDPG-Lag and TD3-Lag; ``docs/algorithms/lagrangian.md``.
+    """Settings of the constraint of SAC-Lag, DDPG-Lag and TD3-Lag; ``docs/algorithms/multipliers.md``.
 
     :raises ValueError: for a value outside its range; the message names the field, the value and the range.
     """
