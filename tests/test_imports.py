@@ -22,6 +22,7 @@ ALLOWED = {
     "functional": {"functional"},
     "net": {"net", "functional"},
     "env": {"env"},
+    "doctor": {"doctor", "env"},
     "data": {"data"},
     "policy": {"policy", "net", "functional"},
     "report": {"report", "zoo"},

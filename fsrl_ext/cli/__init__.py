@@ -17,6 +17,7 @@ from fsrl_ext.cli import (
     adapt,
     check,
     diagnose,
+    doctor,
     evaluate,
     export,
     listing,
@@ -103,6 +104,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     export.add_command(commands)
     check.add_command(commands)
     diagnose.add_command(commands)
+    doctor.add_command(commands)
     adapt.add_command(commands)
     table.add_command(commands)
     plot.add_command(commands)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fsrl_ext.cli.options import (
     STEP_OPTIONS,
+    add_allow_import,
     add_saved_policy,
     add_step_options,
     check_checkpoint,
@@ -26,6 +27,7 @@ def add_command(commands: Any) -> None:
         "sampled and which the next step learns from, and in deterministic episodes.",
     )
     add_saved_policy(parser)
+    add_allow_import(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     parser.add_argument("--task", metavar="ID", required=True, help="an environment id")
     parser.add_argument("--task-seed", type=int, help="draws the task of a family's id (default: 0)")
@@ -58,7 +60,10 @@ def _adapt(options: argparse.Namespace, command: str) -> int:
     from fsrl_ext.experiment.saved.adapt_report import adaptation_report, adaptation_table
     from fsrl_ext.report.files import write_json
 
-    names = ("task_seed", "steps", "episodes", "seed", "checkpoint", "step_per_collect", "device", "out")
+    names = (
+        *("task_seed", "steps", "episodes", "seed", "checkpoint", "step_per_collect", "device", "out"),
+        "allow_import",
+    )
     done = adapt(
         options.run,
         options.task,

@@ -15,6 +15,7 @@ def print_result(done: RunResult) -> int:
 
     Of an interrupted run it prints one line, which ends with the command that goes on with the run.
     """
+    from fsrl_ext.experiment import ExperimentConfig
     from fsrl_ext.experiment.training.permission import resume_command
     from fsrl_ext.report import result_table
     from fsrl_ext.report.folder import RunFolder
@@ -24,7 +25,8 @@ def print_result(done: RunResult) -> int:
         where = (
             "in the final evaluation" if steps >= done.result["config"]["steps"] else f"after {steps:,} steps"
         )
-        command = resume_command(done.folder, allow_import=":" in done.result["config"]["task"])
+        config = ExperimentConfig.from_dict(done.result["config"])
+        command = resume_command(done.folder, allow_import=config.imports_modules)
         print(f"interrupted {where}; to go on: {command}")
         return INTERRUPTED
     print()

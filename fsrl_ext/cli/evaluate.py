@@ -233,6 +233,7 @@ def _on_suite(options: argparse.Namespace, command: str) -> int:
     evaluation = evaluate_suite(
         options.run,
         options.suite,
+        allow_import=options.allow_import,
         adapt_steps=options.adapt_steps or 0,
         episodes=10 if options.episodes is None else options.episodes,
         seed=options.seed or 0,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fsrl_ext.cli.options import check_checkpoint, check_new_files
+from fsrl_ext.cli.options import add_allow_import, check_checkpoint, check_new_files
 
 _SUFFIXES = {"onnx": ".onnx", "torchscript": ".torchscript"}
 
@@ -31,6 +31,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--out", metavar="FILE", help="a new file (default: the run's name in the current folder)"
     )
+    add_allow_import(parser)
     parser.set_defaults(command=_export)
 
 
@@ -44,7 +45,13 @@ def _export(options: argparse.Namespace, command: str) -> int:
     check_checkpoint(options.run, options.checkpoint)
     from fsrl_ext.experiment.saved.export import TOLERANCE, export_policy
 
-    exported = export_policy(options.run, out, format=options.format, checkpoint=options.checkpoint)
+    exported = export_policy(
+        options.run,
+        out,
+        format=options.format,
+        checkpoint=options.checkpoint,
+        allow_import=options.allow_import,
+    )
     data = exported.metadata
     print(
         f"{exported.path}: {data['policy']} of {data['task']} after {data['env_step']:,} steps, from "

@@ -30,7 +30,7 @@ def add_allow_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-import",
         action="store_true",
-        help="import the module of a saved task 'module:id', which runs its code",
+        help="import the modules of a saved task 'module:id' and of saved networks, which runs their code",
     )
 
 

@@ -10,18 +10,23 @@ from fsrl_ext.data.meta_collector import MetaCollector
 from fsrl_ext.data.nstep import NStepWindow
 from fsrl_ext.data.ray_collector import RayCollector
 from fsrl_ext.data.stats import CostCollectStats
+from fsrl_ext.data.tianshou_buffers import CachedCostBuffer, HERCostBuffer, PrioritizedCostBuffer, WithCosts
 from fsrl_ext.data.vector_buffer import CostVectorReplayBuffer
 
 __all__ = [
     "AheadCollector",
+    "CachedCostBuffer",
     "CostCollectStats",
     "CostCollector",
     "CostReplayBuffer",
     "CostVectorReplayBuffer",
     "EpisodeLog",
+    "HERCostBuffer",
     "MetaCollector",
     "NStepWindow",
     "NonFiniteStepError",
+    "PrioritizedCostBuffer",
     "ProcessEndedError",
     "RayCollector",
+    "WithCosts",
 ]

@@ -30,6 +30,8 @@ class CostBuffer(ReplayBuffer):
     """
 
     _reserved_keys = STORED_KEYS
+    takes_rows = True
+    """Whether rows may be written into its arrays past :meth:`add`."""
     num_costs: int
     episodes: EpisodeLog
     """The finished episodes, which a collector publishes here and policies read."""

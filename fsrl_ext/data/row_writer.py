@@ -40,9 +40,10 @@ class RowWriter:
 
     @staticmethod
     def can_write(buffer: CostBuffer) -> bool:
-        """Tell whether the buffer consists of plain arrays that are allocated already."""
+        """Tell whether the buffer consists of nothing but plain arrays that are allocated already."""
         return (
-            buffer._save_obs_next
+            buffer.takes_rows
+            and buffer._save_obs_next
             and not buffer._save_only_last_obs
             and buffer.stack_num == 1
             and set(buffer.arrays) == _KEYS

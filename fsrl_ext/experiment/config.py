@@ -14,7 +14,7 @@ from fsrl_ext.env.suite_tasks import canonical_id
 from fsrl_ext.errors import check_argument, check_fields, check_types
 from fsrl_ext.experiment.former import from_saved
 from fsrl_ext.experiment.registry import algorithm
-from fsrl_ext.experiment.training_config import TrainingConfig, named
+from fsrl_ext.experiment.training_config import OWN_NETWORKS, TrainingConfig, named
 from fsrl_ext.functional.returns import as_cost_limits, decayed_cost_limit
 from fsrl_ext.policy.base import PolicyConfig
 from fsrl_ext.report.files import from_json
@@ -161,6 +161,11 @@ class ExperimentConfig:
         """Arguments of :func:`fsrl_ext.env.make_joint` beside the id, in training and in every evaluation."""
         return {"cost_unit": self.training.cost_unit, **named(self.costs)}
 
+    @property
+    def imports_modules(self) -> bool:
+        """Whether task or networks come from a module that the settings name, and that has to be imported."""
+        return ":" in self.env_id or any(getattr(self.training, name) is not None for name in OWN_NETWORKS)
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ExperimentConfig:
         """The inverse of :meth:`as_dict`, also after a round trip through the JSON of a run folder.
@@ -197,8 +202,8 @@ class ExperimentConfig:
         del data["seed"], data["threads"]
         if self.selection_min_episodes >= self.selection_episodes:
             del data["selection_min_episodes"]  # as in versions that always played all episodes
-        for name, former in (("agents", "shared"), ("cost_unit", "team")):
-            if data["training"].get(name) == former:
-                del data["training"][name]  # as in versions that trained one agent alone
+        for name, former in (("agents", "shared"), ("cost_unit", "team"), ("actor", None), ("critic", None)):
+            if name in data["training"] and data["training"][name] == former:
+                del data["training"][name]  # as in versions without this setting
         # Not strict JSON, so that a config has the digest that it had in version 0.1.0.
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]

@@ -21,12 +21,15 @@ from fsrl_ext.data.env_workers import build_grouped_vector, build_vector
 from fsrl_ext.env import env_fn, list_tasks
 from fsrl_ext.env.contract import CostUnit
 from fsrl_ext.errors import check_argument, check_fields, check_types
+from fsrl_ext.experiment.network_path import as_path
 from fsrl_ext.policy.base import PolicyConfig
 from fsrl_ext.trainer.cost_trainer import CostTrainer
 from fsrl_ext.trainer.seeds import collecting_process_seed
 
 WorkerType = Literal["process", "ray"]
 AgentPolicies = Literal["shared", "independent"]
+OWN_NETWORKS = ("actor", "critic")
+"""Settings that name code of the user's, which builds networks."""
 MAX_ENVS = 10_000
 """Training environments, at most."""
 SIMULATORS = ("bullet-safety-gym", "safety-gymnasium", "safety-gymnasium-agents", "meta")
@@ -47,6 +50,13 @@ class TrainingConfig(ABC):
     """Widths of the hidden layers of actor and critics."""
     critic_hidden_sizes: tuple[int, ...] | None = None
     """Widths of the critics' hidden layers, if they differ."""
+    actor: str | None = None
+    """Import path of a function of your own, my_pkg.nets:make_actor, which is called with the number of
+    observations and returns a network from observations to features, in place of the actor's hidden layers.
+    In Python also the function itself."""
+    critic: str | None = None
+    """Import path of a function likewise, my_pkg.nets:make_critic, which is called once for each critic with
+    the number of its inputs: the observations and, in off-policy learning, the actions after them."""
     shared_body: bool = False
     """Reward and cost critics share their hidden layers."""
     critic_lr: float = 1e-3
@@ -65,7 +75,11 @@ class TrainingConfig(ABC):
     """Environment steps collected between updates, at most."""
 
     def __post_init__(self) -> None:
+        for name in OWN_NETWORKS:
+            object.__setattr__(self, name, as_path(name, getattr(self, name)))
         check_types(self)
+        if self.critic is not None and self.shared_body:
+            raise ValueError("shared_body must be false with a critic of your own, got true")
         for name in ("hidden_sizes", "critic_hidden_sizes"):
             if getattr(self, name) == ():
                 raise ValueError(f"{name} must be whole numbers >= 1, got none")

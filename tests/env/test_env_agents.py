@@ -1,6 +1,7 @@
 """Check tasks of several agents: the contract, safety-gymnasium's divided robots, and the team as one."""
 
 import pickle
+import re
 import warnings
 
 import gymnasium
@@ -24,6 +25,7 @@ from fsrl_ext.env import (
     time_limit,
 )
 from fsrl_ext.env.agents import ParallelCostEnv, TeamEnv
+from fsrl_ext.env.observations import unflat_part
 from fsrl_ext.env.suite_tasks import DIVIDED_ROBOTS
 
 TOY = "toys.teams:make_throttles"
@@ -321,7 +323,7 @@ def test_spaces_that_a_team_cannot_have():
         TeamEnv(ParallelCostEnv(env, env_id="x"))
     env = Other()
     env.spaces = {**env.spaces, "slow": spaces.Sequence(spaces.Box(0.0, 1.0))}
-    with pytest.raises(ValueError, match=r"x: the observations of slow must be numbers .*got Sequence"):
+    with pytest.raises(ValueError, match=r"x, slow: the observation space is no space of numbers, Sequence"):
         TeamEnv(ParallelCostEnv(env, env_id="x"))
 
 
@@ -341,3 +343,37 @@ def test_dictionaries_of_observations_become_vectors():
     obs, _ = env.reset(seed=0)
     assert obs.tolist() == [1, 0, 0, 1, 0.5] * 2 + [1, 1]
     assert env.obs_dims == (5, 5)
+
+
+OBSERVED = {
+    "vector": spaces.Box(-1.0, 1.0, (3,), np.float64),
+    "matrix": spaces.Box(-1.0, 1.0, (2, 3), np.float32),
+    "parts": spaces.Dict({"b": spaces.Discrete(3), "a": spaces.Box(-1.0, 1.0, (2,), np.float32)}),
+    "image": spaces.Box(0, 255, (4, 4, 3), np.uint8),
+    "camera": spaces.Dict({"camera": spaces.Box(0, 255, (4, 4, 3), np.uint8), "state": spaces.Discrete(2)}),
+    "list": spaces.Sequence(spaces.Discrete(2)),
+}
+
+
+@pytest.mark.parametrize("space", OBSERVED.values(), ids=OBSERVED)
+def test_a_team_and_one_agent_agree_on_what_becomes_a_vector(space):
+    own = ThrottlesEnv()
+    own.spaces["fast"] = space
+    env = ParallelCostEnv(own, env_id="throttles")
+    unflat = unflat_part(env.observation_space("fast"))
+    if unflat is None:
+        assert TeamEnv(env).obs_dims[1] == spaces.flatdim(space)
+    else:
+        with pytest.raises(ValueError, match=f"throttles, fast: {re.escape(unflat)}; leave it out of"):
+            TeamEnv(env)
+
+
+def test_what_an_agent_observes_is_in_the_order_of_gymnasium():
+    class PartsEnv(ThrottlesEnv):
+        def observe(self):
+            return {"slow": np.zeros(2), "fast": {"b": 2, "a": np.array([0.25, 0.5], np.float32)}}
+
+    own = PartsEnv()
+    own.spaces["fast"] = OBSERVED["parts"]
+    team = TeamEnv(ParallelCostEnv(own, env_id="throttles"))
+    assert team.reset(seed=0)[0].tolist() == [0, 0, 0.25, 0.5, 0, 0, 1, 1, 1]

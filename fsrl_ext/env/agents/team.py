@@ -6,7 +6,6 @@ team is one episode: it is counted once, and its cost is compared with the limit
 Dimension letters: ``N`` agents, ``O`` numbers that all agents observe, ``A`` numbers of all agents' actions.
 """
 
-import contextlib
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -16,6 +15,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from fsrl_ext.env.agents.contract import ParallelCostEnv
 from fsrl_ext.env.contract import CostUnit
+from fsrl_ext.env.observations import flat_caster, flat_space, unflat_part
 from fsrl_ext.errors import checked
 
 
@@ -68,6 +68,9 @@ class TeamEnv(gymnasium.Env):
         self.agent_names = tuple(env.possible_agents)
         """The agents ``[N]``, in the order of their observations and actions."""
         seen = [_flat_observations(env, name) for name in self.agent_names]
+        self._flatten = [
+            flat_caster(env.observation_space(name), f"{self.env_id}, {name}") for name in self.agent_names
+        ]
         acted = [_box_of_actions(env, name) for name in self.agent_names]
         self.obs_dims = tuple(space.shape[0] for space in seen)
         """``[N]`` numbers that each agent observes."""
@@ -146,8 +149,7 @@ class TeamEnv(gymnasium.Env):
         first_flag = len(joined) - len(self.agent_names)
         for i, name in enumerate(self.agent_names):
             if name in present:
-                space = self.env.observation_space(name)
-                joined[self._seen[i]] = spaces.flatten(space, observations[name])
+                joined[self._seen[i]] = self._flatten[i](observations[name])
                 joined[first_flag + i] = 1.0
         return joined
 
@@ -160,18 +162,15 @@ class TeamEnv(gymnasium.Env):
         self.env.close()
 
 
-def _flat_observations(env: ParallelCostEnv, name: str) -> Any:
+def _flat_observations(env: ParallelCostEnv, name: str) -> spaces.Box:
     """Return the space of an agent's observations as one vector."""
     space = env.observation_space(name)
-    flat: Any = space
-    with contextlib.suppress(NotImplementedError):  # a space of a user's own class
-        flat = spaces.flatten_space(space)
-    if not isinstance(flat, spaces.Box):
+    unflat = unflat_part(space)
+    if unflat is not None:
         raise ValueError(
-            f"{env.env_id}: the observations of {name} must be numbers that gymnasium.spaces.flatten makes "
-            f"one vector of, got {space}"
+            f"{env.env_id}, {name}: {unflat}; leave it out of the observations, which become a vector"
         )
-    return flat
+    return flat_space(space)
 
 
 def _box_of_actions(env: ParallelCostEnv, name: str) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import nn
 
+from fsrl_ext.experiment.network_path import make_network
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import TrainingConfig
-from fsrl_ext.net import AgentActors
+from fsrl_ext.net import AgentActors, FeatureActor, Features
 
 
 def build_actor(
@@ -19,10 +20,19 @@ def build_actor(
     """An actor of the task's shapes; with several agents, actors that see their own observations alone.
 
     :param make_actor: the actor's class, called with the lengths of observations and actions.
-    :param training: says whether several agents share one actor.
+    :param training: says whether several agents share one actor, and whether the actor sees observations or
+        the features that a network of the user's computes.
     :param settings: further arguments of the class.
     """
     make = functools.partial(make_actor, **settings)
+    if training.actor is not None:
+        make = functools.partial(_on_features, training.actor, functools.partial(make, hidden_sizes=()))
     if spec.team is None:
         return make(spec.obs_dim, spec.act_dim)
     return AgentActors(spec.team.obs_dims, spec.team.act_dims, make, shared=training.agents == "shared")
+
+
+def _on_features(path: str, make_actor: Callable[..., nn.Module], obs_dim: int, act_dim: int) -> nn.Module:
+    """An actor without hidden layers on the features of a network of the user's."""
+    features = Features(make_network("actor", path, obs_dim), obs_dim, name="actor")
+    return FeatureActor(features, make_actor(features.width, act_dim))

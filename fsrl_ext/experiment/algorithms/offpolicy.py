@@ -13,11 +13,12 @@ from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import check_fields
 from fsrl_ext.experiment.algorithms.actors import build_actor
+from fsrl_ext.experiment.algorithms.critics import build_q_critic
 from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import AgentTraining, named, train_envs
-from fsrl_ext.net import DeterministicActor, EnsembleCritic, GaussianActor
+from fsrl_ext.net import DeterministicActor, GaussianActor
 from fsrl_ext.net.actor import Covariance
 from fsrl_ext.policy import (
     CVPOConfig,
@@ -90,6 +91,11 @@ class OffpolicyTraining(AgentTraining):
             raise ValueError(
                 f"buffer_size must be >= {num_steps * self.num_envs}, which is {name}={num_steps} "
                 f"for each of {self.num_envs} training environments, got {self.buffer_size}"
+            )
+        precision = getattr(policy_config, "estep_precision", "float32")
+        if self.critic is not None and precision != "float32":
+            raise ValueError(
+                f"estep_precision must be 'float32' with a critic of your own, got {precision!r}"
             )
 
     def busy_processes(self, cores: int) -> int:
@@ -220,15 +226,7 @@ def _actor_critic(
 ) -> dict[str, Any]:
     """The actor with fresh critics for reward and costs, and their optimisers."""
     actor = actor.to(device)
-    critic = EnsembleCritic(
-        spec.obs_dim,
-        spec.act_dim,
-        num_costs=num_costs,
-        hidden_sizes=training.critic_hidden_sizes or training.hidden_sizes,
-        reward_ensemble=training.reward_ensemble,
-        cost_ensemble=training.cost_ensemble,
-        shared_body=training.shared_body,
-    ).to(device)
+    critic = build_q_critic(spec, training, num_costs=num_costs).to(device)
     return {
         "actor": actor,
         "actor_optim": adam(actor, training.actor_lr),

@@ -13,6 +13,7 @@ from fsrl_ext.data.sizes import ceil_div, round_up
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import check_fields
 from fsrl_ext.experiment.algorithms.actors import build_actor
+from fsrl_ext.experiment.algorithms.critics import build_value_critic
 from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.task import TaskSpec
@@ -23,7 +24,7 @@ from fsrl_ext.experiment.training_config import (
     named,
     train_envs,
 )
-from fsrl_ext.net import OnpolicyActor, ValueCritic
+from fsrl_ext.net import OnpolicyActor
 from fsrl_ext.policy import (
     CPOConfig,
     CPOPolicy,
@@ -162,12 +163,7 @@ def onpolicy_networks(
         hidden_sizes=training.hidden_sizes,
         initial_std=training.initial_std,
     )
-    critic = ValueCritic(
-        spec.obs_dim,
-        num_costs=num_costs,
-        hidden_sizes=training.critic_hidden_sizes or training.hidden_sizes,
-        shared_body=training.shared_body,
-    ).to(device)
+    critic = build_value_critic(spec, training, num_costs=num_costs).to(device)
     critic_optim: torch.optim.Optimizer = adam(critic, training.critic_lr)
     if training.critic_optimiser == "lbfgs":
         critic_optim = torch.optim.LBFGS(

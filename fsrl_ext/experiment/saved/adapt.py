@@ -95,6 +95,7 @@ def adapt(
     collect_last: bool = True,
     device: str | None = None,
     out: str | os.PathLike[str] | None = None,
+    allow_import: bool = False,
     show_progress: bool = False,
 ) -> Adaptation:
     """Adapts a saved policy to a task, and measures it before, between and after the steps.
@@ -120,6 +121,7 @@ def adapt(
     :param device: where the policy computes; the device it was trained on if not given.
     :param out: a new file for the adapted policy. It acts as adapted; adapted again, a meta-learned policy
         starts from its meta-parameters.
+    :param allow_import: whether the module of networks of the user's may be imported, which runs its code.
     :param show_progress: whether to show on a terminal how many steps were taken.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: for arguments that cannot be used, naming them, and for a task that does not fit.
@@ -135,7 +137,7 @@ def adapt(
             raise ValueError(f"out must be a new file: {error}") from error
     chosen = ChosenTask.of(task, task_seed)
     file = checkpoint_file(run, checkpoint)
-    policy, config, trained_on = load_saved(file, device)
+    policy, config, trained_on = load_saved(file, device, allow_import=allow_import)
     if not isinstance(policy, OnpolicyPolicy):
         raise ValueError(f"adapt needs an on-policy or a meta-learned policy, got {config.policy} in {file}")
     changes = _changes(config.policy, cost_margin=cost_margin, kl_bound=kl_bound)

@@ -163,7 +163,7 @@ def saved_player(
     chosen = other_task(task, task_seed)
     limit = None if cost_limit is None else as_cost_limits(cost_limit)
     file = checkpoint_file(run, checkpoint)
-    policy, config, spec = load_saved(file, device)
+    policy, config, spec = load_saved(file, device, allow_import=allow_import)
     if limit is not None and len(limit) != len(config.cost_limit):
         which = f" ({', '.join(config.costs)})" if config.costs else ""
         raise ValueError(

@@ -71,6 +71,7 @@ def export_policy(
     *,
     format: Format,
     checkpoint: Which = "best",
+    allow_import: bool = False,
 ) -> ExportedPolicy:
     """Writes a saved policy as one file that maps raw observations to environment actions.
 
@@ -83,6 +84,7 @@ def export_policy(
     :param path: a new file; it appears when it is complete.
     :param format: ``"onnx"`` or ``"torchscript"``.
     :param checkpoint: which policy of a run folder, ``"best"`` or ``"last"``.
+    :param allow_import: whether the module of networks of the user's may be imported, which runs its code.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: if the path cannot be used, or the policy cannot be written in this format: its
         actions are samples, depend on earlier observations, or differ by more than 1e-5 from the file's.
@@ -91,7 +93,7 @@ def export_policy(
     check_format(format)
     path = check_new_file(path)
     file = checkpoint_file(run, checkpoint)
-    policy, config, spec = load_saved(file, "cpu")
+    policy, config, spec = load_saved(file, "cpu", allow_import=allow_import)
     metadata = _metadata(config, spec, read_checkpoint(file)["counters"]["env_step"])
     batches = _observations(policy, spec.obs_dim)
     expected = _expected(policy, batches)

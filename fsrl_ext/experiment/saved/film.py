@@ -156,7 +156,7 @@ def _load(
     file: Path, device: str | None, chosen: ChosenTask | None, *, allow_import: bool
 ) -> tuple[BasePolicy, ExperimentConfig, ChosenTask]:
     """A saved policy, its config, and the task that it is to play: its own, if no other is chosen."""
-    policy, config, spec = load_saved(file, device)
+    policy, config, spec = load_saved(file, device, allow_import=allow_import)
     if chosen is None:
         check_import(config.env_id, file, allow_import=allow_import)
         return policy, config, ChosenTask(config.env_id, costs=config.costs)

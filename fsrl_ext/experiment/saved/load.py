@@ -15,6 +15,7 @@ from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training.build import check_device, fresh_policy
 from fsrl_ext.experiment.training.checkpoint import in_this_version, read_checkpoint, restore
+from fsrl_ext.experiment.training.permission import check_networks
 from fsrl_ext.report.folder import checkpoint_file
 from fsrl_ext.trainer import seed_range
 
@@ -23,20 +24,24 @@ MAX_EPISODES = 1_000_000
 
 
 @checked()
-def load_policy(path: str | os.PathLike[str], *, device: str | None = None) -> BasePolicy:
+def load_policy(
+    path: str | os.PathLike[str], *, device: str | None = None, allow_import: bool = False
+) -> BasePolicy:
     """A policy that acts, without its environment: ``policy.compute_action(obs)``.
 
     :param path: a checkpoint file, a run folder (its best policy), or ``zoo:NAME``.
     :param device: where to put it; the device it was trained on if not given.
-    :raises CheckpointError: if there is no usable checkpoint, or the device it was trained on is not there.
+    :param allow_import: whether the module of networks of the user's may be imported, which runs its code.
+    :raises CheckpointError: if there is no usable checkpoint, the device it was trained on is not there, or a
+        module would be imported without permission.
     :raises ValueError: if ``device`` is not there.
     """
-    policy, _, _ = load_experiment(path, device=device)
+    policy, _, _ = load_experiment(path, device=device, allow_import=allow_import)
     return policy
 
 
 def load_experiment(
-    path: str | os.PathLike[str], *, device: str | None = None
+    path: str | os.PathLike[str], *, device: str | None = None, allow_import: bool = False
 ) -> tuple[BasePolicy, ExperimentConfig, TaskSpec]:
     """As :func:`load_policy`, with the experiment's config and the task's shapes."""
     file = checkpoint_file(path)
@@ -45,6 +50,7 @@ def load_experiment(
     data = read_checkpoint(file)
     settings = data["config"] | ({} if device is None else {"device": device})
     config = in_this_version(ExperimentConfig.from_dict, settings, data, file)
+    check_networks(config.training, file, allow_import=allow_import)
     spec = in_this_version(TaskSpec.from_dict, data["spec"], data, file)
     if device is None:
         _check_device_of_training(config.device, file)
@@ -68,10 +74,12 @@ def _check_device_of_training(device: str, file: Path) -> None:
         ) from error
 
 
-def load_saved(file: Path, device: str | None) -> tuple[BasePolicy, ExperimentConfig, TaskSpec]:
+def load_saved(
+    file: Path, device: str | None, *, allow_import: bool = False
+) -> tuple[BasePolicy, ExperimentConfig, TaskSpec]:
     """As :func:`load_experiment`, without drawing from torch's random numbers."""
     with torch.random.fork_rng(devices=[]):  # fresh networks are drawn before they are overwritten
-        return load_experiment(file, device=device)
+        return load_experiment(file, device=device, allow_import=allow_import)
 
 
 def episode_seeds(episodes: int, seed: int | None = None) -> Sequence[int]:

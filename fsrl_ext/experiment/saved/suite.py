@@ -78,6 +78,7 @@ def evaluate_suite(
     num_tasks: int | None = None,
     step_per_collect: int | None = None,
     device: str | None = None,
+    allow_import: bool = False,
     show_progress: bool = False,
 ) -> SuiteEvaluation:
     """Plays a saved policy on all held-out tasks of a family, before and after an adaptation to each.
@@ -121,6 +122,7 @@ def evaluate_suite(
             test_at=(0, adapt_steps),
             collect_last=False,
             device=device,
+            allow_import=allow_import,
         )
         before.append(_tested(adaptation.points[0]))
         during.append(_collected(adaptation.points[:-1]))

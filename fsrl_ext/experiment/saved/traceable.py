@@ -17,7 +17,7 @@ from tianshou.data import Batch
 from tianshou.policy import BasePolicy
 from torch import Tensor, nn
 
-from fsrl_ext.net import AgentActors, DeterministicActor, GaussianActor, OnpolicyActor
+from fsrl_ext.net import AgentActors, DeterministicActor, FeatureActor, GaussianActor, OnpolicyActor
 
 
 class TraceablePolicy(nn.Module):
@@ -67,12 +67,18 @@ def plain_actor(actor: nn.Module) -> nn.Module | None:
     The call is that of the actor; where the actor returns a scale, the module returns ``None`` in its place.
 
     :return: ``None`` for what is not an actor of :mod:`fsrl_ext.net`; a subclass may compute something else.
+    :raises ValueError: several agents act by networks of the user's.
     """
     if type(actor) is AgentActors:
+        if any(type(one) is FeatureActor for one in actor.actors):
+            raise ValueError("an actor of your own can be written for one agent, and not for several")
         if not all(_is_known(one) for one in actor.actors):
             return None
         networks = [_agent_network(actor, i) for i in range(len(actor.obs_dims))]
         return _PlainActor(networks, actor.obs_dims, deterministic=_is_deterministic(actor.actors[0]))
+    if type(actor) is FeatureActor:
+        plain = plain_actor(actor.actor)
+        return None if plain is None else FeatureActor(actor.features, plain)
     if not _is_known(actor):
         return None
     network = _network(actor)

@@ -22,7 +22,7 @@ from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import TrainCollector, named
-from fsrl_ext.net import AgentActors
+from fsrl_ext.net import AgentActors, FeatureActor, FeatureCritic, FeatureValueCritic
 
 MAX_TEST_ENVS = 10
 """Environments that test episodes run in side by side, at most."""
@@ -43,12 +43,21 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
     spec = check_task(config)
     _check_memory(config, spec)
     policy = fresh_policy(config, spec)
+    _check_own_networks(config, policy)
     if spec.team is not None and not isinstance(getattr(policy, "actor", None), AgentActors):
         raise ValueError(
             f"{config.policy} cannot train {config.task}, which has {len(spec.team.names)} agents: its "
             "networks do not tell agents apart (fsrl_ext.experiment.build_actor makes actors that do)"
         )
     return policy, spec
+
+
+def _check_own_networks(config: ExperimentConfig, policy: BasePolicy) -> None:
+    """:raises ValueError: if the algorithm does not use a network that is set; other packages bring some."""
+    for name, kinds in (("actor", (FeatureActor,)), ("critic", (FeatureCritic, FeatureValueCritic))):
+        path = getattr(config.training, name)
+        if path is not None and not any(isinstance(x, kinds) for x in policy.modules()):
+            raise ValueError(f"{name} must be none for {config.policy}, which builds its own, got {path}")
 
 
 def check_task(config: ExperimentConfig) -> TaskSpec:

@@ -29,7 +29,7 @@ from fsrl_ext.experiment.training.folder import (
 )
 from fsrl_ext.experiment.training.lock import locked
 from fsrl_ext.experiment.training.machine import check_machine
-from fsrl_ext.experiment.training.permission import check_import, resume_command
+from fsrl_ext.experiment.training.permission import check_import, check_networks, resume_command
 from fsrl_ext.experiment.training.session import Session
 from fsrl_ext.experiment.training.snapshot import load_policy_state, read_snapshot
 from fsrl_ext.experiment.training.warm_start import start_from
@@ -116,7 +116,7 @@ def run(
     folder = new_run_folder(Path(out), config, run_name)
     command = command or _python_command(config, init_from)
     noted = {"command": command, **({} if origin is None else {"init_from": origin})}
-    with locked(folder), _saying_how_to_go_on(folder, allow_import=":" in config.env_id):
+    with locked(folder), _saying_how_to_go_on(folder, allow_import=config.imports_modules):
         with writing(folder.config):
             write_json(folder.config, {**noted, **config.as_dict()})
         session = Session(
@@ -155,7 +155,8 @@ def resume(
     :param folder: the run folder.
     :param logger: as for :func:`run`; the snapshot keeps none.
     :param callbacks: as for :func:`run`; the snapshot keeps none.
-    :param allow_import: whether the module of a task ``"module:id"`` may be imported, which runs its code.
+    :param allow_import: whether the module of a task ``"module:id"``, and of networks of the user's, may be
+        imported, which runs its code.
     :param cores: as for :func:`run`; the run may have begun with another number.
     :raises RunFolderError: if the run has finished, the folder is no run folder or cannot be written, it has
         policies but no snapshot, a link is among its files, or a process is training the run.
@@ -191,6 +192,7 @@ def resume(
             config, noted = _read_config(files)
         source = files.config if snapshot is None else files.snapshot
         check_import(config.env_id, source, allow_import=allow_import)
+        check_networks(config.training, source, allow_import=allow_import)
         check_machine(config, resumed=True)
         cores = resolve_cores(cores, config)
         warn_of_more_processes_than_cores(cores, config)

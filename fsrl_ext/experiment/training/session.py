@@ -209,7 +209,7 @@ class Session:
             saved = "the newest policy could not be saved"
         else:
             saved = f"the last good policy is {self.folder.last}"
-        command = resume_command(self.folder.path, allow_import=":" in self.config.env_id)
+        command = resume_command(self.folder.path, allow_import=self.config.imports_modules)
         return f"{where}; {saved}; to go on: {command}"
 
     def _is_finite(self) -> bool:

@@ -236,6 +236,9 @@ class CriticLosses:
     """0-dim: mean squared error over the batch, costs and their members."""
     gradients: tuple[Tensor, Tensor]
     """The gradient of ``total`` in ``q.reward`` and in ``q.cost``, of their shapes."""
+    priorities: Tensor | None = None
+    """``[B]`` mean absolute errors of all members, in units of the scales, for a prioritised buffer; ``None``
+    for another buffer."""
 
     def backward(self) -> None:
         """Adds the gradient of ``total`` to those of the critics' parameters."""
@@ -253,15 +256,39 @@ class CriticLosses:
 
 
 @torch.no_grad()
-def critic_losses(q: QValues, targets: Tensor) -> CriticLosses:
+def critic_losses(q: QValues, targets: Tensor, weights: Tensor | None = None) -> CriticLosses:
     """Computes the squared error of each ensemble member on the targets ``[B, S]`` of its signal.
 
     :param q: ``reward [E, B]`` and ``cost [C, E, B]``.
     :param targets: n-step targets of :func:`nstep_returns`, reward first.
+    :param weights: ``[B]`` importance weights of a prioritised buffer; ``None`` for equal ones.
     """
     of_reward = q.reward - targets[:, 0]
     of_cost = q.cost - targets[:, 1:].T.unflatten(0, (q.cost.shape[0], -1))
     reward, cost = of_reward.square().mean(), of_cost.square().mean()
     total = reward * q.reward.shape[0] + cost * (q.cost.shape[0] * q.cost.shape[1])
     factor = 2.0 / targets.shape[0]
+    if weights is not None:
+        return _weighted(q, of_reward, of_cost, weights, factor)
     return CriticLosses(total, q, reward, cost, (factor * of_reward, factor * of_cost))
+
+
+def _weighted(q: QValues, of_reward: Tensor, of_cost: Tensor, weights: Tensor, factor: float) -> CriticLosses:
+    """Weights the squares of errors ``[E, B]`` and ``[C, E, B]`` by ``weights [B]``; ``factor`` is 2 / B."""
+    reward, cost = ((weights * x.square()).mean() for x in (of_reward, of_cost))
+    total = reward * of_reward.shape[0] + cost * (of_cost.shape[0] * of_cost.shape[1])
+    errors = torch.cat([of_reward, of_cost.flatten(0, 1)])
+    gradients = (factor * weights * of_reward, factor * weights * of_cost)
+    return CriticLosses(total, q, reward, cost, gradients, errors.abs().mean(0))
+
+
+def importance_weights(batch: RolloutBatchProtocol, device: torch.device) -> Tensor | None:
+    """Returns the importance weights ``[B]`` of a batch of a prioritised buffer, ``None`` for another one."""
+    weights = getattr(batch, "weight", None)
+    return None if weights is None else to_device(weights, device)
+
+
+def hand_back_priorities(batch: Any, losses: CriticLosses) -> None:
+    """Puts new priorities where Tianshou's ``post_process_fn`` takes them for a prioritised buffer."""
+    if losses.priorities is not None:
+        batch.weight = losses.priorities

@@ -38,7 +38,14 @@ from fsrl_ext.policy.base import (
     to_device,
 )
 from fsrl_ext.policy.offpolicy.cost_level import LEVEL_STATES, CostLevel, CriticLevel, MeasuredCost
-from fsrl_ext.policy.offpolicy.critics import critic_losses, nstep_returns, nstep_windows, to_tensors
+from fsrl_ext.policy.offpolicy.critics import (
+    critic_losses,
+    hand_back_priorities,
+    importance_weights,
+    nstep_returns,
+    nstep_windows,
+    to_tensors,
+)
 from fsrl_ext.policy.offpolicy.cvpo_config import CVPOConfig
 from fsrl_ext.policy.offpolicy.replay import newest_places
 from fsrl_ext.policy.optimise import clip_gradients, to_host
@@ -308,7 +315,10 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         assert isinstance(obs, Tensor), "process_fn comes before learn"
         assert isinstance(act, Tensor), "process_fn comes before learn"
         # Critic loss: regression on the n-step targets
-        critic_loss = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
+        critic_loss = critic_losses(
+            self.critic(obs, self._executed(act)), batch.returns, importance_weights(batch, self.device)
+        )
+        hand_back_priorities(batch, critic_loss)
         mean, scale = self.actor(obs)[0]
         # E-step: Q-values of the old policy's actions, and the best weights that the constraint allows
         actions = self._sample(old_mean, old_scale)

@@ -38,6 +38,8 @@ from fsrl_ext.policy.offpolicy.critics import (
     CostLevelConfig,
     OffpolicyConfig,
     critic_losses,
+    hand_back_priorities,
+    importance_weights,
     nstep_returns,
     nstep_windows,
     to_tensors,
@@ -324,7 +326,10 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         assert isinstance(obs, Tensor), "process_fn comes before learn"
         assert isinstance(act, Tensor), "process_fn comes before learn"
         # Critic loss: regression on the n-step targets
-        critic = critic_losses(self.critic(obs, self._executed(act)), batch.returns)
+        critic = critic_losses(
+            self.critic(obs, self._executed(act)), batch.returns, importance_weights(batch, self.device)
+        )
+        hand_back_priorities(batch, critic)
         losses, names = [critic.total], ["critic loss"]
         metrics, objective, actor_loss = critic.metrics(self.data), None, None
         # Actor loss: Lagrangian of reward and costs

@@ -84,7 +84,7 @@ def diagnose(
         raise ValueError(f"actions must be a whole number >= 2, got {actions}")
     seeds = episode_seeds(episodes, seed)
     file = checkpoint_file(run, checkpoint)
-    policy, config, spec = load_saved(file, device)
+    policy, config, spec = load_saved(file, device, allow_import=allow_import)
     if isinstance(policy, MetaCPOPolicy):
         raise ValueError(
             f"diagnose needs a policy of one task, got {config.policy} in {file}, whose critic is fitted "
