@@ -40,7 +40,10 @@ WITHOUT_DIGEST: dict[Kind, tuple[int, ...]] = {"checkpoint": (1,), "snapshot": (
 """What this version reads, too. Checkpoints and snapshots of format 1 are those of fsrl_ext 0.1.0."""
 T = TypeVar("T")
 _NEWER = frozenset(
-    ("agents", "cost_unit", "cost_gamma", "cost_estimation_step", "goal_reward", "recovery_share")
+    (
+        *("agents", "cost_unit", "cost_gamma", "cost_estimation_step", "goal_reward", "recovery_share"),
+        "limit_unit",
+    )
 )
 """Settings that came in the middle of this version; its earlier files lack them."""
 
