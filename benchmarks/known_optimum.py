@@ -150,11 +150,13 @@ def config_for(
 def train(config: ExperimentConfig) -> dict[str, Any]:
     """Trains one policy and judges it after the last step.
 
-    :return: for each mode the mean return in units of the optimum and the mean cost in units of the limit,
-        with the seconds of training and what both are shares of.
+    :return: for each mode the mean return in units of the optimum and the mean cost in units of the limit (of
+        the limit's kind, discounted or not), with the seconds of training and what both are shares of.
     """
     (limit,) = config.cost_limit
-    _, best = make(config.task).unwrapped.optimum(limit)
+    settings = config.policy_config
+    discount = settings.discount_of_costs if settings.limit_unit == "discounted" else 1.0
+    _, best = make(config.task).unwrapped.optimum(limit, discount)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         done = run_experiment(config, out=folder, run_name="run", show_progress=False)

@@ -1,10 +1,15 @@
-"""Names of costs: which are allowed, which costs a name stands for, and how tables and curves write them."""
+"""Names and units of costs: which are allowed, what a name stands for, how tables and curves write them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
+
+LimitUnit = Literal["episode", "discounted"]
+"""Unit of cost limits: the sum of the costs of an episode, or their discounted sum from its first step on.
+
+Policies have the same type from :mod:`fsrl_ext.functional.returns`, so that they are read in few files."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
@@ -69,14 +74,15 @@ def cost_keys(names: Sequence[str] | None, num_costs: int) -> list[str]:
     return list(names) if names else [str(i) for i in range(num_costs)]
 
 
-def cost_label(names: Sequence[str] | None, num_costs: int, index: int) -> str:
+def cost_label(names: Sequence[str] | None, num_costs: int, index: int, word: str = "cost") -> str:
     """Return what tables and axes call a cost: ``cost hazards``, ``cost 0``, or ``cost`` for a single one.
 
     :param names: of the costs; ``None`` for costs without names.
+    :param word: what a cost is called, see :func:`cost_word`.
     """
     if not names and num_costs == 1:
-        return "cost"
-    return f"cost {cost_keys(names, num_costs)[index]}"
+        return word
+    return f"{word} {cost_keys(names, num_costs)[index]}"
 
 
 def labelled(texts: Sequence[str], names: Sequence[str] | None) -> list[str]:
@@ -88,3 +94,33 @@ def names_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the names of the costs in a run's settings; ``None`` if its costs have none."""
     names = config.get("costs")
     return tuple(map(str, names)) if names else None
+
+
+def limit_unit_of(config: Mapping[str, Any]) -> LimitUnit:
+    """Return the unit of the limits in a run's settings; that of earlier versions is ``episode``."""
+    nested = config.get("policy_config")
+    unit = nested.get("limit_unit") if isinstance(nested, Mapping) else config.get("limit_unit")
+    return "discounted" if unit == "discounted" else "episode"
+
+
+def cost_word(unit: LimitUnit) -> str:
+    """Return what tables and axes call a cost in the unit of its limit: ``cost`` or ``discounted cost``."""
+    return "cost" if unit == "episode" else "discounted cost"
+
+
+def other_cost_word(unit: LimitUnit) -> str:
+    """Return what tables call a cost in the unit that its limit is not in."""
+    return "discounted cost" if unit == "episode" else "episode cost"
+
+
+def training_column(key: str, unit: LimitUnit) -> str:
+    """Return the column of ``progress.csv`` with mean costs of training episodes, in the limits' unit.
+
+    :param key: what tells the cost apart, see :func:`cost_keys`.
+    """
+    return f"train/costs_stat/{key}/mean" if unit == "episode" else f"train/discounted_cost/{key}"
+
+
+def in_unit(name: str, unit: LimitUnit) -> str:
+    """Return what tables call a cost, from a name that :func:`cost_label` gave it: ``discounted cost 0``."""
+    return name if unit == "episode" else f"discounted {name}"

@@ -75,6 +75,9 @@ def surrogates():
 # Functions and constructors with arguments that work.
 CALLS = {
     returns.cost_threshold: {"cost_limit": 1.0, "max_episode_steps": 10, "gamma": 0.9, "unit": "paper"},
+    returns.discounted_steps: {"steps": 10.0, "gamma": 0.9},
+    returns.steps_before: {"starts": np.ones(3, bool), "owners": np.zeros(3, int), "first_steps": np.ones(1)},
+    returns.weighted_advantages: {"advantages": torch.ones(4, 1), "weights": torch.ones(4)},
     returns.decayed_cost_limit: {"start": 2.0, "end": 1.0, "step": 3, "decay_steps": 10},
     returns.floored_deviation: {"deviation": np.ones(2), "size": np.ones(2)},
     returns.integral_margin: {

@@ -56,6 +56,7 @@ def add_command(commands: Any) -> None:
 def _adapt(options: argparse.Namespace, command: str) -> int:
     check_new_files(options.json, options.out)
     check_checkpoint(options.run, options.checkpoint)
+    from fsrl_ext.cost_names import cost_word
     from fsrl_ext.experiment.saved.adapt import adapt
     from fsrl_ext.experiment.saved.adapt_report import adaptation_report, adaptation_table
     from fsrl_ext.report.files import write_json
@@ -74,7 +75,8 @@ def _adapt(options: argparse.Namespace, command: str) -> int:
     drawn = "".join(f", {name} {value:g}" for name, value in done.parameters.items())
     seed = "" if done.task_seed is None else f", task seed {done.task_seed}"
     limit = ", ".join(f"{x:g}" for x in done.cost_limit)
-    print(f"{done.checkpoint} on {done.task}{seed}{drawn}; cost limit {limit}")
+    unit = cost_word(done.limit_unit)
+    print(f"{done.checkpoint} on {done.task}{seed}{drawn}; {unit} limit {limit}")
     print(adaptation_table(done))
     print("(mean ± standard error; left of the test columns: episodes of the data that is learnt from)")
     if options.json is not None:

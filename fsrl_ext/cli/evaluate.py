@@ -34,7 +34,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--episodes", type=int, help="how many (default: 50; 10 per task of a suite)")
     parser.add_argument("--seed", type=int, help="the first episode's seed; the next ones count up")
     parser.add_argument("--stochastic", action="store_true", help="sample actions")
-    parser.add_argument("--cost-limit", metavar="X[,Y]", help="judge by another limit than the run's")
+    parser.add_argument(
+        "--cost-limit", metavar="X[,Y]", help="judge by another limit than the run's, in the same unit"
+    )
     parser.add_argument("--video", metavar="FILE", help="film deterministic episodes: a new .mp4 or .gif")
     parser.add_argument("--render", choices=("human",), help="show deterministic episodes in a window")
     parser.add_argument("--video-episodes", type=int, default=1, help="how many to film or show (default: 1)")
@@ -53,7 +55,8 @@ def add_command(commands: Any) -> None:
     certificate.add_argument(
         "--cost-bound",
         metavar="X[,Y]",
-        help="the largest cost that an episode can have (default: one for each step of the time limit)",
+        help="the largest cost that an episode can have, in the unit of the limit (default: that of "
+        "an episode with a cost of one in each step of the time limit)",
     )
     certificate.add_argument(
         "--max-share", type=float, metavar="P", help="decide, too, whether at most this share is above"
@@ -162,6 +165,7 @@ def _certify(options: argparse.Namespace, command: str) -> int:
     file = checkpoint_file(options.run, options.checkpoint)
     episodes = len(certificate.evaluation.returns)
     bound = ", ".join(f"{x:g}" for x in certificate.cost_bound)
+    discounted = ", discounted" if certificate.evaluation.limit_unit == "discounted" else ""
     print(
         f"{file}: {episodes} {'stochastic' if options.stochastic else 'deterministic'} episodes, "
         f"mean return {certificate.evaluation.return_mean:.2f}"
@@ -170,7 +174,7 @@ def _certify(options: argparse.Namespace, command: str) -> int:
     print(
         f"(each answer and each bound is wrong with a probability of at most "
         f"{1 - certificate.confidence:.2g}, if no episode\n"
-        f"can cost more than {bound}{'' if options.cost_bound else ', one for each step'})"
+        f"can cost more than {bound}{'' if options.cost_bound else f', one for each step{discounted}'})"
     )
     if options.json is not None:
         source = {"command": command, "checkpoint": str(file), "stochastic": options.stochastic}

@@ -69,7 +69,7 @@ class AheadCollector:
         *,
         seed: int,
         exploration_noise: bool = False,
-        discount: float | None = None,
+        discount: float | tuple[float, ...] | None = None,
         replayable: bool = False,
         cores: int = 2,
     ) -> None:
@@ -149,7 +149,13 @@ class AheadCollector:
         stats, arrays = self._rows
         self._forget()
         self._store(arrays)
-        self.buffer.episodes.publish(stats.costs, stats.lens, arrays["rew"].shape[1])
+        self.buffer.episodes.publish(
+            stats.costs,
+            stats.lens,
+            arrays["rew"].shape[1],
+            discounted_costs=stats.discounted_costs,
+            open_steps=stats.open_steps,
+        )
         self.collect_step += stats.n_collected_steps
         self.collect_episode += stats.n_collected_episodes
         self.collect_time += time.perf_counter() - begun

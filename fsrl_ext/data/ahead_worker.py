@@ -32,7 +32,7 @@ class WorkerSpec:
     num_costs: int
     seed: int
     exploration_noise: bool
-    discount: float | None
+    discount: float | tuple[float, ...] | None
     replayable: bool
 
 

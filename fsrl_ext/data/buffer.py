@@ -80,6 +80,7 @@ class CostBuffer(ReplayBuffer):
         :return: indices of the transitions that were marked.
         """
         self._start_episodes()
+        self.episodes.close_episodes(empty=not len(self))
         return self._truncate(self.unfinished_index() if len(self) else np.array([], int))
 
     def _start_episodes(self) -> None:

@@ -57,7 +57,8 @@ class CostCollector(Collector[CostCollectStats]):
     :param raise_on_nan_in_buffer: see Tianshou. What enters the buffer is checked in any case.
     :param collect_stats_class: a subclass of :class:`CostCollectStats`.
     :param num_costs: number of costs ``C`` of the default buffer (1 if not given).
-    :param discount: if given, statistics have discounted episode returns and costs, too.
+    :param discount: if given, statistics and the log of episodes have discounted episode returns and costs,
+        too; one number for all of them, or one for the return and one for each cost.
     :param pass_info: show the environments' infos to the policy and to hooks. It is off by default, because
         converting them takes longer than everything else in a collector step.
     :param fast: use the loop of :mod:`fsrl_ext.data.fast_collect` where nothing needs Tianshou's own: there
@@ -67,7 +68,7 @@ class CostCollector(Collector[CostCollectStats]):
         :meth:`state_dict` needs.
     :raises TypeError: ``buffer`` has no place for costs, or ``collect_stats_class`` has none.
     :raises ValueError: the environments are asynchronous, their action spaces are not the policy's,
-        ``discount`` is not in [0, 1], or ``num_costs`` contradicts the buffer.
+        ``discount`` is not in [0, 1] or of another length, or ``num_costs`` contradicts the buffer.
 
     Collecting raises ``ValueError`` if a cost is missing or has the wrong number of entries, naming the
     environment, and :class:`NonFiniteStepError` for NaN and infinity. An exception of an environment passes
@@ -94,7 +95,7 @@ class CostCollector(Collector[CostCollectStats]):
         collect_stats_class: type[CostCollectStats] = CostCollectStats,
         *,
         num_costs: int | None = None,
-        discount: float | None = None,
+        discount: float | tuple[float, ...] | None = None,
         pass_info: bool = False,
         fast: bool = True,
         replayable: bool = False,
@@ -130,6 +131,7 @@ class CostCollector(Collector[CostCollectStats]):
         )
         self.env.action_spaces.check_policy(policy.action_space)
         self._action_space = self.env.action_spaces
+        _check_discount(policy, discount)
         self.discount = discount
         self.fast = fast
         self._failed = False
@@ -308,7 +310,13 @@ class CostCollector(Collector[CostCollectStats]):
         """
         finished = self._episodes.pop_finished()
         if finished.steps.any() or not only_steps:
-            self.buffer.episodes.publish(finished.costs, finished.lens, finished.steps)
+            self.buffer.episodes.publish(
+                finished.costs,
+                finished.lens,
+                finished.steps,
+                discounted_costs=None if self.discount is None else finished.discounted_costs,
+                open_steps=finished.open_steps,
+            )
         return finished
 
     def _compute_action_policy_hidden(
@@ -368,3 +376,17 @@ class CostCollector(Collector[CostCollectStats]):
         self._failed = False
         self._pre_collect_obs_RO = obs
         self._pre_collect_info_R = np.full(self.env_num, None)
+
+
+def _check_discount(policy: BasePolicy, discount: float | tuple[float, ...] | None) -> None:
+    """:raises ValueError: the policy limits discounted costs, and the collector has another discount."""
+    if getattr(policy, "limit_unit", "episode") != "discounted":
+        return
+    config: Any = policy.config
+    wanted = config.discount_of_costs
+    factors = np.atleast_1d(np.asarray(discount, dtype=float))  # None becomes NaN
+    if not (factors[min(1, len(factors) - 1) :] == wanted).all():
+        raise ValueError(
+            f"discount must be {wanted:g} for the costs, because the policy has limit_unit='discounted' and "
+            f"this discount of the costs, got {shown(discount)}"
+        )

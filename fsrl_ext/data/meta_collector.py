@@ -27,7 +27,7 @@ class MetaCollector(Generic[Task]):
     :param step_per_collect: steps of one collect, rounded up to whole vector steps.
     :param num_envs: number of environments of each task.
     :param num_costs: number of costs ``C``.
-    :param discount: if given, statistics have discounted episode returns and costs, too.
+    :param discount: see :class:`CostCollector`.
     :raises ValueError: ``step_per_collect`` or ``num_envs`` is below 1.
     """
 
@@ -43,7 +43,7 @@ class MetaCollector(Generic[Task]):
         step_per_collect: int,
         num_envs: int,
         num_costs: int = 1,
-        discount: float | None = None,
+        discount: float | tuple[float, ...] | None = None,
     ) -> None:
         self.policy = policy
         self.make_envs = make_envs

@@ -66,7 +66,7 @@ class RayCollector(AheadCollector):
         ahead: bool,
         seed: int,
         exploration_noise: bool = False,
-        discount: float | None = None,
+        discount: float | tuple[float, ...] | None = None,
         replayable: bool = False,
     ) -> None:
         if not isinstance(buffer, CostVectorReplayBuffer):

@@ -8,7 +8,8 @@ import numpy as np
 from tianshou.data import CollectStats, SequenceSummaryStats
 from tianshou.data.stats import compute_dim_to_summary_stats
 
-from fsrl_ext.data.episodes import FinishedEpisodes
+from fsrl_ext.cost_names import LimitUnit
+from fsrl_ext.data.episodes import FinishedEpisodes, limited_costs
 
 
 @dataclass(kw_only=True)
@@ -34,6 +35,8 @@ class CostCollectStats(CollectStats):
     """``[E, C]`` discounted episode costs; None unless the collector has a ``discount``.
 
     A sum ends with its episode, also where a time limit cut the episode off."""
+    open_steps: np.ndarray = field(default_factory=lambda: np.zeros(1, dtype=int))
+    """``[N]`` steps so far of each environment's episode that is under way; ``[1]``, a zero, for none."""
 
     @property
     def mean_costs(self) -> np.ndarray:
@@ -52,19 +55,29 @@ class CostCollectStats(CollectStats):
             raise ValueError(f"mean_cost needs one cost, got {self.costs.shape[1]}: use mean_costs")
         return float(self.mean_costs[0])
 
-    def num_above(self, limit: float | Sequence[float]) -> int:
+    def limited_costs(self, unit: LimitUnit) -> np.ndarray:
+        """Return the costs ``[E, C]`` that limits of a unit are compared with.
+
+        :raises ValueError: the unit needs discounted costs, and the collector has no ``discount``.
+        """
+        discounted = self.discounted_costs
+        return limited_costs(self.costs, discounted if len(self.costs) else self.costs, unit)
+
+    def num_above(self, limit: float | Sequence[float], unit: LimitUnit = "episode") -> int:
         """Count the episodes in which any cost exceeds its limit.
 
         :param limit: see :func:`any_cost_above`.
+        :param unit: of the limit.
         """
-        return int(any_cost_above(self.costs, limit).sum())
+        return int(any_cost_above(self.limited_costs(unit), limit).sum())
 
-    def share_above(self, limit: float | Sequence[float]) -> float:
+    def share_above(self, limit: float | Sequence[float], unit: LimitUnit = "episode") -> float:
         """Return the share of the episodes in which any cost exceeds its limit; NaN without an episode.
 
         :param limit: see :func:`any_cost_above`.
+        :param unit: of the limit.
         """
-        above = any_cost_above(self.costs, limit)
+        above = any_cost_above(self.limited_costs(unit), limit)
         return float(above.mean()) if len(above) else float("nan")
 
     def set_episodes(self, episodes: FinishedEpisodes, *, discounted: bool = False) -> None:
@@ -74,7 +87,7 @@ class CostCollectStats(CollectStats):
         """
         self.n_collected_episodes = len(episodes.lens)
         self.returns, self.lens, self.costs = episodes.returns, episodes.lens, episodes.costs
-        self.env_ids = episodes.env_ids
+        self.env_ids, self.open_steps = episodes.env_ids, episodes.open_steps
         if discounted:
             self.discounted_returns = episodes.discounted_returns
             self.discounted_costs = episodes.discounted_costs
@@ -106,6 +119,7 @@ class CostCollectStats(CollectStats):
             lens=np.concatenate([part.lens for part in parts]),
             costs=np.concatenate([part.costs for part in parts]),
             env_ids=np.concatenate([part.env_ids for part in parts]),
+            open_steps=np.concatenate([part.open_steps for part in parts]),
         )
         returns = [part.discounted_returns for part in parts if part.discounted_returns is not None]
         costs = [part.discounted_costs for part in parts if part.discounted_costs is not None]
@@ -127,9 +141,9 @@ class CostCollectStats(CollectStats):
 def any_cost_above(costs: np.ndarray, limit: float | Sequence[float]) -> np.ndarray:
     """Tell for each episode whether any of its costs exceeds its limit, ``[E]`` (bool).
 
-    :param costs: ``[E, C]`` undiscounted episode costs.
-    :param limit: limit of the undiscounted episode cost, one for all costs or one per cost. A cost that is
-        equal to its limit does not exceed it.
+    :param costs: ``[E, C]`` episode costs, in the unit of the limit.
+    :param limit: limit of the cost of an episode, one for all costs or one per cost. A cost that is equal to
+        its limit does not exceed it.
     :raises ValueError: the number of limits is neither 1 nor ``C``.
     """
     limits, num_costs = np.atleast_1d(np.asarray(limit, dtype=float)), costs.shape[1]

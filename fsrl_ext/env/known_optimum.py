@@ -118,7 +118,7 @@ class KnownOptimumEnv(CostEnv):
         self._t += 1
         return self._observe(), reward, False, False, {"cost": cost}
 
-    def optimum(self, cost_limit: float) -> tuple[float, float]:
+    def optimum(self, cost_limit: float, discount: float = 1.0) -> tuple[float, float]:
         """Return the throttle inside the window and the return of the best policy within a limit.
 
         Outside of the window the throttle 1 costs nothing and is best. Inside, rewards are concave and costs
@@ -126,12 +126,21 @@ class KnownOptimumEnv(CostEnv):
         inequality). With ``x = min(cost_limit / (10 cost_scale), 1)`` the return is
         ``reward_scale * (T - n + n (1 - (1 - x)^2))``, at the cost ``min(cost_limit, 10 cost_scale)``.
 
-        :param cost_limit: limit on the undiscounted cost of an episode, >= 0.
-        :raises ValueError: the limit is negative.
+        With a limit on the discounted cost, this is the best policy among those with one throttle inside the
+        window, which are all policies that do not see the clock. The mean of ``discount^t`` over the window's
+        steps is then a factor of the cost.
+
+        :param cost_limit: limit on the cost of an episode, >= 0.
+        :param discount: factor per step of the costs that the limit is on, in [0, 1].
+        :raises ValueError: the limit is negative, or the discount is not in [0, 1].
         """
         if cost_limit < 0:
             raise ValueError(f"cost_limit must be >= 0, got {cost_limit}")
-        x = min(cost_limit / (self.cost_scale * FULL_COST), 1.0)
+        if not 0.0 <= discount <= 1.0:
+            raise ValueError(f"discount must be in [0, 1], got {discount}")
+        share = float(np.mean(discount ** np.arange(*self.window, dtype=float)))
+        full_cost = self.cost_scale * FULL_COST * share
+        x = min(cost_limit / full_cost, 1.0) if full_cost > 0.0 else 1.0
         inside = self.window[1] - self.window[0]
         return x, self.reward_scale * (self.horizon - inside * (1 - x) ** 2)
 

@@ -43,7 +43,7 @@ class ExperimentConfig:
     several costs stands for their sum. none: the task's own cost, which is the sum of all costs in
     safety-gymnasium, or all costs of a task that reports several."""
     cost_limit: tuple[float, ...]
-    """Undiscounted cost that an episode may have, one number per cost."""
+    """Cost that an episode may have, in the unit limit_unit, one number per cost."""
     cost_limit_start: tuple[float, ...] | None = None
     """A looser limit to train with at first; it decays to cost_limit. One number per cost."""
     cost_limit_decay_steps: int = 100_000
@@ -205,5 +205,7 @@ class ExperimentConfig:
         for name, former in (("agents", "shared"), ("cost_unit", "team"), ("actor", None), ("critic", None)):
             if name in data["training"] and data["training"][name] == former:
                 del data["training"][name]  # as in versions without this setting
+        if data["policy_config"].get("limit_unit") == "episode":
+            del data["policy_config"]["limit_unit"]  # as in versions that had no other unit
         # Not strict JSON, so that a config has the digest that it had in version 0.1.0.
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]

@@ -168,7 +168,7 @@ class TrainingConfig(ABC):
         task: str,
         *,
         num_costs: int,
-        discount: float,
+        discount: float | tuple[float, ...],
         seed: int,
         cores: int,
         costs: tuple[str, ...] | None = None,
@@ -176,7 +176,8 @@ class TrainingConfig(ABC):
         """A collector of training data, with its environments and its buffer.
 
         :param costs: names of the costs, for :func:`fsrl_ext.env.make`; given only to a run that has names.
-        :param discount: of the discounted returns and costs in the statistics.
+        :param discount: of the discounted returns and costs in the statistics; one number for each of them if
+            reward and costs have different discounts.
         :param seed: of the run; the environments are seeded by the trainer.
         :param cores: that the run uses; the collected data are the same with any number of them.
         :raises ImportError: for Ray workers without Ray.
@@ -190,7 +191,7 @@ class TrainingConfig(ABC):
         buffer: CostVectorReplayBuffer,
         *,
         ahead: bool,
-        discount: float,
+        discount: float | tuple[float, ...],
         seed: int,
         costs: tuple[str, ...] | None = None,
     ) -> RayCollector:

@@ -18,6 +18,8 @@ from torch import Tensor
 from fsrl_ext.errors import checked, shown
 
 ThresholdUnit = Literal["paper", "stationary", "finite"]
+LimitUnit = Literal["episode", "discounted"]
+"""Unit of cost limits: the sum of the costs of an episode, or their discounted sum from its first step on."""
 
 
 def as_cost_limits(
@@ -25,7 +27,7 @@ def as_cost_limits(
 ) -> tuple[float, ...]:
     """Check a cost limit and return it as a tuple with one number per cost.
 
-    :param cost_limit: undiscounted cost that one episode may have, one number or one per cost. ``inf`` means
+    :param cost_limit: cost that one episode may have, one number or one per cost. ``inf`` means
         that a cost is measured but not constrained.
     :param name: what errors call the limit.
     :raises ValueError: if it is empty, negative or NaN.
@@ -42,7 +44,12 @@ def as_cost_limits(
 
 @checked(at_least_one=("max_episode_steps",), closed_unit_interval=("gamma",), own=("cost_limit",))
 def cost_threshold(
-    cost_limit: float, *, max_episode_steps: int, gamma: float, unit: ThresholdUnit = "paper"
+    cost_limit: float,
+    *,
+    max_episode_steps: int,
+    gamma: float,
+    unit: ThresholdUnit = "paper",
+    limit_unit: LimitUnit = "episode",
 ) -> float:
     r"""Turn the limit on an episode's cost into the unit of a discounted cost critic.
 
@@ -58,9 +65,13 @@ def cost_threshold(
 
     All assume that episodes last T steps.
 
-    :param cost_limit: undiscounted cost of one episode, ``>= 0``; ``inf`` stays ``inf``.
+    A limit D on the discounted cost of an episode is the ``"paper"`` threshold itself. For the other two, L
+    is the episode cost that D stands for, :math:`D = \frac{L}{T} \frac{1 - \gamma^T}{1 - \gamma}`.
+
+    :param cost_limit: cost of one episode in ``limit_unit``, ``>= 0``; ``inf`` stays ``inf``.
     :param max_episode_steps: T, the environment's time limit in steps.
     :param gamma: discount factor in ``[0, 1]``; 1 is refused for ``"stationary"`` and ``"finite"``.
+    :param limit_unit: whether the limit is on the sum of the costs of an episode or on the discounted sum.
     :raises ValueError: for values outside these ranges.
     """
     (limit,) = as_cost_limits(cost_limit)
@@ -70,6 +81,10 @@ def cost_threshold(
         return math.inf
     if gamma == 1.0:
         return limit
+    if limit_unit == "discounted":
+        if unit == "paper":
+            return limit
+        limit *= max_episode_steps / discounted_steps(max_episode_steps, gamma)
     steps = 1.0 / (1.0 - gamma)
     of_episode = -math.expm1(max_episode_steps * math.log(gamma)) if gamma > 0 else 1.0
     if unit == "paper":
@@ -77,6 +92,61 @@ def cost_threshold(
     elif unit == "finite":
         steps *= 1.0 - gamma * of_episode * steps / max_episode_steps
     return limit / max_episode_steps * steps
+
+
+@checked(non_negative=("steps",), closed_unit_interval=("gamma",))
+def discounted_steps(steps: float, gamma: float) -> float:
+    r"""Return what an episode of T steps with a cost of one each costs, discounted from its first step.
+
+    .. math:: \sum_{t=0}^{T-1} \gamma^t = \frac{1 - \gamma^T}{1 - \gamma}
+
+    :param steps: T; a mean over episodes need not be a whole number.
+    """
+    if gamma == 1.0:
+        return float(steps)
+    return -math.expm1(steps * math.log(gamma)) / (1.0 - gamma) if gamma > 0 else float(steps > 0)
+
+
+@checked()
+def steps_before(starts: np.ndarray, owners: np.ndarray, first_steps: np.ndarray) -> np.ndarray:
+    """Return for each row of data the number of steps that its episode had before it.
+
+    :param starts: ``[T]`` bool: whether the row does not go on with the episode of the row before.
+    :param owners: ``[T]`` number of each row's environment; the rows of an environment follow one another in
+        the order of time.
+    :param first_steps: ``[N]`` steps that the first episode of each environment had before the data.
+    :return: ``[T]`` whole numbers.
+    """
+    places = np.arange(len(starts))
+    new_owner = np.concatenate([[True], owners[1:] != owners[:-1]])[: len(starts)]
+    start = np.maximum.accumulate(np.where(starts | new_owner, places, 0))
+    first = np.maximum.accumulate(np.where(new_owner, places, 0))
+    return places - start + np.where(start == first, first_steps[owners], 0)
+
+
+@checked(shapes={"advantages": "T C", "weights": "T"})
+def weighted_advantages(advantages: Tensor, weights: Tensor) -> Tensor:
+    r"""Weight advantages so that their surrogate has the gradient of the discounted cost of an episode.
+
+    The discounted cost of an episode, :math:`J = E \sum_t \gamma^t c_t`, has the gradient
+
+    .. math:: \nabla J = E \sum_t \gamma^t A(s_t, a_t) \nabla \log \pi(a_t | s_t)
+
+    (Sutton et al. 2000, theorem 1). Most implementations leave out :math:`\gamma^t`, and the sum is then the
+    gradient of no function (Nota and Thomas, arXiv 1906.07073). A baseline that does not depend on the action
+    leaves the expectation as it is; the weighted mean is subtracted:
+
+    .. math:: A^w_t = w_t \Big( A_t - \frac{\sum_k w_k A_k}{\sum_k w_k} \Big), \quad w_t = \gamma^t
+
+    The mean over steps of :math:`\rho_t A^w_t`, with probability ratios :math:`\rho`, estimates the change
+    of J divided by the mean length of an episode.
+
+    :param advantages: A, ``[T, C]``.
+    :param weights: w, ``[T]``, the discount of each step from the first step of its episode.
+    :return: ``[T, C]``.
+    """
+    w = weights[:, None]
+    return w * (advantages - (w * advantages).sum(0) / w.sum())
 
 
 @checked(non_negative_or_inf=("start", "end"), non_negative=("step",), positive=("decay_steps",))
@@ -122,7 +192,7 @@ def integral_margin(
 
     .. math:: r \leftarrow clip(r + g \, clip(J - b, -e, e),\; 0,\; r_{max})
 
-    :param margin: r, ``[C]``; likewise all other tensors, in undiscounted cost of an episode.
+    :param margin: r, ``[C]``; likewise all other tensors, in cost of an episode.
     :param cost: J, measured.
     :param aim: b; where it is ``inf``, the margin is zero.
     :param rate: g, in [0, 1).

@@ -26,7 +26,13 @@ from tianshou.policy.base import TLearningRateScheduler, TrainingStats
 from torch import Tensor, nn
 
 from fsrl_ext.errors import check_types, checked
-from fsrl_ext.functional.returns import ThresholdUnit, as_cost_limits, cost_threshold
+from fsrl_ext.functional.returns import (
+    LimitUnit,
+    ThresholdUnit,
+    as_cost_limits,
+    cost_threshold,
+    discounted_steps,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,9 @@ class PolicyConfig:
 
     gamma: float = 0.99
     """Discount factor of reward and costs, in (0, 1)."""
+    limit_unit: LimitUnit = "episode"
+    """Cost that a cost limit is on: the sum of the costs of an ``episode``, or their sum from its first step
+    on, ``discounted`` by the discount factor of the costs."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -154,8 +163,8 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
     :param action_space: a bounded ``Box``.
     :param observation_space: passed on to Tianshou's ``BasePolicy``; nothing here reads it.
     :param lr_scheduler: Tianshou steps it after every update.
-    :param cost_limit: largest undiscounted cost of an episode, >= 0, one number or one per cost; ``inf`` for
-        no constraint. The attribute can be set while training.
+    :param cost_limit: largest cost of an episode in ``limit_unit``, >= 0, one number or one per cost; ``inf``
+        for no constraint. The attribute can be set while training.
     :param num_costs: C; ``None`` for the number of limits.
     :param max_episode_steps: the environment's time limit, in steps.
     :param config: settings, of ``config_type`` or of a class that ``config_type`` extends; ``None`` for the
@@ -300,7 +309,7 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
 
     @property
     def cost_limit(self) -> tuple[float, ...]:
-        """Largest undiscounted cost of an episode, ``[C]``; a new value has effect at the next update.
+        """Largest cost of an episode, ``[C]``, in ``limit_unit``; a new value has effect at the next update.
 
         :raises ValueError: on setting a limit that is negative or NaN, or another number of limits than C.
         """
@@ -319,6 +328,11 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         self._thresholds.copy_(self.cost_threshold)
 
     @property
+    def limit_unit(self) -> LimitUnit:
+        """Unit of the cost limits and of all costs of episodes that the policy measures and logs."""
+        return self.config.limit_unit
+
+    @property
     def constrained(self) -> bool:
         """Whether any limit is finite."""
         return any(math.isfinite(x) for x in self._cost_limit)
@@ -333,7 +347,7 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
 
     @property
     def cost_bound(self) -> Tensor:
-        """The limits less the margin, ``[C]``, undiscounted; multipliers and steps compare costs with it."""
+        """The limits less the margin, ``[C]``; multipliers and steps compare costs of episodes with it."""
         return (1.0 - self.config.cost_margin) * self._limits
 
     def cost_unit(self, step_scale: Tensor) -> Tensor:
@@ -345,7 +359,7 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         return torch.where(torch.isfinite(self._limits), self._limits.maximum(step_scale), 1.0)
 
     def discounted(self, episode_costs: Sequence[float]) -> Tensor:
-        """Converts undiscounted episode costs ``[C]`` to the unit of discounted cost critics.
+        """Converts episode costs ``[C]`` in the unit of the limits to the unit of discounted cost critics.
 
         :return: ``[C]`` float64, on the host.
         :raises ValueError: for negative costs and NaN.
@@ -357,10 +371,20 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
                 max_episode_steps=self.max_episode_steps,
                 gamma=config.discount_of_costs,
                 unit=config.threshold_unit,
+                limit_unit=config.limit_unit,
             )
             for cost in episode_costs
         ]
         return torch.tensor(values, dtype=torch.float64)
+
+    def steps_that_count(self, episode_steps: float) -> float:
+        """Returns the cost, in the unit of the limits, of an episode whose every step costs one.
+
+        :param episode_steps: number of steps of the episode, or a mean of it.
+        """
+        if self.config.limit_unit == "episode":
+            return episode_steps
+        return discounted_steps(episode_steps, self.config.discount_of_costs)
 
     def _copy(self, source: nn.Module) -> Any:
         """Copies a network, for a target or an average; the copy has no gradients and stays in eval mode."""

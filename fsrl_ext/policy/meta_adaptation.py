@@ -49,7 +49,7 @@ class TaskOutcome:
     last: Rollout
     """Data of the adapted policy."""
     episode_cost: np.ndarray
-    """``[C]`` mean undiscounted cost of the adapted policy's episodes."""
+    """``[C]`` mean cost of the adapted policy's episodes, in the unit of the limits."""
     episode_length: float
     """Mean number of steps of these episodes."""
     critic: list[Tensor]
@@ -191,7 +191,7 @@ def adaptation_metrics(
 ) -> dict[str, float]:
     """Returns numbers to log of one inner step.
 
-    :param episode_cost: ``[C]`` mean undiscounted cost of the episodes before the step.
+    :param episode_cost: ``[C]`` mean cost of the episodes before the step.
     """
     return {
         "adaptation/fraction": search.fraction,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fsrl_ext.cost_names import cost_keys, cost_label
+from fsrl_ext.cost_names import LimitUnit, cost_keys, cost_label, cost_word, training_column
 from fsrl_ext.errors import checked
 from fsrl_ext.report.cost_axis import cost_axis
 from fsrl_ext.report.files import replacing
@@ -27,6 +27,7 @@ def plot_run(
     cost_limit: tuple[float, ...],
     path: Path,
     costs: tuple[str, ...] | None = None,
+    limit_unit: LimitUnit = "episode",
 ) -> None:
     """Draws return and cost over environment steps: training episodes, and the selections.
 
@@ -38,6 +39,7 @@ def plot_run(
     :param cost_limit: a dashed line for each finite limit.
     :param path: the PNG to write, in one move.
     :param costs: names of the costs; ``None`` for costs without names.
+    :param limit_unit: unit of the limits, and of the costs that are drawn.
     :raises RunFolderError: if the folder has no ``progress.csv`` or no ``result.json``.
     """
     # Without pyplot there is no global state and no display is looked for.
@@ -56,7 +58,7 @@ def plot_run(
     axes[0].set(ylabel="episode return", title=title)
     keys = cost_keys(costs, len(cost_limit))
     for i, (axis, limit) in enumerate(zip(axes[1:], cost_limit, strict=True)):
-        train = progress.get(f"train/costs_stat/{keys[i]}/mean")
+        train = progress.get(training_column(keys[i], limit_unit))
         tests = [(x["cost_mean"][i], x["cost_stderr"][i]) for x in selections]
         _training(axis, steps, train)
         _selections(axis, tested, tests, [mean + error <= limit for mean, error in tests])
@@ -66,7 +68,8 @@ def plot_run(
         shown = [end for mean, error in tests for end in (mean - error, mean + error)]
         shown += [] if train is None else train[np.isfinite(train)].tolist()
         cost_axis(axis, shown, limit)
-        axis.set_ylabel(f"episode {cost_label(costs, len(cost_limit), i)}")
+        word = "episode cost" if limit_unit == "episode" else cost_word(limit_unit)
+        axis.set_ylabel(cost_label(costs, len(cost_limit), i, word))
     axes[-1].set_xlabel("environment steps")
     # All axes share one legend, outside of them, where it hides nothing.
     entries = {

@@ -54,10 +54,11 @@ SELECTION: dict[str, Any] = {
     "cost_stderr": [NOT_NEGATIVE],
     "feasible": BOOL,
     "share_above_limit": SHARE,
+    "other_cost_mean?": [NUMBER],
 }
-"""What is noted of a selection."""
+"""What is noted of a selection; files of earlier versions have the costs in the unit of the limits alone."""
 
-JUDGED: dict[str, Any] = {**SELECTION, "returns?": [NUMBER], "costs?": [[NUMBER]]}
+JUDGED: dict[str, Any] = {**SELECTION, "returns?": [NUMBER], "costs?": [[NUMBER]], "other_costs?": [[NUMBER]]}
 """What is noted of a final evaluation; files of version 0.2.0 and before have no episodes."""
 
 _ENDED: dict[str, Any] = {

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from fsrl_ext.cost_names import labelled, names_of
+from fsrl_ext.cost_names import LimitUnit, cost_word, labelled, limit_unit_of, names_of, other_cost_word
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,)) -> str:
@@ -57,7 +57,7 @@ def result_table(result: dict[str, Any]) -> str:
     constrained = any(math.isfinite(limit) for limit in limits)
     episodes = result["config"]["final_episodes"]
     rows = []
-    names = names_of(result["config"])
+    names, unit = names_of(result["config"]), limit_unit_of(result["config"])
     for key in ("best", "last"):
         evaluation = result[key]
         costs = zip(evaluation["cost_mean"], evaluation["cost_stderr"], strict=True)
@@ -68,11 +68,14 @@ def result_table(result: dict[str, Any]) -> str:
                 error_text(evaluation["return_mean"], evaluation["return_stderr"], episodes),
                 ", ".join(labelled([error_text(mean, error, episodes) for mean, error in costs], names)),
                 ", ".join(labelled([f"{limit:g}" for limit in limits], names)),
+                *_other_costs(evaluation, unit, names),
                 _yes(evaluation["selected_as_feasible"]) if constrained and key == "best" else "-",
                 _yes(evaluation["feasible"]) if constrained else "-",
             ]
         )
-    header = ["policy", "step", "return", "cost", "limit", "selected as feasible", "feasible now"]
+    other = [] if unit == "episode" else [other_cost_word(unit)]
+    header = ["policy", "step", "return", cost_word(unit), "limit", *other]
+    header += ["selected as feasible", "feasible now"]
     table = text_table(header, rows)
     note = f"({episodes} deterministic episodes each, mean ± standard error; "
     if not constrained:
@@ -86,6 +89,13 @@ def result_table(result: dict[str, Any]) -> str:
         f"{table}\n{note}feasible: cost plus one standard error within the limit)\nbest policy: {rule}\n"
         f"training episodes above the limit: {_share_above(result)}"
     )
+
+
+def _other_costs(evaluation: dict[str, Any], unit: LimitUnit, names: Sequence[str] | None) -> list[str]:
+    """The episode costs beside limits on discounted costs; no cell beside other limits."""
+    if unit == "episode":
+        return []
+    return [", ".join(labelled([f"{x:.1f}" for x in evaluation["other_cost_mean"]], names))]
 
 
 def _yes(verdict: bool) -> str:

@@ -15,6 +15,7 @@ from tianshou.policy.base import TrainingStats
 from tianshou.trainer import BaseTrainer
 from tianshou.utils import BaseLogger
 
+from fsrl_ext.cost_names import LimitUnit
 from fsrl_ext.data import AheadCollector, CostCollector, CostCollectStats
 from fsrl_ext.data.sizes import round_up
 from fsrl_ext.errors import NonFiniteError, checked
@@ -56,7 +57,8 @@ class CostTrainer(BaseTrainer):
     - a warning comes where training episodes do not last as long as the policy assumes
       (:mod:`fsrl_ext.trainer.episode_lengths`).
 
-    :param policy: a policy with ``cost_limit``, a tuple with one number per cost.
+    :param policy: a policy with ``cost_limit``, a tuple with one number per cost, and with ``limit_unit``
+        unless the limits are on sums of costs.
     :param train_collector: collects ``step_per_collect`` steps at a time.
     :param test_collector: runs the selection episodes; ``None`` for no selection. An
         :class:`~fsrl_ext.trainer.player.EpisodePlayer` plays the episodes of a selection while training goes
@@ -192,6 +194,12 @@ class CostTrainer(BaseTrainer):
     def cost_limit(self) -> tuple[float, ...]:
         """The limits that episodes and checkpoints are judged by, one per cost."""
         return self._scheduled_from or self._policy_limit()
+
+    @property
+    def limit_unit(self) -> LimitUnit:
+        """The unit of these limits."""
+        unit: LimitUnit = getattr(self.policy, "limit_unit", "episode")
+        return unit
 
     def _policy_limit(self) -> tuple[float, ...]:
         return self.policy.cost_limit  # type: ignore[return-value]
@@ -347,16 +355,16 @@ class CostTrainer(BaseTrainer):
             stats = self._collect_cycle()
         self.env_step += stats.n_collected_steps
         self.env_episode += stats.n_collected_episodes
-        self.num_train_episodes_above += stats.num_above(self.cost_limit)
+        self.num_train_episodes_above += stats.num_above(self.cost_limit, self.limit_unit)
         self._lengths.see(
             stats, assumed=self._assumes_full_length(stats), last=self.env_step >= self.step_budget
         )
         if stats.n_collected_episodes:
             self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
-            curves = _training_curves(stats, self.cost_limit, self.cost_names)
+            curves = _training_curves(stats, self.cost_limit, self.limit_unit, self.cost_names)
             self.logger.log_train_data(curves, self.env_step)
         if self._bar is not None:
-            self._bar.show(self.env_step, stats, self.cost_limit, self.cost_names)
+            self._bar.show(self.env_step, stats, self.cost_limit, self.cost_names, self.limit_unit)
         if self._on_collect_end is not None:
             self._on_collect_end()
         return stats
@@ -409,6 +417,7 @@ class CostTrainer(BaseTrainer):
             self.test_collector,
             self.selection_seeds,
             cost_limit=self.cost_limit,
+            limit_unit=self.limit_unit,
             env_step=self.env_step,
             show_progress=self._bar is not None,
             what="selection",
@@ -425,6 +434,7 @@ class CostTrainer(BaseTrainer):
             candidate.parameters,
             self.selection_seeds,
             cost_limit=self.cost_limit,
+            limit_unit=self.limit_unit,
             env_step=candidate.env_step,
             show_progress=self.show_progress or self._bar is not None,
             what="selection",
@@ -473,9 +483,15 @@ class CostTrainer(BaseTrainer):
 
 
 def _training_curves(
-    stats: CostCollectStats, cost_limit: tuple[float, ...], cost_names: Sequence[str] | None = None
+    stats: CostCollectStats,
+    cost_limit: tuple[float, ...],
+    limit_unit: LimitUnit = "episode",
+    cost_names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The points that a collect cycle adds to the curves: means and sums, for arrays are never logged."""
+    """The points that a collect cycle adds to the curves: means and sums, for arrays are never logged.
+
+    ``costs_stat`` is about sums of costs in any unit of the limits; ``violation`` is in that unit.
+    """
     keys: Sequence[str | int] = cost_names or range(len(cost_limit))
 
     def by_cost(values: np.ndarray) -> dict[str | int, float]:
@@ -484,7 +500,7 @@ def _training_curves(
     curves: dict[str, Any] = asdict(stats)
     if curves["costs_stat"] is not None:
         curves["costs_stat"] = {keys[i]: x for i, x in curves["costs_stat"].items()}
-    excess = np.maximum(stats.costs - np.array(cost_limit), 0.0)
+    excess = np.maximum(stats.limited_costs(limit_unit) - np.array(cost_limit), 0.0)
     curves["violation"] = by_cost(excess.sum(0))
     if stats.discounted_returns is not None and stats.discounted_costs is not None:
         curves["discounted_return"] = float(stats.discounted_returns.mean())

@@ -27,7 +27,7 @@ class MetaTrainer(CostTrainer):
     step. An epoch holds whole meta-iterations. Selection judges the meta-policy itself, before any
     adaptation, on the test collector's task. Training curves are those of the adapted policies. Episodes of
     the policy after ``k`` steps of the adaptation, from 0 to K, are logged as ``adaptation/return_k`` and
-    ``adaptation/cost_k``.
+    ``adaptation/cost_k``, whose unit is that of the limits.
 
     :param train_collector: a :class:`~fsrl_ext.data.MetaCollector`.
     :param draw_tasks: ``(count, start) -> tasks``: the ``count`` tasks from number ``start`` on, in an
@@ -119,8 +119,8 @@ class MetaTrainer(CostTrainer):
         if stats.n_collected_episodes:
             numbers = {
                 f"adaptation/return_{k}": float(stats.returns.mean()),
-                **per_cost(f"adaptation/cost_{k}", stats.mean_costs.tolist()),
-                f"adaptation/above_{k}": stats.share_above(self.cost_limit),
+                **per_cost(f"adaptation/cost_{k}", stats.limited_costs(self.limit_unit).mean(0).tolist()),
+                f"adaptation/above_{k}": stats.share_above(self.cost_limit, self.limit_unit),
             }
             self._adaptation.add(MetricStats.of({}, numbers))
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tianshou.policy import BasePolicy
 
+from fsrl_ext.cost_names import LimitUnit
 from fsrl_ext.data import CostCollector
 from fsrl_ext.data.transport import LocalTransport, ProcessTransport
 from fsrl_ext.errors import checked
@@ -68,6 +69,7 @@ class EpisodePlayer:
         seeds: Sequence[int],
         *,
         cost_limit: tuple[float, ...],
+        limit_unit: LimitUnit = "episode",
         env_step: int,
         show_progress: bool = False,
         what: str = "evaluation",
@@ -86,6 +88,7 @@ class EpisodePlayer:
             raise RuntimeError("episodes are being played; call finish() first")
         settings = {
             "cost_limit": cost_limit,
+            "limit_unit": limit_unit,
             "env_step": env_step,
             "show_progress": show_progress and not self._in_process,
             "what": what,

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from fsrl_ext.cost_names import labelled
+from fsrl_ext.cost_names import LimitUnit, cost_word, labelled
 from fsrl_ext.data import CostCollectStats
 
 T = TypeVar("T")
@@ -51,13 +51,16 @@ class ProgressBar:
         stats: CostCollectStats,
         cost_limit: Sequence[float],
         cost_names: Sequence[str] | None = None,
+        limit_unit: LimitUnit = "episode",
     ) -> None:
         """Move the bar to an environment step, and show the means of the newest episodes."""
         self._bar.update(env_step - self._bar.n)
         if stats.n_collected_episodes:
-            costs = ",".join(labelled([f"{x:.1f}" for x in stats.mean_costs], cost_names))
+            means = stats.limited_costs(limit_unit).mean(0)
+            costs = ",".join(labelled([f"{x:.1f}" for x in means], cost_names))
             limits = ",".join(f"{x:g}" for x in cost_limit)
-            self._bar.set_postfix_str(f"return {stats.returns.mean():.1f}, cost {costs}, limit {limits}")
+            cost = f"{cost_word(limit_unit)} {costs}"
+            self._bar.set_postfix_str(f"return {stats.returns.mean():.1f}, {cost}, limit {limits}")
 
     def close(self) -> None:
         """Leave the bar as it is."""

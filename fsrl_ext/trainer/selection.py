@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fsrl_ext.data.stats import any_cost_above
+from fsrl_ext.cost_names import LimitUnit
+from fsrl_ext.data.stats import CostCollectStats, any_cost_above
 
 
 def largest_violation(
@@ -45,8 +46,12 @@ class Evaluation:
 
     :param env_step: environment steps that the policy had been trained for.
     :param returns: ``[E]`` undiscounted returns.
-    :param costs: ``[E, C]`` undiscounted episode costs.
+    :param costs: ``[E, C]`` episode costs in the unit of the limits; every verdict is about them.
     :param cost_limit: the limits ``[C]`` on them, one number per cost.
+    :param limit_unit: unit of the limits and of ``costs``: ``"episode"`` for sums of costs, ``"discounted"``
+        for discounted sums.
+    :param other_costs: ``[E, C]`` costs of the same episodes in the other unit; ``None`` where nobody counted
+        them.
     :param seeds: ``[E]`` the environment seed of each episode; ``None`` for episodes without a seed of their
         own, such as those of training data, which are in the order in which they ended.
     :param cost_names: names of the costs ``[C]`` for tables; ``None`` for costs without names.
@@ -59,6 +64,8 @@ class Evaluation:
     cost_limit: tuple[float, ...]
     seeds: tuple[int, ...] | None = None
     cost_names: tuple[str, ...] | None = None
+    limit_unit: LimitUnit = "episode"
+    other_costs: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.costs.shape != (len(self.returns), len(self.cost_limit)) or not len(self.returns):
@@ -66,10 +73,57 @@ class Evaluation:
                 f"costs must have shape [{len(self.returns)} episodes, {len(self.cost_limit)} costs] "
                 f"with at least one episode, got {list(self.costs.shape)}"
             )
+        if self.other_costs is not None and self.other_costs.shape != self.costs.shape:
+            raise ValueError(
+                f"other_costs must have the shape {list(self.costs.shape)} of costs, "
+                f"got {list(self.other_costs.shape)}"
+            )
         if self.seeds is not None and len(self.seeds) != len(self.returns):
             raise ValueError(
                 f"seeds must be {len(self.returns)}, one for each episode, got {len(self.seeds)}"
             )
+
+    @classmethod
+    def of_collect(
+        cls,
+        stats: CostCollectStats,
+        *,
+        env_step: int,
+        cost_limit: tuple[float, ...],
+        limit_unit: LimitUnit,
+        seeds: tuple[int, ...] | None = None,
+        order: np.ndarray | None = None,
+    ) -> Evaluation:
+        """Return the episodes that ended in a collect, judged by the limits.
+
+        :param order: ``[E]`` places of the episodes in the order that they get; ``None`` for the order in
+            which they ended.
+        :raises ValueError: no episode ended, or the limits need discounted costs and there are none.
+        """
+        chosen = slice(None) if order is None else order
+        others = stats.discounted_costs if limit_unit == "episode" else stats.costs
+        return Evaluation(
+            env_step=env_step,
+            returns=stats.returns[chosen],
+            costs=stats.limited_costs(limit_unit)[chosen],
+            cost_limit=cost_limit,
+            seeds=seeds,
+            limit_unit=limit_unit,
+            other_costs=None if others is None else others[chosen],
+        )
+
+    def followed_by(self, other: Evaluation) -> Evaluation:
+        """Return the episodes of both evaluations of one policy; what else they hold is that of this one."""
+        others = None
+        if self.other_costs is not None and other.other_costs is not None:
+            others = np.concatenate([self.other_costs, other.other_costs])
+        return replace(
+            self,
+            returns=np.concatenate([self.returns, other.returns]),
+            costs=np.concatenate([self.costs, other.costs]),
+            other_costs=others,
+            seeds=None if self.seeds is None or other.seeds is None else (*self.seeds, *other.seeds),
+        )
 
     @property
     def return_mean(self) -> float:
@@ -83,8 +137,13 @@ class Evaluation:
 
     @property
     def cost_mean(self) -> np.ndarray:
-        """``[C]`` mean episode costs."""
+        """``[C]`` mean episode costs, in the unit of the limits."""
         return self.costs.mean(0)
+
+    @property
+    def other_cost_mean(self) -> np.ndarray | None:
+        """``[C]`` mean episode costs in the other unit; ``None`` where nobody counted them."""
+        return None if self.other_costs is None else self.other_costs.mean(0)
 
     @property
     def cost_stderr(self) -> np.ndarray:
@@ -127,6 +186,7 @@ class Evaluation:
             "cost_stderr": self.cost_stderr.tolist(),
             "feasible": self.feasible,
             "share_above_limit": self.share_above_limit,
+            **({} if self.other_cost_mean is None else {"other_cost_mean": self.other_cost_mean.tolist()}),
         }
 
 

@@ -295,3 +295,89 @@ def test_misshapen_episodes_are_refused():
         with pytest.raises(ValueError, match=r"must have shapes \[E, 2\] and \[E\], got"):
             log.publish(np.zeros(costs), np.zeros(lens, dtype=int))
     assert (log.cycle, log.count) == (0, 0)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_discounted_costs_have_the_discount_of_the_costs(fast):
+    """Return and costs have a discount each, or one for all, and a discount of 1 changes nothing."""
+
+    def truths(e, k, factors):
+        return [truth(e, k, 2, factor)["discounted_cost"][i] for i, factor in enumerate(factors)]
+
+    for discount, factors in (((0.9, 0.8, 1.0), (0.8, 1.0)), (0.7, (0.7, 0.7)), (1.0, (1.0, 1.0))):
+        hook = None if fast else Finished()
+        collector = collector_for(num_costs=2, discount=discount, fast=fast, on_step_hook=hook)
+        stats = collector.collect(n_step=N * 12)
+        log = collector.buffer.episodes
+        episodes = {e: iter(range(12)) for e in range(N)}
+        ended = [truths(e, next(episodes[e]), factors) for e in stats.env_ids.tolist()]
+        np.testing.assert_allclose(log.discounted_costs, ended, rtol=1e-12)
+        np.testing.assert_array_equal(log.discounted_costs, stats.discounted_costs)
+        np.testing.assert_array_equal(log.limited_costs("discounted"), log.discounted_costs)
+        np.testing.assert_array_equal(log.since(0, "discounted")[0], log.discounted_costs)
+        np.testing.assert_array_equal(log.limited_costs("episode"), log.costs)
+
+
+def test_a_discount_is_one_number_or_one_for_each_signal():
+    with pytest.raises(ValueError, match="discount must be one number or 3, for reward and costs"):
+        collector_for(num_costs=2, discount=(0.9, 0.8))
+
+
+def test_costs_that_nobody_discounted_are_no_discounted_costs():
+    log = collector_for().buffer.episodes
+    assert log.limited_costs("discounted").shape == (0, 1)
+    log.publish(np.ones((2, 1)), np.array([3, 3]), discounted_costs=np.full((2, 1), 0.5))
+    assert log.since(1, "discounted")[0].tolist() == [[0.5]]
+    log.publish(np.ones((1, 1)), np.array([3]))
+    for ask in (log.limited_costs, lambda unit: log.since(2, unit)):
+        with pytest.raises(ValueError, match="limit_unit='discounted' needs the discounted costs"):
+            ask("discounted")
+    assert log.since(2)[0].tolist() == [[1.0]]
+    log.clear()
+    log.publish(np.ones((1, 1)), np.array([3]), discounted_costs=np.full((1, 1), 0.25))
+    assert log.limited_costs("discounted").tolist() == [[0.25]]
+    with pytest.raises(ValueError, match="discounted_costs must have the shape"):
+        log.publish(np.ones((1, 1)), np.array([3]), discounted_costs=np.ones(1))
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_the_log_knows_how_far_the_open_episodes_were_when_the_buffer_was_emptied(ahead):
+    if ahead:
+        buffer = CostVectorReplayBuffer(60, N)
+        collector = AheadCollector(RandomPolicy(), envs, buffer, seed=1, cores=1)
+        collector.reset_env()
+    else:
+        collector = collector_for()
+    log = collector.buffer.episodes
+    assert log.first_steps.tolist() == [0]
+    for _ in range(8):
+        before = log.open_steps.tolist()
+        collector.reset_buffer(keep_statistics=True)
+        assert log.first_steps.tolist() == before
+        collector.collect(n_step=N * 3)
+        # Observations tell environment, episode and step.
+        indices = collector.buffer.last_index
+        newest = collector.buffer.obs_next[indices][:, 2].astype(int)
+        assert log.open_steps.tolist() == np.where(collector.buffer.done[indices], 0, newest).tolist()
+    assert log.open_steps.any()
+    again = EpisodeLog(1)
+    again.load_state_dict(log.state_dict())
+    assert again.first_steps.tolist() == log.first_steps.tolist() != [0] * N
+    # A reset of the environments: what follows begins anew.
+    collector.reset_env()
+    assert log.open_steps.tolist() == [0]
+    assert log.first_steps.any()  # of the data that are there
+    collector.reset_buffer(keep_statistics=True)
+    collector.reset_env()
+    assert log.first_steps.tolist() == [0]
+    collector.close()
+
+
+def test_a_log_of_an_earlier_version_has_neither_discounted_costs_nor_open_episodes():
+    log = EpisodeLog(1)
+    log.publish(np.ones((2, 1)), np.array([3, 3]), 6, discounted_costs=np.ones((2, 1)))
+    earlier = ("cycle", "count", "costs", "lens", "steps")
+    state = {name: x for name, x in log.state_dict().items() if name in earlier}
+    log.load_state_dict(state)
+    assert (log.discounted_costs, log.open_steps.tolist(), log.first_steps.tolist()) == (None, [0], [0])
+    assert set(log.state_dict()) == {*state, "open_steps", "first_steps"}

@@ -75,6 +75,19 @@ def test_no_sequence_of_throttles_beats_the_optimum(settings, limit):
     assert cost == pytest.approx(min(limit, 10.0 * env.cost_scale), rel=1e-12)
 
 
+def test_the_optimum_within_a_discounted_limit_spends_it():
+    env = KnownOptimumEnv(window=(T // 2, T), reward_scale=2.0)
+    inside, best = env.optimum(1.0, discount=0.95)
+    assert env.optimum(1.0)[0] == pytest.approx(0.1)
+    assert 0.2 < inside < 1.0
+    reward, cost = play(env, inside_and_outside(env, inside, 1.0)).T
+    assert reward.sum() == pytest.approx(best, rel=1e-12)
+    assert 0.95 ** np.arange(T) @ cost == pytest.approx(1.0, rel=1e-12)
+    assert env.optimum(1.0, discount=0.0)[0] == 1.0  # costs that come late then cost nothing
+    with pytest.raises(ValueError, match=r"discount must be in \[0, 1\], got 1.5"):
+        env.optimum(1.0, discount=1.5)
+
+
 def test_a_step_costs_a_quarter_of_its_throttle_where_all_steps_cost():
     np.testing.assert_allclose(play(KnownOptimumEnv(), np.full(T, 0.6)), [[1 - 0.4**2, 0.15]] * T)
 

@@ -33,7 +33,7 @@ _OFFPOLICY = _DATA | {
     "cost_estimation_step",
 }  # fmt: skip
 _LEVEL = {"cost_level", "cost_level_episodes"}
-_RUN = {"selection_min_episodes", "costs", "actor", "critic"}
+_RUN = {"selection_min_episodes", "costs", "actor", "critic", "limit_unit"}
 _TEAM = {"agents", "cost_unit"}
 NEW = {
     **dict.fromkeys(("sac", "ddpg", "td3"), _OFFPOLICY),

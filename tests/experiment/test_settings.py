@@ -277,3 +277,11 @@ def test_settings_without_a_docstring_show_their_default(monkeypatch):
         assert [defaults[name].value for name in ("gamma", "plain", "several")] == [0.5, 3, []]
         with pytest.raises(ValueError, match=r"several must be set from Python, .*, got '1,2'"):
             settings["several"].parse("1,2")
+
+
+def test_the_paper_preset_of_meta_cpo_limits_discounted_costs():
+    paper = make_config("meta_cpo", "SafetyPointStcircle", preset="paper")
+    assert (paper.cost_limit, paper.policy_config.limit_unit) == ((10.0,), "discounted")
+    assert paper.policy_config.discount_of_costs == 0.99
+    tuned = make_config("meta_cpo", "SafetyPointStcircle")
+    assert (tuned.cost_limit, tuned.policy_config.limit_unit) == ((25.0,), "episode")

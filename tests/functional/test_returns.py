@@ -1,5 +1,6 @@
 """Thresholds and n-step targets agree with sums written out."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,9 +10,12 @@ import torch
 from fsrl_ext.functional.returns import (
     as_cost_limits,
     cost_threshold,
+    discounted_steps,
     floored_deviation,
     integral_margin,
     nstep_targets,
+    steps_before,
+    weighted_advantages,
 )
 
 
@@ -47,6 +51,100 @@ def test_paper_threshold_at_the_ends_of_gamma(gamma, expected):
 def test_infinite_limit_stays_infinite(unit):
     got = cost_threshold(math.inf, max_episode_steps=10, gamma=0.9, unit=unit)
     assert got == math.inf
+
+
+@pytest.mark.parametrize("unit", ["paper", "stationary", "finite"])
+def test_an_even_cost_is_at_both_limits_or_at_none(unit):
+    """Whichever unit the limit is in, an even cost that meets it has the same threshold."""
+    horizon, gamma, cost = 40, 0.95, 0.3
+    known = {"max_episode_steps": horizon, "gamma": gamma, "unit": unit}
+    discounted = sum(gamma**t * cost for t in range(horizon))
+    expected = cost_threshold(cost * horizon, **known)
+    got = cost_threshold(discounted, **known, limit_unit="discounted")
+    assert got == pytest.approx(expected, rel=1e-12)
+    assert unit != "paper" or got == discounted
+
+
+def test_without_a_discount_both_units_are_one():
+    known = {"max_episode_steps": 40, "gamma": 1.0}
+    assert cost_threshold(7.0, **known, limit_unit="discounted") == cost_threshold(7.0, **known) == 7.0
+    with pytest.raises(ValueError, match=r"limit_unit must be .*, got 'discount'"):
+        cost_threshold(7.0, **known, limit_unit="discount")
+
+
+@pytest.mark.parametrize(("steps", "gamma"), [(300, 0.97), (1, 0.5), (7, 0.0), (0, 0.9), (9, 1.0)])
+def test_discounted_steps_are_the_sum_of_the_discounts(steps, gamma):
+    assert discounted_steps(steps, gamma) == pytest.approx(sum(gamma**t for t in range(steps)), rel=1e-12)
+
+
+def test_steps_count_from_the_start_of_each_episode():
+    """The first environment goes on with an episode of four steps, the third one begins anew."""
+    starts = np.array([1, 0, 0, 1, 0, 1, 1, 0, 1, 0], dtype=bool)
+    owners = np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 2])
+    steps = steps_before(starts, owners, np.array([4, 9, 0]))
+    assert steps.tolist() == [4, 5, 6, 0, 1, 9, 0, 1, 0, 1]
+    starts[[5, 8]] = False  # Data of another environment never go on with an episode.
+    assert steps_before(starts, owners, np.array([4, 9, 0])).tolist() == steps.tolist()
+
+
+# A problem with two states and two actions, by state and action: costs, and probabilities to go to state 1.
+COST = torch.tensor([[0.0, 1.0], [3.0, 0.5]], dtype=torch.float64)
+LEADS = torch.tensor([[0.25, 0.75], [0.5, 0.25]], dtype=torch.float64)
+PROBLEM_STEPS, DISCOUNT = 3, 0.6
+
+
+def exact_values(policy, discount):
+    """Return Q of each step ``[3, 2, 2]`` and the cost of an episode from state 0, by dynamic programming.
+
+    :param policy: ``[2]`` probability of action 1 in each state.
+    """
+    value, q = torch.zeros(2, dtype=torch.float64), []
+    for _ in range(PROBLEM_STEPS):
+        q.insert(0, COST + discount * (LEADS * value[1] + (1 - LEADS) * value[0]))
+        value = (1 - policy) * q[0][:, 0] + policy * q[0][:, 1]
+    return torch.stack(q), value[0]
+
+
+def every_episode(policy):
+    """Return states and actions ``[E, 3]`` in which every episode is as often as its probability says."""
+    states, actions = [], []
+    for a0, s1, a1, s2, a2 in itertools.product((0, 1), repeat=5):
+        s, a = (0, s1, s2), (a0, a1, a2)
+        probability = 4.0**5
+        for t in range(PROBLEM_STEPS):
+            probability *= policy[s[t]] if a[t] else 1 - policy[s[t]]
+            if t:
+                before = LEADS[s[t - 1], a[t - 1]]
+                probability *= before if s[t] else 1 - before
+        assert float(probability) == int(probability)
+        states += [s] * int(probability)
+        actions += [a] * int(probability)
+    return torch.tensor(states), torch.tensor(actions)
+
+
+def test_weighted_advantages_have_the_gradient_of_the_discounted_cost():
+    old = torch.tensor([0.5, 0.25], dtype=torch.float64)
+    states, actions = every_episode(old)
+    q, _ = exact_values(old, DISCOUNT)
+    places = torch.arange(PROBLEM_STEPS).expand_as(states)
+    probability = torch.where(actions == 1, old[states], 1 - old[states])
+    values = (1 - old) * q[..., 0] + old * q[..., 1]
+    advantages = (q[places, states, actions] - values[places, states]).flatten()[:, None]
+
+    def slope(weights):
+        policy = old.clone().requires_grad_()
+        ratio = torch.where(actions == 1, policy[states], 1 - policy[states]) / probability
+        surrogate = (ratio.flatten() * weighted_advantages(advantages, weights.flatten())[:, 0]).mean()
+        return torch.autograd.grad(PROBLEM_STEPS * surrogate, policy)[0]
+
+    policy = old.clone().requires_grad_()
+    (exact,) = torch.autograd.grad(exact_values(policy, DISCOUNT)[1], policy)
+    weights = DISCOUNT ** places.double()
+    torch.testing.assert_close(slope(weights), exact, rtol=1e-9, atol=1e-12)
+    # Without the weights of the steps, neither the size nor the direction is right.
+    unweighted = slope(torch.ones_like(weights))
+    assert torch.cosine_similarity(unweighted, exact, dim=0) < 0.99
+    assert weighted_advantages(advantages, weights.flatten()).mean().abs() < 1e-12
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tianshou.trainer import OnpolicyTrainer
 from torch import nn
 from toys.buffers import add_step
 from toys.cmdps import two_state_episode_cost
-from toys.policies import ONPOLICY, T, build, tensors
+from toys.policies import GAMMA, ONPOLICY, T, build, tensors
 from toys.training import collect, collector_for, update
 
 from fsrl_ext.data import CostVectorReplayBuffer
@@ -231,16 +231,25 @@ def test_played_changes_are_compared_with_what_was_predicted():
     assert metrics["constraint/played_per_predicted_0"] == 3.0  # nothing is left of what came before
 
 
-@pytest.mark.parametrize("settings", [{}, {"cost_gamma": 1.0, "cost_gae_lambda": 1.0}])
-def test_cpo_predicts_the_change_of_the_episode_cost(settings):
-    """The prediction is within 20% of the exact change, in units of episode cost."""
+@pytest.mark.parametrize(
+    ("cost_limit", "settings"),
+    [
+        (4.0, {}),
+        (4.0, {"cost_gamma": 1.0, "cost_gae_lambda": 1.0}),
+        (1.5, {"limit_unit": "discounted"}),
+    ],
+)
+def test_cpo_predicts_the_change_of_the_episode_cost(cost_limit, settings):
+    """The prediction is within 20% of the exact change, in the unit of the limit."""
+    discount = GAMMA if "limit_unit" in settings else 1.0
 
     def exact_cost():
         (mean, std), _ = policy.actor(policy._normalised(np.eye(2, dtype=np.float32)))
-        return two_state_episode_cost(mean.detach().numpy()[:, 0], std.detach().numpy()[:, 0], T)
+        mean, std = mean.detach().numpy()[:, 0], std.detach().numpy()[:, 0]
+        return two_state_episode_cost(mean, std, T, discount)
 
-    policy = build("cpo", cost_limit=4.0, normalise_observations=False, **settings)
-    collector, changes = collector_for(policy), []
+    policy = build("cpo", cost_limit=cost_limit, normalise_observations=False, **settings)
+    collector, changes = collector_for(policy, discount=GAMMA), []
     for _ in range(5):
         collect(policy, collector, 4000)
         before = exact_cost()

@@ -11,6 +11,7 @@ from toys.studies import assert_refused, write_run, write_small
 from fsrl_ext.cli import main
 from fsrl_ext.cli.terminal import _IN_ASCII
 from fsrl_ext.report.study.collect import read_study
+from fsrl_ext.report.study.panels import make_panels
 from fsrl_ext.report.study.published import PROTOCOLS, anchors, best_published
 from fsrl_ext.report.study.scores import score_table
 from fsrl_ext.report.study.select import group
@@ -386,3 +387,30 @@ class TestCommand:
         with pytest.raises(SystemExit):
             main(["table", "--help"])
         assert "fsrl-ext table runs --where" in capsys.readouterr().out
+
+
+class TestUnitsOfLimits:
+    def test_runs_of_both_units_have_rows_of_their_own(self, tmp_path):
+        study(tmp_path, [{"seed": s, "unit": unit} for s in (0, 1) for unit in ("episode", "discounted")])
+        plain, discounted = rows(tmp_path)
+        assert (plain["task"], discounted["task"]) == ("Toy-v0", "Toy-v0 (discounted)")
+        for row, episode_costs in ((plain, ("5", "8")), (discounted, ("15", "24"))):
+            assert (row["seeds"], row["best_cost_mean"], row["last_cost_mean"]) == ("2", "5", "8")
+            assert (row["best_episode_cost_mean"], row["last_episode_cost_mean"]) == episode_costs
+        for row in rows(tmp_path, "training"):  # in the unit of the limit
+            assert row["training_cost_mean"] == "8"
+        text, _ = study_table([tmp_path])
+        assert "Toy-v0 (discounted)" in text
+        assert "episode cost: the sum of the costs of an episode." in " ".join(text.split())
+        assert "different limit_unit" not in text
+
+    def test_the_column_of_episode_costs_is_there_where_a_limit_is_on_others(self, tmp_path):
+        study(tmp_path / "one", seeds(2))
+        assert "episode cost" not in study_table([tmp_path / "one"])[0]
+        assert "best_episode_cost_mean" not in rows(tmp_path / "one")[0]
+
+    def test_figures_and_pages_name_the_unit(self, tmp_path):
+        study(tmp_path, seeds(2, unit="discounted"))
+        (panel,) = make_panels(read_study([tmp_path]).runs, ["policy"], [])
+        assert panel.title == "Toy-v0 (discounted)"
+        assert panel.cost_label(0) == "discounted cost"

@@ -131,17 +131,18 @@ def mean_powers(mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return x @ weights / weights.sum(), x**2 @ weights / weights.sum()
 
 
-def two_state_episode_cost(mean: np.ndarray, std: np.ndarray, steps: int) -> float:
+def two_state_episode_cost(mean: np.ndarray, std: np.ndarray, steps: int, discount: float = 1.0) -> float:
     """Return the mean cost of an episode of `TwoStateEnv` under Gaussian actions, exactly.
 
     :param mean: ``[2]`` mean of the action in each state; likewise ``std``.
     :param steps: length of the episode.
+    :param discount: factor of the cost per step.
     """
     x, squares = mean_powers(mean, std)
     moves = np.array([[1 - x[0], x[0]], [0.5, 0.5]])
     visits, cost = np.array([0.5, 0.5]), 0.0
-    for _ in range(steps):
-        cost += visits @ squares
+    for t in range(steps):
+        cost += discount**t * (visits @ squares)
         visits = visits @ moves
     return float(cost)
 

@@ -45,8 +45,11 @@ def build(*, cost_limit=6.0, num_costs=1, optimiser="lbfgs", hidden=(6,), device
     ).to(device)
 
 
-def collector_for(policy, *, steps=200, num_costs=1):
-    """Return a collector whose tasks are the bandits' targets."""
+def collector_for(policy, *, steps=200, num_costs=1, discount=None):
+    """Return a collector whose tasks are the bandits' targets.
+
+    :param discount: of the discounted costs that are counted, if any.
+    """
 
     def envs(target):
         def make():
@@ -54,7 +57,9 @@ def collector_for(policy, *, steps=200, num_costs=1):
 
         return DummyVectorEnv([make] * ENVS)
 
-    return MetaCollector(policy, envs, step_per_collect=steps, num_envs=ENVS, num_costs=num_costs)
+    return MetaCollector(
+        policy, envs, step_per_collect=steps, num_envs=ENVS, num_costs=num_costs, discount=discount
+    )
 
 
 def adapt(policy, collector, target, *, record=False, seed=0, steps=None):

@@ -47,6 +47,7 @@ def write_run(
     command="",
     versions=None,
     logged=None,
+    unit="episode",
     **training,
 ):
     """Write a run of 1,000 steps, with ten episodes in every row of its curve; return its folder.
@@ -55,6 +56,8 @@ def write_run(
     :param selections: mean return and verdict of each selection, whose costs are 0 or twice the limit.
     :param rows: step, mean return and mean cost of each collect cycle; all costs have this mean.
     :param logged: by column of the updates, such as ``constraint/multiplier``, its values in the rows.
+    :param unit: of the limits and of all costs that are given. The other unit has a third, or three times as
+        much for discounted limits.
     :param violation: whether the sums of ``max(cost - limit, 0)`` were recorded; they are 7 per row.
     """
     folder.mkdir(parents=True)
@@ -65,6 +68,9 @@ def write_run(
         "training": {"hidden_sizes": [16, 16], **training},
     }  # fmt: skip
     config |= settings or {}
+    other = 3.0 if unit == "discounted" else 1 / 3
+    if unit == "discounted":
+        config["policy_config"] = {**config["policy_config"], "limit_unit": unit}
     points = []
     for step, (value, feasible) in zip(SELECTION_STEPS, selections, strict=False):
         finite = [x if x < float("inf") else 1.0 for x in limits]
@@ -81,10 +87,13 @@ def write_run(
     if status == "finished":
         result["best"] = judged(*best, limits) | {"selected_as_feasible": any(x for _, x in selections)}
         result["last"] = judged(*last, limits)
+        for one in (result["best"], result["last"]):
+            one["other_cost_mean"] = [other * x for x in one["cost_mean"]]
     write_json(folder / "config.json", {"command": command, **config})
     write_json(folder / "result.json", result)
     columns = ["env_step", "update/loss", "train/n_collected_episodes", "train/returns_stat/mean"]
     columns += [f"train/costs_stat/{i}/mean" for i in range(len(limits))]
+    columns += [f"train/discounted_cost/{i}" for i in range(len(limits))]
     columns += [f"train/violation/{i}" for i in range(len(limits))] if violation else []
     logged = logged or {}
     with (folder / "progress.csv").open("w", newline="") as file:
@@ -95,7 +104,9 @@ def write_run(
         for number, (step, value, cost) in enumerate(rows):
             excess = [7.0] * len(limits) if violation else []
             updates = [values[number] for values in logged.values()]
-            table.writerow([step, "", 10, value, *[cost] * len(limits), *excess, *updates])
+            pair = (other * cost, cost) if unit == "discounted" else (cost, other * cost)
+            costs = [x for x in pair for _ in limits]
+            table.writerow([step, "", 10, value, *costs, *excess, *updates])
     return folder
 
 

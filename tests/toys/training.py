@@ -16,14 +16,15 @@ from toys.envs import LineEnv
 from toys.policies import T
 
 
-def collector_for(policy, *, env=TwoStateEnv, num_envs=4, size=50_000, limit=T, **kwargs):
+def collector_for(policy, *, env=TwoStateEnv, num_envs=4, size=50_000, limit=T, discount=None, **kwargs):
     """Return a collector over ``num_envs`` seeded environments with episodes of at most ``limit`` steps.
 
+    :param discount: of the discounted costs that are counted, if any.
     :param kwargs: arguments of the environment.
     """
     envs = DummyVectorEnv([lambda: gym.wrappers.TimeLimit(env(**kwargs), limit)] * num_envs)
     buffer = CostVectorReplayBuffer(size, num_envs, num_costs=kwargs.get("num_costs", 1))
-    collector = CostCollector(policy, envs, buffer)
+    collector = CostCollector(policy, envs, buffer, discount=discount)
     collector.reset_buffer()
     collector.reset_env(gym_reset_kwargs={"seed": 0})
     collector.env.seed(0)

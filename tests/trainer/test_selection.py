@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from fsrl_ext.data import CostCollectStats
 from fsrl_ext.trainer.selection import Evaluation, is_clearly_not_best
 
 
@@ -87,3 +88,31 @@ def test_what_is_clearly_not_best(returns, costs, clear):
         assert not candidate.is_better_than(best)
     assert not is_clearly_not_best(candidate, None)
     assert not is_clearly_not_best(candidate, evaluation(BEST[0], [20] * 10))  # not feasible
+
+
+def test_verdicts_are_about_the_costs_in_the_unit_of_the_limits():
+    stats = CostCollectStats(
+        returns=np.zeros(2),
+        costs=np.array([[20.0], [30.0]]),
+        discounted_costs=np.array([[4.0], [6.0]]),
+    )
+    common = {"env_step": 7, "cost_limit": (10.0,)}
+    discounted = Evaluation.of_collect(stats, limit_unit="discounted", order=np.array([1, 0]), **common)
+    assert discounted.feasible
+    assert discounted.share_above_limit == 0.0
+    assert (discounted.costs.tolist(), discounted.other_costs.tolist()) == ([[6.0], [4.0]], [[30.0], [20.0]])
+    assert discounted.summary()["cost_mean"] == [5.0]
+    assert discounted.summary()["other_cost_mean"] == [25.0]
+    plain = Evaluation.of_collect(stats, limit_unit="episode", **common)
+    assert not plain.feasible
+    assert plain.other_costs.tolist() == [[4.0], [6.0]]
+    both = plain.followed_by(plain)
+    assert (both.costs[:, 0].tolist(), both.other_costs[:, 0].tolist()) == ([20, 30, 20, 30], [4, 6, 4, 6])
+    stats.discounted_costs = None
+    unknown = Evaluation.of_collect(stats, limit_unit="episode", **common)
+    assert (unknown.other_costs, "other_cost_mean" in unknown.summary()) == (None, False)
+    assert plain.followed_by(unknown).other_costs is None
+    with pytest.raises(ValueError, match="limit_unit='discounted' needs the discounted costs"):
+        Evaluation.of_collect(stats, limit_unit="discounted", **common)
+    with pytest.raises(ValueError, match=r"other_costs must have the shape \[2, 1\] of costs, got \[2\]"):
+        dataclasses.replace(plain, other_costs=np.zeros(2))

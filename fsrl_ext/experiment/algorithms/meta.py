@@ -45,7 +45,7 @@ class MetaTraining(ValueCriticTraining):
         task: str,
         *,
         num_costs: int,
-        discount: float,
+        discount: float | tuple[float, ...],
         seed: int,
         cores: int,
         costs: tuple[str, ...] | None = None,
@@ -108,10 +108,12 @@ _DEFAULTS: dict[str, Any] = {
 }
 _TASKS: tuple[TaskDefaults, ...] = (("*", "*", {"step_per_collect": 3_000}),)
 
-# Cho and Sun 2024: three tasks, three inner steps, KL bound, discount factor, lambda, and no margin. Written
-# out, so that other defaults leave the preset as it is. Their limit of 10 is on discounted cost.
+# Cho and Sun 2024: three tasks, three inner steps, KL bound, discount factor, lambda, no margin, and a limit
+# on discounted cost. Written out, so that other defaults leave the preset as it is.
 _PAPER: dict[str, Any] = {
     **_DEFAULTS,
+    "cost_limit": (10.0,),
+    "limit_unit": "discounted",
     "cost_margin": 0.0,
     "num_tasks": 3,
     "inner_steps": 3,

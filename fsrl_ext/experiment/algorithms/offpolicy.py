@@ -108,7 +108,7 @@ class OffpolicyTraining(AgentTraining):
         task: str,
         *,
         num_costs: int,
-        discount: float,
+        discount: float | tuple[float, ...],
         seed: int,
         cores: int,
         costs: tuple[str, ...] | None = None,

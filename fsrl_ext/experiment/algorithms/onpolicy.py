@@ -83,7 +83,7 @@ class OnpolicyTraining(ValueCriticTraining, AgentTraining):
         task: str,
         *,
         num_costs: int,
-        discount: float,
+        discount: float | tuple[float, ...],
         seed: int,
         cores: int,
         costs: tuple[str, ...] | None = None,

@@ -66,7 +66,10 @@ _RANDOM_STATE = {
     "has_gauss": COUNT,
     "gauss": FINITE,
 }
-_EPISODES = {"cycle": COUNT, "count": COUNT, "costs": ARRAY, "lens": ARRAY, "steps": ARRAY}
+_EPISODES = {
+    **{"cycle": COUNT, "count": COUNT, "costs": ARRAY, "lens": ARRAY, "steps": ARRAY},
+    **{"discounted_costs?": ARRAY, "open_steps?": ARRAY, "first_steps?": ARRAY},
+}
 
 BUFFER: dict[str, Any] = {
     "shape": [_DIMENSION],
@@ -133,6 +136,8 @@ RULES: dict[str, dict[str, Any]] = {
                     "cost_limit": [NOT_NEGATIVE],
                     "seeds": Maybe([COUNT]),
                     "cost_names?": Maybe([TEXT]),
+                    "limit_unit?": TEXT,
+                    "other_costs?": Maybe(ARRAY),
                 }
             ),
             "pending?": Maybe({"env_step": COUNT, "epoch": COUNT, "parameters": _DICTIONARY}),

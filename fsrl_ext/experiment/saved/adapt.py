@@ -15,7 +15,8 @@ from typing import Any
 from tianshou.env import BaseVectorEnv
 from tianshou.policy.base import policy_within_training_step
 
-from fsrl_ext.data import CostCollectStats, MetaCollector
+from fsrl_ext.cost_names import LimitUnit
+from fsrl_ext.data import MetaCollector
 from fsrl_ext.data.randomness import private_randomness
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.registry import EnvFn
@@ -26,7 +27,7 @@ from fsrl_ext.experiment.saved.chosen_task import ChosenTask
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
 from fsrl_ext.experiment.settings import list_settings
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training.build import test_collector
+from fsrl_ext.experiment.training.build import discounts, test_collector
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkpoint
 from fsrl_ext.experiment.training_config import train_envs
 from fsrl_ext.functional.returns import as_cost_limits
@@ -64,6 +65,7 @@ class Adaptation:
     :param task: the environment id.
     :param parameters: the drawn parameters of a family's task; empty for other tasks.
     :param cost_limit: the limit that the policy adapted to and is judged by.
+    :param limit_unit: unit of the limit and of the judged costs.
     :param points: ``K + 1`` points, from before the first step to after the last.
     :param policy: the adapted policy.
     """
@@ -73,6 +75,7 @@ class Adaptation:
     task_seed: int | None
     parameters: dict[str, Any]
     cost_limit: tuple[float, ...]
+    limit_unit: LimitUnit
     points: tuple[AdaptationPoint, ...]
     policy: OnpolicyPolicy[Any]
 
@@ -111,8 +114,8 @@ def adapt(
     :param episodes: deterministic episodes of each test, on the seeds of final evaluations.
     :param seed: the seed of exploration and of the episodes that are learnt from.
     :param checkpoint: which policy of a run folder, ``"best"`` or ``"last"``.
-    :param cost_limit: adapt to and judge by another limit than the run's. A policy without a constraint is
-        only judged by it.
+    :param cost_limit: adapt to and judge by another limit than the run's, in the same unit. A policy
+        without a constraint is only judged by it.
     :param cost_margin: share of the limit that the steps keep free; the run's own if not given.
     :param kl_bound: mean KL divergence that a step may reach, in nats; the run's own if not given.
     :param step_per_collect: environment steps of each collect; those of the training if not given.
@@ -184,6 +187,7 @@ def adapt(
         task_seed=chosen.task_seed,
         parameters=parameters,
         cost_limit=limit,
+        limit_unit=config.policy_config.limit_unit,
         points=points,
         policy=policy,
     )
@@ -216,7 +220,7 @@ def _points(
     collect_last: bool,
 ) -> Iterator[AdaptationPoint]:
     """Measures the policy, lets it take a step, and so on; yields what was measured after each step."""
-    training = config.training
+    training, unit = config.training, config.policy_config.limit_unit
 
     def make_envs(make: EnvFn) -> BaseVectorEnv:
         return train_envs(make, training.env_processes(1, config.task), config.num_envs)
@@ -227,6 +231,7 @@ def _points(
         step_per_collect=training.step_per_collect,
         num_envs=config.num_envs,
         num_costs=len(limit),
+        discount=discounts(config),
     )
     tests = test_collector(policy, config, spec, episodes=len(seeds), make_env=make_env)
     if isinstance(policy, MetaCPOPolicy):
@@ -238,9 +243,13 @@ def _points(
             env_step = k * collector.step_per_collect
             if k < steps or collect_last:
                 with policy_within_training_step(policy):
-                    collected = _judged(collector.collect(), limit, env_step)
+                    stats = collector.collect()
+                if stats.n_collected_episodes:
+                    collected = Evaluation.of_collect(
+                        stats, env_step=env_step, cost_limit=limit, limit_unit=unit
+                    )
             if k in test_at:
-                tested = evaluate_policy(tests, seeds, cost_limit=limit, env_step=env_step)
+                tested = evaluate_policy(tests, seeds, cost_limit=limit, limit_unit=unit, env_step=env_step)
             yield AdaptationPoint(steps=k, env_step=env_step, collected=collected, tested=tested)
             if k < steps:
                 with policy_within_training_step(policy):
@@ -248,10 +257,3 @@ def _points(
     finally:
         collector.close()
         tests.close()
-
-
-def _judged(stats: CostCollectStats, limit: tuple[float, ...], env_step: int) -> Evaluation | None:
-    """The episodes that ended in a collect, judged by the limit; ``None`` if none did."""
-    if not stats.n_collected_episodes:
-        return None
-    return Evaluation(env_step=env_step, returns=stats.returns, costs=stats.costs, cost_limit=limit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fsrl_ext.cost_names import cost_word
 from fsrl_ext.experiment.saved.adapt import Adaptation
 from fsrl_ext.experiment.saved.evaluate import evaluation_report
 from fsrl_ext.report import text_table
@@ -19,6 +20,7 @@ def adaptation_report(adaptation: Adaptation) -> dict[str, Any]:
         "task_seed": adaptation.task_seed,
         "parameters": adaptation.parameters,
         "cost_limit": list(adaptation.cost_limit),
+        "limit_unit": adaptation.limit_unit,
         "points": [
             {
                 "steps": point.steps,
@@ -33,7 +35,8 @@ def adaptation_report(adaptation: Adaptation) -> dict[str, Any]:
 
 def adaptation_table(adaptation: Adaptation) -> str:
     """A table with a row per point: the data that it collected, and its deterministic episodes."""
-    header = ["steps", "environment steps", "return", "cost", "above limit", "test return", "test cost"]
+    cost = cost_word(adaptation.limit_unit)
+    header = ["steps", "environment steps", "return", cost, "above limit", "test return", f"test {cost}"]
     rows = [
         [str(x.steps), f"{x.env_step:,}", *_cells(x.collected, above=True), *_cells(x.tested)]
         for x in adaptation.points

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fsrl_ext.cost_names import cost_label
+from fsrl_ext.cost_names import cost_label, cost_word
 from fsrl_ext.data.stats import any_cost_above
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.errors import checked
-from fsrl_ext.experiment.saved.evaluate import evaluation_report, saved_player
+from fsrl_ext.experiment.saved.evaluate import SavedPlayer, evaluation_report, saved_player
 from fsrl_ext.experiment.saved.load import episode_seeds
+from fsrl_ext.functional.returns import discounted_steps
 from fsrl_ext.report import text_table
 from fsrl_ext.report.betting import anytime_bounds, log_capital_above, log_capital_below
 from fsrl_ext.report.folder import Which
@@ -84,9 +85,9 @@ def certify(
     about further episodes of this policy in this environment, and about the means over them.
 
     :param share_limit: decide, too, whether the share of episodes above the limit is at most this.
-    :param cost_bound: the largest cost that an episode can have, one number or one per cost. A proof needs
-        one, because no number of episodes excludes a rare one of any cost. One for each step of the time
-        limit, if not given.
+    :param cost_bound: the largest cost that an episode can have, in the unit of the limits, one number or one
+        per cost. A proof needs one, because no number of episodes excludes a rare one of any cost. If it is
+        not given, it is the cost of an episode with a cost of one in each step of the time limit.
     :param max_episodes: episodes after which an open question stays undecided.
 
     The other parameters are those of :func:`~fsrl_ext.experiment.evaluate`.
@@ -105,7 +106,7 @@ def certify(
         device=device,
         allow_import=allow_import,
     ) as player:
-        bounds = _bounds(cost_bound, player.cost_limit, player.spec.max_episode_steps)
+        bounds = _bounds(cost_bound, player)
         groups = _groups(max_episodes, player.collector.env_num, seed)
         evaluation: Evaluation | None = None
         for seeds in progress(groups, "certify", total=len(groups), show=show_progress, unit="group"):
@@ -113,12 +114,13 @@ def certify(
                 player.collector,
                 seeds,
                 cost_limit=player.cost_limit,
+                limit_unit=player.limit_unit,
                 env_step=player.env_step,
                 stochastic=stochastic,
             )
             _check_bounds(newest, bounds)
             newest = dataclasses.replace(newest, cost_names=player.cost_names)
-            evaluation = newest if evaluation is None else _joined(evaluation, newest)
+            evaluation = newest if evaluation is None else evaluation.followed_by(newest)
             verdict = _verdict_on_costs(evaluation, bounds, confidence)
             on_share = None
             if share_limit is not None:
@@ -139,16 +141,18 @@ def certify(
     )
 
 
-def _bounds(
-    cost_bound: float | Sequence[float] | None, limits: tuple[float, ...], max_episode_steps: int
-) -> tuple[float, ...]:
+def _bounds(cost_bound: float | Sequence[float] | None, player: SavedPlayer) -> tuple[float, ...]:
     """The largest cost of an episode, one per cost.
 
     :raises ValueError: if there is not one per cost, or if there is nothing to certify.
     """
+    limits, steps = player.cost_limit, float(player.spec.max_episode_steps)
     if not any(math.isfinite(limit) for limit in limits):
         raise ValueError("cost_limit must be finite for at least one cost, or there is nothing to certify")
-    given = max_episode_steps if cost_bound is None else cost_bound
+    most = steps
+    if player.limit_unit == "discounted":
+        most = discounted_steps(steps, player.cost_discount) * (1.0 + 1e-9)  # sums of costs are rounded
+    given = most if cost_bound is None else cost_bound
     bounds = tuple(float(x) for x in np.atleast_1d(np.asarray(given, dtype=float)))
     if len(bounds) == 1:
         bounds *= len(limits)
@@ -179,15 +183,6 @@ def _check_bounds(evaluation: Evaluation, bounds: tuple[float, ...]) -> None:
             f"cost_bound must be a bound of every episode's cost, which is never negative: an episode cost "
             f"{evaluation.costs[episode, cost]:g}, cost_bound is {bounds[cost]:g}"
         )
-
-
-def _joined(one: Evaluation, other: Evaluation) -> Evaluation:
-    return dataclasses.replace(
-        one,
-        returns=np.concatenate([one.returns, other.returns]),
-        costs=np.concatenate([one.costs, other.costs]),
-        seeds=(*(one.seeds or ()), *(other.seeds or ())),
-    )
 
 
 def _above(evaluation: Evaluation) -> np.ndarray:
@@ -243,10 +238,10 @@ def certificate_table(certificate: Certificate) -> str:
     """A row for each cost, and one for the share of episodes above the limit."""
     evaluation = certificate.evaluation
     bounds, names = certificate.cost_bounds, evaluation.cost_names
-    several = len(bounds) > 1
+    several, word = len(bounds) > 1, cost_word(evaluation.limit_unit)
     rows = [
         [
-            f"mean of {cost_label(names, len(bounds), i)}" if several or names else "mean cost",
+            f"mean of {cost_label(names, len(bounds), i, word)}" if several or names else f"mean {word}",
             f"{mean:.2f}",
             f"[{low:.2f}, {high:.2f}]",
             f"{limit:g}",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsrl_ext.cost_names import cost_label
+from fsrl_ext.cost_names import LimitUnit, cost_label, cost_word, other_cost_word
 from fsrl_ext.data import CostCollector
 from fsrl_ext.env import env_fn
 from fsrl_ext.env.agents import TeamEpisode
@@ -63,7 +63,8 @@ def evaluate(
     :param seed: the seeds are ``seed, seed + 1, ...``; those of the final evaluation if not given.
     :param stochastic: sample actions instead of taking the deterministic ones.
     :param checkpoint: which policy of a run folder, ``"best"`` or ``"last"``.
-    :param cost_limit: judge by another limit on the cost of an episode than the run's, one number per cost.
+    :param cost_limit: judge by another limit on the cost of an episode than the run's, in the same unit, one
+        number per cost.
     :param device: where the policy computes; the device it was trained on if not given.
     :param allow_import: whether the module of a saved task ``"module:id"`` may be imported, which runs its
         code. The module of a ``task`` that is given here needs no permission.
@@ -90,6 +91,7 @@ def evaluate(
             player.collector,
             seeds,
             cost_limit=player.cost_limit,
+            limit_unit=player.limit_unit,
             env_step=player.env_step,
             stochastic=stochastic,
             show_progress=show_progress,
@@ -134,6 +136,10 @@ class SavedPlayer(NamedTuple):
     collector: CostCollector
     cost_limit: tuple[float, ...]
     """What its episodes are judged by, one number per cost."""
+    limit_unit: LimitUnit
+    """Unit of these limits."""
+    cost_discount: float
+    """Discount factor of the costs."""
     spec: TaskSpec
     """Shapes and time limit of the task that is played."""
     env_step: int
@@ -182,7 +188,16 @@ def saved_player(
     try:
         with torch_threads(config.threads):
             env_step = read_checkpoint(file)["counters"]["env_step"]
-            yield SavedPlayer(collector, limit or config.cost_limit, spec, env_step, config.costs)
+            settings = config.policy_config
+            yield SavedPlayer(
+                collector=collector,
+                cost_limit=limit or config.cost_limit,
+                limit_unit=settings.limit_unit,
+                cost_discount=settings.discount_of_costs,
+                spec=spec,
+                env_step=env_step,
+                cost_names=config.costs,
+            )
     finally:
         collector.close()
 
@@ -194,9 +209,15 @@ def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
     training runs. The interval of a mean is ``None`` for one episode. Lists called ``cost_...`` or
     ``..._per_cost...`` have one entry for each cost, and ``cost_names`` is there if the costs have
     names. ``seeds``, ``returns`` and ``costs`` have one entry for each episode, in the same order; ``seeds``
-    is ``None`` for training data. With several agents ``agents`` has their ``names``, and by episode each
-    agent's ``returns``, ``costs`` and ``lens``.
+    is ``None`` for training data. Costs are in the unit of the limits, ``limit_unit``; entries that begin
+    with ``other_`` are in the other unit, and are missing where costs were counted in one unit alone. With
+    several agents ``agents`` has their ``names``, and by episode each agent's ``returns``, ``costs`` and
+    ``lens``.
     """
+    others: dict[str, Any] = {}
+    if evaluation.other_costs is not None:
+        others["other_costs"] = evaluation.other_costs.tolist()
+        others["other_cost_interval"] = [cost_interval(c.tolist()) for c in evaluation.other_costs.T]
     agents: dict[str, Any] = {}
     if isinstance(evaluation, TeamEvaluation):
         agents["agents"] = {
@@ -206,13 +227,16 @@ def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
             "lens": evaluation.agent_lens.tolist(),
         }
     per_cost = [
-        dataclasses.replace(evaluation, costs=c[:, None], cost_limit=(limit,), cost_names=None)
+        dataclasses.replace(
+            evaluation, costs=c[:, None], cost_limit=(limit,), cost_names=None, other_costs=None
+        )
         for c, limit in zip(evaluation.costs.T, evaluation.cost_limit, strict=True)
     ]
     return {
         **evaluation.summary(),
         **({} if evaluation.cost_names is None else {"cost_names": list(evaluation.cost_names)}),
         "cost_limit": list(evaluation.cost_limit),
+        "limit_unit": evaluation.limit_unit,
         "intervals": interval_note("episodes"),
         "return_interval": mean_interval(evaluation.returns.tolist()),
         "cost_interval": [cost_interval(c.tolist()) for c in evaluation.costs.T],
@@ -223,6 +247,7 @@ def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
         "seeds": None if evaluation.seeds is None else list(evaluation.seeds),
         "returns": evaluation.returns.tolist(),
         "costs": evaluation.costs.tolist(),
+        **others,
         **agents,
     }
 
@@ -256,7 +281,7 @@ def agents_table(evaluation: TeamEvaluation) -> str:
 
 
 def evaluation_table(evaluation: Evaluation) -> str:
-    """The report as a table with a row for the return, for each cost, and for all costs together."""
+    """The report as a table: a row for the return, each cost in both units, and all costs together."""
     report = evaluation_report(evaluation)
     names = evaluation.cost_names
     if isinstance(evaluation, TeamEvaluation) and len(evaluation.cost_limit) > 1:  # one cost for each agent
@@ -273,7 +298,7 @@ def evaluation_table(evaluation: Evaluation) -> str:
     for i, limit in enumerate(evaluation.cost_limit):
         rows.append(
             [
-                cost_label(names, len(evaluation.cost_limit), i),
+                cost_label(names, len(evaluation.cost_limit), i, cost_word(evaluation.limit_unit)),
                 *_cells(report["cost_mean"][i], report["cost_interval"][i]),
                 f"{limit:g}",
                 *verdict(
@@ -284,6 +309,9 @@ def evaluation_table(evaluation: Evaluation) -> str:
                 ),
             ]
         )
+    for i, mean in enumerate(report.get("other_cost_mean", ())):
+        label = cost_label(names, len(evaluation.cost_limit), i, other_cost_word(evaluation.limit_unit))
+        rows.append([label, *_cells(mean, report["other_cost_interval"][i]), "", "", ""])
     overall = verdict(
         report["share_above_limit"],
         report["share_above_limit_interval"],

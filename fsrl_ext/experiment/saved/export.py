@@ -139,6 +139,7 @@ def _metadata(config: ExperimentConfig, spec: TaskSpec, env_step: int) -> dict[s
         "policy": config.policy,
         "env_step": env_step,
         "cost_limit": config.cost_limit,
+        "limit_unit": config.policy_config.limit_unit,
         "cost_names": config.costs,
         "obs_dim": spec.obs_dim,
         "action_low": spec.action_low,

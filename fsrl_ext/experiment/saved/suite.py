@@ -5,7 +5,7 @@ Dimension letters: ``N`` tasks, ``C`` costs.
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fsrl_ext.cost_names import cost_word
 from fsrl_ext.data.stats import any_cost_above
 from fsrl_ext.env.meta import TaskDescription, held_out_suite
 from fsrl_ext.env.meta.held_out import Where
@@ -149,11 +150,7 @@ def _collected(points: Sequence[AdaptationPoint]) -> Evaluation | None:
     collects = [x.collected for x in points if x.collected is not None]
     if not collects:
         return None
-    return dataclasses.replace(
-        collects[0],
-        returns=np.concatenate([x.returns for x in collects]),
-        costs=np.concatenate([x.costs for x in collects]),
-    )
+    return functools.reduce(Evaluation.followed_by, collects)
 
 
 def suite_report(evaluation: SuiteEvaluation) -> dict[str, Any]:
@@ -171,6 +168,7 @@ def suite_report(evaluation: SuiteEvaluation) -> dict[str, Any]:
         "suite": evaluation.suite,
         "adapt_steps": evaluation.adapt_steps,
         "cost_limit": list(evaluation.cost_limit),
+        "limit_unit": evaluation.before[0].limit_unit,
         "intervals": interval_note("tasks"),
         "seeds": list(evaluation.before[0].seeds or ()),
         "before": _over_tasks(evaluation.before),
@@ -208,7 +206,8 @@ def suite_table(evaluation: SuiteEvaluation) -> str:
                 share_text(point["share_above_limit"], point["share_above_limit_interval"]),
             ]
         )
-    return text_table(["", "return", "cost", "tasks above", "episodes above"], rows)
+    cost = cost_word(report["limit_unit"])
+    return text_table(["", "return", cost, "tasks above", "episodes above"], rows)
 
 
 def _over_tasks(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
@@ -216,6 +215,7 @@ def _over_tasks(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     costs = np.stack([x.cost_mean for x in evaluations])  # [N, C]
     above = any_cost_above(costs, evaluations[0].cost_limit)
     shares = [x.share_above_limit for x in evaluations]
+    others = [x.other_cost_mean for x in evaluations if x.other_cost_mean is not None]
     return {
         "return_mean": float(np.mean(returns)),
         "return_interval": mean_interval(returns),
@@ -225,4 +225,5 @@ def _over_tasks(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "tasks_above_limit_interval": share_interval(int(above.sum()), len(above)),
         "share_above_limit": float(np.mean(shares)),
         "share_above_limit_interval": mean_interval(shares, lowest=0.0, highest=1.0),
+        **({"other_cost_mean": np.mean(others, axis=0).tolist()} if len(others) == len(evaluations) else {}),
     }

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fsrl_ext.cost_names import LimitUnit, training_column
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.sweeps.folder import StudyFolder
 
@@ -36,8 +37,11 @@ class Newest:
     costs: tuple[float, ...]
 
 
-def read_newest(progress: Path) -> Newest | None:
-    """The newest numbers in a ``progress.csv``, from its last rows; ``None`` if there is no complete row."""
+def read_newest(progress: Path, unit: LimitUnit = "episode") -> Newest | None:
+    """The newest numbers in a ``progress.csv``, from its last rows; ``None`` if there is no complete row.
+
+    :param unit: of the costs.
+    """
     try:
         with progress.open("rb") as file:
             header = file.readline().decode(errors="replace").strip().split(",")
@@ -55,7 +59,8 @@ def read_newest(progress: Path) -> Newest | None:
     played = next((row for row in reversed(rows) if row.get(name)), None)
     if played is None:
         return Newest(int(float(rows[-1]["env_step"])), None, ())
-    costs = [x for x in header if x.startswith("train/costs_stat/") and x.endswith("/mean")]
+    start, _, end = training_column("*", unit).partition("*")
+    costs = [x for x in header if x.startswith(start) and x.endswith(end)]
     return Newest(
         int(float(rows[-1]["env_step"])),
         float(played[name]),
@@ -149,8 +154,9 @@ class Overview:
         return Group(table, *last, Text(f"{self._folder.path}: {self.counts()}"))
 
     def _row(self, name: str, speed: _Speed, now: float) -> tuple[str, ...]:
-        newest = read_newest(self._folder.run(name).progress)
         config = self._configs.get(name)
+        unit: LimitUnit = "episode" if config is None else config.policy_config.limit_unit
+        newest = read_newest(self._folder.run(name).progress, unit)
         if newest is None:
             return ("starting", "", "", "", "", "")
         rate = speed.measure(newest.env_step, now)

@@ -168,11 +168,17 @@ def train_collector(policy: BasePolicy, config: ExperimentConfig, *, cores: int 
         policy,
         config.task,
         num_costs=len(config.cost_limit),
-        discount=config.policy_config.gamma,
+        discount=discounts(config),
         seed=config.seed,
         cores=cores,
         **named(config.costs),
     )
+
+
+def discounts(config: ExperimentConfig) -> float | tuple[float, ...]:
+    """The discount of return and costs in the statistics of a run; one for each of them if they differ."""
+    gamma, of_costs = config.policy_config.gamma, config.policy_config.discount_of_costs
+    return gamma if of_costs == gamma else (gamma, *[of_costs] * len(config.cost_limit))
 
 
 def test_envs(config: ExperimentConfig, episodes: int) -> int:
@@ -205,4 +211,5 @@ def test_collector(
     buffer = CostVectorReplayBuffer(
         num_envs * (spec.max_episode_steps + 1), num_envs, num_costs=len(config.cost_limit)
     )
-    return CostCollector(policy, build_vector(DummyVectorEnv, [make_env] * num_envs), buffer)
+    envs = build_vector(DummyVectorEnv, [make_env] * num_envs)
+    return CostCollector(policy, envs, buffer, discount=discounts(config))

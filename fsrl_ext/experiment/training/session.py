@@ -308,6 +308,7 @@ class Session:
                 self.folder.path,
                 title=f"{config.policy} on {config.task}, seed {config.seed}",
                 cost_limit=config.cost_limit,
+                limit_unit=config.policy_config.limit_unit,
                 costs=config.costs,
                 path=path,
             )
@@ -348,6 +349,7 @@ class Session:
             parameters_of(self.policy),
             seed_range("final", self.config.final_episodes),
             cost_limit=self.config.cost_limit,
+            limit_unit=self.config.policy_config.limit_unit,
             env_step=env_step,
             show_progress=self._show_progress,
             what="final evaluation",
@@ -356,4 +358,9 @@ class Session:
 
 def _episodes(evaluation: Evaluation) -> dict[str, Any]:
     """The episodes of an evaluation in the order of their seeds, for statistics of their distribution."""
-    return {"returns": evaluation.returns.tolist(), "costs": evaluation.costs.tolist()}
+    others = evaluation.other_costs
+    return {
+        "returns": evaluation.returns.tolist(),
+        "costs": evaluation.costs.tolist(),
+        **({} if others is None else {"other_costs": others.tolist()}),
+    }

@@ -24,7 +24,7 @@ APART_CYCLES = 50
 
 
 class MeasuredCost:
-    r"""Estimates the undiscounted episode cost ``[C]`` of the policy that learns.
+    r"""Estimates the episode cost ``[C]`` of the policy that learns, in the unit of the limits.
 
     The costs of finished episodes tell the level, and the critics only by how much the updates since then
     raise it. A rise counts at once, and a fall only when it was measured: a policy that was optimised against
@@ -95,7 +95,7 @@ class MeasuredCost:
     ) -> None:
         """Corrects estimate and extra margin by measured costs, once for each collect.
 
-        :param costs: ``[E, C]`` undiscounted costs of the episodes that ended in the newest collect.
+        :param costs: ``[E, C]`` costs of the episodes that ended in the newest collect, in the limits' unit.
         :param lens: ``[E]`` numbers of their steps.
         :param bound: b, ``[C]`` float64 on the host; ``inf`` for a cost without a constraint.
         :param num_envs: number of environments, which tells how many collects an episode takes.

@@ -98,6 +98,7 @@ class OffpolicyConfig(PolicyConfig):
             num_costs,
             gamma=self.gamma,
             cost_gamma=self.discount_of_costs,
+            limit_unit=self.limit_unit,
             normalise_signals=self.normalise_signals,
             normalise_observations=self.normalise_observations,
             normalise_steps=self.normalise_steps,

@@ -68,8 +68,8 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         :class:`~fsrl_ext.net.EnsembleCritic`.
     :param critic_optim: optimiser of the critic.
     :param action_space: a bounded ``Box``.
-    :param cost_limit: largest undiscounted cost of an episode, >= 0, one number or one per cost; ``inf`` for
-        no constraint. The attribute can be set while training.
+    :param cost_limit: largest cost of an episode in ``limit_unit``, >= 0, one number or one per cost; ``inf``
+        for no constraint. The attribute can be set while training.
     :param max_episode_steps: the environment's time limit in steps, for the threshold.
     :param observation_space: passed on to Tianshou's ``BasePolicy``.
     :param lr_scheduler: Tianshou steps it after every update.
@@ -146,7 +146,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             margin_rate=self.config.margin_rate,
             recovery_share=self.config.recovery_share,
         )
-        """Estimate of the actor's undiscounted episode cost, from measured costs."""
+        """Estimate of the actor's episode cost, from measured costs."""
         self.level = CriticLevel(measured=self.config.cost_level == "measured")
         """Episode cost that the critics' level stands for, held against measured costs."""
         self._running_level = CostLevel(self.config.cost_level_rate)
@@ -156,7 +156,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
 
     @property
     def episode_cost(self) -> np.ndarray | None:
-        """``[C]`` mean undiscounted cost of the newest finished episodes; ``None`` before the first ones."""
+        """``[C]`` mean cost of the newest finished episodes; ``None`` before the first ones."""
         return self.data.episode_cost
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
@@ -210,7 +210,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         # The change of the episode cost that the critics expect of the last cycle's updates
         obs = to_device(buffer.obs[newest_places(buffer, self.max_episode_steps, LEVEL_STATES)], self.device)
         before, after = self._expected_costs(self.data.observations(obs))
-        self.measured_cost.change(self._episode_steps * (after - before) * self._cost_scale)
+        self.measured_cost.change(self._counted_steps * (after - before) * self._cost_scale)
         level = after * self._cost_scale / self._level_unit
         # Scales of the signals, and costs of the newest episodes
         costs, lens = self.data.measure(buffer)
@@ -219,7 +219,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             lens,
             bound=self.cost_bound.cpu().double(),
             num_envs=len(buffer.subbuffer_edges) - 1,
-            otherwise=self._episode_steps * self.data.step_cost,
+            otherwise=self._counted_steps * self.data.step_cost,
         )
         if len(costs):
             self.level.compare(level.numpy(), costs.mean(0), self.cost_limit)
@@ -228,9 +228,12 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             self.old_actor.load_state_dict(self.actor.state_dict())
 
     @property
-    def _episode_steps(self) -> float:
-        """Mean number of steps of the newest episodes; the time limit before any has finished."""
-        return self.data.episode_length or float(self.max_episode_steps)
+    def _counted_steps(self) -> float:
+        """Mean number of steps of the newest episodes, as they count in the unit of the limits.
+
+        The time limit stands for the number of steps before any episode has finished.
+        """
+        return self.steps_that_count(self.data.episode_length or float(self.max_episode_steps))
 
     @property
     def _cost_scale(self) -> Tensor:
@@ -367,8 +370,9 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             # Towards the limit the cost moves in parts of the distance, because critics rather underestimate
             # the changes; back from beyond the limit it moves at once.
             slack = torch.where(slack > 0, self.config.limit_approach * slack, slack)
-            # A difference to the old policy counts once for each step of an episode.
-            change = slack / (self._episode_steps * self._cost_scale)
+            # A difference to the old policy counts once for each step of an episode, and in the discounted
+            # unit as often as the discounts of the steps sum to.
+            change = slack / (self._counted_steps * self._cost_scale)
             if self.config.recovery_share < 1.0:
                 # An update that has to lower the cost as far as it can forgets the reward; and where episodes
                 # take many collects, each of these updates asks again, until the first one can be measured.
@@ -382,7 +386,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         return self.cost_threshold / self._cost_scale + (old_cost - self._running_level.running)
 
     def _expected_cost(self, q_cost: Tensor, old_cost: Tensor) -> Tensor:
-        """Returns the undiscounted episode cost ``[C]`` that mean values ``q_cost [C]`` stand for.
+        """Returns the episode cost ``[C]``, in the limits' unit, that mean values ``q_cost [C]`` stand for.
 
         :param q_cost: mean over a batch, under a reweighted policy, in units of the scales.
         :param old_cost: the same under the old policy.
@@ -390,7 +394,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         difference = (q_cost - old_cost) * self._cost_scale
         if self.config.cost_level == "measured":
             assert self.measured_cost.value is not None
-            return self.measured_cost.value + self._episode_steps * difference
+            return self.measured_cost.value + self._counted_steps * difference
         return (self._running_level.running * self._cost_scale + difference) / self._level_unit
 
     def _estep(self, q_reward: Tensor, q_cost: Tensor, threshold: Tensor) -> EStepSolution:

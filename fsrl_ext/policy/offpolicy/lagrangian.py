@@ -126,8 +126,8 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
         :class:`~fsrl_ext.net.EnsembleCritic`; it sees actions as executed.
     :param critic_optim: optimiser of the critic.
     :param action_space: a bounded ``Box``.
-    :param cost_limit: largest undiscounted cost of an episode, >= 0, one number or one per cost; ``inf`` for
-        no constraint. The attribute can be set while training.
+    :param cost_limit: largest cost of an episode in ``limit_unit``, >= 0, one number or one per cost; ``inf``
+        for no constraint. The attribute can be set while training.
     :param max_episode_steps: the environment's time limit in steps, for the critics' threshold.
     :param observation_space: passed on to Tianshou's ``BasePolicy``.
     :param lr_scheduler: Tianshou steps it after every update.
@@ -192,7 +192,7 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
 
     @property
     def episode_cost(self) -> np.ndarray | None:
-        """``[C]`` mean undiscounted cost of the newest finished episodes; ``None`` before the first ones."""
+        """``[C]`` mean cost of the newest finished episodes; ``None`` before the first ones."""
         return self.data.episode_cost
 
     def _set_up(self) -> None:
@@ -288,11 +288,11 @@ class LagrangianPolicy(ConstrainedPolicy[TConfig]):
             self._move_multipliers(cost.to(self.device))
 
     def _episode_units(self, q_cost: Tensor) -> Tensor:
-        """Converts means of the critics' values ``[C]`` to the undiscounted episode cost they stand for."""
+        """Converts means of the critics' values ``[C]`` to the episode cost that they stand for."""
         return q_cost * self.data.signal_scale[1:] / self._level_unit
 
     def _move_multipliers(self, cost: Tensor) -> None:
-        """Moves the multipliers by an undiscounted episode cost ``[C]``."""
+        """Moves the multipliers by an episode cost ``[C]`` in the unit of the limits."""
         self.multipliers.update(cost, self.cost_bound, self.cost_unit(self.data.step_scale))
 
     def get_extra_state(self) -> dict[str, Any]:

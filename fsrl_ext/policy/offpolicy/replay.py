@@ -15,7 +15,7 @@ import torch
 from tianshou.data import ReplayBuffer, ReplayBufferManager
 from torch import Tensor, nn
 
-from fsrl_ext.functional.returns import floored_deviation
+from fsrl_ext.functional.returns import LimitUnit, floored_deviation
 
 FAR_ABOVE = 10.0
 """A feature whose root mean square is larger than this is far from unit size."""
@@ -34,6 +34,7 @@ class ReplayStatistics(nn.Module):
     :param num_costs: C.
     :param gamma: discount factor of the reward, for the bounds of values.
     :param cost_gamma: discount factor of the costs, likewise.
+    :param limit_unit: unit of the episode costs that are measured.
     :param normalise_signals: whether the scales are measured; otherwise they stay at one.
     :param normalise_observations: whether features that are far from unit size are normalised.
     :param normalise_steps: number of stored steps from which the observations' statistics stay as they are.
@@ -45,17 +46,19 @@ class ReplayStatistics(nn.Module):
         *,
         gamma: float,
         cost_gamma: float,
+        limit_unit: LimitUnit,
         normalise_signals: bool,
         normalise_observations: bool,
         normalise_steps: int,
     ) -> None:
         super().__init__()
         self.gammas = np.array([gamma, *[cost_gamma] * num_costs])
+        self.limit_unit: LimitUnit = limit_unit
         self.normalise_signals = normalise_signals
         self.normalise_observations = normalise_observations
         self.normalise_steps = normalise_steps
         self.episode_cost: np.ndarray | None = None
-        """``[C]`` mean undiscounted cost of the newest finished episodes; ``None`` before the first ones."""
+        """``[C]`` mean cost of the newest finished episodes; ``None`` before the first ones."""
         self.episode_length: float | None = None
         """Mean number of steps of these episodes; ``None`` before the first ones."""
         self.step_cost = np.zeros(num_costs)
@@ -92,9 +95,9 @@ class ReplayStatistics(nn.Module):
     def measure(self, buffer: Any) -> tuple[np.ndarray, np.ndarray]:
         """Measures the buffer's data at the beginning of a cycle.
 
-        :return: undiscounted costs ``[E, C]`` and lengths ``[E]`` of the episodes that ended since the last
-            call. The first call returns no episode, because those in the buffer may be from random actions or
-            from another policy.
+        :return: costs ``[E, C]``, in the limits' unit, and lengths ``[E]`` of the episodes that ended since
+            the last call. The first call returns no episode, because those in the buffer may be from random
+            actions or from another policy.
         """
         places = buffer.sample_indices(0)
         signals = np.concatenate([buffer.rew[places, None], buffer.cost[places]], axis=1, dtype=np.float64)
@@ -112,7 +115,7 @@ class ReplayStatistics(nn.Module):
             self._measure_observations(buffer.obs[places])
             self._settled = len(places) >= min(self.normalise_steps, buffer.maxsize)
         seen, self._count = self._count, buffer.episodes.count
-        costs, lens = buffer.episodes.since(self._count if seen is None else seen)
+        costs, lens = buffer.episodes.since(self._count if seen is None else seen, self.limit_unit)
         if len(costs):
             self.episode_cost, self.episode_length = costs.mean(0), float(lens.mean())
         return costs, lens

@@ -22,7 +22,13 @@ from torch import Tensor, nn
 
 from fsrl_ext.errors import NonFiniteError, check_all_finite, check_fields, checked
 from fsrl_ext.functional.gaussian import kl_divergence, log_density
-from fsrl_ext.functional.returns import Advantages, floored_deviation, generalised_advantages
+from fsrl_ext.functional.returns import (
+    Advantages,
+    floored_deviation,
+    generalised_advantages,
+    steps_before,
+    weighted_advantages,
+)
 from fsrl_ext.net.normaliser import ObservationNormaliser
 from fsrl_ext.policy.base import (
     ConstrainedPolicy,
@@ -92,7 +98,7 @@ class Rollout(NamedTuple):
     std: Tensor
     """``[T, A]`` standard deviations of these Gaussians."""
     advantages: Tensor
-    """``[T, S]`` advantages of reward and costs."""
+    """``[T, S]`` advantages of reward and costs; those of discounted costs are weighted."""
     returns: Tensor
     """``[T, S]`` targets of the critic."""
 
@@ -144,8 +150,8 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         on all data, with its settings for each network by itself; another optimiser takes minibatches in
         ``repeat`` passes over the data.
     :param action_space: a bounded ``Box``.
-    :param cost_limit: largest undiscounted cost of an episode, >= 0, one number or one per cost; ``inf`` for
-        no constraint. The attribute can be set while training.
+    :param cost_limit: largest cost of an episode in ``limit_unit``, >= 0, one number or one per cost; ``inf``
+        for no constraint. The attribute can be set while training.
     :param max_episode_steps: the environment's time limit in steps, which stands for the length of an episode
         if none ends in the data.
     :param obs_dim: O; only ``normalise_observations`` needs it.
@@ -203,7 +209,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         self.register_buffer("signal_scale", torch.ones(1 + self.num_costs), persistent=False)
         self.register_buffer("step_scale", torch.ones(self.num_costs), persistent=False)
         self.episode_cost = np.zeros(self.num_costs)
-        """``[C]`` mean undiscounted cost of the episodes that ended in the newest data."""
+        """``[C]`` mean cost of the episodes that ended in the newest data, in the unit of the limits."""
         self.episode_length = float(max_episode_steps)
         """Mean number of steps of these episodes."""
         self._set_up()
@@ -228,7 +234,9 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
     ) -> RolloutBatchProtocol:
         """Adds ``batch.advantages`` and ``batch.returns``, both ``[T, S]``, and reads the costs of episodes.
 
-        ``batch.obs`` and ``batch.act`` become tensors.
+        ``batch.obs`` and ``batch.act`` become tensors. With limits on discounted costs, the advantages of the
+        costs are weighted by the discounts of their steps
+        (:func:`~fsrl_ext.functional.returns.weighted_advantages`).
 
         :param buffer: a buffer of :mod:`fsrl_ext.data`.
         :param indices: ``[T]`` places of all transitions in the buffer, each environment's in order of time.
@@ -258,6 +266,10 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         self._prepare_critic(data)
         estimates = self._advantages(data, self.config.gae_lambda, self.config.cost_gae_lambda)
         batch.advantages, batch.returns = estimates.advantages, estimates.returns
+        if self.limit_unit == "discounted":
+            weights = self._step_discounts(buffer, indices, ends)
+            of_costs = weighted_advantages(batch.advantages[:, 1:], to_device(weights, device))
+            batch.advantages = torch.cat([batch.advantages[:, :1], of_costs], dim=1)
         batch.obs = to_device(batch.obs, device)
         batch.act = to_device(batch.act, device)
         return batch
@@ -307,20 +319,41 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
             gae_lambda=[gae_lambda, *[cost_gae_lambda] * self.num_costs],
         )
 
+    def _step_discounts(self, buffer: Any, indices: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Returns the discount of the costs of each step, from the first step of its episode on, ``[T]``.
+
+        An episode that the collect before began goes on with the steps that it had.
+
+        :param indices: as in :meth:`process_fn`.
+        :param ends: ``[T]`` bool: whether the next row belongs to another episode or environment.
+        """
+        owners = np.searchsorted(buffer.subbuffer_edges, indices, side="right") - 1
+        first = buffer.episodes.first_steps
+        if len(first) == 1:
+            first = np.full(len(buffer.subbuffer_edges) - 1, first[0])
+        steps = steps_before(np.concatenate([[True], ends[:-1]]), owners, first)
+        return self.config.discount_of_costs**steps
+
     def _read_episodes(self, buffer: Any, indices: np.ndarray) -> None:
         """Sets mean cost and length of an episode from the episodes that ended in the buffer's data.
 
-        If none ended, the mean cost of a step times ``max_episode_steps`` stands for the cost of an episode.
+        If none ended, the cost of an episode is that of ``max_episode_steps`` steps of the mean cost.
         """
         episodes = buffer.episodes
         if len(episodes.lens):
-            self.episode_cost, self.episode_length = episodes.costs.mean(0), float(episodes.lens.mean())
+            self.episode_cost = episodes.limited_costs(self.limit_unit).mean(0)
+            self.episode_length = float(episodes.lens.mean())
         else:
             self.episode_length = float(self.max_episode_steps)
-            self.episode_cost = buffer.cost[indices].mean(0, dtype=np.float64) * self.episode_length
+            step_cost = buffer.cost[indices].mean(0, dtype=np.float64)
+            self.episode_cost = step_cost * self.steps_that_count(self.episode_length)
 
     def _step_surplus(self) -> Tensor:
-        """Returns the surplus of an episode's cost over the limit less the margin, per step, ``[C]``."""
+        """Returns the surplus of an episode's cost over the limit less the margin, per step, ``[C]``.
+
+        In either unit of the limits, the change of the mean over steps of ``ratio A_c`` stands for the change
+        of the episode's cost divided by the number of its steps.
+        """
         return (to_device(self.episode_cost, self.device) - self.cost_bound) / self.episode_length
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -101,7 +101,7 @@ class CostChanges:
     def play(self, cost: np.ndarray) -> dict[str, float]:
         """Compares the last prediction with what was played, if there is one; returns numbers to log.
 
-        :param cost: ``[C]`` mean undiscounted cost of the episodes after the last update.
+        :param cost: ``[C]`` mean cost of the episodes after the last update.
         """
         if self._open is None:
             return {}
@@ -120,7 +120,7 @@ class CostChanges:
     def predict(self, cost: np.ndarray, change: np.ndarray) -> dict[str, float]:
         """Keeps the prediction of an update until its data come; returns numbers to log.
 
-        :param cost: ``[C]`` mean undiscounted cost of the episodes before the update.
+        :param cost: ``[C]`` mean cost of the episodes before the update.
         :param change: ``[C]`` predicted change of that cost.
         """
         self._open = (cost.tolist(), change.tolist())

@@ -124,7 +124,8 @@ def _episodes(axis: Any, report: Report) -> None:
         if math.isfinite(limit):
             axis.axhline(limit, color=colour, linewidth=0.7, linestyle="--")
             axis.axvline(limit, color=colour, linewidth=0.7, linestyle="--")
-    axis.set(title="cost of an episode (dashed: limit)", xlabel="deterministic", ylabel="stochastic")
+    kind = "discounted cost" if report.get("limit_unit") == "discounted" else "cost"
+    axis.set(title=f"{kind} of an episode (dashed: limit)", xlabel="deterministic", ylabel="stochastic")
     axis.legend(frameon=False)
 
 

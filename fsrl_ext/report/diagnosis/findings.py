@@ -58,7 +58,8 @@ def _limit(report: Report, i: int, name: str) -> Iterator[dict[str, str]]:
     if not math.isfinite(limit) or interval is None:
         return
     mean = numbers["cost_mean"][i]
-    text = f"{mean:.1f} [{interval[0]:.1f}, {interval[1]:.1f}] per deterministic episode"
+    kind = "discounted, " if report.get("limit_unit") == "discounted" else ""
+    text = f"{mean:.1f} [{interval[0]:.1f}, {interval[1]:.1f}] {kind}per deterministic episode"
     rule = "95% interval of the mean cost of deterministic episodes against the limit"
     if interval[0] > limit:
         yield _finding(name, f"The {name} is {text}, above the limit of {limit:g}.", rule)

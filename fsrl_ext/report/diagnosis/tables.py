@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fsrl_ext.cost_names import LimitUnit, in_unit
 from fsrl_ext.report.diagnosis.training import QUARTERS
 from fsrl_ext.report.statistics import mean_text
 from fsrl_ext.report.table import text_table
@@ -43,6 +44,11 @@ def _estimate(estimate: Mapping[str, float] | None) -> str:
     return mean_text(estimate["value"], (estimate["low"], estimate["high"]), 2)
 
 
+def _unit(report: Report) -> LimitUnit:
+    """The unit of the limits and of the costs of episodes; that of earlier reports is ``episode``."""
+    return "discounted" if report.get("limit_unit") == "discounted" else "episode"
+
+
 def _episodes(report: Report) -> str:
     numbers, names = report["episodes"], report["cost_names"]
     rows = []
@@ -60,7 +66,8 @@ def _episodes(report: Report) -> str:
         )
     pairs = zip(numbers["difference"]["mean"], numbers["difference"]["interval"], strict=True)
     rows.append(["difference", *(mean_text(mean, interval, 2) for mean, interval in pairs), "", ""])
-    header = ["Episodes", "return [95%]", *(f"{x} [95%]" for x in names), "above limit", "length"]
+    costs_by_name = (f"{in_unit(x, _unit(report))} [95%]" for x in names)
+    header = ["Episodes", "return [95%]", *costs_by_name, "above limit", "length"]
     return text_table(header, rows)
 
 
@@ -69,7 +76,7 @@ def _constraint(report: Report) -> str:
         return ""
     rows = [
         [
-            name,
+            in_unit(name, _unit(report)),
             _number(x["limit"]),
             f"{x['margin']:.0%}",
             _number(x["extra_margin"]),

@@ -70,7 +70,9 @@ def _film(member: Group, film: Film, room: int) -> tuple[str, str]:
         source = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
     if len(source) > room:
         return "", _too_large(run)
-    means = _outcome(run.best.return_mean, run.best.cost_mean, run.cost_names)
+    best = run.best
+    costs = best.cost_mean if run.limit_unit == "episode" else best.other_cost_mean  # as the film counts them
+    means = _outcome(best.return_mean, costs or (), run.cost_names if costs else None)
     return source, (
         f"seed {run.seed}, best policy, first episode of the final evaluation: "
         f"{_outcome(episode['return'], episode['cost'], run.cost_names)} (mean of all its episodes: {means})"

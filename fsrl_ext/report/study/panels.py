@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fsrl_ext.cost_names import cost_label
+from fsrl_ext.cost_names import cost_label, cost_word
 from fsrl_ext.report.study.run import StudyRun
 from fsrl_ext.report.study.select import ABSENT, Group, group, value_text
 
@@ -29,9 +29,9 @@ class Panel:
         return max(len(x.limits) for x in self.groups.values())
 
     def cost_label(self, cost: int) -> str:
-        """What an axis calls a cost; the groups of a panel have costs of the same names."""
-        names = next(iter(self.groups.values())).cost_names
-        return cost_label(names, self.num_costs, cost)
+        """What an axis calls a cost; the groups of a panel have costs of the same names and unit."""
+        first = next(iter(self.groups.values()))
+        return cost_label(first.cost_names, self.num_costs, cost, cost_word(first.limit_unit))
 
     def limits(self, cost: int) -> list[float]:
         """The finite limits of a cost, each once."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fsrl_ext.cost_names import cost_word
 from fsrl_ext.report.statistics import cost_interval, mean_interval
 from fsrl_ext.report.study.panels import Panel, sweeps
 from fsrl_ext.report.study.rows import within
@@ -137,7 +138,8 @@ def _mean_mark(
 
 def _axis_label(panel: Panel, which: Which, cost: int) -> str:
     label = panel.cost_label(cost)
-    return f"cost of the {which} policy" + ("" if label == "cost" else f", {label}")
+    word = cost_word(next(iter(panel.groups.values())).limit_unit)
+    return f"{word} of the {which} policy" + ("" if label == word else f", {label}")
 
 
 def _cost_and_return(axis: Any, panel: Panel, which: Which, cost: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fsrl_ext.cost_names import cost_keys, names_of
+from fsrl_ext.cost_names import LimitUnit, cost_keys, limit_unit_of, names_of, training_column
 from fsrl_ext.errors import RunFolderError
 from fsrl_ext.report.files import read_json
 from fsrl_ext.report.folder import RunFolder
@@ -41,16 +41,18 @@ def read_run(folder: Path) -> StudyRun:
         costs=np.array([x["cost_mean"] for x in points], dtype=float).reshape(len(points), num_costs),
         feasible=np.array([x["feasible"] for x in points], dtype=bool),
     )
-    return _run(folder, result, selections, _progress(folder, keys), label="", policy="")
+    training = _progress(folder, keys, limit_unit_of(result["config"]))
+    return _run(folder, result, selections, training, label="", policy="")
 
 
-def _progress(folder: Path, keys: Sequence[str]) -> Training:
+def _progress(folder: Path, keys: Sequence[str], unit: LimitUnit) -> Training:
     """The rows of ``progress.csv`` in which training episodes ended.
 
     :param keys: what tells the costs apart in the columns.
+    :param unit: of the limits, and of the costs that are read.
     """
     num_costs = len(keys)
-    costs = [f"train/costs_stat/{key}/mean" for key in keys]
+    costs = [training_column(key, unit) for key in keys]
     excess = [f"train/violation/{key}" for key in keys]
     names = ["env_step", "train/returns_stat/mean", "train/n_collected_episodes", *costs, *excess]
     table = read_columns(RunFolder(folder).progress, names)
@@ -134,11 +136,12 @@ def _run(
     limits = tuple(float(x) for x in config["cost_limit"])
     names = names_of(config)
     episodes = int(data["train_episodes"])
+    apart = [*(names or ()), *(["discounted"] if limit_unit_of(config) == "discounted" else [])]
     return StudyRun(
         path=path,
         settings=settings,
         policy=str(settings["policy"]),
-        task=str(config["task"]) + (f" ({', '.join(names)})" if names else ""),
+        task=str(config["task"]) + (f" ({', '.join(apart)})" if apart else ""),
         label=label,
         seed=int(config["seed"]),
         limits=limits,
@@ -161,13 +164,14 @@ def _judged(data: Mapping[str, Any], num_costs: int) -> Judged:
     cost = np.atleast_1d(np.array(data["cost_mean"], dtype=float))
     if len(cost) != num_costs:
         raise ValueError(f"{len(cost)} costs for {num_costs} limits")
-    episodes = data.get("costs")
+    episodes, other = data.get("costs"), data.get("other_cost_mean")
     return Judged(
         env_step=int(data["env_step"]),
         return_mean=float(data["return_mean"]),
         cost_mean=tuple(cost.tolist()),
         feasible=bool(data["feasible"]),
         costs=None if episodes is None else np.array(episodes, dtype=float).reshape(-1, num_costs),
+        other_cost_mean=None if other is None else tuple(map(float, np.atleast_1d(other))),
     )
 
 

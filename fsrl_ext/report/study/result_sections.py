@@ -19,10 +19,16 @@ Notes = list[tuple[tuple[str, ...], str]]
 """Sentences below a table, each with the columns that it is about."""
 
 
+_EPISODE_COSTS = ("best episode cost", "last episode cost")
+
+
 def final_policies(rows: Sequence[Row]) -> Section:
     """Return and cost of the best feasible and of the last policies, and how many seeds are feasible."""
-    notes = [text for _, text in policy_notes(rows)]
-    return make_section("policies", "Final policies", rows, policy_columns(), notes)
+    columns, notes = policy_columns(), policy_notes(rows)
+    if all(row.group.limit_unit == "episode" for row in rows):  # the costs are episode costs already
+        columns = {name: cell for name, cell in columns.items() if name not in _EPISODE_COSTS}
+        notes = [(about, text) for about, text in notes if about != _EPISODE_COSTS]
+    return make_section("policies", "Final policies", rows, columns, [text for _, text in notes])
 
 
 def policy_columns() -> Columns:
@@ -30,9 +36,11 @@ def policy_columns() -> Columns:
     return {
         "best return": lambda row: _return(row, "best"),
         "best cost": lambda row: _cost(row, "best"),
+        "best episode cost": lambda row: _episode_cost(row, "best"),
         "best feasible": lambda row: _feasible(row, "best"),
         "last return": lambda row: _return(row, "last"),
         "last cost": lambda row: _cost(row, "last"),
+        "last episode cost": lambda row: _episode_cost(row, "last"),
         "last feasible": lambda row: _feasible(row, "last"),
         "collapsed": _collapsed,
     }
@@ -52,6 +60,11 @@ def policy_notes(rows: Sequence[Row]) -> Notes:
             (*returns, *costs),
             "return, cost: mean over seeds of the final evaluation, deterministic episodes on seeds of their "
             "own [95% interval over seeds: Student t, cut at 0 for costs].",
+        ),
+        (
+            _EPISODE_COSTS,
+            "cost: in the unit of the limit, which is the discounted cost of an episode where the task says "
+            "so. episode cost: the sum of the costs of an episode.",
         ),
         (
             feasible,
@@ -109,6 +122,16 @@ def _return(row: Row, which: str) -> Cell:
 
 def _cost(row: Row, which: str) -> Cell:
     return cost_cell(row, [getattr(run, which).cost_mean for run in row.runs], f"{which}_cost", interval=True)
+
+
+def _episode_cost(row: Row, which: str) -> Cell:
+    judged = [getattr(run, which) for run in row.runs]
+    if row.group.limit_unit == "episode":
+        return cost_cell(row, [x.cost_mean for x in judged], f"{which}_episode_cost", interval=True)
+    known = [x.other_cost_mean for x in judged if x.other_cost_mean is not None]
+    # A mean over some of the seeds would stand beside means over all of them.
+    values = known if len(known) == len(judged) else []
+    return cost_cell(row, values, f"{which}_episode_cost", interval=True)
 
 
 def cost_cell(row: Row, values: Sequence[Sequence[float]], name: str, *, interval: bool) -> Cell:

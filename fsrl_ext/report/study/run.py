@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fsrl_ext.cost_names import names_of
+from fsrl_ext.cost_names import LimitUnit, limit_unit_of, names_of
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,10 @@ class Judged:
 
     :param env_step: environment steps that the policy had been trained for.
     :param return_mean: mean return over its episodes.
-    :param cost_mean: ``[C]`` mean episode costs.
+    :param cost_mean: ``[C]`` mean episode costs, in the unit of the limits.
     :param feasible: whether every mean cost plus one standard error is at most its limit.
     :param costs: ``[E, C]`` the episodes' costs; ``None`` where the file does not hold them.
+    :param other_cost_mean: ``[C]`` mean episode costs in the other unit; ``None`` where the file lacks them.
     """
 
     env_step: int
@@ -28,6 +29,7 @@ class Judged:
     cost_mean: tuple[float, ...]
     feasible: bool
     costs: np.ndarray | None = None
+    other_cost_mean: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Training:
 
     :param steps: ``[T]`` environment steps.
     :param returns: ``[T]`` mean returns.
-    :param costs: ``[T, C]`` mean episode costs.
+    :param costs: ``[T, C]`` mean episode costs, in the unit of the limits.
     :param episodes: ``[T]`` numbers of episodes that the means are over.
     :param violation: ``[T, C]`` sums of ``max(cost - limit, 0)`` over these episodes; ``None`` where the run
         did not record them. In a thinned curve they are over all episodes since the point before.
@@ -66,8 +68,8 @@ class StudyRun:
     """A finished run.
 
     :param path: of its folder or file.
-    :param task: the environment's id, with the names of the costs if it has some, because limits on other
-        costs are another task.
+    :param task: the environment's id, with the names of the costs if it has some, and with ``discounted`` if
+        the limits are on discounted costs, because other limits make another task.
     :param settings: every field of its config by name, those of the policy and of the training too, and
         ``label``.
     :param limits: ``[C]`` the cost limits.
@@ -96,6 +98,11 @@ class StudyRun:
     def cost_names(self) -> tuple[str, ...] | None:
         """The names of the costs; ``None`` for costs without names."""
         return names_of(self.settings)
+
+    @property
+    def limit_unit(self) -> LimitUnit:
+        """The unit of the limits and of the costs that are judged."""
+        return limit_unit_of(self.settings)
 
     @property
     def constrained(self) -> bool:

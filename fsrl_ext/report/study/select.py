@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fsrl_ext.cost_names import LimitUnit
 from fsrl_ext.errors import RunFolderError
 from fsrl_ext.report.study.run import StudyRun
 
@@ -111,6 +112,11 @@ class Group:
         return " ".join(value for key, value in self.by if (key, value) != ("label", "none")) or ABSENT
 
     @property
+    def limit_unit(self) -> LimitUnit:
+        """The unit of the limits of all its runs."""
+        return self.runs[0].limit_unit
+
+    @property
     def cost_names(self) -> tuple[str, ...] | None:
         """The names of the costs of all its runs; ``None`` for costs without names."""
         return self.runs[0].cost_names
@@ -129,8 +135,8 @@ def default_fields(runs: Iterable[StudyRun]) -> list[str]:
 def group(runs: Sequence[StudyRun], fields: Sequence[str]) -> list[Group]:
     """Groups of runs by task, limits, step budget and the named fields, in this order.
 
-    Tasks are sorted by name. Limits and budgets always tell groups apart, because means over runs of
-    different limits or budgets say nothing.
+    Tasks are sorted by name, in which the unit of the limits stands. Limits, their units and budgets always
+    tell groups apart, because means over runs of different limits or budgets say nothing.
     """
     members: dict[tuple[str, tuple[float, ...], int, tuple[tuple[str, str], ...]], list[StudyRun]] = {}
     for run in runs:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fsrl_ext.cost_names import cost_keys, names_of
+from fsrl_ext.cost_names import LimitUnit, cost_keys, limit_unit_of, names_of, training_column
 from fsrl_ext.report.files import in_json, read_json, write_json
 from fsrl_ext.report.progress import read_progress, read_result
 from fsrl_ext.report.study.collect import run_places
@@ -96,19 +96,20 @@ def summary(folder: Path) -> dict[str, Any]:
     kept = (*_KEPT, *(name for name in _KEPT_WHERE_THERE if name in result))
     return {
         **{name: result[name] for name in kept},
-        "curve": _curve(folder, keys),
+        "curve": _curve(folder, keys, limit_unit_of(result["config"])),
         "selections": selections,
     }
 
 
-def _curve(folder: Path, keys: Sequence[str]) -> dict[str, list[Any]]:
+def _curve(folder: Path, keys: Sequence[str], unit: LimitUnit) -> dict[str, list[Any]]:
     """The training episodes, as means over collect cycles.
 
     :param keys: what tells the costs apart in the columns.
+    :param unit: of the limits, and of the costs.
     """
     progress = read_progress(folder)
     returns = progress["train/returns_stat/mean"]
-    costs = np.stack([progress[f"train/costs_stat/{key}/mean"] for key in keys], axis=1)
+    costs = np.stack([progress[training_column(key, unit)] for key in keys], axis=1)
     there = np.flatnonzero(~np.isnan(returns))
     kept = there[np.unique(np.linspace(0, len(there) - 1, min(len(there), MOST_POINTS)).astype(int))]
     curve = {

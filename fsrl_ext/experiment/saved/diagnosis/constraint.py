@@ -16,9 +16,9 @@ from fsrl_ext.report.folder import RunFolder
 def constraint_numbers(policy: BasePolicy) -> list[dict[str, Any]]:
     """Return limit, margins, threshold and multiplier of each cost; ``None`` for what a policy lacks.
 
-    Limit, margins and bound are undiscounted costs of an episode; the threshold is in the unit of discounted
-    cost critics. CVPO and CPO solve for their multipliers at each update and do not keep them; the log has
-    them.
+    Limit, margins and bound are costs of an episode in the unit of the limits; the threshold is in the unit
+    of discounted cost critics. CVPO and CPO solve for their multipliers at each update and do not keep them;
+    the log has them.
     """
     if not isinstance(policy, ConstrainedPolicy):
         return []

@@ -11,6 +11,7 @@ import numpy as np
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.cost_names import cost_label
+from fsrl_ext.data.episodes import limited_costs
 from fsrl_ext.env import make_joint
 from fsrl_ext.errors import checked
 from fsrl_ext.experiment.config import ExperimentConfig
@@ -113,6 +114,7 @@ def diagnose(
                 "env_step": read_checkpoint(file)["counters"]["env_step"],
                 "cost_names": _cost_names(config),
                 "cost_limit": list(config.cost_limit),
+                "limit_unit": config.policy_config.limit_unit,
                 "time_limit": limit,
                 "seeds": list(seeds),
                 "constraint": constraint,
@@ -167,15 +169,21 @@ def _episode_numbers(
     played: dict[str, list[Episode]], config: ExperimentConfig, time_limit: int
 ) -> dict[str, Any]:
     """Return and costs of the episodes by kind, their differences seed by seed, and their phases."""
+    settings = config.policy_config
     totals: dict[str, np.ndarray] = {}
     numbers: dict[str, Any] = {}
     for kind, episodes in played.items():
-        totals[kind] = np.array([x.signals.sum(0) for x in episodes])
+        sums = np.array([x.signals.sum(0) for x in episodes])
+        discounted = np.array([_discounted_costs(x, settings.discount_of_costs) for x in episodes])
+        costs = limited_costs(sums[:, 1:], discounted, settings.limit_unit)
+        totals[kind] = np.concatenate([sums[:, :1], costs], axis=1)
         evaluation = Evaluation(
             env_step=0,
-            returns=totals[kind][:, 0],
-            costs=totals[kind][:, 1:],
+            returns=sums[:, 0],
+            costs=costs,
             cost_limit=config.cost_limit,
+            limit_unit=settings.limit_unit,
+            other_costs=discounted if settings.limit_unit == "episode" else sums[:, 1:],
             seeds=tuple(x.seed for x in episodes),
         )
         numbers[kind] = evaluation_report(evaluation)
@@ -196,6 +204,11 @@ def _episode_numbers(
         "interval": [mean_interval(x.tolist()) for x in difference.T],
     }
     return numbers
+
+
+def _discounted_costs(episode: Episode, discount: float) -> np.ndarray:
+    """The discounted sum of each cost, ``[C]``, from the first step of an episode on."""
+    return discount ** np.arange(len(episode.signals)) @ episode.signals[:, 1:]
 
 
 def _action_numbers(player: Player, episodes: Sequence[Episode], seed: int) -> dict[str, Any]:
@@ -282,7 +295,7 @@ def _add_critic(
 
 
 def _level_unit(policy: Any) -> float:
-    """The discounted value that an episode cost of one stands for."""
+    """The discounted value that an episode cost of one, in the unit of the limits, stands for."""
     return float(policy.discounted([1.0] * policy.num_costs)[0])
 
 
