@@ -5,7 +5,7 @@ The files in the order in which to read them:
 - `cost_reader`: the cost of a step as a number, as several numbers, or by name;
 - `observations`: observations as float32, and those of several parts as one vector;
 - `contract`: what `make` promises of every environment, and the classes that keep the promise;
-- `known_optimum`, `two_costs`: toy tasks whose best policy within the limits is known;
+- `known_optimum`, `two_costs`, `discrete_optimum`: toy tasks whose best policy within the limits is known;
 - `suite_tasks`: the tasks of all suites as a table;
 - `registry`: `make` by name, users' own tasks, and the list of all tasks;
 - `check/`: whether an environment keeps the contract, and what mends it;

@@ -14,6 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from fsrl_ext.cost_names import checked_names
 from fsrl_ext.env.contract import CostEnv, CostUnit, CostWrapper
+from fsrl_ext.env.discrete_optimum import DISCRETE_TASK, DiscreteOptimumEnv
 from fsrl_ext.env.known_optimum import make_known_optimum
 from fsrl_ext.env.suite_tasks import (
     BULLET,
@@ -141,6 +142,8 @@ def _make_of_suite(task: TaskInfo, common: Mapping[str, Any], kwargs: Mapping[st
     id = task.id
     if id == TWO_COSTS_TASK:
         return TwoCostsEnv(env_id=id, **common, **kwargs)
+    if id == DISCRETE_TASK:
+        return DiscreteOptimumEnv(env_id=id, **common, **kwargs)
     if task.suite == KNOWN_OPTIMUM:
         return make_known_optimum(id, **common, **kwargs)
     if task.suite == BULLET:

@@ -6,6 +6,7 @@ has the tasks of `FIXED_TASKS`, which this package builds on that one's robots.
 
 from dataclasses import dataclass
 
+from fsrl_ext.env.discrete_optimum import DISCRETE_TASK
 from fsrl_ext.env.known_optimum import HORIZON, KNOWN_OPTIMUM_TASKS
 from fsrl_ext.env.two_costs import TWO_COSTS_TASK
 
@@ -222,10 +223,11 @@ def _meta_tasks() -> list[TaskInfo]:
 
 
 def _known_optimum_tasks() -> list[TaskInfo]:
+    costs = {**dict.fromkeys(KNOWN_OPTIMUM_TASKS, 1), TWO_COSTS_TASK: 2, DISCRETE_TASK: 1}
     return [
-        TaskInfo(id=id, suite=KNOWN_OPTIMUM, horizon=HORIZON, can_terminate=False, num_costs=1)
-        for id in KNOWN_OPTIMUM_TASKS
-    ] + [TaskInfo(id=TWO_COSTS_TASK, suite=KNOWN_OPTIMUM, horizon=HORIZON, can_terminate=False, num_costs=2)]
+        TaskInfo(id=id, suite=KNOWN_OPTIMUM, horizon=HORIZON, can_terminate=False, num_costs=count)
+        for id, count in costs.items()
+    ]
 
 
 SUITE_TASKS: dict[str, TaskInfo] = {

@@ -12,6 +12,9 @@ divide the likelihood by the number of samples besides, which only rescales the 
 Sources: Liu et al. 2022 (arXiv 2201.11927), section 4.2; Abdolmaleki et al. 2018b (arXiv 1812.02256),
 section 4.2.1, for the split density and the decoupled KL.
 
+For discrete actions the weights are those of all actions, and the loss is a cross-entropy under one trust
+region, :func:`categorical_mstep_loss`.
+
 Dimension letters: ``B`` batch, ``N`` sampled actions, ``A`` action. Means ``[B, A]`` and scales are those of
 :mod:`fsrl_ext.functional.gaussian`: standard deviations ``[B, A]`` or Cholesky factors ``[B, A, A]``.
 """
@@ -143,7 +146,41 @@ def _mahalanobis_trace(scale: Tensor, second: Tensor) -> Tensor:
     return whole.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
-@checked(shapes={"multipliers": "2", "kl": "2", "kl_bound": "2", "lr": "2", "multiplier_max": "2"})
+class CategoricalMStepLoss(NamedTuple):
+    """The M-step's loss for discrete actions and its gradient at the actor's output."""
+
+    loss: Tensor
+    """0-dim."""
+    grad_logits: Tensor
+    """``[B, A]``."""
+
+
+@checked(
+    shapes={
+        **{"weights": "B A", "log_old": "B A", "log_probs": "B A"},
+        **{"kl": "1", "kl_bound": "1", "multipliers": "1"},
+    }
+)
+def categorical_mstep_loss(
+    weights: Tensor, log_old: Tensor, log_probs: Tensor, *, kl: Tensor, kl_bound: Tensor, multipliers: Tensor
+) -> CategoricalMStepLoss:
+    r"""Compute the M-step's loss for discrete actions, with its gradient in the logits in closed form.
+
+    .. math:: -\frac1B \sum_{ij} q_{ij} \log \pi(a_j | s_i) + \alpha (KL(\pi_{old} \| \pi) - \epsilon)
+
+    :param weights: q, ``[B, A]``, of all A actions; each row sums to one.
+    :param log_old: log probabilities of the old policy ``[B, A]``.
+    :param log_probs: those of the actor.
+    :param kl: ``[1]`` mean KL divergence of the old policy from the actor, in nats; likewise ``kl_bound``
+        (eps) and ``multipliers`` (alpha).
+    """
+    batch = len(weights)
+    loss = multipliers @ (kl - kl_bound) - (weights * log_probs).sum() / batch
+    pull = weights + multipliers * log_old.exp()
+    return CategoricalMStepLoss(loss, ((1.0 + multipliers) * log_probs.exp() - pull) / batch)
+
+
+@checked(shapes={"multipliers": "K", "kl": "K", "kl_bound": "K", "lr": "K", "multiplier_max": "K"})
 def update_kl_multipliers(
     multipliers: Tensor, kl: Tensor, kl_bound: Tensor, *, lr: Tensor, multiplier_max: Tensor
 ) -> Tensor:
@@ -152,8 +189,9 @@ def update_kl_multipliers(
     ``alpha <- clip(alpha + lr * (KL / bound - 1), 0, multiplier_max)``. The *stored* value is clipped, so it
     cannot fall below zero for many steps and then lag behind a violated trust region.
 
-    :param multipliers: ``[2]`` for mean and covariance; likewise all other arguments.
-    :return: the new multipliers ``[2]``; a non-finite KL leaves its multiplier unchanged.
+    :param multipliers: ``[K]``, K is 2 for mean and covariance and 1 for discrete actions; likewise all other
+        arguments.
+    :return: the new multipliers ``[K]``; a non-finite KL leaves its multiplier unchanged.
     """
     step = torch.nan_to_num(kl / kl_bound - 1.0, nan=0.0, posinf=0.0, neginf=0.0)
     return (multipliers + lr * step).clamp(min=0.0).minimum(multiplier_max)

@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from toys.simulators import assert_passes_checker, rollout
 
 from fsrl_ext.env import KnownOptimumEnv, can_terminate, list_tasks, make, time_limit
+from fsrl_ext.env.discrete_optimum import DISCRETE_TASK
 from fsrl_ext.env.known_optimum import KNOWN_OPTIMUM_TASKS
 from fsrl_ext.env.two_costs import TWO_COSTS_TASK
 
@@ -110,7 +111,7 @@ def test_the_observation_has_what_the_arguments_ask_for():
 
 def test_episodes_are_truncated_and_tasks_are_listed():
     listed = {task.id: task for task in list_tasks() if task.suite == "known-optimum"}
-    assert list(listed) == [*KNOWN_OPTIMUM_TASKS, TWO_COSTS_TASK]
+    assert list(listed) == [*KNOWN_OPTIMUM_TASKS, TWO_COSTS_TASK, DISCRETE_TASK]
     for id, task in listed.items():
         env = make(id)
         env.reset(seed=0)

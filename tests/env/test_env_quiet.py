@@ -43,7 +43,7 @@ def test_import_and_list_load_no_simulator() -> None:
     # mujoco is not among them: gymnasium itself imports gymnasium-robotics, and that mujoco.
     heavy = ["safety_gymnasium", "pybullet", "bullet_safety_gym", "pygame", "tianshou"]
     program = (
-        "import sys, fsrl_ext.env as env; assert len(env.list_tasks()) == 384; "
+        "import sys, fsrl_ext.env as env; assert len(env.list_tasks()) == 385; "
         f"print([m for m in {[*heavy, 'torch', 'fsrl_ext.net', 'fsrl_ext.policy']} "
         "if m in sys.modules])"
     )

@@ -5,7 +5,12 @@ import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from fsrl_ext.functional.gaussian import decoupled_kl, sample_actions
-from fsrl_ext.functional.mstep import mstep_loss, update_kl_multipliers, weighted_moments
+from fsrl_ext.functional.mstep import (
+    categorical_mstep_loss,
+    mstep_loss,
+    update_kl_multipliers,
+    weighted_moments,
+)
 
 B, N, A = 5, 7, 3
 
@@ -189,3 +194,39 @@ def test_known_moments_change_no_expectation_and_reduce_noise(full):
         error = (one.std(0) + other.std(0)) / one.shape[0] ** 0.5
         assert ((one.mean(0) - other.mean(0)).abs() < 4 * error).all()
         assert (other.std(0) < 0.75 * one.std(0)).all()
+
+
+def categorical(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(B, A, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.7])
+def test_the_gradient_in_the_logits_is_that_of_the_loss(alpha):
+    """For discrete actions, against automatic differentiation of the loss as it is written."""
+    weights, log_old = categorical(1).softmax(-1), categorical(2).log_softmax(-1)
+    logits = categorical(3).requires_grad_()
+    log_probs = logits.log_softmax(-1)
+    kl = (log_old.exp() * (log_old - log_probs)).sum(-1).mean()
+    loss = -(weights * log_probs).sum(-1).mean() + alpha * (kl - 0.01)
+    step = categorical_mstep_loss(
+        weights,
+        log_old,
+        log_probs.detach(),
+        kl=kl.detach().reshape(1),
+        kl_bound=torch.tensor([0.01], dtype=torch.float64),
+        multipliers=torch.tensor([alpha], dtype=torch.float64),
+    )
+    torch.testing.assert_close(step.loss, loss.detach())
+    torch.testing.assert_close(step.grad_logits, torch.autograd.grad(loss, logits)[0])
+
+
+def test_the_best_probabilities_are_the_weights_and_lie_between_them_and_the_old_ones_with_a_multiplier():
+    weights, log_old = categorical(4).softmax(-1), categorical(5).log_softmax(-1)
+    none = torch.zeros(1, dtype=torch.float64)
+    for alpha in (0.0, 3.0):
+        best = (weights + alpha * log_old.exp()) / (1.0 + alpha)
+        step = categorical_mstep_loss(
+            weights, log_old, best.log(), kl=none, kl_bound=none, multipliers=none + alpha
+        )
+        torch.testing.assert_close(step.grad_logits, torch.zeros_like(best), atol=1e-12, rtol=0)

@@ -12,6 +12,7 @@ from fsrl_ext.functional.estep.dual import (
     dual_gradient,
     dual_value,
     kkt_residual,
+    kl_to_prior,
     kl_to_uniform,
     largest_reduction,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "dual_gradient",
     "dual_value",
     "kkt_residual",
+    "kl_to_prior",
     "kl_to_uniform",
     "largest_reduction",
     "solve_dual",

@@ -81,7 +81,7 @@ def solve_on_ray(problem: Problem, direction: Array, start: float, limit: float)
 
 def gaussian_beta(problem: Problem) -> float:
     """Return the inverse temperature that uses the KL budget up if Q_r is Gaussian in each state."""
-    return math.sqrt(2.0 * problem.kl_bound / float(problem.moments_at_uniform()[0, 0]))
+    return math.sqrt(2.0 * problem.kl_bound / float(problem.moments_at_prior()[0, 0]))
 
 
 def _inverse(hess: Array) -> Array:
@@ -96,7 +96,7 @@ def guess(problem: Problem) -> tuple[bool, Array, list[int]]:
 
     :return: whether it is feasible, theta, and the features of the costs that bind.
     """
-    hess, levels = problem.moments_at_uniform(), problem.levels
+    hess, levels = problem.moments_at_prior(), problem.levels
     budget = 2.0 * problem.kl_bound
     theta = np.zeros(problem.num_features)
     theta[0] = math.sqrt(budget / float(hess[0, 0]))
@@ -227,7 +227,7 @@ def newton(
 def least_cost(problem: Problem) -> Answer | None:
     """Find the q of least cost in the KL ball, for one cost; ``None`` if it meets the threshold."""
     direction = np.array([0.0, 1.0])
-    start = math.sqrt(2.0 * problem.kl_bound / float(problem.moments_at_uniform()[1, 1]))
+    start = math.sqrt(2.0 * problem.kl_bound / float(problem.moments_at_prior()[1, 1]))
     moments, at_limit = solve_on_ray(problem, direction, start, problem.beta_max)
     if moments.grad[1] >= problem.levels[1] - COST_TOLERANCE:
         return None
@@ -240,7 +240,7 @@ def least_violation_newton(problem: Problem) -> Answer | None:
     The unknowns are nu and the violation tau in units of std(Q_c): ``grad + tau unit = level``. ``None`` if
     the method does not converge, or if the largest violation is not positive.
     """
-    bound, hess = problem.kl_bound, problem.moments_at_uniform()
+    bound, hess = problem.kl_bound, problem.moments_at_prior()
     active = list(range(1, problem.num_features))
     while active:
         u, b = problem.violation_unit[active], problem.levels[active]

@@ -22,11 +22,20 @@ Array = npt.NDArray[np.float64]
 
 # A spread of this many roundings of the input's dtype inside every state is noise.
 _NOISE_ROUNDINGS = 4.0
+# A smaller probability of the prior counts as this one, so that no feature is larger than about 1e4.
+LEAST_LOG_PRIOR = math.log(1e-9)
 # Below this exponent exp() and its sum over actions are finite without subtracting the maxima.
 _SAFE_EXPONENT = 300.0
 
 
-def check_inputs(q_reward: Tensor, q_cost: Tensor, *, kl_bound: float, cost_threshold: Tensor) -> None:
+def check_inputs(
+    q_reward: Tensor,
+    q_cost: Tensor,
+    *,
+    kl_bound: float,
+    cost_threshold: Tensor,
+    log_prior: Tensor | None = None,
+) -> None:
     """Check shapes and values; arguments as in :func:`fsrl_ext.functional.estep.solve_dual`.
 
     :raises ValueError: if the solver cannot work with one of them.
@@ -51,6 +60,16 @@ def check_inputs(q_reward: Tensor, q_cost: Tensor, *, kl_bound: float, cost_thre
         raise ValueError(f"cost_threshold must be finite or inf (no constraint), got {thresholds}")
     if not 0.0 < kl_bound < math.inf:
         raise ValueError(f"kl_bound must be a finite number > 0, got {kl_bound}")
+    if log_prior is None:
+        return
+    if log_prior.shape != q_reward.shape or not log_prior.is_floating_point():
+        raise ValueError(
+            f"log_prior must be a floating-point tensor like q_reward {list(q_reward.shape)}, "
+            f"got {log_prior.dtype} {list(log_prior.shape)}"
+        )
+    totals = log_prior.detach().double().logsumexp(-1)
+    if not bool((totals.abs() <= 1e-4).all()):
+        raise ValueError(f"log_prior must have probabilities that sum to 1, got the sum {totals.exp()[0]:g}")
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
@@ -73,7 +92,8 @@ class Scaled:
     :ivar reward_spread: root-mean-square of Q_r around its state means; 0 if that is rounding.
     :ivar reward_size: the largest mean of Q_r in a state, 1 if that is 0.
     :ivar cost_spread, cost_std, threshold: of the kept costs; std is over all entries.
-    :ivar cost_mean: mean of every cost ``[C]``: its expectation under uniform weights.
+    :ivar cost_mean: mean of every cost ``[C]``: its expectation under the prior.
+    :ivar log_prior: ``[N, B]``; ``None`` for a uniform prior.
     """
 
     features: Array
@@ -88,10 +108,15 @@ class Scaled:
     cost_std: Array
     threshold: Array
     cost_mean: Array
+    log_prior: Array | None
 
 
-def scale(q_reward: Tensor, q_cost: Tensor, cost_threshold: Tensor) -> Scaled:
+def scale(
+    q_reward: Tensor, q_cost: Tensor, cost_threshold: Tensor, log_prior: Tensor | None = None
+) -> Scaled:
     """Centre Q values in each state, divide by the root-mean-square, drop costs that cannot matter.
+
+    Means and root-mean-squares are those under the prior, uniform if there is none.
 
     :raises ValueError: if a Q value is not finite.
     """
@@ -100,7 +125,12 @@ def scale(q_reward: Tensor, q_cost: Tensor, cost_threshold: Tensor) -> Scaled:
     raw[0] = to_numpy(q_reward).T
     if num_costs:
         raw[1:] = to_numpy(q_cost).transpose(0, 2, 1)
-    state_mean = np.add.reduce(raw, 1) / num_actions
+    prior: Array | None = None
+    if log_prior is None:
+        state_mean = np.add.reduce(raw, 1) / num_actions
+    else:
+        prior = normalised(np.maximum(to_numpy(log_prior).T.astype(np.float64), LEAST_LOG_PRIOR))
+        state_mean = np.add.reduce(raw * np.exp(prior), 1)
     if not np.isfinite(state_mean).all():
         raise ValueError(_not_finite(q_reward, q_cost))
     raw -= state_mean[:, None, :]
@@ -109,12 +139,14 @@ def scale(q_reward: Tensor, q_cost: Tensor, cost_threshold: Tensor) -> Scaled:
     noise = rounding * (np.abs(state_mean) + np.maximum(high, -low))
     varies = (high - low > noise).any(1)
     largest = np.maximum(high.max(1), -low.min(1))
-    flat = raw.reshape(1 + num_costs, -1)
+    weighted = raw if prior is None else raw * np.exp(0.5 * prior)
+    flat = weighted.reshape(1 + num_costs, -1)
+    count = flat.shape[1] if prior is None else num_states
     spread = np.zeros(1 + num_costs)
     for k in np.flatnonzero(varies):
-        mean_square = float(np.dot(flat[k], flat[k])) / flat.shape[1]
+        mean_square = float(np.dot(flat[k], flat[k])) / count
         if not 1e-200 < mean_square < 1e200:
-            mean_square = float(np.mean((flat[k] / largest[k]) ** 2)) * largest[k] ** 2
+            mean_square = float(np.sum((flat[k] / largest[k]) ** 2)) / count * largest[k] ** 2
         spread[k] = math.sqrt(mean_square)
     mean = np.add.reduce(state_mean, 1) / num_states
     between = np.add.reduce((state_mean - mean[:, None]) ** 2, 1) / num_states
@@ -151,7 +183,14 @@ def scale(q_reward: Tensor, q_cost: Tensor, cost_threshold: Tensor) -> Scaled:
         cost_std=std[rows[1:]],
         threshold=threshold[kept],
         cost_mean=mean[1:],
+        log_prior=prior,
     )
+
+
+def normalised(log_prior: Array) -> Array:
+    """Return logarithms ``[N, B]`` of probabilities that sum to one in each state."""
+    highest = log_prior.max(0)
+    return log_prior - highest - np.log(np.exp(log_prior - highest).sum(0))
 
 
 def _not_finite(q_reward: Tensor, q_cost: Tensor) -> str:
@@ -167,8 +206,8 @@ class Moments:
     """The moments of the features under the weights of ``theta``, from one pass over the samples.
 
     ``grad[k] = mean_i E_w[f_k]`` is the gradient and ``hess[k, l] = mean_i Cov_w(f_k, f_l)`` the
-    Hessian of ``log_partition = mean_i log mean_j exp(theta . f_ij)``; the KL divergence to the
-    uniform distribution is ``theta . grad - log_partition`` and its gradient ``hess @ theta``.
+    Hessian of ``log_partition = mean_i log sum_j p_ij exp(theta . f_ij)``; the KL divergence to the
+    prior p, uniform if there is none, is ``theta . grad - log_partition`` and its gradient ``hess @ theta``.
     """
 
     theta: Array
@@ -183,11 +222,17 @@ class Problem:
 
     ``levels[m]`` is the constraint ``grad[m] >= levels[m]`` (entry 0, the reward's, is unused);
     ``violation_unit[m]`` is std(Q_c^m) over all B x N entries, in units of the scaled feature;
-    ``largest[k]`` bounds ``|features[k]|``.
+    ``largest[k]`` bounds ``|features[k]|``; ``log_prior [N, B]`` is ``None`` for a uniform prior.
     """
 
     def __init__(
-        self, features: Array, levels: Array, violation_unit: Array, kl_bound: float, largest: Array
+        self,
+        features: Array,
+        levels: Array,
+        violation_unit: Array,
+        kl_bound: float,
+        largest: Array,
+        log_prior: Array | None = None,
     ) -> None:
         self.num_features, self.num_actions, self.num_states = features.shape
         self.features = features
@@ -200,7 +245,8 @@ class Problem:
         self.beta_max = 1e7 * max(1.0, kl_bound)
         self.largest = largest
         self.num_steps = 0
-        self._log_n = math.log(self.num_actions)
+        self.log_prior = log_prior
+        self._log_n = math.log(self.num_actions) if log_prior is None else 0.0
         self._logits = np.empty((self.num_actions, self.num_states))
         self._weights = np.empty_like(self._logits)
         self._weighted = np.empty_like(self.features)
@@ -212,11 +258,15 @@ class Problem:
         num_states = self.num_states
         np.dot(theta, self.flat_features, out=logits.reshape(-1))
         shift = 0.0
-        if float(np.dot(np.abs(theta), self.largest)) > _SAFE_EXPONENT:
+        if self.log_prior is not None:
+            highest = (logits + self.log_prior).max(0)
+            logits -= highest
+            shift = float(highest.sum()) / num_states
+        elif float(np.dot(np.abs(theta), self.largest)) > _SAFE_EXPONENT:
             highest = logits.max(0)
             logits -= highest
             shift = float(highest.sum()) / num_states
-        np.exp(logits, out=weights)
+        np.exp(logits if self.log_prior is None else logits + self.log_prior, out=weights)
         norm = np.add.reduce(weights, 0)
         weights /= norm
         log_norm = float(np.add.reduce(np.log(norm))) / num_states - self._log_n
@@ -234,7 +284,9 @@ class Problem:
         """Return the weights ``[N, B]`` of the latest :meth:`evaluate`, a view that the next overwrites."""
         return self._weights
 
-    def moments_at_uniform(self) -> Array:
-        """Return ``hess`` ``[K, K]`` at theta = 0, where every weight is 1/N."""
+    def moments_at_prior(self) -> Array:
+        """Return ``hess`` ``[K, K]`` at theta = 0, where the weights are the prior."""
         f = self.flat_features
+        if self.log_prior is not None:
+            return np.dot(f * np.exp(self.log_prior).reshape(-1), f.T) / self.num_states
         return np.dot(f, f.T) / (self.num_states * self.num_actions)

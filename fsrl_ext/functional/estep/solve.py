@@ -41,6 +41,7 @@ def solve_dual(
     kl_bound: float,
     cost_threshold: Tensor,
     multiplier_max: float | None = None,
+    log_prior: Tensor | None = None,
 ) -> EStepSolution:
     """Solve the E-step exactly, in float64, and say how it ended.
 
@@ -71,14 +72,19 @@ def solve_dual(
         is optimal for the capped multipliers (so the KL bound holds) and a cost whose multiplier is
         at the cap may stay above its threshold. The status still says whether a feasible q exists.
         A flat Q_r has no exchange rate to cap, and ignores it.
+    :param log_prior: logarithms of the probabilities ``[B, N]`` from which the KL divergence is
+        measured, where the N actions are all that there are; ``None`` for actions that were drawn,
+        which all count alike. With a prior, "uniform" above means the prior. Its probabilities
+        below 1e-9 count as 1e-9.
     :raises ValueError: on shapes that do not match, a ``kl_bound`` or ``multiplier_max`` that is
-        not a positive number, thresholds that are NaN or -inf, or Q values that are not finite.
+        not a positive number, thresholds that are NaN or -inf, Q values that are not finite, or
+        a prior whose probabilities do not sum to 1.
     """
-    check_inputs(q_reward, q_cost, kl_bound=kl_bound, cost_threshold=cost_threshold)
+    check_inputs(q_reward, q_cost, kl_bound=kl_bound, cost_threshold=cost_threshold, log_prior=log_prior)
     if multiplier_max is not None and not 0.0 < multiplier_max < math.inf:
         raise ValueError(f"multiplier_max must be None or a finite number > 0, got {multiplier_max}")
-    data = scale(q_reward, q_cost, cost_threshold)
-    problem = Problem(data.features, data.levels, data.unit, kl_bound, data.largest)
+    data = scale(q_reward, q_cost, cost_threshold, log_prior)
+    problem = Problem(data.features, data.levels, data.unit, kl_bound, data.largest, data.log_prior)
     answer = _flat_optimum(problem) if data.reward_spread == 0.0 else _optimum(problem)
     elastic = False
     if multiplier_max is not None and data.reward_spread > 0.0:
@@ -159,6 +165,7 @@ def _least_violation(problem: Problem) -> Answer:
             np.ones(len(features)),
             problem.kl_bound,
             np.abs(features).max((1, 2)),
+            problem.log_prior,
         )
         answer = _feasible_optimum(reduced, *guess(reduced)[1:])
         problem.num_steps += reduced.num_steps
