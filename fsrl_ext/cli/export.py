@@ -46,9 +46,10 @@ def _export(options: argparse.Namespace, command: str) -> int:
 
     exported = export_policy(options.run, out, format=options.format, checkpoint=options.checkpoint)
     data = exported.metadata
+    actions = "[B]" if "num_actions" in data else f"[B, {len(data['action_low'])}]"
     print(
         f"{exported.path}: {data['policy']} of {data['task']} after {data['env_step']:,} steps, from "
-        f"observations [B, {data['obs_dim']}] to actions [B, {len(data['action_low'])}]"
+        f"observations [B, {data['obs_dim']}] to actions {actions}"
     )
     print(
         f"largest difference from the policy's actions on {exported.observations} random observations: "

@@ -3,6 +3,7 @@
 - `actor`: the actors of the off-policy algorithms, Gaussian and deterministic;
 - `agents`: actors of several agents, shared or one for each;
 - `critic`: Q-functions of the reward and of each cost;
+- `discrete`: the actor and the Q-functions of discrete actions;
 - `values`: their values, and how an ensemble is reduced to one estimate;
 - `mlp`: products and gradients of small networks on a processor;
 - `tanh`: values and gradients of small tanh networks on a processor;
@@ -13,13 +14,16 @@
 from fsrl_ext.net.actor import DeterministicActor, GaussianActor
 from fsrl_ext.net.agents import AgentActors
 from fsrl_ext.net.critic import EnsembleCritic
+from fsrl_ext.net.discrete import CategoricalActor, DiscreteCritic
 from fsrl_ext.net.normaliser import ObservationNormaliser
 from fsrl_ext.net.onpolicy import OnpolicyActor, ValueCritic
 from fsrl_ext.net.values import QValues, reduce_cost, reduce_reward
 
 __all__ = [
     "AgentActors",
+    "CategoricalActor",
     "DeterministicActor",
+    "DiscreteCritic",
     "EnsembleCritic",
     "GaussianActor",
     "ObservationNormaliser",

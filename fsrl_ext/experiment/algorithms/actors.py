@@ -1,4 +1,4 @@
-"""The actors of tasks with one agent and with several."""
+"""The actors of tasks with one agent and with several, and those of discrete actions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import nn
 
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import TrainingConfig
-from fsrl_ext.net import AgentActors
+from fsrl_ext.net import AgentActors, CategoricalActor
+from fsrl_ext.net.discrete import Activation
 
 
 def build_actor(
@@ -26,3 +27,13 @@ def build_actor(
     if spec.team is None:
         return make(spec.obs_dim, spec.act_dim)
     return AgentActors(spec.team.obs_dims, spec.team.act_dims, make, shared=training.agents == "shared")
+
+
+def build_discrete_actor(spec: TaskSpec, training: TrainingConfig, activation: Activation) -> nn.Module:
+    """An actor for a task with discrete actions.
+
+    :param activation: of the hidden layers.
+    """
+    return CategoricalActor(
+        spec.obs_dim, spec.act_dim, hidden_sizes=training.hidden_sizes, activation=activation
+    )

@@ -12,12 +12,12 @@ from torch import nn
 from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import check_fields
-from fsrl_ext.experiment.algorithms.actors import build_actor
+from fsrl_ext.experiment.algorithms.actors import build_actor, build_discrete_actor
 from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import AgentTraining, named, train_envs
-from fsrl_ext.net import DeterministicActor, EnsembleCritic, GaussianActor
+from fsrl_ext.net import DeterministicActor, DiscreteCritic, EnsembleCritic, GaussianActor
 from fsrl_ext.net.actor import Covariance
 from fsrl_ext.policy import (
     CVPOConfig,
@@ -181,7 +181,12 @@ class CVPOTraining(SACTraining):
 
 
 def cvpo_networks(spec: TaskSpec, training: CVPOTraining, *, num_costs: int, device: str) -> dict[str, Any]:
-    """A Gaussian actor with its mean inside the action box, critics, and their optimisers."""
+    """A Gaussian actor with its mean inside the action box, critics, and their optimisers.
+
+    For discrete actions the actor is categorical, and a critic's network has an output for each action.
+    """
+    if spec.num_actions is not None:
+        return _actor_critic(build_discrete_actor(spec, training, "relu"), spec, training, num_costs, device)
     actor = build_actor(
         GaussianActor,
         spec,
@@ -220,7 +225,8 @@ def _actor_critic(
 ) -> dict[str, Any]:
     """The actor with fresh critics for reward and costs, and their optimisers."""
     actor = actor.to(device)
-    critic = EnsembleCritic(
+    make_critic: Any = EnsembleCritic if spec.num_actions is None else DiscreteCritic
+    critic = make_critic(
         spec.obs_dim,
         spec.act_dim,
         num_costs=num_costs,
