@@ -49,7 +49,9 @@ from fsrl_ext.functional import (
     trust_region,
 )
 from fsrl_ext.net import (
+    CategoricalActor,
     DeterministicActor,
+    DiscreteCritic,
     EnsembleCritic,
     GaussianActor,
     ObservationNormaliser,
@@ -63,6 +65,7 @@ ONES, TWO = torch.ones(3, 2), torch.ones(2)
 Q = {"q_reward": torch.zeros(3, 4), "q_cost": torch.zeros(1, 3, 4)}
 DUAL = {**Q, "temperature": 1.0, "multipliers": torch.ones(1)}
 ESTEP = {"kl_bound": 0.1, "cost_threshold": torch.ones(1)}
+PRIOR = torch.full((3, 4), 0.25).log()
 STATE = multiplier.initial_multipliers(2)
 FLAGS = torch.zeros(5, dtype=torch.bool)
 PARAMETER = torch.nn.Parameter(torch.zeros(2))
@@ -121,10 +124,16 @@ CALLS = {
     mstep.update_kl_multipliers: {
         "multipliers": TWO, "kl": TWO, "kl_bound": TWO, "lr": TWO, "multiplier_max": TWO,
     },
-    estep.solve_dual: {**Q, **ESTEP, "multiplier_max": 1.0},
-    estep.solve_dual_slsqp: {**Q, **ESTEP, "start": [1.0, 1.0]},
+    mstep.categorical_mstep_loss: {
+        "weights": torch.ones(3, 4) / 4, "log_old": PRIOR, "log_probs": PRIOR, "kl": torch.ones(1),
+        "kl_bound": torch.ones(1), "multipliers": torch.ones(1),
+    },
+    estep.solve_dual: {**Q, **ESTEP, "multiplier_max": 1.0, "log_prior": PRIOR},
+    estep.solve_dual_slsqp: {**Q, **ESTEP, "start": [1.0, 1.0], "log_prior": PRIOR},
     estep.boltzmann_weights: DUAL,
     estep.kl_to_uniform: {"weights": torch.ones(3, 4) / 4},
+    estep.kl_to_prior: {"weights": torch.ones(3, 4) / 4, "log_prior": PRIOR},
+    estep.largest_reduction: {"q_cost": torch.zeros(1, 3, 4), "kl_bound": 0.1, "log_prior": PRIOR},
     estep.dual_value: {**DUAL, **ESTEP},
     estep.dual_gradient: {**DUAL, **ESTEP},
     constrained_step.constrained_step: {
@@ -168,6 +177,11 @@ CALLS = {
     },
     EnsembleCritic: {
         "obs_dim": 2, "act_dim": 1, "num_costs": 1, "hidden_sizes": (4,), "reward_ensemble": 1,
+        "cost_ensemble": 1, "shared_body": False,
+    },
+    CategoricalActor: {"obs_dim": 2, "num_actions": 3, "hidden_sizes": (4,), "activation": "relu"},
+    DiscreteCritic: {
+        "obs_dim": 2, "num_actions": 3, "num_costs": 1, "hidden_sizes": (4,), "reward_ensemble": 1,
         "cost_ensemble": 1, "shared_body": False,
     },
     ValueCritic: {"obs_dim": 2, "num_costs": 1, "hidden_sizes": (4,), "shared_body": False},
@@ -253,6 +267,9 @@ OUT_OF_RANGE = [
     (EnsembleCritic, "num_costs", (0,)),
     (EnsembleCritic, "hidden_sizes", ((0,), (10**30,))),
     (OnpolicyActor, "act_dim", (0,)),
+    (CategoricalActor, "num_actions", (0,)),
+    (DiscreteCritic, "num_actions", (0,)),
+    (DiscreteCritic, "hidden_sizes", ((0,),)),
     (ValueCritic, "hidden_sizes", ((0,),)),
     (ObservationNormaliser, "clip", (0.0, -1.0)),
     (CostReplayBuffer, "size", (0, -1, 10**30)),

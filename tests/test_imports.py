@@ -127,8 +127,9 @@ def test_runs_are_compared_without_importing_what_trains(arguments, tmp_path):
 
 
 # The most files of ours that a reader opens to read an algorithm; see doors(). Off-policy policies read what
-# is measured in the buffer and the level of the cost in files of their own.
-DOORS = {"CVPOPolicy": 13, "CPOPolicy": 12, "SACLagPolicy": 12, "MetaCPOPolicy": 17}
+# is measured in the buffer and the level of the cost in files of their own, and policies that take discrete
+# actions, too, read in another one what actions are drawn from.
+DOORS = {"CVPOPolicy": 14, "CPOPolicy": 13, "SACLagPolicy": 12, "MetaCPOPolicy": 18}
 NAMES = {
     ".".join(("fsrl_ext", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in FILES

@@ -53,9 +53,10 @@ def _export(options: argparse.Namespace, command: str) -> int:
         allow_import=options.allow_import,
     )
     data = exported.metadata
+    actions = "[B]" if "num_actions" in data else f"[B, {len(data['action_low'])}]"
     print(
         f"{exported.path}: {data['policy']} of {data['task']} after {data['env_step']:,} steps, from "
-        f"observations [B, {data['obs_dim']}] to actions [B, {len(data['action_low'])}]"
+        f"observations [B, {data['obs_dim']}] to actions {actions}"
     )
     print(
         f"largest difference from the policy's actions on {exported.observations} random observations: "

@@ -62,13 +62,15 @@ class ActionSpaces(list[gym.Space]):
     def check_policy(self, policy_space: gym.Space | None) -> None:
         """Check that a policy acts in these spaces; a difference within float32's rounding is no difference.
 
-        :param policy_space: the policy's space; what is not a ``Box`` is not compared.
-        :raises ValueError: an environment has a ``Box`` with another shape or other bounds.
+        :param policy_space: the policy's space; what is neither a ``Box`` nor ``Discrete`` is not compared.
+        :raises ValueError: an environment has a ``Box`` with another shape or other bounds, other discrete
+            actions, or a space of the other kind.
         """
-        if not isinstance(policy_space, gym.spaces.Box):
+        kinds = (gym.spaces.Box, gym.spaces.Discrete)
+        if not isinstance(policy_space, kinds):
             return
         for i, space in enumerate(self):
-            if not isinstance(space, gym.spaces.Box) or _same_box(space, policy_space):
+            if not isinstance(space, kinds) or _same(space, policy_space):
                 continue
             raise ValueError(
                 f"policy.action_space must be that of the environments, got {policy_space}, "
@@ -80,7 +82,9 @@ def _is_continuous(space: gym.Space) -> bool:
     return isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating)
 
 
-def _same_box(one: gym.spaces.Box, other: gym.spaces.Box) -> bool:
+def _same(one: gym.Space, other: gym.Space) -> bool:
+    if not (isinstance(one, gym.spaces.Box) and isinstance(other, gym.spaces.Box)):
+        return one == other
     return one.shape == other.shape and all(
         np.array_equal(np.float32(a), np.float32(b))
         for a, b in ((one.low, other.low), (one.high, other.high))

@@ -108,6 +108,11 @@ class Algorithm:
                     f"in {part.__name__}"
                 )
 
+    @property
+    def takes_discrete_actions(self) -> bool:
+        """Whether a task may have discrete actions: the attribute of that name of the policy, else false."""
+        return bool(getattr(self.policy, "takes_discrete_actions", False))
+
     def build(
         self,
         spec: TaskSpec,

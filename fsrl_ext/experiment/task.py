@@ -35,13 +35,15 @@ class TaskSpec:
     """Shapes and bounds of a task, which are enough to build a policy without the simulator.
 
     :param obs_dim: length of the flat observation.
-    :param action_low: ``[A]`` lowest actions.
-    :param action_high: ``[A]`` highest actions.
+    :param action_low: ``[A]`` lowest actions; empty for discrete ones.
+    :param action_high: ``[A]`` highest actions; empty for discrete ones.
     :param max_episode_steps: the time limit.
     :param action_dtype: NumPy's name of the actions' type.
     :param cost_names: names of the costs that the task reports; ``None`` for costs without names. Saved files
         have the names in the run's config.
     :param team: how observations and actions are divided among several agents; ``None`` for one agent.
+    :param num_actions: number of discrete actions; ``None`` for a box.
+    :param first_action: number that the environment gives the first discrete action.
     """
 
     obs_dim: int
@@ -51,15 +53,19 @@ class TaskSpec:
     action_dtype: str = "float32"
     cost_names: tuple[str, ...] | None = None
     team: TeamShape | None = None
+    num_actions: int | None = None
+    first_action: int = 0
 
     @property
     def act_dim(self) -> int:
-        """Length of an action."""
-        return len(self.action_low)
+        """Length of an action, or number of discrete actions."""
+        return len(self.action_low) if self.num_actions is None else self.num_actions
 
     @property
-    def action_space(self) -> gym.spaces.Box:
+    def action_space(self) -> gym.spaces.Box | gym.spaces.Discrete:
         """The actions as a space."""
+        if self.num_actions is not None:
+            return gym.spaces.Discrete(self.num_actions, start=self.first_action)
         dtype: Any = np.dtype(self.action_dtype)
         low, high = (np.asarray(x, dtype=dtype) for x in (self.action_low, self.action_high))
         return gym.spaces.Box(low, high, dtype=dtype)
@@ -68,13 +74,10 @@ class TaskSpec:
     def from_env(cls, env: gym.Env, task: str) -> TaskSpec:
         """The spec of an environment.
 
-        :raises ValueError: for a discrete action space, observations that are not flat vectors, or an
-            environment without a time limit.
+        :raises ValueError: for actions that are neither a flat box nor discrete, observations that are not
+            flat vectors, or an environment without a time limit.
         """
-        if not isinstance(env.action_space, gym.spaces.Box) or len(env.action_space.shape) != 1:
-            raise ValueError(
-                f"{task} has the action space {env.action_space}; a flat continuous (Box) one is needed"
-            )
+        actions = _actions(env.action_space, task)
         unflat = unflat_part(env.observation_space)
         if unflat is not None:
             raise ValueError(
@@ -100,18 +103,18 @@ class TaskSpec:
             team = TeamShape(names=own.agent_names, obs_dims=own.obs_dims, act_dims=own.act_dims)
         return cls(
             obs_dim=shape[0],
-            action_low=tuple(env.action_space.low.tolist()),
-            action_high=tuple(env.action_space.high.tolist()),
             max_episode_steps=horizon,
-            action_dtype=str(env.action_space.dtype),
             team=team,
+            **actions,
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data: numbers and lists."""
         team = {} if self.team is None else {"team": {k: list(v) for k, v in vars(self.team).items()}}
+        discrete = {"num_actions": self.num_actions, "first_action": self.first_action}
         return {
             **team,
+            **({} if self.num_actions is None else discrete),
             "obs_dim": self.obs_dim,
             "action_low": list(self.action_low),
             "action_high": list(self.action_high),
@@ -131,4 +134,26 @@ class TaskSpec:
             max_episode_steps=data["max_episode_steps"],
             # Files from before specs had the type hold policies of float32 actions.
             action_dtype=data.get("action_dtype", "float32"),
+            num_actions=data.get("num_actions"),
+            first_action=data.get("first_action", 0),
         )
+
+
+def _actions(space: gym.Space, task: str) -> dict[str, Any]:
+    """What a spec says of an action space.
+
+    :raises ValueError: for a space that is neither a flat box nor discrete.
+    """
+    if isinstance(space, gym.spaces.Discrete):
+        low: dict[str, Any] = {"action_low": (), "action_high": (), "action_dtype": str(space.dtype)}
+        return {**low, "num_actions": int(space.n), "first_action": int(space.start)}
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        raise ValueError(
+            f"{task} has the action space {' '.join(str(space).split())}; a flat continuous (Box) or a "
+            "Discrete one is needed"
+        )
+    return {
+        "action_low": tuple(space.low.tolist()),
+        "action_high": tuple(space.high.tolist()),
+        "action_dtype": str(space.dtype),
+    }

@@ -4,6 +4,7 @@
 - `agents`: actors of several agents, shared or one for each;
 - `critic`: Q-functions of the reward and of each cost;
 - `features`: actors and critics on the features of a network of the user's;
+- `discrete`: the actor and the Q-functions of discrete actions;
 - `values`: their values, and how an ensemble is reduced to one estimate;
 - `mlp`: products and gradients of small networks on a processor;
 - `tanh`: values and gradients of small tanh networks on a processor;
@@ -14,6 +15,7 @@
 from fsrl_ext.net.actor import DeterministicActor, GaussianActor
 from fsrl_ext.net.agents import AgentActors
 from fsrl_ext.net.critic import EnsembleCritic
+from fsrl_ext.net.discrete import CategoricalActor, DiscreteCritic
 from fsrl_ext.net.features import FeatureActor, FeatureCritic, Features, FeatureValueCritic
 from fsrl_ext.net.normaliser import ObservationNormaliser
 from fsrl_ext.net.onpolicy import OnpolicyActor, ValueCritic
@@ -21,7 +23,9 @@ from fsrl_ext.net.values import QValues, reduce_cost, reduce_reward
 
 __all__ = [
     "AgentActors",
+    "CategoricalActor",
     "DeterministicActor",
+    "DiscreteCritic",
     "EnsembleCritic",
     "FeatureActor",
     "FeatureCritic",

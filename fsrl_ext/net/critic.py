@@ -55,13 +55,7 @@ class EnsembleCritic(nn.Module):
         shared_body: bool = False,
     ) -> None:
         super().__init__()
-        if not len(hidden_sizes):
-            raise ValueError("len(hidden_sizes) must be >= 1, got 0")
-        if shared_body and reward_ensemble != cost_ensemble:
-            raise ValueError(
-                "shared_body needs equal ensembles, got "
-                f"reward_ensemble={reward_ensemble} and cost_ensemble={cost_ensemble}"
-            )
+        check_layout(hidden_sizes, reward_ensemble, cost_ensemble, shared_body=shared_body)
         self.obs_dim = obs_dim
         self.num_costs = num_costs
         self.reward_ensemble = reward_ensemble
@@ -125,6 +119,22 @@ class EnsembleCritic(nn.Module):
                 hidden = product(hidden, layer, relu=True)
             values.append(torch.addmm(last.bias, hidden.to(last.weight.dtype), last.weight))
         return torch.stack(values).unflatten(1, act.shape[:2])
+
+
+def check_layout(
+    hidden_sizes: Sequence[int], reward_ensemble: int, cost_ensemble: int, *, shared_body: bool
+) -> None:
+    """Check the layers and the ensembles of a critic.
+
+    :raises ValueError: there is no hidden layer, or ``shared_body`` meets two different ensemble sizes.
+    """
+    if not len(hidden_sizes):
+        raise ValueError("len(hidden_sizes) must be >= 1, got 0")
+    if shared_body and reward_ensemble != cost_ensemble:
+        raise ValueError(
+            "shared_body needs equal ensembles, got "
+            f"reward_ensemble={reward_ensemble} and cost_ensemble={cost_ensemble}"
+        )
 
 
 class StackedLinear(nn.Module):

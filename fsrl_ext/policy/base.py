@@ -154,13 +154,14 @@ TConfig = TypeVar("TConfig", bound=PolicyConfig)
 class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
     """Base class of all policies: it owns spaces, settings, cost limits, copies of networks and saved state.
 
-    Actions live in the normalised box ``[-1, 1]``; the environment gets them clipped and scaled.
+    Continuous actions live in the normalised box ``[-1, 1]``; the environment gets them clipped and scaled.
+    Discrete actions are numbers from 0 on; the environment gets them counted from the space's start.
 
     A subclass names the class of its settings, ``config_type``, and implements :meth:`_act`, ``process_fn``
     and ``learn``. A constructor that ends in ``**settings`` accepts every field of ``config_type`` as a
     keyword argument, and ``inspect.signature`` and ``help`` show these fields.
 
-    :param action_space: a bounded ``Box``.
+    :param action_space: a bounded ``Box``, or a ``Discrete`` space where :attr:`takes_discrete_actions`.
     :param observation_space: passed on to Tianshou's ``BasePolicy``; nothing here reads it.
     :param lr_scheduler: Tianshou steps it after every update.
     :param cost_limit: largest cost of an episode in ``limit_unit``, >= 0, one number or one per cost; ``inf``
@@ -178,6 +179,8 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
     """Class of the policy's settings."""
     other_config_types: ClassVar[tuple[type[Any], ...]] = ()
     """Further classes of settings that the policy accepts; ``config_type`` need not extend them."""
+    takes_discrete_actions: ClassVar[bool] = False
+    """Whether the action space may be a ``Discrete`` one."""
     config: TConfig
     """All settings of the policy."""
     cost_threshold: Tensor
@@ -205,19 +208,22 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         config: PolicyConfig | None,
         settings: Mapping[str, Any],
     ) -> None:
-        check_action_space(action_space, type(self).__name__)
+        check_action_space(action_space, type(self).__name__, discrete=self.takes_discrete_actions)
+        is_box = isinstance(action_space, gym.spaces.Box)
         super().__init__(
             action_space=action_space,
             observation_space=observation_space,
-            action_scaling=True,
-            action_bound_method="clip",
+            action_scaling=is_box,
+            action_bound_method="clip" if is_box else None,
             lr_scheduler=lr_scheduler,
         )
-        assert isinstance(action_space, gym.spaces.Box)
-        # The arrays of map_action; float16 is too coarse for the arithmetic in between.
-        precision = np.result_type(action_space.dtype, np.float32)
-        low, high = (np.asarray(x, dtype=precision) for x in (action_space.low, action_space.high))
-        self._action_bounds = low, high, high - low
+        self.is_discrete = not is_box
+        """Whether actions are numbers of a ``Discrete`` space."""
+        if isinstance(action_space, gym.spaces.Box):
+            # The arrays of map_action; float16 is too coarse for the arithmetic in between.
+            precision = np.result_type(action_space.dtype, np.float32)
+            low, high = (np.asarray(x, dtype=precision) for x in (action_space.low, action_space.high))
+            self._action_bounds = low, high, high - low
         self.config = self._replaced(self._completed(config), settings)
         self.max_episode_steps = max_episode_steps
         self.num_costs = len(as_cost_limits(cost_limit)) if num_costs is None else num_costs
@@ -405,7 +411,9 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         return self
 
     def forward(self, batch: ObsBatchProtocol, state: Any = None, **kwargs: Any) -> Batch:
-        """Returns a batch with actions ``act [B, A]`` for ``batch.obs [B, O]``, and the actor's ``state``.
+        """Returns a batch with actions ``act`` for ``batch.obs [B, O]``, and the actor's ``state``.
+
+        Continuous actions are ``[B, A]``, and discrete ones ``[B]``.
 
         The policy explores in training steps (``is_within_training_step``), with noise of its own: a
         collector's ``exploration_noise`` adds none.
@@ -422,10 +430,15 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         Scaling alone can end just outside of the space, where an environment may refuse the action.
         ``benchmarks/throughput.py collect`` measures this method, as part of the fast collector.
 
-        :param act: ``[B, A]`` or ``[A]``, array or tensor.
+        Discrete actions are counted from the start of the space.
+
+        :param act: ``[B, A]`` or ``[A]``, or ``[B]`` discrete actions, array or tensor.
         :return: actions that lie in the space and have its dtype, of the same shape.
+        :raises ValueError: for discrete actions that are no whole numbers.
         """
         values = act.detach().cpu().numpy() if isinstance(act, Tensor) else np.asarray(act)
+        if self.is_discrete:
+            return self._whole(values) + self._first_action
         low, high, width = self._action_bounds
         if values.dtype != low.dtype:
             values = values.astype(low.dtype)
@@ -437,10 +450,12 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
     def map_action_inverse(self, act: Any) -> np.ndarray:
         """Scales actions of the action space to ``[-1, 1]``; the inverse of :meth:`map_action`.
 
-        :param act: ``[B, A]`` or ``[A]``, array or tensor.
-        :return: float32 or float64, of the same shape.
+        :param act: ``[B, A]`` or ``[A]``, or ``[B]`` discrete actions, array or tensor.
+        :return: float32 or float64, or int64 for discrete actions, of the same shape.
         """
         values = act.detach().cpu().numpy() if isinstance(act, Tensor) else np.asarray(act)
+        if self.is_discrete:
+            return self._whole(values) - self._first_action
         low, _, width = self._action_bounds
         scaled = (values.astype(low.dtype, copy=False) - low) * 2.0 / width - 1.0
         return np.minimum(np.maximum(scaled, -1.0), 1.0)
@@ -452,10 +467,27 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
         :param explore: whether to add the exploration noise of training.
         """
 
-    @staticmethod
-    def _executed(act: Tensor) -> Tensor:
-        """Clips actions as the environment does before it executes them; critics see clipped actions."""
-        return act.clamp(-1.0, 1.0)
+    def _executed(self, act: Tensor) -> Tensor:
+        """Clips continuous actions as the environment does, before critics see them."""
+        return act if self.is_discrete else act.clamp(-1.0, 1.0)
+
+    @property
+    def _first_action(self) -> int:
+        """The number that the environment gives the first discrete action."""
+        space: Any = self.action_space
+        return int(space.start)
+
+    def _whole(self, act: np.ndarray) -> np.ndarray:
+        """Checks that discrete actions are whole numbers.
+
+        :raises ValueError: naming the dtype.
+        """
+        if act.dtype.kind not in "iu":
+            raise ValueError(
+                f"actions must be whole numbers for {self.action_space}, got {act.dtype}; the actor of a "
+                "discrete policy returns logits [B, A]"
+            )
+        return act
 
 
 def _with_settings(policy: type[Any]) -> inspect.Signature:
@@ -470,14 +502,19 @@ def _with_settings(policy: type[Any]) -> inspect.Signature:
     return signature.replace(parameters=[x for x in named if x.name != "self"])
 
 
-def check_action_space(action_space: gym.Space, policy: str) -> None:
-    """Checks that an action space can be scaled to ``[-1, 1]``.
+def check_action_space(action_space: gym.Space, policy: str, *, discrete: bool = False) -> None:
+    """Checks that an action space can be scaled to ``[-1, 1]``, or is an allowed ``Discrete`` one.
 
     :param policy: name of the policy, for the error.
-    :raises ValueError: for a space that is not a flat box of floating-point numbers, is not bounded, or has
-        no width in a dimension.
+    :param discrete: whether a ``Discrete`` space is allowed.
+    :raises ValueError: for another space that is not a flat box of floating-point numbers, is not bounded, or
+        has no width in a dimension.
     """
+    if discrete and isinstance(action_space, gym.spaces.Discrete):
+        return
     if not isinstance(action_space, gym.spaces.Box):
+        if discrete:
+            raise ValueError(f"action_space must be a Box or Discrete for {policy}, got {action_space}")
         raise ValueError(f"action_space must be continuous (a Box) for {policy}, got {action_space}")
     if not action_space.is_bounded():
         line = f"self.action_space = gymnasium.spaces.Box(-1.0, 1.0, {action_space.shape}, np.float32)"

@@ -26,10 +26,10 @@ from fsrl_ext.policy.meta_config import MAMLConfig
 from fsrl_ext.policy.onpolicy.base import Rollout
 from fsrl_ext.policy.onpolicy.trust_region import (
     TrustRegionConfig,
-    gaussian_at,
     inverse_fisher,
     mean_kl,
     measured,
+    policy_at,
     search_along,
     thinned,
 )
@@ -126,7 +126,8 @@ class MovingFisher:
         """
         with torch.enable_grad():
             phi = phi if phi.requires_grad else phi.detach().requires_grad_()
-            mean, std = gaussian_at(self.actor, self.states, phi)
+            dist = policy_at(self.actor, self.states, phi)
+            mean, std = dist.mean, dist.std
             outputs = torch.cat([mean, std.log()], dim=1)
             # J' c is linear in c, so J u is the gradient of u . J' c in c. This way needs reverse mode alone,
             # which can be differentiated once more.

@@ -76,6 +76,7 @@ class MetaCPOPolicy(OnpolicyPolicy[MetaCPOConfig]):
 
     config_type = MetaCPOConfig
     other_config_types = (MAMLLagConfig,)
+    takes_discrete_actions = False
 
     @checked(at_least_one=("max_episode_steps", "obs_dim"), own=("config", "cost_limit"))
     def __init__(

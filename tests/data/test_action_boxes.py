@@ -126,6 +126,10 @@ def test_other_spaces_get_what_they_got():
     action = np.array([2, 1])
     assert discrete.fit(action, np.arange(2)) is action
     discrete.check_policy(spaces.Discrete(3))
+    others = spaces.Discrete(4), spaces.Discrete(3, start=1), spaces.Box(-1.0, 1.0, (1,), np.float32)
+    for other in others:
+        with pytest.raises(ValueError, match=r"must be that of the environments, .* 0 has Discrete\(3\)"):
+            discrete.check_policy(other)
     whole = ActionSpaces([spaces.Box(0, 3, (1,), np.int64)])
     assert whole.fit(np.array([[2]]), np.arange(1)).dtype == np.int64
 

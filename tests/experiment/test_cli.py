@@ -120,7 +120,7 @@ def test_help_about_what_there_is_not_is_one_line(capsys, arguments, words):
         (["cvpo", "SafetyBallCircle-v0", "--gama", "0.9"], "unrecognized arguments: --gama"),
         (["cvpo", "SafetyBallCircle-v0", "--shared-body", "maybe"], "must be true or false, got 'maybe'"),
         (["cvpo", "SafetyBallCircle-v0", "--run-name", "taken"], "'taken' exists already"),
-        (["cvpo", "CartPole-v1"], "CartPole-v1 has the action space Discrete(2)"),
+        (["sac_lag", "CartPole-v1"], "CartPole-v1 has the action space Discrete(2)"),
         (["cvpo", "Pendulum-v1"], "Pendulum-v1"),
     ],
 )

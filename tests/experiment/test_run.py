@@ -317,7 +317,7 @@ def test_early_ends_without_a_limit_are_no_matter(tmp_path):
     ("task", "settings", "words"),
     [
         ("SafetyCarCircel-v0", {}, "unknown task 'SafetyCarCircel-v0'; did you mean SafetyCarCircle-v0"),
-        ("ToyDiscrete-v0", {}, "ToyDiscrete-v0 has the action space Discrete"),
+        ("ToyGears-v0", {}, "ToyGears-v0 has the action space MultiDiscrete"),
         ("ToyNoCost-v0", {}, "ToyNoCost-v0"),
         ("ToyLine-v0", {"cost_limit": (1.0, 2.0)}, "ToyLine-v0 reports 1, got 2"),
         ("ToyLine-v0", {"device": "warp"}, "device 'warp' cannot be used"),

@@ -135,7 +135,8 @@ def test_every_policy_checks_its_discount(name, gamma, words):
 @pytest.mark.parametrize(
     ("space", "words"),
     [
-        (gym.spaces.Discrete(3), "action_space must be continuous .* got Discrete"),
+        (gym.spaces.MultiDiscrete([2, 3]), r"action_space must be .*Box.* got MultiDiscrete"),
+        (gym.spaces.MultiBinary(2), r"action_space must be .*Box.* got MultiBinary"),
         (
             gym.spaces.Box(-np.inf, np.inf, (1,)),
             r"must be bounded .* got Box.*self.action_space = gymnasium.spaces.Box\(-1.0, 1.0, \(1,\)",

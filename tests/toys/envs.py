@@ -131,14 +131,30 @@ class NoCostEnv(LineEnv):
 
 
 class DiscreteEnv(LineEnv):
-    """Is a :class:`LineEnv` with two actions, ``a = -1`` and ``a = 1``."""
+    """Is a :class:`LineEnv` with two actions, ``a = -1`` and ``a = 1``.
+
+    :param first: the number of the first action.
+    """
+
+    def __init__(self, first: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.action_space = spaces.Discrete(2, start=first)
+        self.first = first
+
+    def step(self, action: int) -> tuple:
+        assert action in self.action_space
+        return super().step(np.array([2.0 * (action - self.first) - 1.0]))
+
+
+class GearsEnv(LineEnv):
+    """Is a :class:`LineEnv` whose actions are two numbers of a ``MultiDiscrete`` space."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.action_space = spaces.Discrete(2)
+        self.action_space = spaces.MultiDiscrete([2, 3])
 
-    def step(self, action: int) -> tuple:
-        return super().step(np.array([2.0 * action - 1.0]))
+    def step(self, action: np.ndarray) -> tuple:
+        return super().step(np.array([2.0 * action[0] - 1.0]))
 
 
 class DrawnLineEnv(LineEnv):

@@ -12,6 +12,7 @@ from toys.envs import (
     EarlyEndEnv,
     FailingEnv,
     ForgetfulEnv,
+    GearsEnv,
     GlobalNoiseEnv,
     LineEnv,
     NamedCostsEnv,
@@ -41,7 +42,8 @@ TASKS = (
     ("ToyGlobalNoise-v0", GlobalNoiseEnv, {}, False),
     ("ToyStrict-v0", StrictEnv, {}, False),
     ("ToyStrictWider-v0", StrictEnv, {"high": (0.3, 0.7)}, False),
-    ("ToyDiscrete-v0", DiscreteEnv, {}, False),
+    ("ToyDiscrete-v0", DiscreteEnv, {"first": 3}, False),
+    ("ToyGears-v0", GearsEnv, {}, False),
 )
 
 LEVELS = {

@@ -1,4 +1,4 @@
-"""The actors of tasks with one agent and with several."""
+"""The actors of tasks with one agent and with several, and those of discrete actions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import nn
 from fsrl_ext.experiment.network_path import make_network
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import TrainingConfig
-from fsrl_ext.net import AgentActors, FeatureActor, Features
+from fsrl_ext.net import AgentActors, CategoricalActor, FeatureActor, Features
+from fsrl_ext.net.discrete import Activation
 
 
 def build_actor(
@@ -36,3 +37,13 @@ def _on_features(path: str, make_actor: Callable[..., nn.Module], obs_dim: int, 
     """An actor without hidden layers on the features of a network of the user's."""
     features = Features(make_network("actor", path, obs_dim), obs_dim, name="actor")
     return FeatureActor(features, make_actor(features.width, act_dim))
+
+
+def build_discrete_actor(spec: TaskSpec, training: TrainingConfig, activation: Activation) -> nn.Module:
+    """An actor for a task with discrete actions.
+
+    :param activation: of the hidden layers.
+    """
+    return build_actor(
+        CategoricalActor, spec, training, hidden_sizes=training.hidden_sizes, activation=activation
+    )

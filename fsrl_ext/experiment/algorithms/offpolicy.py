@@ -12,7 +12,7 @@ from torch import nn
 from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import check_fields
-from fsrl_ext.experiment.algorithms.actors import build_actor
+from fsrl_ext.experiment.algorithms.actors import build_actor, build_discrete_actor
 from fsrl_ext.experiment.algorithms.critics import build_q_critic
 from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
@@ -187,7 +187,12 @@ class CVPOTraining(SACTraining):
 
 
 def cvpo_networks(spec: TaskSpec, training: CVPOTraining, *, num_costs: int, device: str) -> dict[str, Any]:
-    """A Gaussian actor with its mean inside the action box, critics, and their optimisers."""
+    """A Gaussian actor with its mean inside the action box, critics, and their optimisers.
+
+    For discrete actions the actor is categorical, and a critic's network has an output for each action.
+    """
+    if spec.num_actions is not None:
+        return _actor_critic(build_discrete_actor(spec, training, "relu"), spec, training, num_costs, device)
     actor = build_actor(
         GaussianActor,
         spec,

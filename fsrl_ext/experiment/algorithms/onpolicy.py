@@ -12,7 +12,7 @@ from fsrl_ext.data import CostCollector, CostVectorReplayBuffer, RayCollector
 from fsrl_ext.data.sizes import ceil_div, round_up
 from fsrl_ext.env import env_fn
 from fsrl_ext.errors import check_fields
-from fsrl_ext.experiment.algorithms.actors import build_actor
+from fsrl_ext.experiment.algorithms.actors import build_actor, build_discrete_actor
 from fsrl_ext.experiment.algorithms.critics import build_value_critic
 from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
@@ -155,14 +155,20 @@ class PPOTraining(OnpolicyTraining):
 def onpolicy_networks(
     spec: TaskSpec, training: ValueCriticTraining, *, num_costs: int, device: str
 ) -> dict[str, Any]:
-    """A Gaussian actor, the critic of reward and costs, and the critic's optimiser."""
-    actor = build_actor(
-        OnpolicyActor,
-        spec,
-        training,
-        hidden_sizes=training.hidden_sizes,
-        initial_std=training.initial_std,
-    )
+    """An actor, the critic of reward and costs, and the critic's optimiser.
+
+    The actor is Gaussian, or categorical for discrete actions.
+    """
+    if spec.num_actions is not None:
+        actor = build_discrete_actor(spec, training, "tanh")
+    else:
+        actor = build_actor(
+            OnpolicyActor,
+            spec,
+            training,
+            hidden_sizes=training.hidden_sizes,
+            initial_std=training.initial_std,
+        )
     critic = build_value_critic(spec, training, num_costs=num_costs).to(device)
     critic_optim: torch.optim.Optimizer = adam(critic, training.critic_lr)
     if training.critic_optimiser == "lbfgs":

@@ -27,7 +27,7 @@ from fsrl_ext.report.structure import (
 )
 
 _DIMENSION = whole(1, 10**7)
-_DTYPE = Value("a type of real numbers", lambda x: x in ("float16", "float32", "float64"))
+_DTYPE = Value("a type of real or whole numbers", lambda x: x in ("float16", "float32", "float64", "int64"))
 _DICTIONARY = Each(ANY)
 _CHECKPOINT = Value("the bytes of a checkpoint", lambda x: type(x) is bytes)
 _COUNTERS = {"env_step": COUNT, "gradient_step": COUNT, "episode": COUNT}
@@ -39,6 +39,8 @@ SPEC: dict[str, Any] = {
     "max_episode_steps": _DIMENSION,
     "action_dtype?": _DTYPE,
     "team?": {"names": [TEXT], "obs_dims": [_DIMENSION], "act_dims": [_DIMENSION]},
+    "num_actions?": _DIMENSION,
+    "first_action?": Value("a whole number", lambda x: type(x) is int and abs(x) < 2**63),
 }
 _POLICY: dict[str, Any] = {
     "policy": _DICTIONARY,

@@ -53,7 +53,10 @@ def check_spec(spec: TaskSpec, state: Mapping[str, Any]) -> None:
 
     :raises ValueError: naming the part.
     """
-    if not spec.action_low or len(spec.action_low) != len(spec.action_high):
+    if spec.num_actions is not None:
+        if spec.action_low or spec.action_high or spec.action_dtype != "int64":
+            raise ValueError("spec.action_low and spec.action_high must be empty with spec.num_actions")
+    elif not spec.action_low or len(spec.action_low) != len(spec.action_high):
         raise ValueError("spec.action_low and spec.action_high must be of one length, at least 1")
     if any(low > high for low, high in zip(spec.action_low, spec.action_high, strict=True)):
         raise ValueError("spec.action_low must be at most spec.action_high")

@@ -93,7 +93,8 @@ class ChosenTask:
             bounds, trained_bounds = (
                 np.array([x.action_low, x.action_high], dtype=np.float32) for x in (spec, trained_on)
             )
-            if not np.array_equal(bounds, trained_bounds):
+            first, trained_first = (x.num_actions and x.first_action for x in (spec, trained_on))
+            if not np.array_equal(bounds, trained_bounds) or first != trained_first:
                 raise ValueError(
                     f"task must have actions within the same bounds as in training: {self.id} has "
                     f"{spec.action_space}, {config.task} has {trained_on.action_space}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import gymnasium as gym
 import numpy as np
 import torch
 from tianshou.data import Batch, to_numpy
@@ -77,8 +78,9 @@ def export_policy(
 
     The file takes float32 observations ``obs [B, O]`` for any ``B`` and gives the deterministic actions
     ``action [B, A]`` of an evaluation, in the dtype of the action space: normalised observations, clipped and
-    scaled actions are the file's matter. Before it is written, its actions are compared with the policy's on
-    random observations. The file computes on a processor, wherever the policy was trained.
+    scaled actions are the file's matter. Discrete actions are ``action [B]``, int64. Before the file is
+    written, its actions are compared with the policy's on random observations. The file computes on a
+    processor, wherever the policy was trained.
 
     :param run: a run folder, a checkpoint file, or ``zoo:NAME``.
     :param path: a new file; it appears when it is complete.
@@ -102,7 +104,8 @@ def export_policy(
         act = _READERS[format](content)
         actions = [act(obs) for obs in batches]
     difference = _difference(actions, expected, policy)
-    allowed = max(TOLERANCE, float(np.finfo(expected[0].dtype).eps))
+    kind = expected[0].dtype
+    allowed = max(TOLERANCE, float(np.finfo(kind).eps)) if kind.kind == "f" else 0.0
     if not difference <= allowed:
         raise ValueError(
             f"actions of the {format} file must be within {allowed:g} of those of the policy, got a "
@@ -146,6 +149,8 @@ def _metadata(config: ExperimentConfig, spec: TaskSpec, env_step: int) -> dict[s
         "action_high": spec.action_high,
         "action_dtype": spec.action_dtype,
     }
+    if spec.num_actions is not None:
+        data |= {"num_actions": spec.num_actions, "first_action": spec.first_action}
     return in_json(data)
 
 
@@ -203,6 +208,8 @@ def _actions(policy: BasePolicy, obs: np.ndarray, seed: int) -> np.ndarray:
         )
     mapped = np.asarray(policy.map_action(to_numpy(result.act)))
     space: Any = policy.action_space
+    if isinstance(space, gym.spaces.Discrete):
+        return mapped
     return np.clip(mapped, space.low, space.high).astype(space.dtype, copy=False)
 
 
@@ -225,6 +232,8 @@ def _expected(policy: BasePolicy, batches: Sequence[np.ndarray]) -> list[np.ndar
 def _difference(actions: Sequence[np.ndarray], expected: Sequence[np.ndarray], policy: BasePolicy) -> float:
     """Largest difference of actions ``[B, A]``, relative to the box's largest action where that exceeds 1."""
     space: Any = policy.action_space
+    if isinstance(space, gym.spaces.Discrete):
+        return max(float(np.abs(a - b).max()) for a, b in zip(actions, expected, strict=True))
     size = np.maximum(np.maximum(np.abs(space.low), np.abs(space.high)).astype(np.float64), 1.0)
     pairs = zip(actions, expected, strict=True)
     return max(float((np.abs(a.astype(np.float64) - b) / size).max()) for a, b in pairs)

@@ -23,19 +23,22 @@ from fsrl_ext.net import AgentActors, DeterministicActor, FeatureActor, Gaussian
 class TraceablePolicy(nn.Module):
     """Maps observations ``[B, O]`` to the actions ``[B, A]`` that an evaluation sends to the environment.
 
+    Discrete actions are ``[B]``.
+
     The module calls the policy itself, so normaliser, average actor and squashing are the policy's own. Its
     actors are replaced by plain layers, because a trace cannot follow those that choose a fast product by
     the batch's size.
 
     :param policy: a policy in evaluation mode, on a processor; the module works on a copy of it.
-    :raises ValueError: the policy's actions are not a box of floating-point numbers.
+    :raises ValueError: the policy's actions are neither a box of floating-point numbers nor discrete.
     """
 
     def __init__(self, policy: BasePolicy) -> None:
         super().__init__()
         space = policy.action_space
-        if not isinstance(space, gym.spaces.Box) or not np.issubdtype(space.dtype, np.floating):
-            raise ValueError(f"action_space must be a Box of floating-point numbers, got {space}")
+        is_box = isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating)
+        if not is_box and not isinstance(space, gym.spaces.Discrete):
+            raise ValueError(f"action_space must be a Box of floating-point numbers or Discrete, got {space}")
         acting = copy.deepcopy(policy).requires_grad_(False).eval()
         for name, child in acting.named_children():
             plain = plain_actor(child)
@@ -43,6 +46,9 @@ class TraceablePolicy(nn.Module):
                 setattr(acting, name, plain.requires_grad_(False).eval())
         # A submodule would bring critics and copies of networks into the file.
         self.__dict__["policy"] = acting
+        self.first = int(space.start) if isinstance(space, gym.spaces.Discrete) else None
+        if not isinstance(space, gym.spaces.Box):
+            return
         # float16 is too coarse for the arithmetic in between, as in ConstrainedPolicy.map_action.
         precision: Any = np.result_type(space.dtype, np.float32)
         self.low, self.high = (torch.as_tensor(x.astype(precision)) for x in (space.low, space.high))
@@ -51,7 +57,10 @@ class TraceablePolicy(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         """Return actions ``[B, A]`` in the action space, in its dtype, for observations ``[B, O]``."""
         policy: Any = self.policy
-        act = policy(Batch(obs=obs, info=Batch())).act.to(self.low.dtype)
+        act = policy(Batch(obs=obs, info=Batch())).act
+        if self.first is not None:
+            return act + self.first
+        act = act.to(self.low.dtype)
         if policy.action_bound_method == "tanh":
             act = act.tanh()
         elif policy.action_bound_method == "clip":

@@ -19,7 +19,7 @@ from fsrl_ext.data.env_workers import build_vector
 from fsrl_ext.data.randomness import seed_globals
 from fsrl_ext.env import make_joint
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.registry import algorithm
+from fsrl_ext.experiment.registry import algorithm, algorithms
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import TrainCollector, named
 from fsrl_ext.net import AgentActors, FeatureActor, FeatureCritic, FeatureValueCritic
@@ -69,6 +69,7 @@ def check_task(config: ExperimentConfig) -> TaskSpec:
     env = make_joint(config.env_id, **config.env_arguments)
     try:
         spec = TaskSpec.from_env(env, config.env_id)
+        _check_actions(config, spec)
         names = check_costs(env, config.task, config.cost_limit)
     finally:
         env.close()
@@ -82,6 +83,21 @@ def check_task(config: ExperimentConfig) -> TaskSpec:
                     f"{name} must be {only!r} for {config.task}, which has one agent, got {value!r}"
                 )
     return dataclasses.replace(spec, cost_names=names)
+
+
+def _check_actions(config: ExperimentConfig, spec: TaskSpec) -> None:
+    """Checks that the algorithm can learn discrete actions, if the task has them.
+
+    :raises ValueError: naming the algorithms that can.
+    """
+    if spec.num_actions is None or algorithm(config.policy).takes_discrete_actions:
+        return
+    able = [name for name, row in algorithms().items() if row.takes_discrete_actions]
+    raise ValueError(
+        f"{config.policy} cannot train {config.task}: {config.env_id} has the action space "
+        f"{spec.action_space}, and {config.policy} needs a bounded Box; discrete actions are for "
+        f"{', '.join(able)}"
+    )
 
 
 def check_device(device: str) -> None:

@@ -18,6 +18,7 @@ from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
 from fsrl_ext.errors import check_all_finite, check_finite, checked
+from fsrl_ext.functional.distribution import Categorical, distribution
 from fsrl_ext.functional.estep import (
     EStepSolution,
     Status,
@@ -26,7 +27,13 @@ from fsrl_ext.functional.estep import (
     solve_dual_slsqp,
 )
 from fsrl_ext.functional.gaussian import decoupled_kl, is_full_covariance, sample_actions, scale_noise
-from fsrl_ext.functional.mstep import WeightedMoments, mstep_loss, update_kl_multipliers, weighted_moments
+from fsrl_ext.functional.mstep import (
+    WeightedMoments,
+    categorical_mstep_loss,
+    mstep_loss,
+    update_kl_multipliers,
+    weighted_moments,
+)
 from fsrl_ext.net.values import QValues, reduce_reward
 from fsrl_ext.policy.base import (
     ConstrainedPolicy,
@@ -52,7 +59,7 @@ from fsrl_ext.policy.optimise import clip_gradients, to_host
 
 
 class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
-    """CVPO as a Tianshou policy, for continuous actions and one or several costs.
+    """CVPO as a Tianshou policy, for continuous or discrete actions and one or several costs.
 
     Every gradient step solves an E-step: it reweights actions that the old policy samples in the states of a
     batch, so that the expected reward is highest while the expected cost meets the threshold and the weights
@@ -61,13 +68,19 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
     The actor's mean lies in the normalised box ``[-1, 1]``. Sampled actions may lie outside: the environment
     and the critics get them clipped, and likelihoods are those of the actions as sampled.
 
+    With a ``Discrete`` action space only the executed actions are sampled. The E-step reweights the old
+    policy's probabilities of all actions, the critics' targets are exact expectations over the old policy,
+    and the M-step has one trust region, with the bound ``kl_bound_mean``.
+
     :param actor: ``(mean, scale), state = actor(obs)``; :class:`~fsrl_ext.net.GaussianActor` or Tianshou's
-        ``ActorProb``.
+        ``ActorProb``. For discrete actions ``logits, state = actor(obs)``;
+        :class:`~fsrl_ext.net.CategoricalActor`.
     :param actor_optim: optimiser of the actor.
     :param critic: ``QValues = critic(obs, act)`` for reward and all costs, such as
-        :class:`~fsrl_ext.net.EnsembleCritic`.
+        :class:`~fsrl_ext.net.EnsembleCritic`. For discrete actions, ``critic(obs)`` gives the values of all
+        actions; :class:`~fsrl_ext.net.DiscreteCritic`.
     :param critic_optim: optimiser of the critic.
-    :param action_space: a bounded ``Box``.
+    :param action_space: a bounded ``Box``, or a ``Discrete`` space.
     :param cost_limit: largest cost of an episode in ``limit_unit``, >= 0, one number or one per cost; ``inf``
         for no constraint. The attribute can be set while training.
     :param max_episode_steps: the environment's time limit in steps, for the threshold.
@@ -81,6 +94,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
     """
 
     config_type = CVPOConfig
+    takes_discrete_actions = True
 
     @checked(at_least_one=("max_episode_steps",), own=("config", "cost_limit"))
     def __init__(
@@ -124,18 +138,20 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         if self.average_actor is not None:
             self._average.add(self.average_actor, actor)
         self.kl_multipliers: Tensor
-        """``[2]`` multipliers of the M-step's KL bounds, for mean and covariance."""
+        """Multipliers of the M-step's KL bounds: ``[2]`` for mean and covariance, or ``[1]``."""
         self.kl_bounds: Tensor
-        """``[2]`` these bounds, in nats."""
-        self.register_buffer("kl_multipliers", torch.zeros(2))
-        bounds = torch.tensor([self.config.kl_bound_mean, self.config.kl_bound_scale])
+        """These bounds, in nats."""
+        regions = 1 if self.is_discrete else 2
+        self.register_buffer("kl_multipliers", torch.zeros(regions))
+        bounds = torch.tensor([self.config.kl_bound_mean, self.config.kl_bound_scale][:regions])
         self.register_buffer("kl_bounds", bounds, persistent=False)
         self.kl_multiplier_lr: Tensor
-        """``[2]`` change of each KL multiplier per relative violation of its bound."""
+        """Change of each KL multiplier per relative violation of its bound."""
         self.kl_multiplier_max: Tensor
-        """``[2]`` largest values of the KL multipliers."""
+        """Largest values of the KL multipliers."""
         for name in ("kl_multiplier_lr", "kl_multiplier_max"):
-            self.register_buffer(name, torch.tensor(getattr(self.config, name)), persistent=False)
+            values = getattr(self.config, name)[:regions]
+            self.register_buffer(name, torch.tensor(values), persistent=False)
         low = self.config.estep_precision != "float32"
         self._estep_precision = {"hidden_dtype": torch.bfloat16} if low else {}
         self.data = self.config.statistics(self.num_costs)
@@ -160,13 +176,17 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         return self.data.episode_cost
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
-        """Returns actions ``[B, A]``, which may lie outside the box, and the actor's state."""
+        """Returns actions ``[B, A]``, which may lie outside the box, or ``[B]``, and the actor's state."""
         actor = self.actor if explore or self.average_actor is None else self.average_actor
-        (mean, scale), state = actor(self.data.observations(obs), state=state)
+        output, state = actor(self.data.observations(obs), state=state)
         if explore and not self.updating:
             self._acted_since_update = True
+        dist = distribution(output)
         if self.config.deterministic_eval and not explore:
-            return mean, state
+            return dist.mode(), state
+        if self.is_discrete:
+            return dist.sample(), state
+        mean, scale = output
         return sample_actions(mean, scale, 1).squeeze(1), state
 
     @torch.no_grad()
@@ -177,7 +197,8 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
 
         Adds the n-step targets ``batch.returns [B, S]``, which bootstrap from the target critics' values of
         the old policy's actions, and the old policy at ``batch.obs``: ``batch.old_mean [B, A]`` and
-        ``batch.old_scale [B, A]`` (or ``[B, A, A]``). ``batch.obs`` and ``batch.act`` become tensors.
+        ``batch.old_scale [B, A]`` (or ``[B, A, A]``), or ``batch.old_log_probs [B, A]`` of discrete actions.
+        ``batch.obs`` and ``batch.act`` become tensors.
 
         The first call after a collect begins a cycle.
 
@@ -196,10 +217,16 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         assert isinstance(batch.obs, Tensor)
         # One pass of the old actor serves all states, and one of the critics those after the windows.
         size = len(indices)
-        mean, scale = self.old_actor(torch.cat([batch.obs, *next_obs]))[0]
-        batch.old_mean, batch.old_scale = mean[:size], scale[:size]
-        next_act = sample_actions(mean[size:], scale[size:], 1).squeeze(1)
-        q_reward, q_cost = self._reduce(self.target_critic(torch.cat(next_obs), self._executed(next_act)))
+        output = self.old_actor(torch.cat([batch.obs, *next_obs]))[0]
+        if self.is_discrete:
+            old = distribution(output)
+            batch.old_log_probs = old.log_probs[:size]
+            q_reward, q_cost = self._expected_values(torch.cat(next_obs), old[size:])
+        else:
+            mean, scale = output
+            batch.old_mean, batch.old_scale = mean[:size], scale[:size]
+            next_act = sample_actions(mean[size:], scale[size:], 1).squeeze(1)
+            q_reward, q_cost = self._reduce(self.target_critic(torch.cat(next_obs), self._executed(next_act)))
         bootstrap = torch.cat([q_reward[:size, None], q_cost[:, -size:].T], dim=1)
         batch.returns = nstep_returns(windows, bootstrap, config=self.config, data=self.data)
         return batch
@@ -248,6 +275,10 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         :param obs: ``[n, O]``, as the networks see it.
         :return: ``[C]`` float64 on the host, each.
         """
+        if self.is_discrete:
+            dists = [distribution(actor(obs)[0]) for actor in (self.old_actor, self.actor)]
+            before, after = (self._expected_values(obs, dist)[1] for dist in dists)
+            return before.mean(1, dtype=torch.float64).cpu(), after.mean(1, dtype=torch.float64).cpu()
         noise: Tensor | None = None
         means = []
         for actor in (self.old_actor, self.actor):
@@ -304,6 +335,15 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         """Returns one estimate per signal from the ensembles: reward ``[...]`` and costs ``[C, ...]``."""
         return reduce_reward(q.reward), self.config.reduce_cost(q)
 
+    def _expected_values(self, obs: Tensor, dist: Categorical) -> tuple[Tensor, Tensor]:
+        """Returns the target critics' values of discrete actions that are drawn from distributions.
+
+        :param obs: ``[B, O]``, as the networks see it.
+        :return: reward ``[B]`` and costs ``[C, B]``, exact means over the actions.
+        """
+        q_reward, q_cost = self._reduce(self.target_critic(obs))
+        return (dist.probs * q_reward).sum(-1), (dist.probs * q_cost).sum(-1)
+
     def learn(self, batch: RolloutBatchProtocol, *args: Any, **kwargs: Any) -> MetricStats:
         """Takes one gradient step of the critics, solves one E-step and makes one M-step.
 
@@ -314,7 +354,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         :raises NonFiniteError: if a loss or the actor's output is not finite; no parameter has changed then.
             With ``mstep_iterations > 1``, the loss of a later iteration can fail after the steps before.
         """
-        obs, act, old_mean, old_scale = batch.obs, batch.act, batch.old_mean, batch.old_scale
+        obs, act = batch.obs, batch.act
         assert isinstance(obs, Tensor), "process_fn comes before learn"
         assert isinstance(act, Tensor), "process_fn comes before learn"
         # Critic loss: regression on the n-step targets
@@ -322,30 +362,34 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             self.critic(obs, self._executed(act)), batch.returns, importance_weights(batch, self.device)
         )
         hand_back_priorities(batch, critic_loss)
-        mean, scale = self.actor(obs)[0]
+        output = self.actor(obs)[0]
+        parts = (output,) if self.is_discrete else output
         # E-step: Q-values of the old policy's actions, and the best weights that the constraint allows
-        actions = self._sample(old_mean, old_scale)
         with torch.no_grad():
-            q = self.target_critic(obs, self._executed(actions), **self._estep_precision)
-            q_reward, q_cost = self._reduce(q)
-            checks = torch.stack([critic_loss.total, mean.sum(), scale.sum()])
-        q_reward, q_cost, checks = to_host(q_reward, q_cost, checks)
-        check_all_finite(checks, ("critic loss", "actor's mean", "actor's scale"))
-        old_cost = q_cost.mean((1, 2), dtype=torch.float64)
-        threshold = self._estep_threshold(q_cost, old_cost)
-        solution = self._estep(q_reward, q_cost, threshold)
+            actions, q_reward, q_cost = self._estep_actions(obs, batch)
+            checks = torch.stack([critic_loss.total, *(x.sum() for x in parts)])
+        given = (batch.old_log_probs,) if self.is_discrete else ()
+        q_reward, q_cost, checks, *priors = to_host(q_reward, q_cost, checks, *given)
+        names = ("actor's logits",) if self.is_discrete else ("actor's mean", "actor's scale")
+        check_all_finite(checks, ("critic loss", *names))
+        log_prior = priors[0] if priors else None
+        old_cost = _mean_cost(q_cost, log_prior)
+        threshold = self._estep_threshold(q_cost, old_cost, log_prior)
+        solution = self._estep(q_reward, q_cost, threshold, log_prior)
 
         # Critic step; it waits until here because nothing may change if a check fails
         clear_gradients(self._critic_parameters)
         critic_loss.backward()
         self.critic_optim.step()
         # M-step: the actor is fitted to the weighted actions
-        with torch.no_grad():
-            weights = to_device(solution.weights, obs.device)
-            moments = weighted_moments(
-                weights, actions, old_mean, old_scale, control_variate=self._is_stratified
-            )
-        metrics = self._mstep(obs, moments, old_mean, old_scale, mean, scale)
+        weights = to_device(solution.weights, obs.device)
+        if actions is None:
+            metrics = self._discrete_mstep(obs, weights, Categorical(batch.old_log_probs), output)
+        else:
+            old = batch.old_mean, batch.old_scale
+            with torch.no_grad():
+                moments = weighted_moments(weights, actions, *old, control_variate=self._is_stratified)
+            metrics = self._mstep(obs, moments, *old, *output)
 
         # Moving averages: target critics, old policy, acting average
         self._target.update(self.config.tau)
@@ -357,11 +401,26 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             metrics | critic_loss.metrics(self.data), self._estep_metrics(solution, old_cost)
         )
 
-    def _estep_threshold(self, q_cost: Tensor, old_cost: Tensor) -> Tensor:
+    def _estep_actions(self, obs: Tensor, batch: Any) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Returns the actions of an E-step and their values by the target critics.
+
+        :param obs: ``[B, O]``.
+        :param batch: has the old policy at ``obs``.
+        :return: actions ``[B, N, A]``, or ``None`` for all N discrete ones; values of the reward ``[B, N]``
+            and of the costs ``[C, B, N]``.
+        """
+        if self.is_discrete:
+            return None, *self._reduce(self.target_critic(obs))
+        actions = self._sample(batch.old_mean, batch.old_scale)
+        q = self.target_critic(obs, self._executed(actions), **self._estep_precision)
+        return actions, *self._reduce(q)
+
+    def _estep_threshold(self, q_cost: Tensor, old_cost: Tensor, log_prior: Tensor | None = None) -> Tensor:
         """Returns the threshold ``[C]`` for a batch, in units of the scales, on the host.
 
         :param q_cost: ``[C, B, N]``.
         :param old_cost: ``[C]`` mean of Q_c over the batch under the old policy, in units of the scales.
+        :param log_prior: log probabilities ``[B, N]`` of discrete actions under the old policy.
         """
         if self.config.cost_level == "measured":
             assert self.measured_cost.value is not None, "process_fn comes before learn"
@@ -376,7 +435,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             if self.config.recovery_share < 1.0:
                 # An update that has to lower the cost as far as it can forgets the reward; and where episodes
                 # take many collects, each of these updates asks again, until the first one can be measured.
-                reach = largest_reduction(q_cost, self.config.kl_bound)
+                reach = largest_reduction(q_cost, self.config.kl_bound, log_prior)
                 change = change - self.measured_cost.extra_share * reach
                 change = change.maximum(-self.config.recovery_share * reach)
             return old_cost + change
@@ -397,12 +456,15 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             return self.measured_cost.value + self._counted_steps * difference
         return (self._running_level.running * self._cost_scale + difference) / self._level_unit
 
-    def _estep(self, q_reward: Tensor, q_cost: Tensor, threshold: Tensor) -> EStepSolution:
-        """Solves the E-step for the weights ``[B, N]`` of the sampled actions.
+    def _estep(
+        self, q_reward: Tensor, q_cost: Tensor, threshold: Tensor, log_prior: Tensor | None = None
+    ) -> EStepSolution:
+        """Solves the E-step for the weights ``[B, N]`` of the sampled actions, or of all discrete ones.
 
         :param q_reward: ``[B, N]`` on the host.
         :param q_cost: ``[C, B, N]`` on the host.
         :param threshold: ``[C]`` in the unit of ``q_cost``.
+        :param log_prior: log probabilities ``[B, N]`` of discrete actions under the old policy, on the host.
         """
         if self.config.solver == "slsqp":
             solution = solve_dual_slsqp(
@@ -411,6 +473,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
                 kl_bound=self.config.kl_bound,
                 cost_threshold=threshold,
                 start=self._slsqp_start,
+                log_prior=log_prior,
             )
             self._slsqp_start = (solution.temperature, *solution.multipliers.tolist())
             return solution
@@ -420,6 +483,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             kl_bound=self.config.kl_bound,
             cost_threshold=threshold,
             multiplier_max=self.config.multiplier_max,
+            log_prior=log_prior,
         )
 
     def _mstep(
@@ -486,6 +550,55 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             "policy/std": deviations.mean(),
         }
 
+    def _discrete_mstep(
+        self, obs: Tensor, weights: Tensor, old: Categorical, logits: Tensor
+    ) -> dict[str, Tensor]:
+        """Fits the actor to the weights of all discrete actions inside one trust region.
+
+        :param obs: ``[B, O]``.
+        :param weights: ``[B, A]``.
+        :param old: the old policy at ``obs``.
+        :param logits: ``[B, A]`` of the actor at ``obs``, with their graph, for the first iteration.
+        :return: 0-dim numbers to log.
+        """
+        config = self.config
+        for iteration in range(config.mstep_iterations):
+            if iteration:
+                logits = self.actor(obs)[0]
+            # KL multiplier, loss, and the loss's gradient in the logits
+            with torch.no_grad():
+                dist = distribution(logits)
+                kl = old.kl(dist).mean().reshape(1)
+                multipliers = update_kl_multipliers(
+                    self.kl_multipliers,
+                    kl,
+                    self.kl_bounds,
+                    lr=self.kl_multiplier_lr,
+                    multiplier_max=self.kl_multiplier_max,
+                )
+                self.kl_multipliers.copy_(multipliers)
+                step = categorical_mstep_loss(
+                    weights,
+                    old.log_probs,
+                    dist.log_probs,
+                    kl=kl,
+                    kl_bound=self.kl_bounds,
+                    multipliers=multipliers,
+                )
+            # Actor step
+            if iteration:
+                check_finite(step.loss, "actor loss")
+            clear_gradients(self._actor_parameters)
+            logits.backward(step.grad_logits)
+            clip_gradients(self._actor_parameters, config.max_grad_norm)
+            self.actor_optim.step()
+        return {
+            "loss/actor": step.loss,
+            "mstep/kl_relative": (kl / self.kl_bounds)[0],
+            "mstep/multiplier": multipliers[0],
+            "policy/entropy": dist.entropy().mean(),
+        }
+
     def _estep_metrics(self, solution: EStepSolution, old_cost: Tensor) -> dict[str, float]:
         """Returns numbers to log of an E-step.
 
@@ -513,3 +626,13 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             | per_cost("constraint/multiplier", solution.multipliers.tolist())
             | self.per_constraint("constraint/surplus", (expected - self.cost_bound.cpu()).tolist())
         )
+
+
+def _mean_cost(q_cost: Tensor, log_prior: Tensor | None) -> Tensor:
+    """Returns the mean ``[C]`` of ``q_cost [C, B, N]`` over states and actions, in float64.
+
+    :param log_prior: log probabilities ``[B, N]`` of the actions; ``None`` for actions that count alike.
+    """
+    if log_prior is None:
+        return q_cost.mean((1, 2), dtype=torch.float64)
+    return (log_prior.double().exp() * q_cost).sum(-1).mean(-1)

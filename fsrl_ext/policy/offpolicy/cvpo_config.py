@@ -44,8 +44,8 @@ class CVPOConfig(CostLevelConfig):
     margin_rate: float = 0.1
     """E-step, with ``cost_level`` ``measured``: share of the measured excess over the limit by which a cycle
     widens the margin; by the same share of the room below the limit it narrows the margin again, down to
-    ``cost_margin``. In [0, 1). With ``recovery_share`` below 1 the margin is a share of the reduction that the
-    KL bound allows, and changes by this rate times the excess relative to the limit."""
+    ``cost_margin``. In [0, 1). With ``recovery_share`` below 1 the margin is a share of the reduction that
+    the KL bound allows, and changes by this rate times the excess relative to the limit."""
     cost_level_rate: float = 0.1
     """E-step, with ``cost_level`` ``critic``: weight of the newest batch in the running mean of Q_c that has
     to meet the threshold, in (0, 1]. With 1 the states of every single batch have to meet it (the paper)."""

@@ -21,7 +21,7 @@ from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
 from fsrl_ext.errors import NonFiniteError, check_all_finite, check_fields, checked
-from fsrl_ext.functional.gaussian import kl_divergence, log_density
+from fsrl_ext.functional.distribution import distribution
 from fsrl_ext.functional.returns import (
     Advantages,
     floored_deviation,
@@ -90,13 +90,11 @@ class Rollout(NamedTuple):
     obs: Tensor
     """``[T, O]`` normalised observations."""
     act: Tensor
-    """``[T, A]`` actions as drawn, before clipping."""
+    """``[T, A]`` actions as drawn, before clipping, or ``[T]`` discrete actions."""
     log_density: Tensor
-    """``[T]`` log densities of the actions."""
-    mean: Tensor
-    """``[T, A]`` means of the Gaussians that the actions were drawn from."""
-    std: Tensor
-    """``[T, A]`` standard deviations of these Gaussians."""
+    """``[T]`` log densities of the actions, or log probabilities."""
+    dist: Any
+    """The distributions that the actions were drawn from, of :mod:`fsrl_ext.functional.distribution`."""
     advantages: Tensor
     """``[T, S]`` advantages of reward and costs; those of discounted costs are weighted."""
     returns: Tensor
@@ -141,15 +139,19 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
 
     An update uses all data of a collect. It computes generalised advantages of reward and costs, updates the
     actor (by the subclass), fits the critic, and updates the observations' statistics last, so that until
-    then all networks see observations as the policy that collected saw them. Actions are drawn from a
-    Gaussian; only the environment gets them clipped to the normalised box ``[-1, 1]``.
+    then all networks see observations as the policy that collected saw them.
 
-    :param actor: ``((mean, std), state) = actor(obs)``, such as :class:`~fsrl_ext.net.OnpolicyActor`.
+    Continuous actions are drawn from a Gaussian; only the environment gets them clipped to the normalised box
+    ``[-1, 1]``. Discrete actions are drawn from a categorical distribution.
+
+    :param actor: ``((mean, std), state) = actor(obs)``, such as :class:`~fsrl_ext.net.OnpolicyActor`; for
+        discrete actions ``(logits [B, A], state) = actor(obs)``, such as
+        :class:`~fsrl_ext.net.CategoricalActor`.
     :param critic: ``values [B, S] = critic(obs)``, such as :class:`~fsrl_ext.net.ValueCritic`.
     :param critic_optim: optimiser of the critic. ``torch.optim.LBFGS`` takes one step, of several iterations,
         on all data, with its settings for each network by itself; another optimiser takes minibatches in
         ``repeat`` passes over the data.
-    :param action_space: a bounded ``Box``.
+    :param action_space: a bounded ``Box``, or a ``Discrete`` space.
     :param cost_limit: largest cost of an episode in ``limit_unit``, >= 0, one number or one per cost; ``inf``
         for no constraint. The attribute can be set while training.
     :param max_episode_steps: the environment's time limit in steps, which stands for the length of an episode
@@ -163,6 +165,8 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
     :raises ValueError: for a space, limit or setting that the policy cannot use.
     :raises TypeError: for a config of another class, or a setting that does not exist.
     """
+
+    takes_discrete_actions = True
 
     @checked(at_least_one=("max_episode_steps", "obs_dim"), own=("config", "cost_limit"))
     def __init__(
@@ -224,9 +228,10 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         return torch.as_tensor(obs, dtype=torch.float32, device=self.device).flatten(1)
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
-        """Returns drawn actions, which may lie outside the box, or without exploration the mean."""
-        (mean, std), state = self.actor(self._normalised(obs), state=state)
-        return (mean + std * torch.randn_like(mean) if explore else mean), state
+        """Returns drawn actions, which may lie outside a box; without exploration the most probable ones."""
+        output, state = self.actor(self._normalised(obs), state=state)
+        dist = distribution(output)
+        return (dist.sample() if explore else dist.mode()), state
 
     @torch.no_grad()
     def process_fn(
@@ -394,7 +399,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         # Critic
         metrics |= self._fit_critic(rollout.obs, rollout.returns, batch_size, repeat)
         metrics |= per_cost("constraint/episode_cost", self.episode_cost.tolist())
-        metrics["policy/std"] = float(rollout.std[0].mean())
+        metrics |= rollout.dist.metrics()
         # Observation statistics
         if self.normaliser is not None and not self.normaliser.settled:
             assert isinstance(batch.obs, Tensor)
@@ -407,25 +412,28 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
 
         :return: mean KL divergence, in nats, of the policy before from the policy after.
         """
-        (mean, std), _ = self.actor(normaliser(obs))
+        before = self._dist(normaliser(obs))
         normaliser.update(obs)
-        (moved_mean, moved_std), _ = self.actor(normaliser(obs))
-        return float(kl_divergence(mean, std, moved_mean, moved_std).mean())
+        return float(before.kl(self._dist(normaliser(obs))).mean())
+
+    def _dist(self, obs: Tensor) -> Any:
+        """Returns the actor's distributions for normalised observations ``[B, O]``."""
+        return distribution(self.actor(obs)[0])
 
     @torch.no_grad()
     def _rollout(self, batch: RolloutBatchProtocol) -> Rollout:
-        """Returns the processed batch with the Gaussians that its actions were drawn from.
+        """Returns the processed batch with the distributions that its actions were drawn from.
 
         :raises NonFiniteError: if observations, actions or returns are not finite.
         """
         assert isinstance(batch.obs, Tensor), "process_fn comes before learn"
         assert isinstance(batch.act, Tensor), "process_fn comes before learn"
         obs = self._normalised(batch.obs)
-        (mean, std), _ = self.actor(obs)
-        density = log_density(mean, std, batch.act)
+        dist = self._dist(obs)
+        density = dist.log_density(batch.act)
         sums = torch.stack([obs.sum(), density.sum(), batch.returns.sum()])
         check_all_finite(sums, ["observations", "actions", "returns of reward or cost"])
-        return Rollout(obs, batch.act, density, mean, std, batch.advantages, batch.returns)
+        return Rollout(obs, batch.act, density, dist, batch.advantages, batch.returns)
 
     @abstractmethod
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
@@ -438,8 +446,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
     @torch.no_grad()
     def _mean_kl(self, rollout: Rollout) -> float:
         """Returns the mean KL divergence of the policy that collected from the current one, in nats."""
-        (mean, std), _ = self.actor(rollout.obs)
-        return float(kl_divergence(rollout.mean, rollout.std, mean, std).mean())
+        return float(rollout.dist.kl(self._dist(rollout.obs)).mean())
 
     def _fit_critic(
         self, obs: Tensor, returns: Tensor, batch_size: int | None, repeat: int

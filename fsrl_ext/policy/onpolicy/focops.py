@@ -12,7 +12,6 @@ from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
 from fsrl_ext.errors import check_fields, checked
-from fsrl_ext.functional.gaussian import kl_divergence
 from fsrl_ext.policy.multipliers import Multipliers, OnpolicyMultiplierConfig
 from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy.lagrangian import descend_in_passes, follow_episodes
@@ -103,9 +102,9 @@ class FOCOPSPolicy(OnpolicyPolicy[FOCOPSConfig]):
         rollout = rollout._replace(advantages=advantage[:, None])
 
         # Passes of gradient steps towards the optimal policy
-        def loss(data: Rollout, ratio: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        def loss(data: Rollout, ratio: Tensor, dist: Any) -> tuple[Tensor, Tensor]:
             return focops_loss(
-                kl_divergence(mean, std, data.mean, data.std),
+                dist.kl(data.dist),
                 ratio,
                 data.advantages[:, 0],
                 temperature=config.temperature,

@@ -1,6 +1,6 @@
 """Functions of TRPO-Lag, PPO-Lag and FOCOPS: multipliers in the advantage, passes of an optimiser.
 
-Dimension letters: ``B`` batch, ``T`` steps of a collect, ``A`` action.
+Dimension letters: ``B`` batch, ``T`` steps of a collect.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsrl_ext.functional.gaussian import log_density
+from fsrl_ext.functional.distribution import distribution
 from fsrl_ext.functional.multiplier import lagrangian_advantage
 from fsrl_ext.policy.base import per_cost, to_device
 from fsrl_ext.policy.multipliers import Multipliers
@@ -52,7 +52,7 @@ def descend_in_passes(
     policy: OnpolicyPolicy[Any],
     optim: torch.optim.Optimizer,
     rollout: Rollout,
-    loss: Callable[[Rollout, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    loss: Callable[[Rollout, Tensor, Any], tuple[Tensor, Tensor]],
     *,
     batch_size: int | None,
     repeat: int,
@@ -63,8 +63,9 @@ def descend_in_passes(
 
     :param policy: its actor takes the steps.
     :param optim: optimiser of the actor.
-    :param loss: ``(minibatch, ratio [B], mean [B, A], std [B, A]) -> (loss, share)``, both 0-dim: the loss,
-        and a share of the minibatch to log.
+    :param loss: ``(minibatch, ratio [B], distributions) -> (loss, share)``, both 0-dim: the loss, and a share
+        of the minibatch to log. The distributions are those of the actor, of
+        :mod:`fsrl_ext.functional.distribution`.
     :param batch_size: transitions of a minibatch, ``None`` for all at once.
     :param repeat: largest number of passes.
     :param kl_stop: mean KL divergence, in nats, above which no further pass follows.
@@ -76,9 +77,9 @@ def descend_in_passes(
     steps, total, kl = 0, 0.0, 0.0
     for _ in range(repeat):
         for data in rollout.minibatches(batch_size):
-            (mean, std), _ = policy.actor(data.obs)
-            ratio = (log_density(mean, std, data.act) - data.log_density).exp()
-            value, share = loss(data, ratio, mean, std)
+            dist = distribution(policy.actor(data.obs)[0])
+            ratio = (dist.log_density(data.act) - data.log_density).exp()
+            value, share = loss(data, ratio, dist)
             descend(optim, value, parameters, "actor loss", max_grad_norm)
             steps, total = steps + 1, total + float(share)
         kl = policy._mean_kl(rollout)

@@ -12,7 +12,6 @@ from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
 from fsrl_ext.errors import check_fields, checked
-from fsrl_ext.functional.gaussian import entropy
 from fsrl_ext.policy.multipliers import Multipliers, OnpolicyMultiplierConfig
 from fsrl_ext.policy.onpolicy.base import OnpolicyConfig, OnpolicyPolicy, Rollout
 from fsrl_ext.policy.onpolicy.lagrangian import descend_in_passes, follow_episodes
@@ -107,9 +106,9 @@ class PPOLagPolicy(OnpolicyPolicy[PPOLagConfig]):
         rollout = rollout._replace(advantages=advantage[:, None])
 
         # Passes of gradient steps on the clipped loss
-        def loss(data: Rollout, ratio: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        def loss(data: Rollout, ratio: Tensor, dist: Any) -> tuple[Tensor, Tensor]:
             value, share = clipped_loss(ratio, data.advantages[:, 0], config.clip)
-            return value - config.entropy_weight * entropy(std).mean(), share
+            return value - config.entropy_weight * dist.entropy().mean(), share
 
         passes, clipped = descend_in_passes(
             self,

@@ -30,7 +30,7 @@ from fsrl_ext.functional.constrained_step import (
     ExtraConstraints,
     constrained_step,
 )
-from fsrl_ext.functional.gaussian import entropy, kl_divergence, log_density
+from fsrl_ext.functional.distribution import distribution, joined
 from fsrl_ext.functional.trust_region import (
     LineSearchResult,
     SurrogateLoss,
@@ -157,7 +157,8 @@ def trust_region_update(
     Sources: Schulman et al. 2015 (arXiv 1502.05477), appendix C; Achiam et al. 2017 (arXiv 1705.10528),
     section 6.
 
-    :param actor: ``((mean, std), state) = actor(obs)``; changed in place.
+    :param actor: ``(output, state) = actor(obs)``; changed in place. The output is mean and standard
+        deviations of a Gaussian, or logits of discrete actions.
     :param rollout: data of the policy that the actor is now.
     :param advantage: ``[T]`` of the reward or of a Lagrangian; the step raises it.
     :param cost_advantages: ``[m, T]``, centred, in units of cost; ``None`` for no constraint.
@@ -228,9 +229,9 @@ def surrogate_loss(
     like = {name: x.detach() for name, x in actor.named_parameters()}
 
     def loss(phi: Tensor) -> tuple[Tensor, Tensor]:
-        (mean, std), _ = functional_call(actor, unflatten(phi, like), (rollout.obs,))
-        ratio = (log_density(mean, std, rollout.act) - rollout.log_density).exp()
-        bonus = entropy_weight * entropy(std).mean() if entropy_weight else 0.0
+        dist = distribution(functional_call(actor, unflatten(phi, like), (rollout.obs,))[0])
+        ratio = (dist.log_density(rollout.act) - rollout.log_density).exp()
+        bonus = entropy_weight * dist.entropy().mean() if entropy_weight else 0.0
         return -(ratio * advantage).mean() - bonus, (ratio * cost_advantages).mean(1)
 
     return loss
@@ -239,25 +240,20 @@ def surrogate_loss(
 def mean_kl(actor: Callable[[Tensor], Any], rollouts: Sequence[Rollout]) -> Tensor:
     """Computes the mean KL divergence of the policies that collected from the current policy, 0-dim.
 
-    :param actor: the current policy, ``((mean, std), state) = actor(obs)``.
-    :param rollouts: data with the Gaussians of the policies that collected; all states count alike.
+    :param actor: the current policy, ``(output, state) = actor(obs)``.
+    :param rollouts: data with the distributions of the policies that collected; all states count alike.
     """
-    parts = []
-    for rollout in rollouts:
-        (mean, std), _ = actor(rollout.obs)
-        parts.append(kl_divergence(rollout.mean, rollout.std, mean, std))
-    return torch.cat(parts).mean()
+    return torch.cat([x.dist.kl(distribution(actor(x.obs)[0])) for x in rollouts]).mean()
 
 
-def gaussian_at(actor: nn.Module, states: Sequence[Tensor], phi: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns means and standard deviations of the actor with parameters ``phi [P]``, in all states.
+def policy_at(actor: nn.Module, states: Sequence[Tensor], phi: Tensor) -> Any:
+    """Returns the distributions of the actor with parameters ``phi [P]``, in all states together.
 
     :param states: ``[T, O]`` each, normalised.
-    :return: ``[n, A]`` each, for the n states together.
+    :return: one of :mod:`fsrl_ext.functional.distribution`.
     """
     frozen = unflatten(phi, {name: x.detach() for name, x in actor.named_parameters()})
-    outputs = [functional_call(actor, frozen, (obs,))[0] for obs in states]
-    return torch.cat([mean for mean, _ in outputs]), torch.cat([std for _, std in outputs])
+    return joined([distribution(functional_call(actor, frozen, (obs,))[0]) for obs in states])
 
 
 def thinned(states: Sequence[Tensor], fraction: float) -> list[Tensor]:
@@ -277,8 +273,8 @@ def inverse_fisher(
     """
     with torch.enable_grad():
         phi = phi.detach().clone().requires_grad_()
-        mean, std = gaussian_at(actor, states, phi)
-        divergence = kl_divergence(mean.detach(), std.detach(), mean, std).mean()
+        dist = policy_at(actor, states, phi)
+        divergence = dist.detach().kl(dist).mean()
         fisher = FisherVectorProduct(divergence, [phi], damping=config.cg_damping)
     return InverseMetric(fisher, max_iterations=config.cg_iterations)
 

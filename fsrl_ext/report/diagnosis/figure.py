@@ -166,6 +166,10 @@ def _statuses(axis: Any, report: Report) -> None:
 
 
 def _actions(axis: Any, report: Report) -> None:
+    if shares := report["actions"].get("shares"):
+        axis.bar(range(len(shares)), shares, 0.8, color=BLUE)
+        axis.set(title="share of each action", xlabel="action", xticks=range(len(shares)), ylim=(0, 1))
+        return
     places = np.arange(len(report["actions"]["std"]))
     axis.bar(places - 0.2, report["actions"]["std"], 0.4, color=BLUE, label="standard deviation")
     axis.bar(places + 0.2, report["actions"]["at_edge"], 0.4, color=ORANGE, label="share at the edge")

@@ -167,6 +167,8 @@ def _actions(report: Report) -> str:
         f"standard deviation of sampled actions by dimension: {_list(actions['std'])}; share at the edge of "
         f"the box: {', '.join(f'{x:.0%}' for x in actions['at_edge'])}"
     )
+    if "shares" in actions:
+        text = f"share of each action: {', '.join(f'{x:.0%}' for x in actions['shares'])}"
     if not rows:
         return f"Actions: {text}"
     header = [

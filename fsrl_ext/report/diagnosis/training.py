@@ -36,8 +36,10 @@ _SHARES = (
     ("E-step KL over its bound", "estep/kl_relative"),
     ("M-step KL of the mean over its bound", "mstep/kl_mean_relative"),
     ("M-step KL of the scale over its bound", "mstep/kl_scale_relative"),
+    ("M-step KL over its bound", "mstep/kl_relative"),
     ("step KL over its bound", "step/kl_relative"),
     ("policy's standard deviation", "policy/std"),
+    ("policy's entropy", "policy/entropy"),
 )
 
 

@@ -150,6 +150,7 @@ def diagnostics(num_costs: int, names: Sequence[str] | None = None) -> list[Diag
                 Line("E-step", "estep/kl_relative"),
                 Line("M-step, mean", "mstep/kl_mean_relative"),
                 Line("M-step, scale", "mstep/kl_scale_relative"),
+                Line("M-step", "mstep/kl_relative"),
                 Line("step", "step/kl_relative"),
                 Line("passes", "actor/kl", _setting("kl_bound", "kl_stop")),
                 Line("meta-step", "meta/kl", _setting("outer_kl_bound")),
@@ -158,8 +159,12 @@ def diagnostics(num_costs: int, names: Sequence[str] | None = None) -> list[Diag
         ),
         Diagnostic(
             "KL multipliers of the M-step",
-            "Weights of the two KL divergences in the actor's loss.",
-            [Line("mean", "mstep/multiplier_mean"), Line("scale", "mstep/multiplier_scale")],
+            "Weights of the KL divergences in the actor's loss.",
+            [
+                Line("mean", "mstep/multiplier_mean"),
+                Line("scale", "mstep/multiplier_scale"),
+                Line("M-step", "mstep/multiplier"),
+            ],
             bound=_bound("cap", _setting("kl_multiplier_max")),
             is_cap=True,
         ),

@@ -123,7 +123,8 @@ def _state_values(policy: OnpolicyPolicy[Any], obs: Tensor) -> Tensor:
 def _action_values(policy: CVPOPolicy | LagrangianPolicy[Any], obs: Tensor, act: Tensor) -> Tensor:
     """Return ``[S, n]`` of what the actor's update reads: CVPO's target critics, or else the critics."""
     critic = policy.target_critic if isinstance(policy, CVPOPolicy) else policy.critic
-    q = critic(policy.data.observations(obs), act.clamp(-1.0, 1.0))
+    executed = act.flatten().long() if policy.is_discrete else act.clamp(-1.0, 1.0)
+    q = critic(policy.data.observations(obs), executed)
     values = torch.cat([reduce_reward(q.reward)[None], policy.config.reduce_cost(q)])
     return values * policy.data.signal_scale[:, None]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from tianshou.policy import BasePolicy
 
@@ -212,7 +213,14 @@ def _discounted_costs(episode: Episode, discount: float) -> np.ndarray:
 
 
 def _action_numbers(player: Player, episodes: Sequence[Episode], seed: int) -> dict[str, Any]:
-    """Spread of the sampled actions by dimension, in units of the box [-1, 1], and shares at its edge."""
+    """Spread of the sampled actions by dimension, in units of the box [-1, 1], and shares at its edge.
+
+    Of discrete actions these are empty, and the share of each action in the episodes stands beside them.
+    """
+    space = player.policy.action_space
+    if isinstance(space, gym.spaces.Discrete):
+        counts = np.bincount(np.concatenate([x.act for x in episodes]), minlength=int(space.n))
+        return {"std": [], "at_edge": [], "shares": (counts / counts.sum()).tolist()}
     obs = thinned_states(episodes, SPREAD_STATES)
     act = player.samples(obs, 16, seed=seed)
     executed = np.clip(np.concatenate([x.act for x in episodes]), -1.0, 1.0)

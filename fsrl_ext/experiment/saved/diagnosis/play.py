@@ -31,7 +31,7 @@ class Episode:
 
     :param seed: of the environment and of the policy's noise.
     :param obs: ``[T, O]`` before each step.
-    :param act: ``[T, A]`` as the policy drew them.
+    :param act: ``[T, A]`` as the policy drew them; ``[T]`` discrete actions.
     :param executed: ``[T, A]`` as the environment got them.
     :param signals: ``[T, S]`` reward and costs.
     :param terminated: whether a terminal state ended the episode; otherwise a time limit did.
@@ -76,7 +76,10 @@ class Player:
         return Episode(seed, columns[0], columns[1], columns[2], columns[3], terminated)
 
     def samples(self, obs: np.ndarray, count: int, *, seed: int) -> np.ndarray:
-        """Sample actions ``[n, count, A]``, as the policy draws them, in states ``obs [n, O]``."""
+        """Sample actions ``[n, count, A]``, as the policy draws them, in states ``obs [n, O]``.
+
+        Of discrete actions A is 1.
+        """
         with private_randomness(seed), policy_within_training_step(self.policy):
             act = self._actions(np.repeat(obs, count, 0))
         return act.reshape(len(obs), count, -1)
@@ -119,7 +122,8 @@ class Player:
 
     def _executed(self, act: np.ndarray) -> np.ndarray:
         """Return the action ``[A]`` that the environment gets for ``act [1, A]``."""
-        return self._spaces.fit(self.policy.map_action(act), np.arange(1))[0]
+        mapped = np.reshape(self.policy.map_action(act), (1, *(self.env.action_space.shape or ())))
+        return self._spaces.fit(mapped, np.arange(1))[0]
 
     def _step(self, executed: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool, bool]:
         """Take a step; returns observation, signals ``[S]``, whether it is terminal, and the last one."""

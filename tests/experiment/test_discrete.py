@@ -1,0 +1,175 @@
+"""Runs with discrete actions: every algorithm, resuming, judging, export, diagnosis, workers, benchmark."""
+
+import importlib.util
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from toys.runs import assert_same_run, resumable_config, run_killed
+from toys.settings import META_NAMES, OFFPOLICY_NAMES, small_config
+
+from fsrl_ext.cli import main
+from fsrl_ext.env import check_env, make
+from fsrl_ext.env.check.spaces import DISCRETE_ALGORITHMS
+from fsrl_ext.errors import CheckpointError
+from fsrl_ext.experiment import evaluate, export_policy, load_policy, resume, run
+from fsrl_ext.experiment.registry import algorithms
+from fsrl_ext.experiment.saved import film
+from fsrl_ext.experiment.saved.diagnosis.diagnose import diagnose
+from fsrl_ext.experiment.saved.load import load_experiment
+from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.training import snapshot
+from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkpoint
+
+TASK = "ToyDiscrete-v0"  # whose two actions are 3 and 4
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "discrete_optimum.py"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folders of a run of CVPO and of one of PPO-Lag."""
+    out = tmp_path_factory.mktemp("runs")
+    settings = {"steps": 160, "step_per_collect": 80, "selections": 1}
+    return {
+        name: run(small_config(name, TASK, **settings), out=out, run_name=name, show_progress=False).folder
+        for name in ("cvpo", "ppo_lag")
+    }
+
+
+def test_which_algorithms_take_discrete_actions():
+    assert tuple(x for x, row in algorithms().items() if row.takes_discrete_actions) == DISCRETE_ALGORITHMS
+
+
+def test_the_checker_says_so():
+    findings = {x.check: x for x in check_env(TASK, workers=False)}
+    assert {x.status for x in findings.values()} == {"ok"}
+    assert findings["action space"].message == f"Discrete(2, start=3), for {', '.join(DISCRETE_ALGORITHMS)}"
+    assert findings["action bounds"].message == "steps with the first and the last action"
+
+
+@pytest.mark.parametrize("name", DISCRETE_ALGORITHMS)
+def test_every_algorithm_goes_on_as_if_nothing_had_happened(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshot, "TIME_SHARE", np.inf)
+    monkeypatch.setattr(snapshot, "INTERVAL", 0.0)
+    config = resumable_config(name, TASK, steps=320, selections=2)
+    whole = run(config, out=tmp_path, run_name="whole", show_progress=False, cores=1)
+    folder = run_killed(config, 160, tmp_path)
+    assert resume(folder, show_progress=False, cores=1).result["resumed"][0]["exact"]
+    assert_same_run(whole.folder, folder)
+
+
+@pytest.mark.parametrize("name", [x for x in OFFPOLICY_NAMES if x != "cvpo"])
+def test_algorithms_of_continuous_actions_refuse_the_task_before_anything_is_written(name, tmp_path):
+    message = (
+        rf"^{name} cannot train {TASK}: {TASK} has the action space Discrete\(2, start=3\), and {name} needs "
+        r"a bounded Box; discrete actions are for cvpo, cpo, trpo_lag, ppo_lag, focops, trpo, ppo$"
+    )
+    with pytest.raises(ValueError, match=message):
+        run(small_config(name, TASK), out=tmp_path / "runs", show_progress=False)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", [x for x in algorithms() if x not in META_NAMES])
+def test_every_algorithm_refuses_other_spaces_before_anything_is_written(name, tmp_path):
+    with pytest.raises(ValueError, match=r"ToyGears-v0 has the action space MultiDiscrete\(\[2 3\]\); a"):
+        run(small_config(name, "ToyGears-v0"), out=tmp_path / "runs", show_progress=False)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["cvpo", "ppo_lag"])
+def test_a_saved_policy_is_judged_loaded_and_played(trained, name, capsys):
+    folder = trained[name]
+    judged = json.loads((folder / "result.json").read_text())["last"]
+    again = evaluate(folder, checkpoint="last", episodes=4)
+    np.testing.assert_array_equal(again.returns, judged["returns"])
+    policy = load_policy(folder)
+    assert policy.compute_action(np.zeros(2, np.float32)) in (3, 4)
+    played = film._play(policy, make(TASK), again.seeds[0], lambda: None)  # as a film does
+    assert (played["return"], played["frames"]) == (again.returns[0], 21)
+    assert main(["evaluate", str(folder), "--episodes", "2", "--stochastic", "--quiet"]) == 0
+    assert "return" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["onnx", "torchscript"])
+@pytest.mark.parametrize("name", ["cvpo", "ppo_lag"])
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_an_exported_policy_takes_the_same_actions(trained, name, form, tmp_path, capsys):
+    path = tmp_path / f"policy.{form}"
+    exported = export_policy(trained[name], path, format=form)
+    assert exported.difference == 0
+    assert (exported.metadata["num_actions"], exported.metadata["first_action"]) == (2, 3)
+    obs = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    if form == "onnx":
+        actions = onnxruntime.InferenceSession(path).run(None, {"obs": obs})[0]
+    else:
+        actions = torch.jit.load(path)(torch.from_numpy(obs)).numpy()
+    policy = load_policy(trained[name])
+    assert actions.dtype == np.int64
+    assert actions.tolist() == [policy.compute_action(x) for x in obs]
+    assert main(["export", str(trained[name]), "--format", form, "--out", str(tmp_path / f"b.{form}")]) == 0
+    assert "to actions [B]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["cvpo", "ppo_lag"])
+def test_a_policy_is_diagnosed(trained, name, tmp_path, capsys):
+    report = diagnose(trained[name], episodes=2, states=2, actions=2)
+    assert sum(report["actions"]["shares"]) == pytest.approx(1.0)
+    assert (report["critic"]["kind"], len(report["actions"]["shares"])) == ("q" if name == "cvpo" else "v", 2)
+    command = ["diagnose", str(trained[name]), "--episodes", "2", "--states", "0", "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert "share of each action: " in capsys.readouterr().out
+    assert (tmp_path / "diagnosis.png").stat().st_size
+
+
+@pytest.mark.parametrize("settings", [{"workers": 2}, {"workers": 0}])
+def test_processes_change_no_number(settings, tmp_path):
+    done = run(
+        small_config("trpo_lag", TASK, steps=160, selections=1, **settings),
+        out=tmp_path, show_progress=False, cores=2,
+    )  # fmt: skip
+    plain = run(
+        small_config("trpo_lag", TASK, steps=160, selections=1),
+        out=tmp_path, show_progress=False, cores=1,
+    )  # fmt: skip
+    assert done.result["last"]["returns"] == plain.result["last"]["returns"]
+
+
+def test_a_policy_of_other_actions_is_not_played(trained, tmp_path):
+    with pytest.raises(ValueError, match=r"KnownOptimumDiscrete-v0 has \[8\] and \[3\]"):
+        evaluate(trained["cvpo"], task="KnownOptimumDiscrete-v0", episodes=2)
+    with pytest.raises(ValueError, match=r"ToyLine-v0 has \[2\] and \[1\]"):
+        evaluate(trained["cvpo"], task="ToyLine-v0", episodes=2)
+
+
+def test_a_spec_is_saved_and_checked(trained):
+    data = read_checkpoint(trained["cvpo"] / "checkpoints" / "last.pt")["spec"]
+    assert (data["num_actions"], data["first_action"], data["action_low"]) == (2, 3, [])
+    spec = TaskSpec.from_dict(data)
+    assert spec.as_dict() == data
+    assert (spec.act_dim, str(spec.action_space)) == (2, "Discrete(2, start=3)")
+
+
+def test_actions_of_a_saved_file_must_fit_its_weights(trained, tmp_path):
+    policy, config, spec = load_experiment(trained["cvpo"])
+    for changes in ({"num_actions": 5}, {"action_low": (0.0,), "action_high": (1.0,)}):
+        path = tmp_path / "edited.pt"
+        counters = {"env_step": 0, "gradient_step": 0, "episode": 0}
+        save_checkpoint(path, policy, config=config, spec=replace(spec, **changes), counters=counters)
+        with pytest.raises(CheckpointError):
+            load_policy(path)
+
+
+def test_the_benchmark_judges_policies_exactly(capsys, monkeypatch):
+    spec = importlib.util.spec_from_file_location("discrete_optimum", BENCHMARK)
+    monkeypatch.syspath_prepend(str(BENCHMARK.parent))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, "argv", ["discrete_optimum.py", "--policies", "cpo,cvpo", "--steps", "800"])
+    assert module.main() in (0, 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[-2:]] == ["cpo", "cvpo"]
