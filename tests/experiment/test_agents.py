@@ -110,7 +110,8 @@ def test_evaluation_by_agent(trained, capsys):
     np.testing.assert_allclose(more.agent_returns.sum(1), more.returns)
     assert evaluation_report(evaluation)["agents"]["lens"] == [[7, 40]] * 2
     assert [line.split("  ")[0] for line in evaluation_table(evaluation).splitlines()[2:]] == [
-        "return", "cost of slow", "cost of fast", "overall",
+        "return", "cost of slow", "cost of fast",
+        "discounted cost of slow", "discounted cost of fast", "overall",
     ]  # fmt: skip
     rows = [line.split() for line in agents_table(evaluation).splitlines()[2:]]
     assert [(row[0], row[-1]) for row in rows] == [("slow", "7.0"), ("fast", "40.0")]

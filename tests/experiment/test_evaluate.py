@@ -62,7 +62,7 @@ def frames_of(path):
 
 @pytest.mark.parametrize("which", ["best", "last"])
 def test_the_numbers_of_the_finished_run_come_back_exactly(done, which):
-    others = ("selected_as_feasible", "returns", "costs")
+    others = ("selected_as_feasible", "returns", "costs", "other_costs")
     expected = {name: value for name, value in done.result[which].items() if name not in others}
     assert evaluate(done.folder, episodes=6, checkpoint=which).summary() == expected
     file = done.folder / "checkpoints" / f"{which}.pt"
@@ -155,7 +155,7 @@ def test_command_prints_the_table_and_writes_the_numbers(done, tmp_path, capsys)
     best = done.result["best"]
     head = f"trained for {best['env_step']:,} steps: 6 deterministic episodes, seeds 2000000 to 2000005"
     assert head in out
-    assert [line.split()[0] for line in out.splitlines()[3:6]] == ["return", "cost", "overall"]
+    assert [line.split()[0] for line in out.splitlines()[3:6]] == ["return", "cost", "discounted"]
     assert out.splitlines()[3].split()[1] == f"{best['return_mean']:.2f}"
     numbers = json.loads(file.read_text())
     assert numbers["return_mean"] == best["return_mean"]
