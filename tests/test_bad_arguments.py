@@ -133,7 +133,6 @@ CALLS = {
     estep.boltzmann_weights: DUAL,
     estep.kl_to_uniform: {"weights": torch.ones(3, 4) / 4},
     estep.kl_to_prior: {"weights": torch.ones(3, 4) / 4, "log_prior": PRIOR},
-    estep.largest_reduction: {"q_cost": torch.zeros(1, 3, 4), "kl_bound": 0.1, "log_prior": PRIOR},
     estep.dual_value: {**DUAL, **ESTEP},
     estep.dual_gradient: {**DUAL, **ESTEP},
     constrained_step.constrained_step: {

@@ -45,7 +45,7 @@ def test_every_step_is_about_data_of_the_policy_that_it_starts_from():
         assert step.fraction > 0
     # The actions in the data are draws from that policy: standardised, they have mean 0 and deviation 1.
     for rollout in policy.record.rollouts:
-        noise = (rollout.act - rollout.mean) / rollout.std
+        noise = (rollout.act - rollout.dist.mean) / rollout.dist.std
         assert abs(float(noise.mean())) < 4 / math.sqrt(len(noise))
         assert float(noise.std()) == pytest.approx(1.0, abs=4 / math.sqrt(2 * len(noise)))
 

@@ -156,8 +156,8 @@ def test_what_is_kept_survives_that_the_acting_copy_moves_on():
         torch.nn.utils.vector_to_parameters(step.parameters, policy.actor.parameters())
         with torch.no_grad():
             (mean, std), _ = policy.actor(rollout.obs)
-        assert torch.equal(mean, rollout.mean)
-        assert torch.equal(std, rollout.std)
+        assert torch.equal(mean, rollout.dist.mean)
+        assert torch.equal(std, rollout.dist.std)
         loss = loss_of(policy, rollout)
         metric = MovingFisher(policy.actor, [rollout], policy.config)
         made = inner_step(step.parameters, loss, step.surplus, kl_bound=policy.config.kl_bound, metric=metric)
