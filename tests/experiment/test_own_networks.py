@@ -29,6 +29,7 @@ from fsrl_ext.experiment import (
 )
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import algorithms
+from fsrl_ext.experiment.saved.traceable import TraceablePolicy
 from fsrl_ext.experiment.training import snapshot
 from fsrl_ext.experiment.training.build import build_policy
 from fsrl_ext.net import FeatureActor, FeatureCritic, FeatureValueCritic
@@ -197,8 +198,11 @@ def test_agents_act_by_networks_of_a_user():
         assert {type(x) for x in policy.actor.actors} == {FeatureActor}
         (mean, _), _ = policy.actor(torch.zeros(2, spec.obs_dim))
         assert mean.shape == (2, spec.act_dim)
+        with pytest.raises(ValueError, match="an actor of your own can be written for one agent"):
+            TraceablePolicy(policy)
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_networks_in_the_current_folder(tmp_path):
     (tmp_path / "nets.py").write_text(
         "from torch import nn\n\n\ndef make_actor(inputs):\n    return nn.Linear(inputs, 8)\n"
