@@ -19,9 +19,7 @@ def main() -> None:
     args = parser.parse_args()
 
     # workers="auto", the default, steps the environments of an on-policy run on every core that the run uses.
-    config = make_config(
-        "trpo_lag", TASK, cost_limit=10, steps=args.steps, seed=args.seed, workers="auto"
-    )
+    config = make_config("trpo_lag", TASK, cost_limit=10, steps=args.steps, seed=args.seed, workers="auto")
     results = []
     for cores in (1, args.cores):
         result = run(config, out=args.out, cores=cores).result

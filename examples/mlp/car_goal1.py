@@ -30,8 +30,9 @@ def main() -> None:
         config = make_config("sac_lag", TASK, cost_limit=25, steps=args.steps, seed=args.seed, **settings)
         done = run(config, out=args.out)
         best, share = done.result["best"], done.result["share_above_limit"]
-        multiplier = read_progress(done.folder)["update/constraint/multiplier"]
-        multiplier = multiplier[np.isfinite(multiplier)]
+        # A row of the log has NaN where nothing was logged; a run of one step logs no multiplier at all.
+        logged = read_progress(done.folder).get("update/constraint/multiplier", np.zeros(1))
+        multiplier = logged[np.isfinite(logged)]
         rows.append(
             [
                 name,

@@ -31,7 +31,7 @@ def python_blocks(text):
 
 @contextlib.contextmanager
 def short_trainings(**settings):
-    """Shorten trainings, evaluations and adaptations while the block lasts, whoever imports them in the meantime.
+    """Shorten trainings, evaluations and adaptations of whoever imports them while the block lasts.
 
     :param settings: replace those of `SHORT`; ``None`` leaves a setting as it is asked for.
     """
