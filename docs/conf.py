@@ -18,6 +18,7 @@ extensions = [
     "repository_pages",
     "mathml",
     "documented",
+    "notebooks",
 ]
 exclude_patterns = ["_build", "_extensions", "_static"]
 myst_enable_extensions = ["dollarmath"]

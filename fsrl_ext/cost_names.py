@@ -14,24 +14,28 @@ Policies have the same type from :mod:`fsrl_ext.functional.returns`, so that the
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
+class CostNamesError(ValueError):
+    """Names of costs cannot be used, or stand for no cost of the task."""
+
+
 def checked_names(costs: str | Sequence[str], what: str = "costs") -> tuple[str, ...]:
     """Return names of costs as a tuple; a text is one name.
 
     :param what: what an error begins with.
-    :raises ValueError: there is no name, a name is there twice, or a name has a character that columns of
-        files and command lines keep for themselves.
+    :raises CostNamesError: there is no name, a name is there twice, or a name has a character that columns
+        of files and command lines keep for themselves.
     """
     names = (costs,) if isinstance(costs, str) else tuple(costs)
     if not names:
-        raise ValueError(f"{what} must hold at least one name, got none")
+        raise CostNamesError(f"{what} must hold at least one name, got none")
     for name in names:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ValueError(
+            raise CostNamesError(
                 f"{what} must be names of letters, digits and the characters _ . - that begin with a letter "
                 f"or _, got {name!r}"
             )
     if len(set(names)) < len(names):
-        raise ValueError(f"{what} must differ, got {', '.join(names)}")
+        raise CostNamesError(f"{what} must differ, got {', '.join(names)}")
     return names
 
 
@@ -44,10 +48,10 @@ def select(names: Sequence[str], known: Collection[str], task: str) -> tuple[tup
     :param names: what was asked for.
     :param known: the costs that the task has.
     :param task: the task's name in errors.
-    :raises ValueError: a name stands for no cost, or two names stand for the same one.
+    :raises CostNamesError: a name stands for no cost, or two names stand for the same one.
     """
     if not known:
-        raise ValueError(
+        raise CostNamesError(
             f"costs must not be given for {task}, whose cost has no named parts, got {', '.join(names)}"
         )
     owner: dict[str, str] = {}
@@ -55,12 +59,12 @@ def select(names: Sequence[str], known: Collection[str], task: str) -> tuple[tup
     for name in names:
         members = (name,) if name in known else tuple(x for x in known if x.startswith(name))
         if not members:
-            raise ValueError(
+            raise CostNamesError(
                 f"costs must be of {', '.join(known)} for {task}, or begin several of them, got {name!r}"
             )
         for member in members:
             if member in owner:
-                raise ValueError(
+                raise CostNamesError(
                     f"costs must not share a cost of {task}, got {owner[member]!r} and {name!r}, which both "
                     f"stand for {member!r}"
                 )

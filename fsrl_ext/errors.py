@@ -37,6 +37,10 @@ class CheckpointError(ValueError):
     """A checkpoint is damaged, is of another program, or does not fit the policy that loads it."""
 
 
+class NoCheckpointError(CheckpointError):
+    """There is no checkpoint where one is expected."""
+
+
 class RunFolderError(ValueError):
     """A run folder is missing, is incomplete, is in use, or exists already."""
 

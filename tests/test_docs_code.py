@@ -17,6 +17,8 @@ TESTED_ELSEWHERE = {
     "docs/design.md": "tests/test_design_page.py",
     "docs/export.md": "tests/experiment/test_export.py",
     "docs/many_costs.md": "tests/experiment/test_named_costs.py",
+    "docs/notebooks/adaptation.md": "tests/test_docs_site.py",
+    "docs/notebooks/cvpo_step_by_step.md": "tests/test_docs_site.py",
     "docs/sweeps.md": "tests/experiment/test_sweep_plan.py",
     "docs/your_own_algorithm.md": "tests/experiment/test_own_algorithm.py",
     "docs/your_own_environment.md": "tests/experiment/test_own_environment.py",

@@ -1,7 +1,9 @@
 """The documentation as a site: built without a warning, complete, and opened in a real headless browser."""
 
+import html
 import html.parser
 import importlib
+import json
 import os
 import pkgutil
 import re
@@ -12,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from toys.browser import chromium
+from toys.page_code import python_blocks
 
 import fsrl_ext.functional
 
@@ -121,13 +124,44 @@ class TestComplete:
         assert names <= pages[site / "api" / "functional.html"].ids
 
 
+class TestNotebooks:
+    """The pages of `docs/notebooks`, which are executed as the site is built."""
+
+    @pytest.mark.parametrize(("name", "figures"), [("cvpo_step_by_step.md", 4), ("adaptation.md", 3)])
+    def test_outputs_follow_the_code_on_the_page_and_in_the_notebook(self, name, figures, site, texts):
+        page = site / "notebooks" / Path(name).with_suffix(".html")
+        assert texts[page].count("data:image/png;base64,") == figures
+        notebook = json.loads(page.with_suffix(".ipynb").read_text())
+        assert notebook["nbformat"] == 4
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        source = (ROOT / "docs" / "notebooks" / name).read_text()
+        assert [cell["source"] + "\n" for cell in code] == [block for _, block in python_blocks(source)]
+        outputs = [output for cell in code for output in cell["outputs"]]
+        assert sum(output["output_type"] == "display_data" for output in outputs) == figures
+        printed = [line for x in outputs if "text" in x for line in x["text"].splitlines() if line.strip()]
+        assert printed
+        assert all(html.escape(line, quote=False) in texts[page] for line in printed)
+
+    def test_the_constraint_of_the_e_step_binds(self, site, texts):
+        assert "active after" in texts[site / "notebooks" / "cvpo_step_by_step.html"]
+
+    def test_the_adapted_policy_earns_more_within_its_limit(self, site, texts):
+        text = texts[site / "notebooks" / "adaptation.html"]
+        (before, _), (after, cost) = (
+            map(float, re.search(rf"{when}: +return ([\d.]+), cost ([\d.]+)", text).groups())
+            for when in ("before", "after")
+        )
+        assert after > before + 1
+        assert cost <= 25
+
+
 def test_the_build_fails_on_what_a_reader_would_miss(tmp_path):
     (tmp_path / "undocumented.py").write_text(
         '"""A module."""\n\nclass Known:\n    """A class."""\n\n    def bare(self):\n        return 1\n'
     )
     (tmp_path / "conf.py").write_text(
         f"import sys\nsys.path[:0] = [{str(tmp_path)!r}, {str(ROOT / 'docs' / '_extensions')!r}]\n"
-        'extensions = ["myst_parser", "sphinx.ext.autodoc", "mathml", "documented"]\n'
+        'extensions = ["myst_parser", "sphinx.ext.autodoc", "mathml", "documented", "notebooks"]\n'
         'import documented\ndocumented.PACKAGE = "undocumented"\n'
         'myst_enable_extensions = ["dollarmath"]\n'
         'autodoc_default_options = {"members": True, "undoc-members": True}\n'
@@ -136,15 +170,19 @@ def test_the_build_fails_on_what_a_reader_would_miss(tmp_path):
         "# Start\n\n[gone](gone.md) $\\nonsense$\n\n```{eval-rst}\n.. automodule:: undocumented\n```\n"
     )
     (tmp_path / "lost.md").write_text("# Lost\n")
+    (tmp_path / "notebooks").mkdir()
+    text = "---\norphan: true\n---\n\n# Broken\n\n```python\nprint(1)\nunknown\n```\n"
+    (tmp_path / "notebooks" / "broken.md").write_text(text)
     done = build(tmp_path, tmp_path / "out")
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if "WARNING" in line]
-    assert len(lines) == 4
+    assert len(lines) == 5
     for words in (
         "the method undocumented.Known.bare has no docstring",
         "cross-reference target not found: 'gone.md'",
         "document isn't included in any toctree",
         "the formula \\nonsense cannot be read",
+        "a block of the notebook fails: Traceback",
     ):
         assert words in done.stderr
 

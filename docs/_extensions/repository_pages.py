@@ -1,6 +1,6 @@
 """Lets the pages link to each other and to files of the repository as on a code-hosting site.
 
-- Three pages of the site are files beside this folder: ``README.md``, ``CONTRIBUTING.md``, ``CHANGELOG.md``.
+- Some pages of the site are files outside of this folder, such as ``README.md``: :data:`PAGES`.
 - A link to any other file or folder of the repository leads to a copy in the site, below ``repository/``.
 - The navigation has the pages that ``index.md`` links to, in its order, under its headings.
 """
@@ -18,7 +18,12 @@ from sphinx.application import Sphinx
 
 DOCS = Path(__file__).parents[1]
 ROOT = DOCS.parent
-PAGES = {"readme": "README.md", "contributing": "CONTRIBUTING.md", "changes": "CHANGELOG.md"}
+PAGES = {
+    "readme": "README.md",
+    "contributing": "CONTRIBUTING.md",
+    "changes": "CHANGELOG.md",
+    "examples": "examples/README.md",
+}
 IMAGES = {".png", ".svg", ".gif"}
 SCHEME = "repository:"
 FOLDER = "repository"

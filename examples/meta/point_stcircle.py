@@ -5,80 +5,55 @@ python examples/meta/point_stcircle.py --run examples/meta/point_stcircle.pt   #
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
 from fsrl_ext.env.meta import TaskDescription, held_out_suite
 from fsrl_ext.experiment import adapt, load_policy, make_config, run
 from fsrl_ext.experiment.saved.adapt_report import adaptation_table
-from fsrl_ext.report import plot_trajectories, result_table
+from fsrl_ext.report import plot_trajectories
 
 FAMILY = "SafetyPointStcircle"
+
+
+def positions(policy, task: TaskDescription, seed: int) -> np.ndarray:
+    """Plays a deterministic episode and returns the robot's positions ``[T, 2]`` in metres."""
+    env, path, ended = task.make(), [], False
+    obs, _ = env.reset(seed=seed)
+    while not ended:
+        path.append(env.unwrapped.simulator.task.agent.pos[:2].copy())
+        obs, _, terminated, truncated, _ = env.step(policy.compute_action(obs))
+        ended = terminated or truncated
+    return np.array(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", help="adapt a finished run or a checkpoint file instead of training")
     parser.add_argument("--steps", type=int, default=3_600_000)
-    parser.add_argument("--step-per-collect", type=int, default=3000)
     parser.add_argument("--adapt-steps", type=int, default=5)
-    parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture", default="trajectories.png", help="file of the trajectories' picture")
     parser.add_argument("--out", default="runs")
-    parser.add_argument("--picture", help="file for the trajectories' picture (default: in the run's folder)")
     args = parser.parse_args()
 
-    source = Path(args.run or train(args))
+    source = args.run
+    if source is None:
+        config = make_config("meta_cpo", FAMILY, cost_limit=25, steps=args.steps, seed=args.seed)
+        source = run(config, out=args.out).folder
     task = held_out_suite(FAMILY, "outside")[0]
-    found = adapt(source, task, steps=args.adapt_steps, episodes=args.episodes, seed=args.seed)
-    print(f"\n{task.id}: {', '.join(f'{k} {v:g}' for k, v in task.parameters.items())}")
-    print(adaptation_table(found))
-    before, after = (found.points[i].tested for i in (0, -1))
-    print(f"before: return {before.return_mean:.1f}, cost {before.cost_mean[0]:.1f}")
-    print(f"after:  return {after.return_mean:.1f}, cost {after.cost_mean[0]:.1f}")
+    adaptation = adapt(source, task, steps=args.adapt_steps, seed=args.seed)
+    print(f"{task.id}: {', '.join(f'{name} {value:g}' for name, value in task.parameters.items())}")
+    print(adaptation_table(adaptation))
 
-    picture = Path(args.picture or (source if source.is_dir() else source.parent) / "trajectories.png")
-    policies = {"meta-policy": load_policy(source), f"after {args.adapt_steps} steps": found.policy}
+    policies = {"meta-policy": load_policy(source), f"after {args.adapt_steps} steps": adaptation.policy}
     plot_trajectories(
         {label: [positions(policy, task, seed) for seed in range(3)] for label, policy in policies.items()},
         radius=task.parameters["radius"],
         wall=task.parameters["wall"],
-        path=picture,
-        title=task.id,
+        path=args.picture,
     )
-    print(f"trajectories: {picture}")
-
-
-def train(args: argparse.Namespace) -> Path:
-    """Trains a meta-policy and returns its run folder."""
-    config = make_config(
-        "meta_cpo",
-        FAMILY,
-        cost_limit=25,
-        steps=args.steps,
-        step_per_collect=args.step_per_collect,
-        selection_episodes=args.episodes,
-        final_episodes=args.episodes,
-        seed=args.seed,
-    )
-    done = run(config, out=args.out)
-    print(result_table(done.result))
-    return Path(done.folder)
-
-
-def positions(policy, task: TaskDescription, seed: int) -> np.ndarray:
-    """Plays a deterministic episode and returns the robot's positions ``[T, 2]``."""
-    env = task.make()
-    robot = env.unwrapped.simulator.task.agent
-    obs, _ = env.reset(seed=seed)
-    path, ended = [robot.pos[:2].copy()], False
-    while not ended:
-        obs, _, terminated, truncated, _ = env.step(policy.compute_action(obs))
-        path.append(robot.pos[:2].copy())
-        ended = terminated or truncated
-    env.close()
-    return np.array(path)
+    print(f"trajectories: {args.picture}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import argparse
 from fsrl_ext.experiment import evaluate, make_config, run
 from fsrl_ext.report import result_table
 
+TASK = "SafetyBallCircle-v0"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -23,14 +25,12 @@ def main() -> None:
     if args.policy in ("ddpg", "td3"):
         # They begin with random actions, of which a short run affords fewer.
         common["warmup_steps"] = min(10_000, args.steps // 10)
-    constrained = make_config(
-        f"{args.policy}_lag", "SafetyBallCircle-v0", cost_limit=args.cost_limit, **common
-    )
+    constrained = make_config(f"{args.policy}_lag", TASK, cost_limit=args.cost_limit, **common)
     done = run(constrained, out=args.out)
     print(result_table(done.result))
 
     # The second run knows no limit; its policy is judged by the limit of the first run.
-    free = run(make_config(args.policy, "SafetyBallCircle-v0", **common), out=args.out)
+    free = run(make_config(args.policy, TASK, **common), out=args.out)
     judged = evaluate(free.folder, episodes=args.episodes, cost_limit=args.cost_limit)
     print(f"without a limit: return {judged.return_mean:.1f}, cost {judged.cost_mean[0]:.1f}")
 

@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300_000)
     parser.add_argument("--cost-limit", type=float, default=25.0)
     parser.add_argument("--episodes", type=int, default=10, help="of each judgement")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs")
     args = parser.parse_args()
 
@@ -35,6 +36,7 @@ def main() -> None:
         step_per_collect=min(20_000, args.steps),
         selection_episodes=args.episodes,
         final_episodes=args.episodes,
+        seed=args.seed,
     )
     done = run(config, out=args.out)
     print(result_table(done.result))

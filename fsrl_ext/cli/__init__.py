@@ -16,6 +16,7 @@ import fsrl_ext
 from fsrl_ext.cli import (
     adapt,
     check,
+    completion,
     diagnose,
     doctor,
     evaluate,
@@ -34,6 +35,12 @@ from fsrl_ext.cli.failures import explained, interruption
 from fsrl_ext.cli.options import join_numbers
 from fsrl_ext.cli.signals import INTERRUPTED, ending_signals, exit_code
 from fsrl_ext.cli.terminal import find_own_modules, one_line, prepare_streams
+
+_EXAMPLE = """examples:
+  fsrl-ext train cvpo SafetyBallCircle-v0 --cost-limit 10 --steps 200000
+  fsrl-ext evaluate runs/SafetyBallCircle-v0-cvpo-seed0-1 --video ball.mp4
+  fsrl-ext COMMAND --help     # every option of a command
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (Exception, KeyboardInterrupt) as error:
             # An interrupt in the middle of an import can come out as any error.
             if not received and not isinstance(error, KeyboardInterrupt):
-                explanation = explained(error)
+                explanation = explained(error, next(iter(arguments), ""))
                 if explanation is None:
                     raise
                 print(explanation[0], file=sys.stderr)
@@ -94,7 +101,12 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of all commands; the options of ``train`` depend on the policy among the arguments."""
-    parser = _Parser(prog="fsrl-ext", description="Constrained (safe) reinforcement learning.")
+    parser = _Parser(
+        prog="fsrl-ext",
+        description="Constrained (safe) reinforcement learning.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"fsrl_ext {fsrl_ext.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     train.add_command(commands, arguments)
@@ -112,4 +124,12 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     summarise.add_command(commands)
     listing.add_command(commands)
     zoo.add_command(commands)
+    completion.add_command(commands, _command_parser)
+    return parser
+
+
+def _command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one command with all of its options, those that take imports among them."""
+    commands = next(x for x in _parser([name])._actions if isinstance(x, argparse._SubParsersAction))
+    parser: argparse.ArgumentParser = commands.choices[name]
     return parser

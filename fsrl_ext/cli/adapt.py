@@ -16,15 +16,22 @@ from fsrl_ext.cli.options import (
     parse_cost_limit,
 )
 
+_EXAMPLE = """examples:
+  fsrl-ext adapt examples/meta/point_stcircle.pt --task SafetyPointStcircle2-v0 --task-seed 7
+  fsrl-ext adapt runs/SafetyBallCircle-v0-cpo-seed0-1 --task SafetyBallCircle-v0 --cost-limit 5
+"""
+
 
 def add_command(commands: Any) -> None:
     """Adds the command and its options."""
     parser = commands.add_parser(
         "adapt",
         help="adapt a saved policy to a task",
-        description="Adapt a saved meta-learned policy to a task, or fine-tune a saved on-policy one. The "
-        "policy is measured before and after each step: in the data that it collects, where actions are "
-        "sampled and which the next step learns from, and in deterministic episodes.",
+        description="Adapt a saved meta-learned policy to a task, or fine-tune a saved on-policy one. The\n"
+        "policy is measured before and after each step: in the data that it collects, where actions\n"
+        "are sampled and which the next step learns from, and in deterministic episodes.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_saved_policy(parser)
     add_allow_import(parser)

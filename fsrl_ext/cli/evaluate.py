@@ -17,14 +17,23 @@ from fsrl_ext.cli.options import (
     parse_cost_limit,
 )
 
+_EXAMPLE = """examples:
+  fsrl-ext evaluate zoo:cvpo-ball-circle --episodes 20 --video ball.mp4
+  fsrl-ext evaluate runs/SafetyBallCircle-v0-cvpo-seed0-1 --checkpoint last --stochastic
+  fsrl-ext evaluate runs/SafetyBallCircle-v0-cvpo-seed0-1 --certify 0.95
+  fsrl-ext evaluate examples/meta/point_stcircle.pt --suite outside --adapt-steps 5
+"""
+
 
 def add_command(commands: Any) -> None:
     """Adds the command and its options."""
     parser = commands.add_parser(
         "evaluate",
         help="judge a saved policy, film it or show it",
-        description="Play a saved policy and print its return and cost with 95% intervals over "
-        "episodes. Without --seed the episodes are those of the final evaluation.",
+        description="Play a saved policy and print its return and cost with 95% intervals over episodes.\n"
+        "Without --seed the episodes are those of the final evaluation.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_saved_policy(parser)
     add_allow_import(parser)

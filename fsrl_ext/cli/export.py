@@ -8,6 +8,10 @@ from typing import Any
 
 from fsrl_ext.cli.options import add_allow_import, check_checkpoint, check_new_files
 
+_EXAMPLE = """examples:
+  fsrl-ext export zoo:cvpo-ball-circle --format torchscript
+  fsrl-ext export runs/SafetyBallCircle-v0-cvpo-seed0-1 --format onnx --out ball.onnx
+"""
 _SUFFIXES = {"onnx": ".onnx", "torchscript": ".torchscript"}
 
 
@@ -16,9 +20,11 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "export",
         help="write a saved policy as a file that acts without this package",
-        description="Write a saved policy as one ONNX or TorchScript file, from raw observations to the "
-        "deterministic actions that the environment takes. The file's actions are compared with those of the "
-        "policy on random observations before it is written.",
+        description="Write a saved policy as one ONNX or TorchScript file, from raw observations to the\n"
+        "deterministic actions that the environment takes. The file's actions are compared with those\n"
+        "of the policy on random observations before it is written.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", help="a run folder, a checkpoint file or zoo:NAME")
     parser.add_argument("--format", choices=tuple(_SUFFIXES), required=True, help="of the file")

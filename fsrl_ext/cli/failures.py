@@ -15,15 +15,44 @@ _REMOTE = ("RemoteTraceback", "RemoteTracebackError")  # of multiprocessing, and
 _METHODS = ("__init__", "reset", "step", "render", "close")
 _FRAME = re.compile(r'^  File "(?P<file>.+?)", line \d+, in (?P<name>\S+)\n(?:    .*\n)*', re.MULTILINE)
 
+PAGES = {
+    "ContractError": "docs/your_own_environment.md",
+    "CostNamesError": "docs/many_costs.md",
+    "UnknownTaskError": "docs/environments.md",
+    "SuiteNotInstalledError": "docs/environments.md",
+    "UnknownFamilyError": "docs/meta_tasks.md",
+    "NonFiniteError": "docs/runs.md",
+    "RunFolderError": "docs/runs.md",
+    "RunStoppedError": "docs/runs.md",
+    "NoCheckpointError": "docs/runs.md",
+    "UnknownZooPolicyError": "docs/zoo.md",
+    "CheckpointError": "docs/trust.md",
+}
+"""The page of the documentation that helps, by the name of the error's class or of a base of it."""
 
-def explained(error: Exception) -> tuple[str, int] | None:
+COMMAND_PAGES = {
+    "sweep": "docs/sweeps.md",
+    "diagnose": "docs/diagnose.md",
+    "export": "docs/export.md",
+    "report": "docs/report.md",
+    "table": "docs/experiments.md",
+    "plot": "docs/experiments.md",
+}
+"""The page of a command, for its errors of other classes."""
+
+
+def explained(error: Exception, command: str = "") -> tuple[str, int] | None:
     """The text that tells a user what happened, and the exit code; ``None`` for an error of this package.
+
+    :param command: the name of the command, which may have a page that helps.
 
     The code is 2 for input that cannot be used, and 1 for a run that could not go on.
     """
     from fsrl_ext.errors import RunStoppedError
 
-    line = "; ".join([one_line(error), *getattr(error, "__notes__", ())])
+    page = page_of(error, command)
+    where = "" if page is None else f" (see {page})"
+    line = "; ".join([one_line(error) + where, *getattr(error, "__notes__", ())])
     own = environment_part(error)
     if own is not None:
         return f"{own}fsrl-ext: the environment raised {type(error).__name__}: {line}", 1
@@ -32,6 +61,12 @@ def explained(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, ValueError | ImportError | OSError):
         return f"fsrl-ext: {line}", 2
     return None
+
+
+def page_of(error: BaseException, command: str = "") -> str | None:
+    """The page of the documentation that helps with an error; ``None`` if there is none."""
+    of_class = next((PAGES[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in PAGES), None)
+    return of_class or COMMAND_PAGES.get(command)
 
 
 def interruption(error: BaseException) -> str:

@@ -5,10 +5,21 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+_EXAMPLE = """examples:
+  fsrl-ext list
+  fsrl-ext list policies
+"""
+
 
 def add_command(commands: Any) -> None:
     """Adds the command and its options."""
-    parser = commands.add_parser("list", help="print tasks, policies and studies")
+    parser = commands.add_parser(
+        "list",
+        help="print tasks, policies and studies",
+        description="Print the policies, the studies of fsrl-ext sweep, and the tasks of all suites.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("what", nargs="?", choices=("tasks", "policies", "studies"), help="print only these")
     parser.set_defaults(command=_list)
 

@@ -34,8 +34,8 @@ def add_allow_import(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_cores(parser: argparse.ArgumentParser) -> None:
-    """Adds the number of processor cores that a run uses."""
+def add_cores(parser: Any) -> None:
+    """Adds the number of processor cores that a run uses to a parser or a group."""
     parser.add_argument(
         "--cores",
         type=int,
@@ -92,14 +92,14 @@ def check_checkpoint(run: str, which: Literal["best", "last"] = "best", *, name:
     """Refuses a run or a file that is not there, before anything heavy is imported.
 
     :param name: what the error begins with.
-    :raises CheckpointError: naming the file that is missing.
+    :raises NoCheckpointError: naming the file that is missing.
     """
-    from fsrl_ext.errors import CheckpointError
+    from fsrl_ext.errors import NoCheckpointError
     from fsrl_ext.report.folder import checkpoint_file
 
     file = checkpoint_file(run, which)
     if not file.is_file():
-        raise CheckpointError(f"{name}no checkpoint at {file}")
+        raise NoCheckpointError(f"{name}no checkpoint at {file}")
 
 
 def check_new_files(*paths: str | None) -> None:

@@ -10,13 +10,25 @@ from fsrl_ext.cli.closing import print_result
 from fsrl_ext.cli.options import check_checkpoint
 from fsrl_ext.cli.policy_names import check_policy
 
+_EXAMPLE = """examples:
+  fsrl-ext train cvpo SafetyBallCircle-v0 --cost-limit 10 --steps 200000
+  fsrl-ext train cvpo SafetyPointGoal2-v0 --costs hazards,vases --cost-limit 10,25
+  fsrl-ext train ppo_lag SafetyPointGoal1-v0 --help     # the settings and defaults of this run
+"""
+
 
 def add_command(commands: Any, arguments: Sequence[str]) -> None:
     """Adds the command; its options are added only if the arguments call it, since they take imports.
 
     :param arguments: all of the command line; the help is about the policy, task and preset among them.
     """
-    parser = commands.add_parser("train", help="train a policy on a task")
+    parser = commands.add_parser(
+        "train",
+        help="train a policy on a task",
+        usage="%(prog)s POLICY TASK [--SETTING VALUE ...]",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     if arguments[:1] == ["train"]:
         check_policy(arguments[1:])
         from fsrl_ext.cli.train_options import add_options

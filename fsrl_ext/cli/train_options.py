@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from fsrl_ext.cli.options import add_cores
+from fsrl_ext.cli.setting_groups import COMMON, grouped
 from fsrl_ext.experiment.defaults import TUNED, suite_of
 from fsrl_ext.experiment.explained import explained_defaults
 from fsrl_ext.experiment.registry import algorithm, algorithms
 from fsrl_ext.experiment.settings import Setting, as_text, list_settings
-
-TITLES = {"run": "the run", "policy": "the policy", "training": "networks and training loop"}
 
 
 def add_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> No
     if any(x == "-h" or (len(x) > 3 and "--help".startswith(x)) for x in arguments):
         asked = _asked(arguments)
         if asked is not None:
-            parser.description = _description(asked)
+            parser.description = textwrap.fill(_description(asked), 90)
             texts = _help_texts(asked)
     _add(parser, texts)
 
@@ -57,24 +57,32 @@ def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str], nargs: str |
     """
     parser.add_argument("policy", nargs=nargs, help="cvpo, ...: 'fsrl-ext list policies' lists them")
     parser.add_argument("task", nargs=nargs, help="an environment id: 'fsrl-ext list tasks' lists them")
-    parser.add_argument("--out", default="runs", help="the run folder's parent (default: runs)")
-    parser.add_argument("--run-name", help="the run folder's name (default: a fresh one)")
-    parser.add_argument(
+    settings = all_settings()
+    for title, names in grouped(settings).items():
+        group = parser.add_argument_group(title)
+        for name in names:
+            group.add_argument(
+                f"--{name.replace('_', '-')}",
+                default=argparse.SUPPRESS,
+                metavar="VALUE[,VALUE]" if settings[name].has_several else "VALUE",
+                help=texts[name].replace("%", "%%") if name in texts else argparse.SUPPRESS,
+            )
+        if title == COMMON:
+            _add_options_of_the_call(group, texts)
+
+
+def _add_options_of_the_call(group: Any, texts: Mapping[str, str]) -> None:
+    """Adds the options that are no settings of the config."""
+    group.add_argument("--preset", default=TUNED, help=texts.get("preset"))
+    group.add_argument("--out", default="runs", help="the run folder's parent (default: runs)")
+    group.add_argument("--run-name", help="the run folder's name (default: a fresh one)")
+    group.add_argument(
         "--init-from",
         metavar="RUN",
         help="start from the policy of a run folder, a checkpoint file or zoo:NAME",
     )
-    parser.add_argument("--preset", default=TUNED, help=texts.get("preset"))
-    add_cores(parser)
-    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
-    groups = {key: parser.add_argument_group(title) for key, title in TITLES.items()}
-    for name, setting in all_settings().items():
-        groups[setting.section].add_argument(
-            f"--{name.replace('_', '-')}",
-            default=argparse.SUPPRESS,
-            metavar="VALUE[,VALUE]" if setting.has_several else "VALUE",
-            help=texts[name].replace("%", "%%") if name in texts else argparse.SUPPRESS,
-        )
+    add_cores(group)
+    group.add_argument("--quiet", action="store_true", help="show no progress bar")
 
 
 def _asked(arguments: Sequence[str]) -> dict[str, Any] | None:

@@ -20,6 +20,10 @@ PREFIX = "zoo:"
 """What a name begins with where a run is expected."""
 
 
+class UnknownZooPolicyError(CheckpointError):
+    """The zoo has no policy of a name; the message names the nearest ones."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ZooPolicy:
     """A record of the zoo; the policy plays the seeds of final evaluations with deterministic actions.
@@ -69,7 +73,7 @@ def zoo_policies() -> list[ZooPolicy]:
 def zoo_policy(name: str) -> ZooPolicy:
     """The record of a policy, with or without ``zoo:`` before its name.
 
-    :raises CheckpointError: if there is no such policy, naming the nearest ones.
+    :raises UnknownZooPolicyError: if there is no such policy, naming the nearest ones.
     """
     return _record(_known(name))
 
@@ -77,7 +81,7 @@ def zoo_policy(name: str) -> ZooPolicy:
 def zoo_file(name: str) -> Path:
     """The checkpoint of a policy, with or without ``zoo:`` before its name.
 
-    :raises CheckpointError: if there is no such policy, naming the nearest ones.
+    :raises UnknownZooPolicyError: if there is no such policy, naming the nearest ones.
     """
     return FOLDER / f"{_known(name)}.pt"
 
@@ -90,7 +94,7 @@ def _known(text: str) -> str:
     name, names = text.removeprefix(PREFIX), _names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
-        raise CheckpointError(
+        raise UnknownZooPolicyError(
             f"the zoo has no policy {name!r}; the nearest names are {', '.join(PREFIX + x for x in near)} "
             "('fsrl-ext zoo' lists all)"
         )

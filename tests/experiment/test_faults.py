@@ -166,7 +166,7 @@ def test_an_error_of_another_process_shows_the_environments_part():
 def test_errors_that_are_no_environments_keep_their_traceback():
     assert explained(ZeroDivisionError("ours")) is None
     assert explained(ValueError("x must be > 0")) == ("fsrl-ext: x must be > 0", 2)
-    assert explained(RunStoppedError("no room")) == ("fsrl-ext: no room", 1)
+    assert explained(RunStoppedError("no room")) == ("fsrl-ext: no room (see docs/runs.md)", 1)
 
 
 def test_an_environment_that_ends_its_process_is_named(tmp_path):

@@ -29,17 +29,22 @@ def python_blocks(text):
     return [(text.count("\n", 0, block.start(1)) + 1, block[1]) for block in BLOCK.finditer(text)]
 
 
-def run_pages(pages):
-    """Yields page, line and traceback (None if there is no error) of every block of the pages."""
+@contextlib.contextmanager
+def short_trainings(**settings):
+    """Shorten trainings, evaluations and adaptations of whoever imports them while the block lasts.
+
+    :param settings: replace those of `SHORT`; ``None`` leaves a setting as it is asked for.
+    """
     # The package is imported here, so that tests can import this module for its blocks alone.
     from fsrl_ext import experiment
     from fsrl_ext.experiment.settings import list_settings
 
     make_config, evaluate = experiment.make_config, experiment.evaluate
+    short = {name: value for name, value in {**SHORT, **settings}.items() if value is not None}
 
     def short_config(policy, task, **settings):
         known = list_settings(policy)
-        return make_config(policy, task, **{**settings, **{key: SHORT[key] for key in SHORT.keys() & known}})
+        return make_config(policy, task, **{**settings, **{key: short[key] for key in short.keys() & known}})
 
     def short_evaluate(run, **settings):
         return evaluate(run, **{**settings, "episodes": 2})
@@ -52,6 +57,12 @@ def run_pages(pages):
         "evaluate_suite": functools.partial(experiment.evaluate_suite, num_tasks=1, **few),
     }
     with unittest.mock.patch.multiple(experiment, **shortened):
+        yield
+
+
+def run_pages(pages):
+    """Yields page, line and traceback (None if there is no error) of every block of the pages."""
+    with short_trainings():
         for page in pages:
             module = sys.modules["page"] = types.ModuleType("page")
             for line, code in python_blocks(Path(page).read_text()):

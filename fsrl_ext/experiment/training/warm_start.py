@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.errors import CheckpointError
+from fsrl_ext.errors import CheckpointError, NoCheckpointError
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.files.state import check_optimiser
 from fsrl_ext.experiment.training.checkpoint import optimisers_of, read_checkpoint, restore
@@ -22,11 +22,12 @@ def start_from(
 ) -> dict[str, Any]:
     """Loads a saved policy's state into a fresh one, and returns where it came from.
 
-    :raises CheckpointError: if there is no usable checkpoint or it does not fit.
+    :raises NoCheckpointError: if there is none.
+    :raises CheckpointError: if it is unusable or does not fit.
     """
     path = checkpoint_file(init_from)
     if not path.is_file():
-        raise CheckpointError(f"init_from: no checkpoint at {path}")
+        raise NoCheckpointError(f"init_from: no checkpoint at {path}")
     data = read_checkpoint(path)
     origin = data["config"]
     if origin["policy"] != config.policy:
