@@ -445,5 +445,6 @@ def test_policies_that_do_not_fit_leave_nothing_behind(request, tmp_path, capsys
     assert len(str(error.value).splitlines()) == 1
     arguments = ["--hidden-sizes", ",".join(map(str, sizes)), "--init-from", path, "--out", tmp_path / "runs"]
     code, out, err = command(capsys, "train", "cvpo", "DrawnLine-v0", *arguments)
-    assert (code, out, err) == (2, "", f"fsrl-ext: {error.value}\n")
+    page = "runs" if origin == "missing" else "trust"
+    assert (code, out, err) == (2, "", f"fsrl-ext: {error.value} (see docs/{page}.md)\n")
     assert not (tmp_path / "runs").exists()

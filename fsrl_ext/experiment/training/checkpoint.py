@@ -21,7 +21,7 @@ import torch
 from tianshou.policy import BasePolicy
 
 import fsrl_ext
-from fsrl_ext.errors import CheckpointError
+from fsrl_ext.errors import CheckpointError, NoCheckpointError
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.files.archive import Archive, DamagedError, write_archive
 from fsrl_ext.experiment.files.content import ForeignObjectError, check_plain, read_content
@@ -140,7 +140,7 @@ def read_checked(path: Path, *, kind: Kind) -> dict[str, Any]:
     :raises CheckpointError: if the file is missing, damaged, edited, of another kind, or of another format.
     """
     if not path.is_file():
-        raise CheckpointError(f"no {kind} at {path}")
+        raise NoCheckpointError(f"no {kind} at {path}")
     try:
         with path.open("rb") as file:
             archive = Archive(file)
