@@ -6,6 +6,12 @@ import argparse
 import json
 from typing import Any
 
+_EXAMPLE = """\
+examples:
+  fsrl-ext doctor
+  fsrl-ext doctor --json
+"""
+
 
 def add_command(commands: Any) -> None:
     """Adds the command and its options."""
@@ -16,6 +22,7 @@ def add_command(commands: Any) -> None:
         "what is missing stands the command that mends it. Simulators are tried in processes of their own.\n"
         "The exit code is 0 if everything that training needs is there, and 1 if it is not; simulators,\n"
         "drawing, GPUs and extras do not count.",
+        epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")

@@ -13,8 +13,15 @@ DATA = "data"
 GROUPS: dict[str, tuple[str, ...]] = {
     COMMON: ("cost_limit", "costs", "steps", "seed"),
     "the constraint (docs/cost_level.md)": (
-        *("cost_margin", "cost_limit_start", "cost_limit_decay_steps", "cost_level", "cost_level_episodes"),
-        *("cost_level_rate", "threshold", "limit_approach", "recovery_share", "margin_rate"),
+        *("limit_unit", "cost_margin", "cost_limit_start", "cost_limit_decay_steps", "cost_level"),
+        *(
+            "cost_level_episodes",
+            "cost_level_rate",
+            "threshold",
+            "limit_approach",
+            "recovery_share",
+            "margin_rate",
+        ),
         *("multiplier_source", "multiplier_method", "multiplier_gains", "multiplier_smoothing"),
         *("multiplier_surplus_max", "multiplier_lr", "multiplier_init", "multiplier_max", "rescale"),
         *("augmented_penalty", "outer_constraint", "limit_gradient"),
@@ -26,8 +33,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("cost_ensemble", "cost_reduction", "ucb_scale", "fit_critic_first"),
     ),
     "networks and optimisers": (
-        *("hidden_sizes", "critic_hidden_sizes", "shared_body", "covariance", "initial_std", "actor_lr"),
-        *("critic_lr", "critic_optimiser", "batch_size", "update_per_step", "repeat_per_collect"),
+        *("hidden_sizes", "critic_hidden_sizes", "actor", "critic", "shared_body", "covariance"),
+        *(
+            "initial_std",
+            "actor_lr",
+            "critic_lr",
+            "critic_optimiser",
+            "batch_size",
+            "update_per_step",
+            "repeat_per_collect",
+        ),
         *("max_grad_norm",),
     ),
     DATA: (

@@ -1,6 +1,7 @@
 """Every example runs on its own environment, with few steps and with the fewest, in one process."""
 
 import functools
+import gc
 import itertools
 import re
 import runpy
@@ -117,7 +118,9 @@ def call(monkeypatch, tmp_path, capsys):
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
         return capsys.readouterr().out
 
-    return call
+    yield call
+    # Policies, buffers and simulators of a run refer to each other, and would pile up to gigabytes.
+    gc.collect()
 
 
 # Films, and the twenty simulators of a run by hand, take longer than the training of one step or of 400.
