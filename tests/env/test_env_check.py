@@ -130,7 +130,11 @@ def test_a_team_that_has_no_costs_is_told_where_they_go():
     ("attributes", "message", "fix"),
     [
         ({"possible_agents": []}, "possible_agents must list", "self.possible_agents = "),
-        ({"spaces": spaces_of(spaces.Graph(spaces.Box(-1, 1, (1,)), None))}, "observations of", "(n,)"),
+        (
+            {"spaces": spaces_of(spaces.Graph(spaces.Box(-1, 1, (1,)), None))},
+            "slow: the observation space",
+            "(n,)",
+        ),
         ({"actions": spaces_of(spaces.Discrete(2))}, "the actions of slow", "# in action_space"),
     ],
 )

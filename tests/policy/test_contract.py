@@ -39,7 +39,7 @@ lagrangian = pytest.mark.parametrize("name", [*LAGRANGIAN, *ONPOLICY_LAGRANGIAN]
 # What these policies log of their constraints beside what all of them do.
 CHANGES = {"predicted_change", "played_change", "played_per_predicted", "unpredicted_change"}
 OWN_NAMES = {
-    "cvpo": {"critic_level", "measured_cost", "extra_margin"},
+    "cvpo": {"critic_level", "measured_cost", "extra_margin", "extra_share"},
     "cpo": CHANGES | {"extra_margin"},
     META: CHANGES,
 }

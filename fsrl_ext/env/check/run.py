@@ -193,7 +193,7 @@ def _fix_of_build(error: Exception) -> str:
         return "self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (n,), np.float32)"
     if "the actions of" in text:
         return "return gymnasium.spaces.Box(-1.0, 1.0, (n,), np.float32)  # in action_space"
-    if "the observations of" in text:
+    if "observation space" in text or "observation part" in text:
         return "return gymnasium.spaces.Box(-np.inf, np.inf, (n,), np.float32)  # in observation_space"
     if "possible_agents" in text:
         return 'self.possible_agents = ["first", "second"]'
