@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import itertools
 import re
 import runpy
 import subprocess
@@ -123,7 +122,7 @@ def call(monkeypatch, tmp_path, capsys):
     gc.collect()
 
 
-# With the fewest steps run one script of each kind, and those whose 400 steps take long: films, and the twenty
+# With the fewest steps run one script of each kind, and those whose 400 steps take long: films, and twenty
 # simulators of a run by hand.
 FEWEST = {
     *("mlp/ball_circle.py", "mlp/ball_circle_baselines.py", "mlp/car_circle.py", "mlp/drone_run.py"),
