@@ -22,14 +22,14 @@ from tianshou.data import (
 from tianshou.data.types import RolloutBatchProtocol
 
 from fsrl_ext.data.batches import raw_batch
-from fsrl_ext.data.buffer import CostBuffer
 from fsrl_ext.data.episodes import EpisodeLog
 from fsrl_ext.data.interrupts import InterruptGuard
+from fsrl_ext.data.neighbours import SeveralEnvironments
 from fsrl_ext.data.storage import STORED_KEYS, storable
 from fsrl_ext.errors import checked
 
 
-class WithCosts(CostBuffer):
+class WithCosts(SeveralEnvironments):
     """Adds ``cost [S, C]`` to one of Tianshou's buffers for several environments.
 
     The mix-in comes first among the bases, and the buffer's own arguments follow:
@@ -87,26 +87,12 @@ class WithCosts(CostBuffer):
         """Return a checked batch in the form in which it is stored."""
         return batch
 
-    def prev(self, index: int | np.ndarray) -> np.ndarray:
-        """As Tianshou's, whose compiled code takes seconds to compile in every process."""
-        place, start, length, newest = self._neighbourhood(index)
-        before = start + (place - start - 1) % length
-        return start + (before - start + (self.done[before] | (before == newest))) % length
-
-    def next(self, index: int | np.ndarray) -> np.ndarray:
-        """As Tianshou's, whose compiled code takes seconds to compile in every process."""
-        place, start, length, newest = self._neighbourhood(index)
-        return start + (place - start + 1 - (self.done[place] | (place == newest))) % length
-
     def _neighbourhood(self, index: int | np.ndarray) -> tuple[np.ndarray, ...]:
         """The places, and their sub-buffers' first place, number of transitions and newest place."""
         place, edges = np.asarray(index) % self.maxsize, np.asarray(self.subbuffer_edges)
         owner = edges.searchsorted(place, side="right") - 1
         lengths = np.array([len(part) for part in self.buffers])
         return place, edges[owner], np.maximum(lengths[owner], 1), self.last_index[owner]
-
-    def _compile(self) -> None:
-        """Compile nothing: :meth:`prev` and :meth:`next` are not Tianshou's."""
 
     @classmethod
     def _smallest(cls) -> NoReturn:

@@ -15,17 +15,18 @@ from tianshou.data import Batch, ReplayBuffer, ReplayBufferManager, VectorReplay
 from tianshou.data.types import RolloutBatchProtocol
 
 from fsrl_ext.data.batches import raw_batch
-from fsrl_ext.data.buffer import CostBuffer, CostReplayBuffer
+from fsrl_ext.data.buffer import CostReplayBuffer
 from fsrl_ext.data.counters import BufferCounters, load_sampling_state, sampling_state
 from fsrl_ext.data.episodes import EpisodeLog
 from fsrl_ext.data.interrupts import InterruptGuard
+from fsrl_ext.data.neighbours import SeveralEnvironments
 from fsrl_ext.data.seeds import buffer_seeds
 from fsrl_ext.data.sizes import ceil_div
 from fsrl_ext.data.storage import storable
 from fsrl_ext.errors import checked
 
 
-class CostVectorReplayBuffer(CostBuffer, VectorReplayBuffer):
+class CostVectorReplayBuffer(SeveralEnvironments, VectorReplayBuffer):
     """``buffer_num`` equal :class:`CostReplayBuffer` in one memory, one per environment.
 
     The episodes of all environments are in :attr:`episodes`; those of the sub-buffers stay empty.
@@ -126,25 +127,11 @@ class CostVectorReplayBuffer(CostBuffer, VectorReplayBuffer):
             entries[key] = value[index]
         return cast(RolloutBatchProtocol, raw_batch(**entries))
 
-    def prev(self, index: int | np.ndarray) -> np.ndarray:
-        """As Tianshou's, whose compiled code takes seconds to compile in every process."""
-        place, start, length, newest = self._neighbourhood(index)
-        before = start + (place - start - 1) % length
-        return start + (before - start + (self.done[before] | (before == newest))) % length
-
-    def next(self, index: int | np.ndarray) -> np.ndarray:
-        """As Tianshou's, whose compiled code takes seconds to compile in every process."""
-        place, start, length, newest = self._neighbourhood(index)
-        return start + (place - start + 1 - (self.done[place] | (place == newest))) % length
-
     def _neighbourhood(self, index: int | np.ndarray) -> tuple[np.ndarray, ...]:
         """The places, and their sub-buffers' first place, number of transitions and newest place."""
         place = np.asarray(index) % self.maxsize
         owner = place // (self.maxsize // self.buffer_num)
         return place, self._offset[owner], np.maximum(self._lengths[owner], 1), self.last_index[owner]
-
-    def _compile(self) -> None:
-        """Compile nothing: :meth:`prev` and :meth:`next` are not Tianshou's."""
 
     def update(self, buffer: ReplayBuffer) -> np.ndarray:
         """Refuse: a sub-buffer belongs to one environment."""

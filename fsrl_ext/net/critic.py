@@ -18,7 +18,65 @@ from fsrl_ext.net.mlp import Layer, Networks, product
 from fsrl_ext.net.values import QValues
 
 
-class EnsembleCritic(nn.Module):
+class SignalNetworks(nn.Module):
+    """Networks of one shape for the reward and each cost, evaluated side by side.
+
+    :param in_dim: I.
+    :param values: number of values of each signal that a network computes.
+    :param num_costs: C.
+    :param hidden_sizes: widths of the hidden layers, at least one.
+    :param reward_ensemble: E for the reward.
+    :param cost_ensemble: E for each cost.
+    :param shared_body: whether each network has one body and outputs for all signals.
+    :raises ValueError: there is no hidden layer, or ``shared_body`` meets two different ensemble sizes.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        *,
+        num_costs: int,
+        hidden_sizes: Sequence[int],
+        reward_ensemble: int,
+        cost_ensemble: int,
+        shared_body: bool,
+        values: int = 1,
+    ) -> None:
+        super().__init__()
+        check_layout(hidden_sizes, reward_ensemble, cost_ensemble, shared_body=shared_body)
+        self.num_costs = num_costs
+        self.reward_ensemble = reward_ensemble
+        self.cost_ensemble = cost_ensemble
+        self.shared_body = shared_body
+        self.num_nets = reward_ensemble if shared_body else reward_ensemble + num_costs * cost_ensemble
+        self.num_heads = 1 + num_costs if shared_body else 1
+        sizes = [in_dim, *hidden_sizes, self.num_heads * values]
+        # The annotation is `Any` because a ModuleList has no element type.
+        self.layers: Any = nn.ModuleList(StackedLinear(self.num_nets, i, o) for i, o in pairwise(sizes))
+        self._networks = Networks(self.layers)
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        """Return the outputs of all networks ``[nets, B, heads * values]`` for inputs ``[B, I]``."""
+        return self._networks.run(inputs) if self._networks.supports(inputs) else self._stacked(inputs)
+
+    def _stacked(self, inputs: Tensor) -> Tensor:
+        """Return the same by one batched product of all networks in each layer."""
+        hidden = inputs.expand(self.num_nets, -1, -1)
+        for i, layer in enumerate(self.layers):
+            hidden = layer(hidden.relu_() if i else hidden)
+        return hidden
+
+    def _by_signal(self, values: Tensor, *, heads: int) -> QValues:
+        """Return the values of reward and costs, from values ``[nets, B, ...]`` whose axis ``heads`` goes."""
+        if self.shared_body:
+            signals = values.movedim(heads, 0)
+            return QValues(signals[0], signals[1:])
+        values = values.squeeze(heads)
+        cost = values[self.reward_ensemble :].unflatten(0, (self.num_costs, self.cost_ensemble))
+        return QValues(values[: self.reward_ensemble], cost)
+
+
+class EnsembleCritic(SignalNetworks):
     """Estimates Q-values of the reward and of each cost by an ensemble of networks.
 
     With ``shared_body=False`` every signal has its own networks, ``reward_ensemble + num_costs *
@@ -54,19 +112,15 @@ class EnsembleCritic(nn.Module):
         cost_ensemble: int = 2,
         shared_body: bool = False,
     ) -> None:
-        super().__init__()
-        check_layout(hidden_sizes, reward_ensemble, cost_ensemble, shared_body=shared_body)
+        super().__init__(
+            obs_dim + act_dim,
+            num_costs=num_costs,
+            hidden_sizes=hidden_sizes,
+            reward_ensemble=reward_ensemble,
+            cost_ensemble=cost_ensemble,
+            shared_body=shared_body,
+        )
         self.obs_dim = obs_dim
-        self.num_costs = num_costs
-        self.reward_ensemble = reward_ensemble
-        self.cost_ensemble = cost_ensemble
-        self.shared_body = shared_body
-        self.num_nets = reward_ensemble if shared_body else reward_ensemble + num_costs * cost_ensemble
-        num_heads = 1 + num_costs if shared_body else 1
-        sizes = [obs_dim + act_dim, *hidden_sizes, num_heads]
-        # The annotation is `Any` because a ModuleList has no element type.
-        self.layers: Any = nn.ModuleList(StackedLinear(self.num_nets, i, o) for i, o in pairwise(sizes))
-        self._networks = Networks(self.layers)
 
     def forward(self, obs: Tensor, act: Tensor, hidden_dtype: torch.dtype | None = None) -> QValues:
         """Return Q-values for observations ``[B, O]`` and actions ``[B, A]`` or ``[B, N, A]``.
@@ -84,24 +138,11 @@ class EnsembleCritic(nn.Module):
             out = self._one_action(repeated, act.flatten(0, 1)).unflatten(1, act.shape[:2])
         else:
             out = self._many_actions(obs, act, hidden_dtype)
-        if self.shared_body:
-            signals = out.movedim(-1, 0)
-            return QValues(signals[0], signals[1:])
-        out = out.squeeze(-1)
-        cost = out[self.reward_ensemble :].unflatten(0, (self.num_costs, self.cost_ensemble))
-        return QValues(out[: self.reward_ensemble], cost)
+        return self._by_signal(out, heads=-1)
 
     def _one_action(self, obs: Tensor, act: Tensor) -> Tensor:
         """Return values ``[nets, B, heads]``."""
-        inputs = torch.cat([obs, act], 1)
-        return self._networks.run(inputs) if self._networks.supports(inputs) else self._stacked(inputs)
-
-    def _stacked(self, inputs: Tensor) -> Tensor:
-        """Return values ``[nets, B, heads]`` by one batched product of all networks in each layer."""
-        hidden = inputs.expand(self.num_nets, -1, -1)
-        for i, layer in enumerate(self.layers):
-            hidden = layer(hidden.relu_() if i else hidden)
-        return hidden
+        return self._outputs(torch.cat([obs, act], 1))
 
     def _many_actions(self, obs: Tensor, act: Tensor, hidden_dtype: torch.dtype | None) -> Tensor:
         """Return values ``[nets, B, N, heads]`` without a graph, from one network after the other.

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from fsrl_ext.errors import checked
 from fsrl_ext.net.actor import LAST_LAYER_SCALE
-from fsrl_ext.net.critic import StackedLinear, check_layout
-from fsrl_ext.net.mlp import Networks
+from fsrl_ext.net.critic import SignalNetworks
 from fsrl_ext.net.values import QValues
 
 Activation = Literal["tanh", "relu"]
@@ -66,7 +65,7 @@ class CategoricalActor(nn.Module):
         return self.head(self.body(hidden)), state
 
 
-class DiscreteCritic(nn.Module):
+class DiscreteCritic(SignalNetworks):
     """Estimates the Q-values of all discrete actions in one pass, of the reward and of each cost.
 
     The networks are those of :class:`~fsrl_ext.net.EnsembleCritic`, but see observations alone and have an
@@ -103,19 +102,16 @@ class DiscreteCritic(nn.Module):
         cost_ensemble: int = 2,
         shared_body: bool = False,
     ) -> None:
-        super().__init__()
-        check_layout(hidden_sizes, reward_ensemble, cost_ensemble, shared_body=shared_body)
+        super().__init__(
+            obs_dim,
+            values=num_actions,
+            num_costs=num_costs,
+            hidden_sizes=hidden_sizes,
+            reward_ensemble=reward_ensemble,
+            cost_ensemble=cost_ensemble,
+            shared_body=shared_body,
+        )
         self.num_actions = num_actions
-        self.num_costs = num_costs
-        self.reward_ensemble = reward_ensemble
-        self.cost_ensemble = cost_ensemble
-        self.shared_body = shared_body
-        self.num_nets = reward_ensemble if shared_body else reward_ensemble + num_costs * cost_ensemble
-        self.num_heads = 1 + num_costs if shared_body else 1
-        sizes = [obs_dim, *hidden_sizes, self.num_heads * num_actions]
-        # The annotation is `Any` because a ModuleList has no element type.
-        self.layers: Any = nn.ModuleList(StackedLinear(self.num_nets, i, o) for i, o in pairwise(sizes))
-        self._networks = Networks(self.layers)
 
     def forward(self, obs: Tensor, act: Tensor | None = None) -> QValues:
         """Return the Q-values of observations ``[B, O]``.
@@ -128,18 +124,4 @@ class DiscreteCritic(nn.Module):
         if act is not None:
             places = act.long().view(1, -1, 1, 1).expand(*values.shape[:3], 1)
             values = values.gather(-1, places).squeeze(-1)
-        if self.shared_body:
-            signals = values.movedim(2, 0)
-            return QValues(signals[0], signals[1:])
-        values = values.squeeze(2)
-        cost = values[self.reward_ensemble :].unflatten(0, (self.num_costs, self.cost_ensemble))
-        return QValues(values[: self.reward_ensemble], cost)
-
-    def _outputs(self, obs: Tensor) -> Tensor:
-        """Return the outputs of all networks ``[nets, B, heads * A]``."""
-        if self._networks.supports(obs):
-            return self._networks.run(obs)
-        hidden = obs.expand(self.num_nets, -1, -1)
-        for i, layer in enumerate(self.layers):
-            hidden = layer(hidden.relu_() if i else hidden)
-        return hidden
+        return self._by_signal(values, heads=2)

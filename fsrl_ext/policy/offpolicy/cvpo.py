@@ -505,21 +505,13 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         :param scale: scale of the actor at ``obs``, likewise.
         :return: 0-dim numbers to log.
         """
-        config = self.config
-        for iteration in range(config.mstep_iterations):
+        for iteration in range(self.config.mstep_iterations):
             if iteration:
                 mean, scale = self.actor(obs)[0]
             # KL multipliers, loss, and the loss's gradient in mean and scale
             with torch.no_grad():
                 kl = torch.stack(decoupled_kl(old_mean, old_scale, mean, scale))
-                multipliers = update_kl_multipliers(
-                    self.kl_multipliers,
-                    kl,
-                    self.kl_bounds,
-                    lr=self.kl_multiplier_lr,
-                    multiplier_max=self.kl_multiplier_max,
-                )
-                self.kl_multipliers.copy_(multipliers)
+                multipliers = self._next_kl_multipliers(kl)
                 step = mstep_loss(
                     moments,
                     old_mean,
@@ -530,13 +522,9 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
                     kl_bound=self.kl_bounds,
                     multipliers=multipliers,
                 )
-            # Actor step
             if iteration:
                 check_finite(step.loss, "actor loss")
-            clear_gradients(self._actor_parameters)
-            torch.autograd.backward((mean, scale), (step.grad_mean, step.grad_scale))
-            clip_gradients(self._actor_parameters, config.max_grad_norm)
-            self.actor_optim.step()
+            self._actor_step((mean, scale), (step.grad_mean, step.grad_scale))
         kl_relative = kl / self.kl_bounds
         deviations = scale.detach()
         if is_full_covariance(mean, scale):
@@ -561,22 +549,14 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         :param logits: ``[B, A]`` of the actor at ``obs``, with their graph, for the first iteration.
         :return: 0-dim numbers to log.
         """
-        config = self.config
-        for iteration in range(config.mstep_iterations):
+        for iteration in range(self.config.mstep_iterations):
             if iteration:
                 logits = self.actor(obs)[0]
             # KL multiplier, loss, and the loss's gradient in the logits
             with torch.no_grad():
                 dist = distribution(logits)
                 kl = old.kl(dist).mean().reshape(1)
-                multipliers = update_kl_multipliers(
-                    self.kl_multipliers,
-                    kl,
-                    self.kl_bounds,
-                    lr=self.kl_multiplier_lr,
-                    multiplier_max=self.kl_multiplier_max,
-                )
-                self.kl_multipliers.copy_(multipliers)
+                multipliers = self._next_kl_multipliers(kl)
                 step = categorical_mstep_loss(
                     weights,
                     old.log_probs,
@@ -585,19 +565,34 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
                     kl_bound=self.kl_bounds,
                     multipliers=multipliers,
                 )
-            # Actor step
             if iteration:
                 check_finite(step.loss, "actor loss")
-            clear_gradients(self._actor_parameters)
-            logits.backward(step.grad_logits)
-            clip_gradients(self._actor_parameters, config.max_grad_norm)
-            self.actor_optim.step()
+            self._actor_step((logits,), (step.grad_logits,))
         return {
             "loss/actor": step.loss,
             "mstep/kl_relative": (kl / self.kl_bounds)[0],
             "mstep/multiplier": multipliers[0],
             "policy/entropy": dist.entropy().mean(),
         }
+
+    def _next_kl_multipliers(self, kl: Tensor) -> Tensor:
+        """Moves the KL multipliers by the divergences ``kl``, one for each trust region, and returns them."""
+        multipliers = update_kl_multipliers(
+            self.kl_multipliers,
+            kl,
+            self.kl_bounds,
+            lr=self.kl_multiplier_lr,
+            multiplier_max=self.kl_multiplier_max,
+        )
+        self.kl_multipliers.copy_(multipliers)
+        return multipliers
+
+    def _actor_step(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Moves the actor against the gradients of the loss in its outputs."""
+        clear_gradients(self._actor_parameters)
+        torch.autograd.backward(outputs, gradients)
+        clip_gradients(self._actor_parameters, self.config.max_grad_norm)
+        self.actor_optim.step()
 
     def _estep_metrics(self, solution: EStepSolution, old_cost: Tensor) -> dict[str, float]:
         """Returns numbers to log of an E-step.
