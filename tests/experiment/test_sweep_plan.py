@@ -354,7 +354,7 @@ def test_a_policy_without_limit_is_as_fast_as_its_counterpart():
 
 
 def test_the_rates_are_near_those_of_the_committed_results():
-    """New results may move a median a little; the estimates are for orders of magnitude."""
+    """New results may move a median of few runs; half to twice the rate is near enough for an estimate."""
     path = ROOT / "benchmarks" / "sweep_rates.py"
     spec = importlib.util.spec_from_file_location("sweep_rates", path)
     module = importlib.util.module_from_spec(spec)
@@ -362,7 +362,8 @@ def test_the_rates_are_near_those_of_the_committed_results():
     measured = module.measured_rates()
     assert {name: set(suites) for name, suites in measured.items()} == {k: set(v) for k, v in RATES.items()}
     for policy, suites in measured.items():
-        assert suites == pytest.approx(RATES[policy], rel=0.25)
+        for suite, rate in suites.items():
+            assert RATES[policy][suite] / 2 < rate < RATES[policy][suite] * 2, (policy, suite)
 
 
 # Dry runs.

@@ -23,7 +23,7 @@ from fsrl_ext.report.progress import read_columns
 
 RATES: dict[str, dict[str, float]] = {
     "cpo": {"bullet-safety-gym": 970.0, "known-optimum": 3100.0, "safety-gymnasium": 1900.0},
-    "cvpo": {"bullet-safety-gym": 190.0, "known-optimum": 790.0, "safety-gymnasium": 190.0},
+    "cvpo": {"bullet-safety-gym": 190.0, "known-optimum": 790.0, "safety-gymnasium": 260.0},
     "ddpg_lag": {"bullet-safety-gym": 430.0, "known-optimum": 1700.0},
     "focops": {"bullet-safety-gym": 790.0, "known-optimum": 2900.0},
     "maml_trpo": {"meta": 3000.0},
