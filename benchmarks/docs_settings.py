@@ -100,13 +100,18 @@ def listed(policies: Sequence[str], defaults: dict[str, dict[str, Default]]) -> 
                 continue
             if setting.section == "policy":
                 of_policy[name] = None
-            elif (
-                name != "cost_limit"
-                and name in defaults[policy]
-                and shared.get(name) != defaults[policy][name]
-            ):
+            elif name in defaults[policy] and not covers(shared.get(name), defaults[policy][name]):
                 others[name] = None
     return [*of_policy, *others]
+
+
+def covers(shared: Default | None, default: Default) -> bool:
+    """Whether the page of concepts tells a default on all tasks that the algorithm can train on."""
+    return (
+        shared is not None
+        and shared.value == default.value
+        and default.elsewhere.items() <= shared.elsewhere.items()
+    )
 
 
 def shared_defaults() -> dict[str, Default]:

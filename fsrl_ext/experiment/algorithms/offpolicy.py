@@ -414,6 +414,7 @@ _CVPO_TASKS: tuple[TaskDefaults, ...] = (
             "recovery_share": 0.8,
             "cost_level_episodes": 10.0,
             "margin_rate": 0.05,
+            "cost_margin": 0.2,
         },
     ),
 )
