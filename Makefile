@@ -1,6 +1,9 @@
-# Everything needed is Python 3.11, git and make; the first target that is called installs the rest.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Everything needed is Python 3.11 or 3.12, git and make; the first target that is called installs the rest.
+# Without such a Python, uv fetches 3.11 where it is installed.
 VENV ?= .venv
+PYTHON ?= $(shell for name in python3.11 python3.12 python3 python; do \
+	$$name -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
+	&& command -v $$name && break; done)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -9,13 +12,16 @@ STAMP := $(VENV)/.installed
 install: $(STAMP)
 
 # torch goes first: the version in constraints.txt is fixed before anything else asks for "torch".
-# safety-gymnasium 1.0.0 pins a pygame without wheels, so it and gymnasium-robotics go in without
-# their dependency lists; the extra [safety] has what they really need.
+# safety-gymnasium 1.0.0 pins a pygame without wheels, and on Python 3.12 bullet-safety-gym a pybullet without
+# wheels, so they go in without their dependency lists; the extras have what they really need.
 $(STAMP): setup.cfg pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@if [ -x $(BIN)/python ]; then true; \
+	elif [ -n "$(PYTHON)" ]; then "$(PYTHON)" -m venv $(VENV); \
+	elif command -v uv >/dev/null; then uv venv --quiet --seed --python 3.11 $(VENV); \
+	else echo "Python 3.11 or 3.12 is needed: install it, or uv (pip install uv), which fetches one" >&2; exit 1; fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bullet,safety,sweep,export,dev]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt safety-gymnasium gymnasium-robotics
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt safety-gymnasium gymnasium-robotics bullet-safety-gym
 	touch $(STAMP)
 
 train: $(STAMP)

@@ -11,6 +11,7 @@ import importlib.metadata
 import itertools
 import operator
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,13 +22,16 @@ PACKAGE = "fsrl_ext"
 SETUP = Path(fsrl_ext.__file__).parents[1] / "setup.cfg"
 """Where a checkout has its requirements."""
 
-# safety-gymnasium's own requirements cannot be installed, so no extra can name the package (README.md).
+# Packages whose own requirements cannot be installed, so that no extra can name them (README.md).
 _APART = {"safety": {"safety-gymnasium": "==1.0.0", "gymnasium-robotics": "==1.2.2"}}
+if sys.version_info >= (3, 12):
+    _APART["bullet"] = {"bullet-safety-gym": "==1.4.0"}
 _NOT_SHOWN = ("dev", "docs")
 """Extras for work on this package."""
 
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[[^\]]*\])?\s*\(?(?P<versions>[^()]*)\)?")
 _EXTRA = re.compile(r"extra\s*==\s*[\"'](?P<extra>[\w.-]+)[\"']")
+_PYTHON = re.compile(r"python_version\s*(?P<operator>[<>=]=|[<>])\s*[\"'](?P<numbers>\d+(\.\d+)*)[\"']")
 _VERSION = re.compile(r"(?P<operator>[<>=]=|[<>])\s*(?P<numbers>\d+(\.\d+)*)")
 _OPERATORS: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
     "<": operator.lt,
@@ -88,7 +92,10 @@ def _of_checkout() -> Iterator[tuple[str, str]]:
     config.read(SETUP)
     groups = {"": config["options"]["install_requires"], **config["options.extras_require"]}
     for extra, lines in groups.items():
-        yield from ((extra, line) for line in lines.split("\n") if line)
+        for line in filter(None, lines.split("\n")):
+            requirement, _, marker = line.partition(";")
+            if _is_for_this_python(marker):
+                yield extra, requirement
 
 
 def _of_metadata() -> Iterator[tuple[str, str]]:
@@ -96,7 +103,16 @@ def _of_metadata() -> Iterator[tuple[str, str]]:
     for text in importlib.metadata.requires(PACKAGE) or ():
         requirement, _, marker = text.partition(";")
         in_extra = _EXTRA.search(marker)
-        yield "" if in_extra is None else in_extra["extra"], requirement
+        if _is_for_this_python(marker):
+            yield "" if in_extra is None else in_extra["extra"], requirement
+
+
+def _is_for_this_python(marker: str) -> bool:
+    """Tells whether the conditions on ``python_version`` in a marker hold."""
+    return all(
+        _OPERATORS[part["operator"]](*_padded(sys.version_info[:2], _numbers(part["numbers"])))
+        for part in _PYTHON.finditer(marker)
+    )
 
 
 def installed_version(name: str) -> str | None:

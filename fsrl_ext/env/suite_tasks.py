@@ -4,6 +4,7 @@
 has the tasks of `FIXED_TASKS`, which this package builds on that one's robots.
 """
 
+import sys
 from dataclasses import dataclass
 
 from fsrl_ext.env.discrete_optimum import DISCRETE_TASK
@@ -73,7 +74,9 @@ SUITES = {
     BULLET: Suite(
         name=BULLET,
         modules=("bullet_safety_gym", "pybullet"),
-        install='pip install "fsrl_ext[bullet]"',
+        # pybullet, which bullet-safety-gym requires, has no wheels for Python 3.12.
+        install='pip install "fsrl_ext[bullet]"'
+        + (" && pip install --no-deps bullet-safety-gym==1.4.0" if sys.version_info >= (3, 12) else ""),
     ),
     SAFETY: _SAFETY,
     SAFETY_AGENTS: _SAFETY,

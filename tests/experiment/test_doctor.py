@@ -115,14 +115,14 @@ class TestPackages:
         assert all(any(line.startswith(name) for line in core) for name in requirements()[""])
 
     def test_what_is_missing_and_what_is_too_old_is_said(self, monkeypatch):
-        versions = {"torch": None, "numpy": "2.1.0", "pybullet": None, "mujoco": "3.1.0"}
+        versions = {"torch": None, "numpy": "2.1.0", "mujoco": "3.5.0"}
         monkeypatch.setattr("fsrl_ext.doctor.packages.installed_version", lambda name: versions.get(name))
         found = {x.name: x for x in examine_packages()}
         assert (found["torch"].status, found["torch"].mend) == ("missing", 'pip install "torch>=2.4"')
         assert found["numpy"].status == "fails"
         assert found["numpy"].message.startswith("2.1.0, and ")
-        assert found["[bullet]"].message == "bullet-safety-gym is not installed, pybullet is not installed"
-        assert "mujoco is 3.1.0, and ==2.3.3 is needed" in found["[safety]"].message
+        assert "bullet-safety-gym is not installed" in found["[bullet]"].message
+        assert f"mujoco is 3.5.0, and {requirements()['safety']['mujoco']} is needed" in found["[safety]"].message
 
     def test_elsewhere_the_packages_are_those_of_the_metadata(self, monkeypatch):
         lines = [
@@ -137,6 +137,20 @@ class TestPackages:
         assert wanted[""] == {"torch": ">=2.4", "numpy": "<2,>=1.26"}
         assert wanted["sweep"] == {"ray": ">=2.40"}
         assert "dev" not in wanted
+
+    def test_requirements_of_other_versions_of_python_are_left_out(self, monkeypatch):
+        lines = [
+            "mujoco==2.3.3; python_version < '3.12' and extra == 'safety'",
+            "mujoco<3.2,>=3.1; python_version >= '3.12' and extra == 'safety'",
+            "pybullet-arm64==3.2.8; python_version >= '3.12' and extra == 'bullet'",
+        ]
+        monkeypatch.setattr("fsrl_ext.doctor.packages.SETUP", ROOT / "no_such_file")
+        monkeypatch.setattr("importlib.metadata.requires", lambda name: lines)
+        for python, mujoco, bullet in (((3, 11, 7), "==2.3.3", False), ((3, 12, 1), "<3.2,>=3.1", True)):
+            monkeypatch.setattr("sys.version_info", python)
+            wanted = requirements()
+            assert wanted["safety"]["mujoco"] == mujoco
+            assert ("pybullet-arm64" in wanted.get("bullet", {})) is bullet
 
     def test_without_metadata_that_is_the_finding(self, monkeypatch):
         monkeypatch.setattr("fsrl_ext.doctor.packages.SETUP", ROOT / "no_such_file")
