@@ -122,7 +122,10 @@ class TestPackages:
         assert found["numpy"].status == "fails"
         assert found["numpy"].message.startswith("2.1.0, and ")
         assert "bullet-safety-gym is not installed" in found["[bullet]"].message
-        assert f"mujoco is 3.5.0, and {requirements()['safety']['mujoco']} is needed" in found["[safety]"].message
+        assert (
+            f"mujoco is 3.5.0, and {requirements()['safety']['mujoco']} is needed"
+            in found["[safety]"].message
+        )
 
     def test_elsewhere_the_packages_are_those_of_the_metadata(self, monkeypatch):
         lines = [
