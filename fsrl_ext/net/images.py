@@ -77,7 +77,7 @@ class ConvNet(nn.Sequential):
 
 
 class ImageFeatures(Features):
-    """Computes features ``[B, F]`` of images by a network, such as :class:`ConvNet` or Tianshou's ``DQNet``.
+    """Computes features ``[B, F]`` of images by a network, such as :class:`ConvNet` or Tianshou's ``Net``.
 
     Images are ``[B, H, W, K]`` or ``[B, K, H, W]`` with numbers from 0 to 255, uint8 as environments return
     them. The network is called with float32 pixels ``[B, K, H, W]`` in [0, 1].
