@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from toys.broken import CAMERA, IMAGE, view
+from toys.broken import CAMERA, IMAGE, broken, picture, view
 from toys.envs import LineEnv
 
 from fsrl_ext.env import ContractError, CostWrapper, make, register_task
@@ -86,7 +86,27 @@ def test_a_task_of_several_parts_has_the_spec_of_a_vector():
     assert spec.obs_dim == 16
 
 
-def test_images_keep_their_structure_and_training_refuses_them_in_one_line():
+def seeing(image: np.ndarray) -> gymnasium.Env:
+    """Return an environment whose observation is always the same image."""
+    return broken(observation_space=IMAGE, observe=lambda self: image)()
+
+
+def test_an_image_keeps_its_pixels_and_must_be_uint8():
+    register_task("Image-v0", entry_point=lambda: seeing(picture()), max_episode_steps=5)
+    env = make("Image-v0")
+    assert env.reset(seed=0)[0].dtype == np.uint8
+    spec = TaskSpec.from_env(env, "Image-v0")
+    assert (spec.obs_dim, spec.image_shape) == (192, (8, 8, 3))
+    for image, got in (
+        (picture() / 255, r"float64 \[8, 8, 3\]"),
+        (picture()[:, :, 0], r"uint8 \[8, 8\]"),
+    ):
+        env = CostWrapper(seeing(image), env_id="x")
+        with pytest.raises(ContractError, match=rf"x: an image must be uint8 \[8, 8, 3\], got {got}"):
+            env.reset(seed=0)
+
+
+def test_an_image_beside_numbers_is_refused_in_one_line():
     class CameraEnv(PartsEnv):
         def observe(self) -> Any:
             return view()
@@ -97,7 +117,7 @@ def test_images_keep_their_structure_and_training_refuses_them_in_one_line():
     assert unflat_part(PARTS) is None
     for space, what, line in (
         (CAMERA, r"part \['camera'\] is an image", r"FilterObservation\(env, \['state'\]\)"),
-        (IMAGE, "space is an image", r"self.observation_space = .*Box\(.*return n numbers"),
+        (spaces.Tuple([IMAGE]), r"part \[0\] is an image", r"self.observation_space = .*return n numbers"),
     ):
         env = CostWrapper(PartsEnv(space), env_id="x")
         with pytest.raises(

@@ -46,7 +46,9 @@ def test_the_convolutions_adapt_to_the_size(size, channels):
 
 
 def test_a_small_image_is_refused_with_the_least_size():
-    with pytest.raises(ValueError, match=r"height and width must be >= 36 for the convolutions, got 35 and 84"):
+    with pytest.raises(
+        ValueError, match=r"height and width must be >= 36 for the convolutions, got 35 and 84"
+    ):
         ConvNet(3, MIN_SIDE - 1, 84)
 
 
@@ -97,7 +99,9 @@ def test_what_is_no_image_of_the_shape_is_refused(inputs, words):
 
 
 def test_a_network_that_takes_no_such_pixels_is_refused():
-    with pytest.raises(ValueError, match=r"actor must take float32 inputs \[2, 3, 40, 40\], got RuntimeError"):
+    with pytest.raises(
+        ValueError, match=r"actor must take float32 inputs \[2, 3, 40, 40\], got RuntimeError"
+    ):
         ImageFeatures(torch.nn.Conv2d(1, 2, 3), (SIDE, SIDE, 3), name="actor")
     with pytest.raises(ValueError, match=r"shape must have three axes, .* got \(40, 40\)"):
         ImageFeatures(torch.nn.Flatten(), (SIDE, SIDE))
