@@ -12,7 +12,7 @@ from toys.broken import CAMERA, IMAGE, broken, picture, view
 from toys.envs import LineEnv
 
 from fsrl_ext.env import ContractError, CostWrapper, make, register_task
-from fsrl_ext.env.observations import flat_caster, flat_space, unflat_part
+from fsrl_ext.env.observations import flat_caster, flat_space, is_image, unflat_part
 from fsrl_ext.experiment.task import TaskSpec
 
 PARTS = spaces.Dict(
@@ -104,6 +104,16 @@ def test_an_image_keeps_its_pixels_and_must_be_uint8():
         env = CostWrapper(seeing(image), env_id="x")
         with pytest.raises(ContractError, match=rf"x: an image must be uint8 \[8, 8, 3\], got {got}"):
             env.reset(seed=0)
+
+
+def test_stacked_grey_pictures_are_an_image():
+    grey = broken(
+        observation_space=spaces.Box(0, 255, (8, 8), np.uint8), observe=lambda self: picture()[..., 0]
+    )
+    env = CostWrapper(gymnasium.wrappers.FrameStack(grey(), 4), env_id="x")
+    observation = env.reset(seed=0)[0]
+    assert (type(observation), observation.dtype, observation.shape) == (np.ndarray, np.uint8, (4, 8, 8))
+    assert is_image(env.observation_space)
 
 
 def test_an_image_beside_numbers_is_refused_in_one_line():
