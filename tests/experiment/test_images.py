@@ -7,13 +7,15 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from toys.envs import PictureEnv
 from toys.networks import PictureNet, make_picture_net
 from toys.runs import assert_same_run, resumable_config, run_killed
 from toys.settings import OFFPOLICY_NAMES, small_config
+from toys.tasks import LEVELS
 
 from fsrl_ext.cli import main
 from fsrl_ext.data import CostVectorReplayBuffer
-from fsrl_ext.env import check_env, make
+from fsrl_ext.env import check_env, make, register_family
 from fsrl_ext.experiment import (
     evaluate,
     export_policy,
@@ -206,6 +208,14 @@ def test_an_algorithm_that_sees_vectors_alone_is_refused():
 
 
 def test_a_meta_learner_has_no_network_for_images():
+    register_family(
+        "MetaPicture", lambda parameters: PictureEnv(), LEVELS, can_terminate=False, max_episode_steps=10
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"meta_cpo cannot train MetaPicture, .* images \[40, 40, 3\]; images are for cvpo, sac",
+    ):
+        build_policy(small_config("meta_cpo", "MetaPicture"))
     with pytest.raises(ValueError, match="unknown setting 'network'"):
         make_config("meta_cpo", "MetaAim", network="cnn")
 
