@@ -59,10 +59,11 @@ def _export(options: argparse.Namespace, command: str) -> int:
         allow_import=options.allow_import,
     )
     data = exported.metadata
+    sizes = ", ".join(str(x) for x in ("B", *data.get("image_shape", [data["obs_dim"]])))
     actions = "[B]" if "num_actions" in data else f"[B, {len(data['action_low'])}]"
     print(
         f"{exported.path}: {data['policy']} of {data['task']} after {data['env_step']:,} steps, from "
-        f"observations [B, {data['obs_dim']}] to actions {actions}"
+        f"observations [{sizes}] to actions {actions}"
     )
     print(
         f"largest difference from the policy's actions on {exported.observations} random observations: "

@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("cost_ensemble", "cost_reduction", "ucb_scale", "fit_critic_first"),
     ),
     "networks and optimisers": (
-        *("hidden_sizes", "critic_hidden_sizes", "actor", "critic", "shared_body", "covariance"),
+        *("network", "hidden_sizes", "critic_hidden_sizes", "actor", "critic", "shared_body", "covariance"),
         *(
             "initial_std",
             "actor_lr",

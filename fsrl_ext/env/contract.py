@@ -55,7 +55,7 @@ class CostEnv(gymnasium.Env):
         self.max_episode_steps = max_episode_steps
         self.render_mode = render_mode
         self.spec = spec
-        self._cast = float32_caster(observation_space)
+        self._cast = float32_caster(observation_space, env_id)
         self._read_cost: CostReader | NamedCostReader = CostReader(env_id, num_costs=1)
         self._horizon = math.inf if max_episode_steps is None else max_episode_steps
         self._elapsed: int | None = None
@@ -172,7 +172,7 @@ class CostWrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
             self._cast = flat_caster(space, env_id)
         else:
             self.observation_space = float32_space(space)
-            self._cast = float32_caster(space)
+            self._cast = float32_caster(space, env_id)
         self._read_cost = CostReader(env_id, num_costs) if costs is None else NamedCostReader(env_id, costs)
         self._elapsed = 0
 

@@ -5,7 +5,7 @@ Dimension letters: ``O`` numbers of a flat observation.
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from gymnasium import spaces
@@ -13,7 +13,7 @@ from gymnasium import spaces
 from fsrl_ext.env.cost_reader import ContractError
 
 
-def is_image(space: spaces.Space) -> bool:
+def is_image(space: spaces.Space) -> TypeGuard[spaces.Box]:
     """Tell whether a space has images: uint8 with three axes."""
     return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
 
@@ -30,16 +30,22 @@ def float32_space(space: spaces.Space) -> spaces.Space:
     return spaces.Box(low, high, space.shape, np.float32)
 
 
-def float32_caster(space: spaces.Space) -> Callable[[Any], Any]:
+def float32_caster(space: spaces.Space, env_id: str) -> Callable[[Any], Any]:
     """Return the function that casts an observation of `space` into `float32_space(space)`.
 
-    The function can be pickled.
+    The function can be pickled. It raises a `ContractError` for an image that is not uint8, because a cast
+    would not tell which number is white.
+
+    :param env_id: the environment's name in error messages.
     """
     if isinstance(space, spaces.Dict):
-        return functools.partial(_cast_dict, {key: float32_caster(sub) for key, sub in space.spaces.items()})
+        parts = {key: float32_caster(sub, env_id) for key, sub in space.spaces.items()}
+        return functools.partial(_cast_dict, parts)
     if isinstance(space, spaces.Tuple):
-        return functools.partial(_cast_tuple, [float32_caster(sub) for sub in space.spaces])
-    if not isinstance(space, spaces.Box) or is_image(space):
+        return functools.partial(_cast_tuple, [float32_caster(sub, env_id) for sub in space.spaces])
+    if is_image(space):
+        return functools.partial(_checked_image, space.shape, env_id)
+    if not isinstance(space, spaces.Box):
         return _as_it_is
     return functools.partial(np.asarray, dtype=np.float32)
 
@@ -163,6 +169,15 @@ def _cast_dict(casters: Mapping[str, Callable[[Any], Any]], observation: Any) ->
 
 def _cast_tuple(casters: list[Callable[[Any], Any]], observation: Any) -> tuple[Any, ...]:
     return tuple(cast(part) for cast, part in zip(casters, observation, strict=True))
+
+
+def _checked_image(shape: tuple[int, ...], env_id: str, observation: Any) -> np.ndarray:
+    image = np.asarray(observation)
+    if image.dtype != np.uint8 or image.shape != shape:
+        raise ContractError(
+            f"{env_id}: an image must be uint8 {list(shape)}, got {image.dtype} {list(image.shape)}"
+        )
+    return image
 
 
 def _as_it_is(observation: Any) -> Any:

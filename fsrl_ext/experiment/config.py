@@ -202,7 +202,10 @@ class ExperimentConfig:
         del data["seed"], data["threads"]
         if self.selection_min_episodes >= self.selection_episodes:
             del data["selection_min_episodes"]  # as in versions that always played all episodes
-        for name, former in (("agents", "shared"), ("cost_unit", "team"), ("actor", None), ("critic", None)):
+        for name, former in (
+            *(("agents", "shared"), ("cost_unit", "team"), ("actor", None), ("critic", None)),
+            ("network", "mlp"),
+        ):
             if name in data["training"] and data["training"][name] == former:
                 del data["training"][name]  # as in versions without this setting
         if data["policy_config"].get("limit_unit") == "episode":

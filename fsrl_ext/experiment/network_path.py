@@ -50,8 +50,8 @@ def as_path(name: str, value: Any) -> Any:
     return path
 
 
-def make_network(name: str, path: str, in_dim: int) -> nn.Module:
-    """Returns what the function at a path makes of a number of inputs.
+def make_network(name: str, path: str, in_dim: int | tuple[int, ...]) -> nn.Module:
+    """Returns what the function at a path makes of a number of inputs, or of the shape of an image.
 
     :param name: of the setting.
     :raises ValueError: if the path cannot be imported, leads to no function, or the function raises.
@@ -61,7 +61,7 @@ def make_network(name: str, path: str, in_dim: int) -> nn.Module:
         return make(in_dim)
     except Exception as error:  # of any kind: the function is the user's
         raise ValueError(
-            f"{name} must return a network for {in_dim} inputs: {path} raised {_raised(error)}"
+            f"{name} must return a network for {_inputs(in_dim)}: {path} raised {_raised(error)}"
         ) from error
 
 
@@ -75,7 +75,11 @@ def was_used(path: str) -> bool:
     return path in _used
 
 
-def _imported(name: str, path: str) -> Callable[[int], nn.Module]:
+def _inputs(in_dim: int | tuple[int, ...]) -> str:
+    return f"{in_dim} inputs" if isinstance(in_dim, int) else f"images {list(in_dim)}"
+
+
+def _imported(name: str, path: str) -> Callable[[int | tuple[int, ...]], nn.Module]:
     module_name, _, function = path.partition(":")
     try:
         module = importlib.import_module(module_name)

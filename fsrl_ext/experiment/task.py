@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from fsrl_ext.env import time_limit
 from fsrl_ext.env.agents import TeamEnv
-from fsrl_ext.env.observations import unflat_fix, unflat_part
+from fsrl_ext.env.observations import is_image, unflat_fix, unflat_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class TeamShape:
 class TaskSpec:
     """Shapes and bounds of a task, which are enough to build a policy without the simulator.
 
-    :param obs_dim: length of the flat observation.
+    :param obs_dim: length of the flat observation, or number of the pixels' values.
     :param action_low: ``[A]`` lowest actions; empty for discrete ones.
     :param action_high: ``[A]`` highest actions; empty for discrete ones.
     :param max_episode_steps: the time limit.
@@ -44,6 +45,7 @@ class TaskSpec:
     :param team: how observations and actions are divided among several agents; ``None`` for one agent.
     :param num_actions: number of discrete actions; ``None`` for a box.
     :param first_action: number that the environment gives the first discrete action.
+    :param image_shape: shape of an observation that is an image (uint8); ``None`` for vectors.
     """
 
     obs_dim: int
@@ -55,6 +57,7 @@ class TaskSpec:
     team: TeamShape | None = None
     num_actions: int | None = None
     first_action: int = 0
+    image_shape: tuple[int, ...] | None = None
 
     @property
     def act_dim(self) -> int:
@@ -74,21 +77,11 @@ class TaskSpec:
     def from_env(cls, env: gym.Env, task: str) -> TaskSpec:
         """The spec of an environment.
 
-        :raises ValueError: for actions that are neither a flat box nor discrete, observations that are not
-            flat vectors, or an environment without a time limit.
+        :raises ValueError: for actions that are neither a flat box nor discrete, observations that are
+            neither flat vectors nor images, or an environment without a time limit.
         """
         actions = _actions(env.action_space, task)
-        unflat = unflat_part(env.observation_space)
-        if unflat is not None:
-            raise ValueError(
-                f"{task}: {unflat}; policies need a vector of numbers: {unflat_fix(env.observation_space)}"
-            )
-        shape = env.observation_space.shape
-        if not isinstance(env.observation_space, gym.spaces.Box) or shape is None or len(shape) != 1:
-            raise ValueError(
-                f"{task} has the observation space {env.observation_space}; a flat Box is needed "
-                "(gymnasium.wrappers.FlattenObservation makes one)"
-            )
+        observations = _observations(env.observation_space, task)
         horizon = time_limit(env)
         if horizon is None:
             how = "register it with max_episode_steps"
@@ -102,9 +95,9 @@ class TaskSpec:
         if isinstance(own, TeamEnv):
             team = TeamShape(names=own.agent_names, obs_dims=own.obs_dims, act_dims=own.act_dims)
         return cls(
-            obs_dim=shape[0],
             max_episode_steps=horizon,
             team=team,
+            **observations,
             **actions,
         )
 
@@ -112,8 +105,10 @@ class TaskSpec:
         """Plain data: numbers and lists."""
         team = {} if self.team is None else {"team": {k: list(v) for k, v in vars(self.team).items()}}
         discrete = {"num_actions": self.num_actions, "first_action": self.first_action}
+        image = {} if self.image_shape is None else {"image_shape": list(self.image_shape)}
         return {
             **team,
+            **image,
             **({} if self.num_actions is None else discrete),
             "obs_dim": self.obs_dim,
             "action_low": list(self.action_low),
@@ -125,7 +120,7 @@ class TaskSpec:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TaskSpec:
         """The inverse of :meth:`as_dict`."""
-        team = data.get("team")
+        team, image_shape = data.get("team"), data.get("image_shape")
         return cls(
             team=None if team is None else TeamShape(**{k: tuple(v) for k, v in team.items()}),
             obs_dim=data["obs_dim"],
@@ -136,7 +131,26 @@ class TaskSpec:
             action_dtype=data.get("action_dtype", "float32"),
             num_actions=data.get("num_actions"),
             first_action=data.get("first_action", 0),
+            image_shape=None if image_shape is None else tuple(image_shape),
         )
+
+
+def _observations(space: gym.Space, task: str) -> dict[str, Any]:
+    """What a spec says of an observation space.
+
+    :raises ValueError: for a space that holds neither flat vectors nor images.
+    """
+    if is_image(space):
+        return {"obs_dim": math.prod(space.shape), "image_shape": tuple(space.shape)}
+    unflat = unflat_part(space)
+    if unflat is not None:
+        raise ValueError(f"{task}: {unflat}; policies need a vector of numbers: {unflat_fix(space)}")
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        raise ValueError(
+            f"{task} has the observation space {space}; a flat Box is needed "
+            "(gymnasium.wrappers.FlattenObservation makes one)"
+        )
+    return {"obs_dim": space.shape[0]}
 
 
 def _actions(space: gym.Space, task: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from fsrl_ext.trainer.seeds import collecting_process_seed
 
 WorkerType = Literal["process", "ray"]
 AgentPolicies = Literal["shared", "independent"]
+NetworkKind = Literal["mlp", "cnn"]
 OWN_NETWORKS = ("actor", "critic")
 """Settings that name code of the user's, which builds networks."""
 MAX_ENVS = 10_000
@@ -53,10 +54,12 @@ class TrainingConfig(ABC):
     actor: str | None = None
     """Import path of a function of your own, my_pkg.nets:make_actor, which is called with the number of
     observations and returns a network from observations to features, in place of the actor's hidden layers.
-    In Python also the function itself."""
+    In Python also the function itself. With images it is called with their shape, (channels, height, width),
+    and takes the place of the convolutions."""
     critic: str | None = None
     """Import path of a function likewise, my_pkg.nets:make_critic, which is called once for each critic with
-    the number of its inputs: the observations and, in off-policy learning, the actions after them."""
+    the number of its inputs: the observations and, in off-policy learning, the actions after them. With
+    images it is called once, as that of the actor."""
     shared_body: bool = False
     """Reward and cost critics share their hidden layers."""
     critic_lr: float = 1e-3
@@ -108,6 +111,11 @@ class TrainingConfig(ABC):
     def cost_unit(self) -> CostUnit:
         """What has a cost limit, a team or each agent; a field of the algorithms that can train them."""
         return "team"
+
+    @property
+    def network(self) -> NetworkKind:
+        """What observations the networks are for; a field of the algorithms that can see images."""
+        return "mlp"
 
     @property
     def uses_ray(self) -> bool:
@@ -245,8 +253,11 @@ def named(costs: tuple[str, ...] | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentTraining(TrainingConfig):
-    """Settings of tasks with several agents, which the algorithms for a single task share."""
+    """Settings of tasks with several agents or with images, which the algorithms for a single task share."""
 
+    network: NetworkKind = "mlp"
+    """Networks of actor and critics: ``mlp`` for observations that are vectors of numbers, ``cnn`` for images
+    (uint8), which convolutions turn into the inputs of the hidden layers."""
     agents: AgentPolicies = "shared"
     """Policies of several agents: one for all of them, which sees an agent's number (``shared``), or one for
     each (``independent``). The critics see the whole team."""
@@ -255,7 +266,14 @@ class AgentTraining(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, choices={"agents": get_args(AgentPolicies), "cost_unit": get_args(CostUnit)})
+        check_fields(
+            self,
+            choices={
+                "agents": get_args(AgentPolicies),
+                "cost_unit": get_args(CostUnit),
+                "network": get_args(NetworkKind),
+            },
+        )
 
 
 def has_simulator(task: str) -> bool:

@@ -4,6 +4,7 @@
 - `agents`: actors of several agents, shared or one for each;
 - `critic`: Q-functions of the reward and of each cost;
 - `features`: actors and critics on the features of a network of the user's;
+- `images`: features of images, and a small convolutional network;
 - `discrete`: the actor and the Q-functions of discrete actions;
 - `values`: their values, and how an ensemble is reduced to one estimate;
 - `mlp`: products and gradients of small networks on a processor;
@@ -16,7 +17,14 @@ from fsrl_ext.net.actor import DeterministicActor, GaussianActor
 from fsrl_ext.net.agents import AgentActors
 from fsrl_ext.net.critic import EnsembleCritic
 from fsrl_ext.net.discrete import CategoricalActor, DiscreteCritic
-from fsrl_ext.net.features import FeatureActor, FeatureCritic, Features, FeatureValueCritic
+from fsrl_ext.net.features import (
+    FeatureActor,
+    FeatureCritic,
+    Features,
+    FeatureValueCritic,
+    SharedFeatureCritic,
+)
+from fsrl_ext.net.images import ConvNet, ImageFeatures
 from fsrl_ext.net.normaliser import ObservationNormaliser
 from fsrl_ext.net.onpolicy import OnpolicyActor, ValueCritic
 from fsrl_ext.net.values import QValues, reduce_cost, reduce_reward
@@ -24,6 +32,7 @@ from fsrl_ext.net.values import QValues, reduce_cost, reduce_reward
 __all__ = [
     "AgentActors",
     "CategoricalActor",
+    "ConvNet",
     "DeterministicActor",
     "DiscreteCritic",
     "EnsembleCritic",
@@ -32,9 +41,11 @@ __all__ = [
     "FeatureValueCritic",
     "Features",
     "GaussianActor",
+    "ImageFeatures",
     "ObservationNormaliser",
     "OnpolicyActor",
     "QValues",
+    "SharedFeatureCritic",
     "ValueCritic",
     "reduce_cost",
     "reduce_reward",

@@ -9,8 +9,8 @@ Dimension letters: ``B`` batch, ``N`` actions per state, ``I`` inputs, ``F`` fea
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,39 +26,52 @@ MakeNetwork = Callable[[int], nn.Module]
 class Features(nn.Module):
     """Computes features ``[B, F]`` of inputs ``[B, I]`` by a network of the user's.
 
+    :class:`~fsrl_ext.net.ImageFeatures` does so for images.
+
     The network is called with float32 inputs and nothing else. It returns the features or, as Tianshou's
     ``Net`` does, a pair that begins with them. It is tried once, which tells F.
 
     :param network: the network, on a processor.
-    :param in_dim: I.
+    :param in_dim: I, or the shape of one row of inputs.
     :param name: what messages call the network.
     :raises ValueError: the network is no module, does not take ``[B, I]``, or does not return ``[B, F]``.
     """
 
+    takes_images: ClassVar[bool] = False
+    """Whether the inputs are images."""
+
     @checked(at_least_one=("in_dim",), own=("network",))
-    def __init__(self, network: nn.Module, in_dim: int, *, name: str = "network") -> None:
+    def __init__(self, network: nn.Module, in_dim: int | Sequence[int], *, name: str = "network") -> None:
         super().__init__()
         if not isinstance(network, nn.Module):
             raise ValueError(f"{name} must be a torch.nn.Module, got {shown(network)}")
         self.network = network
-        self.width = self._tried(in_dim, name)
+        self.like: Tensor
+        self.register_buffer("like", torch.zeros(0), persistent=False)
+        self.width = self._tried((in_dim,) if isinstance(in_dim, int) else tuple(in_dim), name)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: np.ndarray | Tensor) -> Tensor:
         """Return features ``[B, F]`` of inputs ``[B, I]``."""
+        return self._features(
+            torch.as_tensor(inputs, dtype=self.like.dtype, device=self.like.device).flatten(1)
+        )
+
+    def _features(self, inputs: Tensor) -> Tensor:
+        """Return what the network makes of its own inputs."""
         out = self.network(inputs)
         return out[0] if isinstance(out, tuple) else out
 
     @torch.no_grad()
-    def _tried(self, in_dim: int, name: str) -> int:
+    def _tried(self, in_shape: tuple[int, ...], name: str) -> int:
         """Return F, after a call that changes neither the network nor any random number."""
         rows, training = 2, self.network.training
         self.network.eval()
         try:
-            out = self(torch.zeros(rows, in_dim))
+            out = self._features(torch.zeros(rows, *in_shape))
         except Exception as error:  # of any kind: the network is the user's
             reason = " ".join(str(error).split())
             raise ValueError(
-                f"{name} must take float32 inputs [{rows}, {in_dim}], got {type(error).__name__}: {reason}"
+                f"{name} must take float32 inputs {[rows, *in_shape]}, got {type(error).__name__}: {reason}"
             ) from error
         self.network.train(training)
         if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != rows or not out.shape[1]:
@@ -73,7 +86,7 @@ class FeatureActor(nn.Module):
 
     The call is that of the actor.
 
-    :param features: computes features ``[B, F]`` of observations ``[B, O]``.
+    :param features: computes features ``[B, F]`` of observations ``[B, O]``, or of images.
     :param actor: takes ``[B, F]``, such as ``GaussianActor(features.width, A, hidden_sizes=())``.
     """
 
@@ -81,13 +94,39 @@ class FeatureActor(nn.Module):
         super().__init__()
         self.features = features
         self.actor = actor
-        self.like: Tensor
-        self.register_buffer("like", torch.zeros(0), persistent=False)
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether observations are images, which no policy normalises."""
+        return self.features.takes_images
 
     def forward(self, obs: np.ndarray | Tensor, state: Any = None, info: Any = None) -> tuple[Any, Any]:
-        """Return what the actor returns for the features of observations ``[B, O]``."""
-        inputs = torch.as_tensor(obs, dtype=self.like.dtype, device=self.like.device).flatten(1)
-        return self.actor(self.features(inputs), state=state)
+        """Return what the actor returns for the features of observations ``[B, O]``, or of images."""
+        return self.actor(self.features(obs), state=state)
+
+
+class SharedFeatureCritic(nn.Module):
+    """Lets a critic of this package value features in place of observations.
+
+    All networks of the critic see the same features, which are computed once for all of them and for all
+    actions of a state. The call is that of the critic.
+
+    :param features: computes features ``[B, F]`` of observations ``[B, O]``, or of images.
+    :param critic: takes ``[B, F]``, such as ``EnsembleCritic(features.width, A)``,
+        ``DiscreteCritic(features.width, A)`` or ``ValueCritic(features.width)``.
+    """
+
+    # `critic` is a module with the number of its costs; the annotation `Any` is there because a module's
+    # attributes may be of any type.
+    def __init__(self, features: Features, critic: Any) -> None:
+        super().__init__()
+        self.num_costs: int = critic.num_costs
+        self.features = features
+        self.critic = critic
+
+    def forward(self, obs: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Return what the critic returns for the features of ``obs`` and the other arguments."""
+        return self.critic(self.features(obs), *args, **kwargs)
 
 
 class FeatureCritic(nn.Module):

@@ -571,6 +571,12 @@ def check_whole_collect(buffer: Any) -> None:
         )
 
 
+def are_images(obs: Any) -> bool:
+    """Tell whether observations are images, uint8 ``[B, ., ., .]``: their networks scale the pixels."""
+    kind = torch.uint8 if isinstance(obs, Tensor) else np.uint8
+    return getattr(obs, "dtype", None) == kind and obs.ndim == 4
+
+
 def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Moves values to a device, without waiting for it, and converts float64 to float32.
 

@@ -111,7 +111,7 @@ def test_spaces_are_cast_leaf_by_leaf_and_images_stay() -> None:
             "pair": spaces.Tuple([spaces.Box(0, 9, (1,), np.int64), spaces.Discrete(3)]),
         }
     )
-    lean, cast = float32_space(space), float32_caster(space)
+    lean, cast = float32_space(space), float32_caster(space, "x")
     assert lean["state"].dtype == np.float32
     assert lean["camera"] == space["camera"]
     assert lean["pair"][0].dtype == np.float32

@@ -8,11 +8,11 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from toys.broken import CAMERA, IMAGE, view
+from toys.broken import CAMERA, IMAGE, broken, picture, view
 from toys.envs import LineEnv
 
 from fsrl_ext.env import ContractError, CostWrapper, make, register_task
-from fsrl_ext.env.observations import flat_caster, flat_space, unflat_part
+from fsrl_ext.env.observations import flat_caster, flat_space, is_image, unflat_part
 from fsrl_ext.experiment.task import TaskSpec
 
 PARTS = spaces.Dict(
@@ -86,7 +86,37 @@ def test_a_task_of_several_parts_has_the_spec_of_a_vector():
     assert spec.obs_dim == 16
 
 
-def test_images_keep_their_structure_and_training_refuses_them_in_one_line():
+def seeing(image: np.ndarray) -> gymnasium.Env:
+    """Return an environment whose observation is always the same image."""
+    return broken(observation_space=IMAGE, observe=lambda self: image)()
+
+
+def test_an_image_keeps_its_pixels_and_must_be_uint8():
+    register_task("Image-v0", entry_point=lambda: seeing(picture()), max_episode_steps=5)
+    env = make("Image-v0")
+    assert env.reset(seed=0)[0].dtype == np.uint8
+    spec = TaskSpec.from_env(env, "Image-v0")
+    assert (spec.obs_dim, spec.image_shape) == (192, (8, 8, 3))
+    for image, got in (
+        (picture() / 255, r"float64 \[8, 8, 3\]"),
+        (picture()[:, :, 0], r"uint8 \[8, 8\]"),
+    ):
+        env = CostWrapper(seeing(image), env_id="x")
+        with pytest.raises(ContractError, match=rf"x: an image must be uint8 \[8, 8, 3\], got {got}"):
+            env.reset(seed=0)
+
+
+def test_stacked_grey_pictures_are_an_image():
+    grey = broken(
+        observation_space=spaces.Box(0, 255, (8, 8), np.uint8), observe=lambda self: picture()[..., 0]
+    )
+    env = CostWrapper(gymnasium.wrappers.FrameStack(grey(), 4), env_id="x")
+    observation = env.reset(seed=0)[0]
+    assert (type(observation), observation.dtype, observation.shape) == (np.ndarray, np.uint8, (4, 8, 8))
+    assert is_image(env.observation_space)
+
+
+def test_an_image_beside_numbers_is_refused_in_one_line():
     class CameraEnv(PartsEnv):
         def observe(self) -> Any:
             return view()
@@ -97,7 +127,7 @@ def test_images_keep_their_structure_and_training_refuses_them_in_one_line():
     assert unflat_part(PARTS) is None
     for space, what, line in (
         (CAMERA, r"part \['camera'\] is an image", r"FilterObservation\(env, \['state'\]\)"),
-        (IMAGE, "space is an image", r"self.observation_space = .*Box\(.*return n numbers"),
+        (spaces.Tuple([IMAGE]), r"part \[0\] is an image", r"self.observation_space = .*return n numbers"),
     ):
         env = CostWrapper(PartsEnv(space), env_id="x")
         with pytest.raises(

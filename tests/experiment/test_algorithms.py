@@ -34,7 +34,7 @@ _OFFPOLICY = _DATA | {
 }  # fmt: skip
 _LEVEL = {"cost_level", "cost_level_episodes"}
 _RUN = {"selection_min_episodes", "costs", "actor", "critic", "limit_unit"}
-_TEAM = {"agents", "cost_unit"}
+_SINGLE = {"agents", "cost_unit", "network"}
 NEW = {
     **dict.fromkeys(("sac", "ddpg", "td3"), _OFFPOLICY),
     **{name: _OFFPOLICY | _LEVEL | {"cost_margin"} for name in ("sac_lag", "ddpg_lag", "td3_lag")},
@@ -64,7 +64,7 @@ def test_what_could_be_set_can_be_set_and_nothing_else(name):
         set(BEFORE[name]) - GONE.get(name, set())
         | NEW.get(name, set())
         | _RUN
-        | (set() if name in META_NAMES else _TEAM)
+        | (set() if name in META_NAMES else _SINGLE)
     )
 
 

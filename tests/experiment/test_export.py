@@ -141,7 +141,7 @@ def test_an_actor_of_tianshou_is_followed():
     assert plain_actor(actor) is None
     obs = np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)
     with export._refusing("refused"):
-        content = export._onnx(TraceablePolicy(policy), 2, {})
+        content = export._onnx(TraceablePolicy(policy), torch.zeros(1, 2), {})
     actions = export._read_onnx(content)(obs)
     np.testing.assert_allclose(actions, expected_actions(policy, obs), rtol=0, atol=1e-5)
 

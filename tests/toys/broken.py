@@ -158,8 +158,8 @@ def box(low: float, high: float, shape: tuple[int, ...] = (1,), dtype: Any = np.
 # Name, class, arguments of register_task, check, part of the message, part of the line.
 FAULTS: tuple[tuple[str, type[SoundEnv], dict[str, Any], str, str, str], ...] = (
     ("unbuilt", NoSpaceEnv, LIMIT, "built", "no attribute", "self.observation_space ="),
-    ("image", broken(observation_space=IMAGE, observe=lambda self: picture()), LIMIT,
-     "observation space", "is an image", "n numbers"),
+    ("image", broken(observation_space=IMAGE, observe=lambda self: picture() / 255), LIMIT,
+     "reset", "must be uint8 [8, 8, 3], got float64", "np.asarray(image, np.uint8)"),
     ("camera", broken(observation_space=CAMERA, observe=lambda self: view()), LIMIT,
      "observation space", "part ['camera'] is an image", "FilterObservation(env, ['state'])"),
     ("gears", broken(action_space=spaces.MultiDiscrete([2, 3])), LIMIT,

@@ -218,6 +218,47 @@ class NamedCostsEnv(LineEnv):
         return *rest, {"cost": {name: costs[name] for name in names}}
 
 
+class PictureEnv(NoiseEnv):
+    """Shows pictures of a spot, whose place from left to right, in [-1, 1], is the best action.
+
+    The reward is ``1 - |a - place|``. The cost is ``(1 + a) / 2`` where the picture has a red edge, else 0.
+
+    :param side: height and width.
+    :param channels_first: whether pictures are ``[3, side, side]`` and not ``[side, side, 3]``.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, side: int = 40, channels_first: bool = False, render_mode: str | None = None) -> None:
+        super().__init__(render_mode=render_mode)
+        self.side, self.channels_first = side, channels_first
+        shape = (3, side, side) if channels_first else (side, side, 3)
+        self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+
+    def observe(self) -> np.ndarray:
+        self.place, self.is_dear = self.np_random.uniform(-1, 1), bool(self.np_random.integers(2))
+        self.picture = picture_of(self.place, self.is_dear, self.side)
+        return self.picture.transpose(2, 0, 1) if self.channels_first else self.picture
+
+    def step(self, action: np.ndarray) -> tuple:
+        a = float(action[0])
+        reward, cost = 1 - abs(a - self.place), (1 + a) / 2 * self.is_dear
+        return self.observe(), reward, False, False, {"cost": cost}
+
+    def render(self) -> np.ndarray:
+        return self.picture
+
+
+def picture_of(place: float, is_dear: bool, side: int = 40) -> np.ndarray:
+    """Return a picture ``[side, side, 3]`` (uint8) of a :class:`PictureEnv`."""
+    picture = np.zeros((side, side, 3), np.uint8)
+    if is_dear:
+        picture[:4, :, 0] = 255
+    left = round((place + 1) / 2 * (side - 8))
+    picture[16:24, left : left + 8] = 255
+    return picture
+
+
 class DearEnv(NoiseEnv):
     """Pays the action and costs 1 in every step, so that an episode costs as much as it has steps."""
 

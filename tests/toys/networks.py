@@ -58,3 +58,20 @@ def make_same(inputs: int) -> nn.Module:
 
 
 NOT_A_FUNCTION = 3
+
+
+def make_picture_net(shape: tuple[int, int, int]) -> nn.Module:
+    """Tianshou's own network, which flattens pixels."""
+    return Net(state_shape=shape, hidden_sizes=[16])
+
+
+class PictureNet(nn.Module):
+    """A network for pixels with the call of those of Tianshou's Atari examples."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(shape[0], 4, 8, 8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(6))
+        self.net(torch.zeros(1, *shape))
+
+    def forward(self, obs: Tensor, state: object = None, info: object = None) -> tuple[Tensor, object]:
+        return self.net(torch.as_tensor(obs, dtype=torch.float32)), state

@@ -18,6 +18,7 @@ from toys.envs import (
     NamedCostsEnv,
     NaNCostEnv,
     NoCostEnv,
+    PictureEnv,
     SeedLengthEnv,
     StrictEnv,
 )
@@ -44,6 +45,9 @@ TASKS = (
     ("ToyStrictWider-v0", StrictEnv, {"high": (0.3, 0.7)}, False),
     ("ToyDiscrete-v0", DiscreteEnv, {"first": 3}, False),
     ("ToyGears-v0", GearsEnv, {}, False),
+    ("ToyPicture-v0", PictureEnv, {}, False),
+    ("ToyPictureFirst-v0", PictureEnv, {"channels_first": True}, False),
+    ("ToySmallPicture-v0", PictureEnv, {"side": 32}, False),
 )
 
 LEVELS = {

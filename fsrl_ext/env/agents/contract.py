@@ -54,7 +54,7 @@ class ParallelCostEnv(ParallelEnv):
         own = {name: env.observation_space(name) for name in self.possible_agents}
         self.observation_spaces = {name: float32_space(space) for name, space in own.items()}
         self.action_spaces = {name: env.action_space(name) for name in self.possible_agents}
-        self._casts = {name: float32_caster(space) for name, space in own.items()}
+        self._casts = {name: float32_caster(space, env_id) for name, space in own.items()}
         self._read_cost = {
             name: CostReader(f"{env_id}, {name}", num_costs=1) for name in self.possible_agents
         }

@@ -7,15 +7,17 @@ import numpy as np
 from gymnasium import spaces
 
 from fsrl_ext.env.check.findings import CheckFailedError, raised
-from fsrl_ext.env.observations import unflat_fix, unflat_part
+from fsrl_ext.env.observations import is_image, unflat_fix, unflat_part
 
 DISCRETE_ALGORITHMS = ("cvpo", "cpo", "trpo_lag", "ppo_lag", "focops", "trpo", "ppo")
 """The algorithms that learn discrete actions, in the order of `fsrl-ext list`."""
 
 
 def check_observation_space(env: gymnasium.Env) -> str:
-    """Check that observations are vectors of numbers, or that `make` makes them one."""
+    """Check that observations are images or vectors of numbers, or that `make` makes them a vector."""
     space = env.observation_space
+    if is_image(space):
+        return f"images {list(space.shape)}, for --network cnn"
     unflat = unflat_part(space)
     if unflat is not None:
         raise CheckFailedError(unflat, unflat_fix(space))

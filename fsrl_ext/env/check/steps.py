@@ -178,6 +178,8 @@ def _check_observation(env: gymnasium.Env, observation: Any, where: str) -> None
 def _fix_of_contract(error: ContractError, line: str) -> str:
     if "observation part" in str(error) or "observation must" in str(error):
         return "return observation  # with the parts, shapes and order of self.observation_space"
+    if "an image must" in str(error):
+        return "return np.asarray(image, np.uint8)  # from 0 to 255, of the shape of self.observation_space"
     return line
 
 

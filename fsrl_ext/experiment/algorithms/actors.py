@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from fsrl_ext.experiment.algorithms.images import image_features
 from fsrl_ext.experiment.network_path import make_network
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import TrainingConfig
@@ -20,12 +21,17 @@ def build_actor(
 ) -> nn.Module:
     """An actor of the task's shapes; with several agents, actors that see their own observations alone.
 
+    With images, the actor sees their features.
+
     :param make_actor: the actor's class, called with the lengths of observations and actions.
     :param training: says whether several agents share one actor, and whether the actor sees observations or
         the features that a network of the user's computes.
     :param settings: further arguments of the class.
     """
     make = functools.partial(make_actor, **settings)
+    if spec.image_shape is not None:
+        features = image_features(spec.image_shape, "actor", training.actor)
+        return FeatureActor(features, make(features.width, spec.act_dim))
     if training.actor is not None:
         make = functools.partial(_on_features, training.actor, functools.partial(make, hidden_sizes=()))
     if spec.team is None:

@@ -38,6 +38,7 @@ SPEC: dict[str, Any] = {
     "action_high": [NUMBER],
     "max_episode_steps": _DIMENSION,
     "action_dtype?": _DTYPE,
+    "image_shape?": [_DIMENSION],
     "team?": {"names": [TEXT], "obs_dims": [_DIMENSION], "act_dims": [_DIMENSION]},
     "num_actions?": _DIMENSION,
     "first_action?": Value("a whole number", lambda x: type(x) is int and abs(x) < 2**63),

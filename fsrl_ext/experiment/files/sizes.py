@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,9 @@ def check_spec(spec: TaskSpec, state: Mapping[str, Any]) -> None:
         raise ValueError("spec.action_low and spec.action_high must be of one length, at least 1")
     if any(low > high for low, high in zip(spec.action_low, spec.action_high, strict=True)):
         raise ValueError("spec.action_low must be at most spec.action_high")
+    image = spec.image_shape
+    if image is not None and (len(image) != 3 or math.prod(image) != spec.obs_dim):
+        raise ValueError("spec.image_shape must have three numbers, whose product is spec.obs_dim")
     team = spec.team
     if team is not None:
         if not len(team.names) == len(team.obs_dims) == len(team.act_dims):

@@ -79,11 +79,11 @@ class ChosenTask:
         try:
             spec = TaskSpec.from_env(env, self.id)
             parameters = dict(getattr(env.unwrapped, "task_parameters", {}))
-            if (spec.obs_dim, spec.act_dim) != (trained_on.obs_dim, trained_on.act_dim):
+            shape, trained_shape = _obs_shape(spec), _obs_shape(trained_on)
+            if (shape, spec.act_dim) != (trained_shape, trained_on.act_dim):
                 raise ValueError(
-                    f"task must have observations and actions as in training: {self.id} has [{spec.obs_dim}] "
-                    f"and [{spec.act_dim}], {config.task} has [{trained_on.obs_dim}] and "
-                    f"[{trained_on.act_dim}]"
+                    f"task must have observations and actions as in training: {self.id} has {shape} "
+                    f"and [{spec.act_dim}], {config.task} has {trained_shape} and [{trained_on.act_dim}]"
                 )
             if _dims(spec) != _dims(trained_on):
                 raise ValueError(
@@ -108,6 +108,11 @@ class ChosenTask:
         finally:
             env.close()
         return spec, parameters
+
+
+def _obs_shape(spec: TaskSpec) -> list[int]:
+    """The shape of an observation."""
+    return [spec.obs_dim] if spec.image_shape is None else list(spec.image_shape)
 
 
 def _dims(spec: TaskSpec) -> str:

@@ -45,6 +45,7 @@ _OPSET = 17
 # out, rounding alone can differ by more than the tolerance where observations are not clipped.
 _SPREADS = (0.1, 1.0, 3.0)
 _ROWS = 64
+_IMAGES = 16
 _PACKAGES = ("onnx", "onnxruntime")
 
 
@@ -76,7 +77,8 @@ def export_policy(
 ) -> ExportedPolicy:
     """Writes a saved policy as one file that maps raw observations to environment actions.
 
-    The file takes float32 observations ``obs [B, O]`` for any ``B`` and gives the deterministic actions
+    The file takes observations ``obs`` for any ``B``, float32 ``[B, O]`` or uint8 images ``[B, H, W, K]`` or
+    ``[B, K, H, W]`` as the environment returns them, and gives the deterministic actions
     ``action [B, A]`` of an evaluation, in the dtype of the action space: normalised observations, clipped and
     scaled actions are the file's matter. Discrete actions are ``action [B]``, int64. Before the file is
     written, its actions are compared with the policy's on random observations. The file computes on a
@@ -97,10 +99,10 @@ def export_policy(
     file = checkpoint_file(run, checkpoint)
     policy, config, spec = load_saved(file, "cpu", allow_import=allow_import)
     metadata = _metadata(config, spec, read_checkpoint(file)["counters"]["env_step"])
-    batches = _observations(policy, spec.obs_dim)
+    batches = _observations(policy, spec)
     expected = _expected(policy, batches)
     with _refusing(f"this {config.policy} policy cannot be written as {format}"):
-        content = _WRITERS[format](TraceablePolicy(policy), spec.obs_dim, metadata)
+        content = _WRITERS[format](TraceablePolicy(policy), torch.as_tensor(batches[-1]), metadata)
         act = _READERS[format](content)
         actions = [act(obs) for obs in batches]
     difference = _difference(actions, expected, policy)
@@ -149,6 +151,8 @@ def _metadata(config: ExperimentConfig, spec: TaskSpec, env_step: int) -> dict[s
         "action_high": spec.action_high,
         "action_dtype": spec.action_dtype,
     }
+    if spec.image_shape is not None:
+        data["image_shape"] = spec.image_shape
     if spec.num_actions is not None:
         data |= {"num_actions": spec.num_actions, "first_action": spec.first_action}
     return in_json(data)
@@ -170,10 +174,13 @@ def _refusing(what: str) -> Iterator[None]:
         raise ValueError(f"{what}: {reason[0]}") from error
 
 
-def _observations(policy: BasePolicy, obs_dim: int) -> list[np.ndarray]:
-    """Random float32 observations ``[B, O]`` around those that the policy has seen, in batches."""
-    shift, size = _statistics(policy, obs_dim)
+def _observations(policy: BasePolicy, spec: TaskSpec) -> list[np.ndarray]:
+    """Random float32 observations ``[B, O]`` around those that the policy has seen, or images, in batches."""
     random = np.random.default_rng(0)
+    if spec.image_shape is not None:
+        return [random.integers(0, 256, (rows, *spec.image_shape), np.uint8) for rows in (1, _IMAGES)]
+    obs_dim = spec.obs_dim
+    shift, size = _statistics(policy, obs_dim)
     spreads = [(rows, spread) for spread in _SPREADS for rows in (1, _ROWS)]
     return [
         (shift + spread * size * random.standard_normal((rows, obs_dim))).astype(np.float32)
@@ -240,24 +247,27 @@ def _difference(actions: Sequence[np.ndarray], expected: Sequence[np.ndarray], p
 
 
 @torch.no_grad()
-def _trace(model: TraceablePolicy, obs_dim: int) -> tuple[torch.jit.ScriptModule, torch.Tensor]:
-    """The trace of a model, and the observations that it was traced with."""
-    example = torch.zeros(2, obs_dim)
+def _trace(model: TraceablePolicy, like: torch.Tensor) -> tuple[torch.jit.ScriptModule, torch.Tensor]:
+    """The trace of a model, and the observations that it was traced with.
+
+    :param like: some observations.
+    """
+    example = torch.zeros(2, *like.shape[1:], dtype=like.dtype)
     model(example)  # what is kept between calls becomes a constant of the trace
     return torch.jit.trace(model, example, check_trace=False), example
 
 
-def _torchscript(model: TraceablePolicy, obs_dim: int, metadata: dict[str, Any]) -> bytes:
-    trace, _ = _trace(model, obs_dim)
+def _torchscript(model: TraceablePolicy, like: torch.Tensor, metadata: dict[str, Any]) -> bytes:
+    trace, _ = _trace(model, like)
     out = io.BytesIO()
     torch.jit.save(trace, out, _extra_files={METADATA_FILE: json.dumps(metadata)})
     return out.getvalue()
 
 
-def _onnx(model: TraceablePolicy, obs_dim: int, metadata: dict[str, Any]) -> bytes:
+def _onnx(model: TraceablePolicy, like: torch.Tensor, metadata: dict[str, Any]) -> bytes:
     import onnx
 
-    trace, example = _trace(model, obs_dim)
+    trace, example = _trace(model, like)
     out = io.BytesIO()
     # The newer exporter (dynamo=True) needs onnxscript and cannot follow the policies' own normalisers.
     torch.onnx.export(
@@ -291,7 +301,7 @@ def _read_onnx(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     return lambda obs: session.run(["action"], {"obs": obs})[0]
 
 
-_WRITERS: dict[str, Callable[[TraceablePolicy, int, dict[str, Any]], bytes]] = {
+_WRITERS: dict[str, Callable[[TraceablePolicy, torch.Tensor, dict[str, Any]], bytes]] = {
     "onnx": _onnx,
     "torchscript": _torchscript,
 }

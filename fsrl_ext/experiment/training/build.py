@@ -21,8 +21,15 @@ from fsrl_ext.env import make_joint
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import algorithm, algorithms
 from fsrl_ext.experiment.task import TaskSpec
+from fsrl_ext.experiment.training.image_task import check_network, check_sees_images
 from fsrl_ext.experiment.training_config import TrainCollector, named
-from fsrl_ext.net import AgentActors, FeatureActor, FeatureCritic, FeatureValueCritic
+from fsrl_ext.net import (
+    AgentActors,
+    FeatureActor,
+    FeatureCritic,
+    FeatureValueCritic,
+    SharedFeatureCritic,
+)
 
 MAX_TEST_ENVS = 10
 """Environments that test episodes run in side by side, at most."""
@@ -44,6 +51,7 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
     _check_memory(config, spec)
     policy = fresh_policy(config, spec)
     _check_own_networks(config, policy)
+    check_sees_images(config, spec, policy)
     if spec.team is not None and not isinstance(getattr(policy, "actor", None), AgentActors):
         raise ValueError(
             f"{config.policy} cannot train {config.task}, which has {len(spec.team.names)} agents: its "
@@ -54,7 +62,10 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
 
 def _check_own_networks(config: ExperimentConfig, policy: BasePolicy) -> None:
     """:raises ValueError: if the algorithm does not use a network that is set; other packages bring some."""
-    for name, kinds in (("actor", (FeatureActor,)), ("critic", (FeatureCritic, FeatureValueCritic))):
+    for name, kinds in (
+        ("actor", (FeatureActor,)),
+        ("critic", (FeatureCritic, FeatureValueCritic, SharedFeatureCritic)),
+    ):
         path = getattr(config.training, name)
         if path is not None and not any(isinstance(x, kinds) for x in policy.modules()):
             raise ValueError(f"{name} must be none for {config.policy}, which builds its own, got {path}")
@@ -70,6 +81,7 @@ def check_task(config: ExperimentConfig) -> TaskSpec:
     try:
         spec = TaskSpec.from_env(env, config.env_id)
         _check_actions(config, spec)
+        check_network(config, spec)
         names = check_costs(env, config.task, config.cost_limit)
     finally:
         env.close()
@@ -122,7 +134,9 @@ def _check_memory(config: ExperimentConfig, spec: TaskSpec) -> None:
     :raises ValueError: naming the setting that asks for too much.
     """
     training: Any = config.training
-    row = 2 * spec.obs_dim + spec.act_dim + 2 + len(config.cost_limit)
+    # four pixels take the memory of one number
+    obs_dim = spec.obs_dim if spec.image_shape is None else spec.obs_dim // 4
+    row = 2 * obs_dim + spec.act_dim + 2 + len(config.cost_limit)
     sizes = {
         "buffer_size": getattr(training, "buffer_size", 0) * row,
         "step_per_collect": 0 if hasattr(training, "buffer_size") else training.step_per_collect * row,
@@ -131,7 +145,7 @@ def _check_memory(config: ExperimentConfig, spec: TaskSpec) -> None:
     }
     members = max(getattr(training, "reward_ensemble", 1), getattr(training, "cost_ensemble", 1))
     for name in ("hidden_sizes", "critic_hidden_sizes"):
-        widths = (spec.obs_dim, *(getattr(training, name) or ()), 1)
+        widths = (obs_dim, *(getattr(training, name) or ()), 1)
         sizes[name] = members * max(a * b for a, b in pairwise(widths))
     for name, numbers in sizes.items():
         try:

@@ -146,7 +146,7 @@ class CostLevelConfig(OffpolicyConfig):
 
 def to_tensors(batch: RolloutBatchProtocol, data: ReplayStatistics) -> None:
     """Replaces ``batch.obs [B, O]``, as the networks see it, and ``batch.act [B, A]`` by tensors."""
-    assert isinstance(batch.obs, np.ndarray | Tensor), "flat observations"
+    assert isinstance(batch.obs, np.ndarray | Tensor), "vectors or images"
     device = data.signal_scale.device
     batch.obs = data.observations(to_device(batch.obs, device))
     batch.act = to_device(batch.act, device)

@@ -16,6 +16,7 @@ from tianshou.data import ReplayBuffer, ReplayBufferManager
 from torch import Tensor, nn
 
 from fsrl_ext.functional.returns import LimitUnit, floored_deviation
+from fsrl_ext.policy.base import are_images
 
 FAR_ABOVE = 10.0
 """A feature whose root mean square is larger than this is far from unit size."""
@@ -36,7 +37,8 @@ class ReplayStatistics(nn.Module):
     :param cost_gamma: discount factor of the costs, likewise.
     :param limit_unit: unit of the episode costs that are measured.
     :param normalise_signals: whether the scales are measured; otherwise they stay at one.
-    :param normalise_observations: whether features that are far from unit size are normalised.
+    :param normalise_observations: whether features that are far from unit size are normalised; images stay
+        as they are.
     :param normalise_steps: number of stored steps from which the observations' statistics stay as they are.
     """
 
@@ -111,7 +113,7 @@ class ReplayStatistics(nn.Module):
         low = np.minimum(signals.min(0), 0.0) * horizon / self.scale
         high = np.maximum(signals.max(0), 0.0) * horizon / self.scale
         self._show(low, high)
-        if not self._settled:
+        if not self._settled and not are_images(buffer.obs[places[:1]]):
             self._measure_observations(buffer.obs[places])
             self._settled = len(places) >= min(self.normalise_steps, buffer.maxsize)
         seen, self._count = self._count, buffer.episodes.count

@@ -34,6 +34,7 @@ from fsrl_ext.policy.base import (
     ConstrainedPolicy,
     MetricStats,
     PolicyConfig,
+    are_images,
     check_cost_buffer,
     check_whole_collect,
     clear_gradients,
@@ -156,7 +157,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         for no constraint. The attribute can be set while training.
     :param max_episode_steps: the environment's time limit in steps, which stands for the length of an episode
         if none ends in the data.
-    :param obs_dim: O; only ``normalise_observations`` needs it.
+    :param obs_dim: O; only ``normalise_observations`` needs it, which has no effect on images.
     :param observation_space: passed on to Tianshou's ``BasePolicy``.
     :param lr_scheduler: Tianshou steps it after every update.
     :param config: all other settings; ``None`` for their defaults. A config of the plain algorithm leaves the
@@ -199,7 +200,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         self.critic_optim = critic_optim
         self._critic_parameters = list(critic.parameters())
         self.normaliser: ObservationNormaliser | None = None
-        if self.config.normalise_observations:
+        if self.config.normalise_observations and not getattr(actor, "sees_images", False):
             if obs_dim is None:
                 raise ValueError("obs_dim must be given to normalise observations, got None")
             self.normaliser = ObservationNormaliser(obs_dim, horizon=self.config.normalise_steps)
@@ -222,9 +223,11 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         """Builds the parts that only one algorithm has; the constructor calls it last."""
 
     def _normalised(self, obs: Any) -> Tensor:
-        """Returns observations ``[B, O]`` as the networks see them."""
+        """Returns observations ``[B, O]`` as the networks see them; images stay as they are."""
         if self.normaliser is not None:
             return self.normaliser(obs)
+        if are_images(obs):
+            return to_device(obs, self.device)
         return torch.as_tensor(obs, dtype=torch.float32, device=self.device).flatten(1)
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
@@ -253,7 +256,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         check_whole_collect(buffer)
         if not buffer._save_obs_next:
             raise ValueError("buffer must store obs_next (ignore_obs_next=False), got ignore_obs_next=True")
-        assert isinstance(batch.obs, np.ndarray), "flat observations"
+        assert isinstance(batch.obs, np.ndarray), "vectors or images"
         self._read_episodes(buffer, indices)
         device = self.device
         # An environment's last row ends its data, even if its episode goes on in the next collect.
@@ -431,7 +434,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         obs = self._normalised(batch.obs)
         dist = self._dist(obs)
         density = dist.log_density(batch.act)
-        sums = torch.stack([obs.sum(), density.sum(), batch.returns.sum()])
+        sums = torch.stack([obs.sum(dtype=density.dtype), density.sum(), batch.returns.sum()])
         check_all_finite(sums, ["observations", "actions", "returns of reward or cost"])
         return Rollout(obs, batch.act, density, dist, batch.advantages, batch.returns)
 

@@ -67,4 +67,4 @@ def buffer_states(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray] | N
         parts.append(rows[(int(last) - age) % room])
         ages.append(age / max(int(size), 1))
     obs = np.concatenate(parts)
-    return (obs.reshape(len(obs), -1), np.concatenate(ages)) if len(obs) else None
+    return (obs, np.concatenate(ages)) if len(obs) else None

@@ -18,6 +18,7 @@ from torch import Tensor
 from fsrl_ext.functional.gaussian import squash
 from fsrl_ext.net.values import reduce_reward
 from fsrl_ext.policy import CVPOPolicy, DDPGLagPolicy, SACLagPolicy, TD3LagPolicy
+from fsrl_ext.policy.base import are_images
 from fsrl_ext.policy.offpolicy.lagrangian import LagrangianPolicy
 from fsrl_ext.policy.onpolicy.base import OnpolicyPolicy
 
@@ -79,6 +80,8 @@ class Critic:
         return self.bonus(self._tensor(obs)).cpu().numpy().astype(float)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
+        if are_images(values):
+            return torch.as_tensor(values, device=self.device)
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
 
 
