@@ -36,6 +36,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("network", "hidden_sizes", "critic_hidden_sizes", "actor", "critic", "shared_body", "covariance"),
         *(
             "initial_std",
+            "mean_range",
             "actor_lr",
             "critic_lr",
             "critic_optimiser",

@@ -205,6 +205,7 @@ class ExperimentConfig:
         for name, former in (
             *(("agents", "shared"), ("cost_unit", "team"), ("actor", None), ("critic", None)),
             ("network", "mlp"),
+            ("mean_range", 1.0),
         ):
             if name in data["training"] and data["training"][name] == former:
                 del data["training"][name]  # as in versions without this setting

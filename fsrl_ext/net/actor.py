@@ -42,12 +42,18 @@ class GaussianActor(nn.Module):
     :param initial_std: standard deviation of an untrained actor, in units of the normalised box.
     :param std_range: smallest and largest standard deviation; with full covariance, smallest and largest
         entry on the diagonal of the Cholesky factor.
-    :param bounded: True puts the mean into the box by a tanh. False leaves it unbounded, for policies that
-        squash samples into the box.
+    :param bounded: True bounds the mean by a tanh. False leaves it unbounded, for policies that squash samples
+        into the box.
+    :param mean_range: r > 0, largest size of a bounded mean: the mean is ``r * tanh(x / r)``. A mean beyond 1
+        lets most samples be clipped to the edge of the box, so that the actor can play the edge without
+        having to lower its standard deviation.
     :raises ValueError: ``covariance`` is unknown, or ``initial_std`` lies outside of ``std_range``.
     """
 
-    @checked(at_least_one=("obs_dim", "act_dim", "hidden_sizes"), positive=("initial_std", "std_range"))
+    @checked(
+        at_least_one=("obs_dim", "act_dim", "hidden_sizes"),
+        positive=("initial_std", "std_range", "mean_range"),
+    )
     def __init__(
         self,
         obs_dim: int,
@@ -58,6 +64,7 @@ class GaussianActor(nn.Module):
         initial_std: float = 0.6,
         std_range: tuple[float, float] = (1e-3, 2.0),
         bounded: bool = True,
+        mean_range: float = 1.0,
     ) -> None:
         super().__init__()
         if covariance not in get_args(Covariance):
@@ -67,6 +74,7 @@ class GaussianActor(nn.Module):
         self.act_dim = act_dim
         self.covariance = covariance
         self.bounded = bounded
+        self.mean_range = mean_range
         self.log_std_range = (math.log(std_range[0]), math.log(std_range[1]))
         self.body = _body(obs_dim, hidden_sizes)
         # The last layer gives means, logarithms of standard deviations, and the entries below the diagonal.
@@ -90,7 +98,9 @@ class GaussianActor(nn.Module):
         """
         out = _run(self._networks, self.body, self.head, obs)
         mean, log_std, lower = out.tensor_split((self.act_dim, 2 * self.act_dim), dim=1)
-        mean, std = torch.tanh(mean) if self.bounded else mean, log_std.clamp(*self.log_std_range).exp()
+        std = log_std.clamp(*self.log_std_range).exp()
+        if self.bounded:
+            mean = torch.tanh(mean) if self.mean_range == 1 else bounded_mean(mean, self.mean_range)
         if self.covariance == "diagonal":
             return (mean, std), state
         scale = torch.diag_embed(std)
@@ -99,6 +109,11 @@ class GaussianActor(nn.Module):
         # correlations, whatever the size of the deviations.
         scale[:, rows, columns] = lower * std[:, rows]
         return (mean, scale), state
+
+
+def bounded_mean(x: Tensor, mean_range: float) -> Tensor:
+    """Return ``r * tanh(x / r)`` for numbers of any shape, which is about ``x`` where ``x`` is small."""
+    return mean_range * torch.tanh(x / mean_range)
 
 
 class DeterministicActor(nn.Module):

@@ -46,7 +46,9 @@ NEW = {
         name: _DATA | {"cost_gamma", "step_backend", "fit_critic_first"}
         for name in ("meta_cpo", "multitask_cpo")
     },
-    "cvpo": _OFFPOLICY | _LEVEL | {"limit_approach", "recovery_share", "margin_rate", "action_sampling"},
+    "cvpo": _OFFPOLICY
+    | _LEVEL
+    | {"limit_approach", "recovery_share", "margin_rate", "action_sampling", "mean_range"},
 }
 MINE = {
     "summary": "mine", "policy": DDPGLagPolicy, "config": DDPGLagConfig, "training": OffpolicyTraining,

@@ -49,6 +49,7 @@ CASES = [
     *[(name, {}, SPEC) for name in algorithms()],
     ("cvpo", {"covariance": "full"}, SPEC),
     ("cvpo", {"average_tau": 0.1}, SPEC),
+    ("cvpo", {"mean_range": 2.0}, SPEC),
     ("cvpo", {"normalise_observations": False}, SPEC),
     ("ppo_lag", {"normalise_observations": False}, SPEC),
     ("td3_lag", {"hidden_sizes": (600, 600)}, SPEC),

@@ -163,3 +163,21 @@ def test_a_deterministic_actor_comes_back_from_the_edge():
         (actor(obs)[0] + 0.4).square().mean().backward()
         optim.step()
     torch.testing.assert_close(actor(obs)[0], torch.full((2, 1), -0.4), atol=0.02, rtol=0)
+
+
+def test_a_mean_may_lie_beyond_the_box_up_to_its_range():
+    torch.manual_seed(0)
+    within, beyond = (GaussianActor(3, 2, mean_range=r) for r in (1.0, 2.0))
+    beyond.load_state_dict(within.state_dict())
+    obs = torch.randn(50, 3)
+    (near, _), _ = within(obs)
+    (far, _), _ = beyond(obs)
+    torch.testing.assert_close(far, near, rtol=0.01, atol=0)  # small numbers stay what they are
+    for actor in (within, beyond):
+        actor.head.weight.data.mul_(1e6)
+    (near, _), _ = within(obs)
+    (far, _), _ = beyond(obs)
+    assert near.abs().max() == pytest.approx(1.0)
+    torch.testing.assert_close(far, 2 * near)
+    with pytest.raises(ValueError, match="mean_range must be"):
+        GaussianActor(3, 2, mean_range=0.0)

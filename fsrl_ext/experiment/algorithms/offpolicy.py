@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,10 +181,16 @@ class CVPOTraining(SACTraining):
 
     covariance: Covariance = "diagonal"
     """The actor's Gaussian: ``diagonal`` or ``full``."""
+    mean_range: float = 1.0
+    """Largest size of the actor's mean, >= 1, in units of the normalised action box, which sampled actions are
+    clipped to. With 1 the mean stays in the box, and about half of the actions of a policy that wants the edge
+    miss it by its exploration."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields(self, choices={"covariance": ("diagonal", "full")})
+        if not 1 <= self.mean_range < math.inf:
+            raise ValueError(f"mean_range must be a finite number >= 1, got {self.mean_range}")
 
 
 def cvpo_networks(spec: TaskSpec, training: CVPOTraining, *, num_costs: int, device: str) -> dict[str, Any]:
@@ -200,7 +207,7 @@ def cvpo_networks(spec: TaskSpec, training: CVPOTraining, *, num_costs: int, dev
         hidden_sizes=training.hidden_sizes,
         covariance=training.covariance,
         initial_std=training.initial_std,
-        bounded=True,
+        mean_range=training.mean_range,
     )
     return _actor_critic(actor, spec, training, num_costs, device)
 

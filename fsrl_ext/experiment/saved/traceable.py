@@ -18,6 +18,7 @@ from tianshou.policy import BasePolicy
 from torch import Tensor, nn
 
 from fsrl_ext.net import AgentActors, DeterministicActor, FeatureActor, GaussianActor, OnpolicyActor
+from fsrl_ext.net.actor import bounded_mean
 
 
 class TraceablePolicy(nn.Module):
@@ -152,8 +153,20 @@ def _network(actor: Any, act_dim: int | None = None) -> nn.Sequential:
             layers += [_linear(layer.weight, layer.bias), activation]
     layers.append(_linear(actor.head.weight[head], actor.head.bias[head]))
     if _is_deterministic(actor) or actor.bounded:
-        layers.append(nn.Tanh())
+        layers.append(nn.Tanh() if getattr(actor, "mean_range", 1.0) == 1 else _BoundedMean(actor.mean_range))
     return nn.Sequential(*layers)
+
+
+class _BoundedMean(nn.Module):
+    """Bounds an actor's mean as :class:`~fsrl_ext.net.GaussianActor` does with ``mean_range``."""
+
+    def __init__(self, mean_range: float) -> None:
+        super().__init__()
+        self.mean_range = mean_range
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return means for numbers of any shape."""
+        return bounded_mean(x, self.mean_range)
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
