@@ -4,11 +4,14 @@
     python benchmarks/docs_settings.py sac_lag sac
     python benchmarks/docs_settings.py sac_lag --presets
     python benchmarks/docs_settings.py --setting cost_margin
+    python benchmarks/docs_settings.py --shared
 
 The table has all settings of the policies, and those settings of the networks and the training loop whose
 defaults differ from the ones on the page of concepts. A default that differs between the policies stands with
 the names of the policies, and so does a setting that only some of them have. ``--presets`` prints the presets
-of one policy instead, and ``--setting`` the default of one setting of all policies.
+of one policy instead, ``--setting`` the default of one setting of all policies, and ``--shared`` the table of
+the page of concepts: the settings of a run, of its networks and of the training loop, with the families of
+algorithms that have them.
 
 ``benchmarks/docs_results.py`` puts the tables into the pages, and a test compares them with the code.
 """
@@ -27,6 +30,26 @@ from fsrl_ext.experiment.algorithms import MetaTraining, OnpolicyTraining, SACTr
 from fsrl_ext.experiment.explained import Default, explained_defaults
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.settings import field_docs, list_settings
+from fsrl_ext.policy.base import PolicyConfig
+
+FAMILIES = {"off-policy": SACTraining, "on-policy": OnpolicyTraining, "meta-learning": MetaTraining}
+"""The families of algorithms, and the training class with the settings of most of a family's algorithms."""
+REPRESENTATIVES = {"off-policy": "cvpo", "on-policy": "cpo", "meta-learning": "meta_cpo"}
+"""An algorithm of each family, which has the family's defaults of the settings of a run."""
+SEE = {
+    "costs": "[several costs](many_costs.md)",
+    "limit_unit": "[the unit of a limit](#the-unit-of-a-limit)",
+    "cost_limit_start": "[cost limits](#cost-limits)",
+    "selections": "[the best policy](evaluation.md)",
+    "selection_min_episodes": "[cores](runs.md#cores)",
+    "actor": "[networks of your own](swapping_parts.md#networks)",
+    "critic": "[networks of your own](swapping_parts.md#networks)",
+    "worker_type": "[several machines](throughput.md#several-machines)",
+    "agents": "[several agents](many_agents.md)",
+    "cost_unit": "[several agents](many_agents.md)",
+    "collect_ahead": "[training faster](throughput.md)",
+}
+"""Pages, as the page of concepts refers to them, that say more about a setting than its row has room for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,8 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("policies", nargs="*", metavar="POLICY")
     parser.add_argument("--presets", action="store_true", help="print the presets of the first policy")
     parser.add_argument("--setting", help="print the default of this setting of all policies")
+    parser.add_argument("--shared", action="store_true", help="print the settings that the algorithms share")
     options = parser.parse_args(argv)
     policies: list[str] = options.policies
+    if options.shared:
+        print_shared()
+        return 0
     if options.setting:
         print_setting(options.setting)
         return 0
@@ -60,6 +87,52 @@ def print_setting(name: str) -> None:
     print(f"| algorithms | default of `{name}` |\n|---|---|")
     for text, policies in by_text.items():
         print(f"| {in_code(policies)} | {text} |")
+
+
+def print_shared() -> None:
+    """Prints the table of the settings that belong to a run, to its networks or to the training loop."""
+    run = {x.name: field_docs(ExperimentConfig) for x in dataclasses.fields(ExperimentConfig)}
+    for name in ("policy", "task", "policy_config", "training"):  # what a run is made of
+        del run[name]
+    loop = {x.name: field_docs(cls) for cls in FAMILIES.values() for x in dataclasses.fields(cls)}
+    # The unit belongs to the policies, and to the limits, which come first.
+    limits = {"cost_limit": run.pop("cost_limit"), "limit_unit": field_docs(PolicyConfig)}
+    rows = limits | run | loop
+    assert rows.keys() >= SEE.keys()
+    print("| setting | algorithms | default | meaning |\n|---|---|---|---|")
+    for name, docs in rows.items():
+        defaults = {family: x for family in FAMILIES if (x := family_default(family, name)) is not None}
+        families = "all" if len(defaults) == len(FAMILIES) else ", ".join(defaults)
+        more = f" ({SEE[name]})" if name in SEE else ""
+        print(f"| `{name}` | {families} | {by_family(defaults)} | {as_text(docs[name])}{more} |")
+
+
+def family_default(family: str, name: str) -> Default | None:
+    """The default of a setting in a family, or ``None`` where the family does not have it.
+
+    That of a setting of the training is the default of the family's class, which the page of an algorithm
+    takes as known; that of a setting of the run depends on the task, too.
+    """
+    fields = {x.name: x for x in dataclasses.fields(FAMILIES[family])}
+    return Default(fields[name].default) if name in fields else defaults_of(REPRESENTATIVES[family]).get(name)
+
+
+def by_family(defaults: dict[str, Default]) -> str:
+    """The cell of a default, with the names of the families if they differ in it.
+
+    A family that has the value of another one, and fewer tasks to train on, has the other one's default.
+    """
+    different: list[tuple[Default, list[str]]] = []
+    for family, default in defaults.items():
+        for other, families in different:
+            if other.value == default.value and default.elsewhere.items() <= other.elsewhere.items():
+                families.append(family)
+                break
+        else:
+            different.append((default, [family]))
+    if len(different) == 1:
+        return as_cell(different[0][0])
+    return "; ".join(f"{', '.join(families)}: {as_cell(default)}" for default, families in different)
 
 
 def print_presets(policy: str) -> None:
@@ -166,7 +239,12 @@ def meaning(name: str, policies: Iterable[str]) -> str:
     policy = next(x for x in policies if name in list_settings(x))
     row = algorithm(policy)
     texts = field_docs(ExperimentConfig) | field_docs(row.training) | field_docs(row.config)
-    return texts[name].replace("``", "`").replace("|", r"\|")
+    return as_text(texts[name])
+
+
+def as_text(docstring: str) -> str:
+    """The docstring of a field as the cell of a table."""
+    return docstring.replace("``", "`").replace("|", r"\|")
 
 
 def in_code(names: Iterable[str]) -> str:

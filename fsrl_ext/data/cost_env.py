@@ -15,7 +15,7 @@ from tianshou.env import BaseVectorEnv, VectorEnvWrapper
 from tianshou.env.utils import gym_new_venv_step_type
 
 from fsrl_ext.data.action_boxes import ActionSpaces
-from fsrl_ext.data.env_workers import EnvWorkers, raise_failures
+from fsrl_ext.data.env_calls import EnvWorkers, raise_failures
 from fsrl_ext.data.errors import check_finite
 from fsrl_ext.data.history import EnvHistory
 from fsrl_ext.data.seeds import restart_seeds

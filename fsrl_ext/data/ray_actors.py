@@ -15,7 +15,7 @@ from typing import Any
 import cloudpickle
 import torch
 
-from fsrl_ext.data.env_workers import CLOSE_SECONDS
+from fsrl_ext.data.env_closing import CLOSE_SECONDS
 from fsrl_ext.data.errors import ProcessEndedError
 from fsrl_ext.data.remote_errors import RemoteError
 

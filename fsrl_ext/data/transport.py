@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import cloudpickle
 import torch
 
-from fsrl_ext.data.env_workers import CLOSE_SECONDS
+from fsrl_ext.data.env_closing import CLOSE_SECONDS
 from fsrl_ext.data.errors import ProcessEndedError
 from fsrl_ext.data.interrupts import InterruptGuard
 from fsrl_ext.data.randomness import GlobalRandomness

@@ -26,7 +26,7 @@ class SeededProcess(gym.Wrapper):
     have this wrapper.
 
     An exception would end the process. The wrapper returns it in the info instead, and
-    :class:`~fsrl_ext.data.env_workers.EnvWorkers` raises it in the process that asked, with its traceback.
+    :class:`~fsrl_ext.data.env_calls.EnvWorkers` raises it in the process that asked, with its traceback.
     """
 
     def reset(

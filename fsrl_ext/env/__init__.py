@@ -7,7 +7,9 @@ The files in the order in which to read them:
 - `contract`: what `make` promises of every environment, and the classes that keep the promise;
 - `known_optimum`, `two_costs`, `discrete_optimum`: toy tasks whose best policy within the limits is known;
 - `suite_tasks`: the tasks of all suites as a table;
-- `registry`: `make` by name, users' own tasks, and the list of all tasks;
+- `tasks`: users' own tasks, and the list of all tasks;
+- `registry`: `make` by name, and `make_joint`;
+- `builders`: their arguments, for the processes of vector environments;
 - `check/`: whether an environment keeps the contract, and what mends it;
 - `bullet`: the adapter of bullet-safety-gym;
 - `safety_gymnasium/`: the adapter of safety-gymnasium, and its fast steps and resets;
@@ -20,23 +22,15 @@ simulator that its task needs.
 """
 
 import fsrl_ext.gymnasium_import  # noqa: F401 - before anything else imports gymnasium
+from fsrl_ext.env.builders import env_fn
 from fsrl_ext.env.check import Finding, check_env
 from fsrl_ext.env.contract import CostEnv, CostWrapper
 from fsrl_ext.env.cost_reader import ContractError, CostError, CostReader, MissingCostError, NamedCostReader
 from fsrl_ext.env.known_optimum import KnownOptimumEnv
 from fsrl_ext.env.meta.registration import register_family
-from fsrl_ext.env.registry import (
-    SuiteNotInstalledError,
-    UnknownTaskError,
-    can_terminate,
-    env_fn,
-    list_tasks,
-    make,
-    make_joint,
-    register_task,
-    time_limit,
-)
+from fsrl_ext.env.registry import SuiteNotInstalledError, make, make_joint
 from fsrl_ext.env.suite_tasks import TaskInfo
+from fsrl_ext.env.tasks import UnknownTaskError, can_terminate, list_tasks, register_task, time_limit
 
 __all__ = [
     "ContractError",

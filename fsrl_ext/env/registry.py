@@ -1,12 +1,8 @@
-"""Build environments by name with `make`, register users' own tasks, and list all tasks."""
+"""Build environments by name: with `make`, or several agents as one environment with `make_joint`."""
 
-import copy
-import dataclasses
-import difflib
 import importlib
-import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -25,32 +21,20 @@ from fsrl_ext.env.suite_tasks import (
     SAFETY_BUILDER,
     SUITE_TASKS,
     SUITES,
-    USER,
     TaskInfo,
     canonical_id,
 )
+from fsrl_ext.env.tasks import USER_TASKS, is_installed, unknown_task
 from fsrl_ext.env.two_costs import TWO_COSTS_TASK, TwoCostsEnv
 from fsrl_ext.errors import checked
-
-
-class UnknownTaskError(ValueError):
-    """Reports an id that no task has; the message names the nearest ids."""
 
 
 class SuiteNotInstalledError(ImportError):
     """Reports a suite that is not installed; the message has the command that installs it."""
 
 
-_user_tasks: dict[str, TaskInfo] = {}
-
 # Ends the modes in which `render` returns the frames of all steps since its last call.
 _LIST = "_list"
-
-# Arguments of `make` that leave the answer of `can_terminate` as the table has it.
-_HARMLESS_ARGUMENTS = {
-    *("id", "render_mode", "max_episode_steps", "task_seed", "costs"),
-    *("width", "height", "camera_id", "camera_name", "cost_unit"),
-}
 
 
 @checked(at_least_one=("max_episode_steps",))
@@ -107,7 +91,7 @@ def make(
         kwargs["task_seed"] = task_seed
     elif task_seed is not None:
         raise ValueError(f"task_seed must be None for {id}, which belongs to no family, got {task_seed!r}")
-    if not _installed(task.suite):
+    if not is_installed(task.suite):
         suite = SUITES[task.suite]
         raise SuiteNotInstalledError(f"{id} needs {suite.name}; install it: {suite.install}")
     horizon = max_episode_steps or task.horizon
@@ -194,47 +178,6 @@ def make_joint(
     return TeamEnv(env, cost_unit=cost_unit, spec=spec)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EnvFn:
-    """Holds the arguments of calls of `make_joint`, for a vector environment's workers; see `env_fn`.
-
-    Each environment gets copies of the arguments, wherever it runs.
-    """
-
-    id: str
-    kwargs: dict[str, Any]
-    registered: EnvSpec | None
-    task: TaskInfo | None
-
-    def __call__(self) -> gymnasium.Env:
-        """Build the environment in the calling process."""
-        if self.registered is not None and self.registered.id not in gymnasium.registry:
-            gymnasium.registry[self.registered.id] = self.registered
-        if self.task is not None:
-            _user_tasks.setdefault(self.task.id, self.task)
-        return make_joint(self.id, **copy.deepcopy(self.kwargs))
-
-
-@checked()
-def env_fn(id: str, render_mode: str | None = None, **kwargs: Any) -> EnvFn:
-    """Return a function without arguments that calls `make_joint`, in this process or in another one.
-
-    A worker process that was spawned, not forked, has not run the user's registrations. The returned object
-    therefore carries the registration of `id`, as "module:Class" or as a callable that can be pickled. For
-    forked workers and for the suites' tasks, `lambda: make_joint(id)` does the same.
-
-    :param id: an id as for `make`; the other arguments are those of `make_joint` too.
-    """
-    id = canonical_id(id)
-    name = id.rpartition(":")[2]
-    return EnvFn(
-        id=id,
-        kwargs={"render_mode": render_mode, **kwargs},
-        registered=None if name in SUITE_TASKS else gymnasium.registry.get(name),
-        task=_user_tasks.get(name),
-    )
-
-
 def _make_registered(
     id: str,
     render_mode: str | None,
@@ -248,7 +191,7 @@ def _make_registered(
     if name not in gymnasium.registry:
         function = getattr(sys.modules[module], name, None) if module else None
         if not callable(function):
-            raise UnknownTaskError(_unknown(name))
+            raise unknown_task(name)
         _check_one_agent(id, costs)
         from fsrl_ext.env.agents.contract import make_parallel
 
@@ -260,7 +203,7 @@ def _make_registered(
         arguments["render_mode"] = render_mode
     # The passive checker costs time on every step, and CostWrapper checks what matters here.
     env = gymnasium.make(name, max_episode_steps=max_episode_steps, disable_env_checker=True, **arguments)
-    task = _user_tasks.get(name)
+    task = USER_TASKS.get(name)
     num_costs = task.num_costs if task and costs is None else None
     return CostWrapper(env, env_id=name, num_costs=num_costs, costs=costs)
 
@@ -320,80 +263,6 @@ def _spec(
         disable_env_checker=True,
         kwargs={"id": id, "render_mode": render_mode, "max_episode_steps": horizon, **named, **kwargs},
     )
-
-
-def _unknown(id: str) -> str:
-    known = [*SUITE_TASKS, *_user_tasks, *gymnasium.registry]
-    near = difflib.get_close_matches(id, dict.fromkeys(known))
-    hint = f"did you mean {', '.join(near)}?" if near else "see fsrl_ext.env.list_tasks()"
-    return f"unknown task {id!r}; {hint}"
-
-
-def _installed(suite: str) -> bool:
-    return all(importlib.util.find_spec(module) for module in SUITES[suite].modules)
-
-
-@checked(at_least_one=("num_costs", "max_episode_steps"))
-def register_task(
-    id: str,
-    *,
-    entry_point: str | Callable[..., gymnasium.Env],
-    num_costs: int | None = None,
-    can_terminate: bool | None = None,
-    max_episode_steps: int | None = None,
-    **registration: Any,
-) -> None:
-    """Register an environment whose steps carry `info["cost"]`.
-
-    :param id: a new id of Gymnasium's form, "Name-v0".
-    :param entry_point: the environment's class, a function that builds it, or "module:Class".
-    :param num_costs: the number of costs ``C`` on each step; None takes it from the first step.
-    :param can_terminate: whether an episode can end before its time limit; None if unknown.
-    :param max_episode_steps: the time limit; None for none.
-    :param registration: further arguments of `gymnasium.register`, for example `kwargs`.
-    :raises ValueError: the id belongs to a suite, or `num_costs` is below 1.
-    """
-    if id in SUITE_TASKS:
-        raise ValueError(f"id must be new, got {id!r}, which belongs to {SUITE_TASKS[id].suite}")
-    gymnasium.register(id, entry_point=entry_point, max_episode_steps=max_episode_steps, **registration)
-    _user_tasks[id] = TaskInfo(
-        id=id,
-        suite=USER,
-        horizon=max_episode_steps,
-        can_terminate=can_terminate,
-        num_costs=num_costs,
-    )
-
-
-def list_tasks() -> list[TaskInfo]:
-    """Return the tasks of all suites, installed or not, and then those of `register_task`."""
-    installed = {name: _installed(name) for name in SUITES}
-    suites = [dataclasses.replace(task, installed=installed[task.suite]) for task in SUITE_TASKS.values()]
-    return suites + list(_user_tasks.values())
-
-
-@checked()
-def time_limit(env: gymnasium.Env) -> int | None:
-    """Return the number of steps after which an episode of `env` is truncated; None for no limit."""
-    return env.spec.max_episode_steps if env.spec is not None else None
-
-
-@checked()
-def can_terminate(env: str | gymnasium.Env) -> bool | None:
-    """Tell whether an episode can end before its time limit; None if that is unknown.
-
-    :param env: an id, or an environment that has an id in its `spec`. The answer for an environment is None
-        where it was built with arguments other than `task_seed` and those of drawing, because such arguments
-        may change the task.
-    """
-    if isinstance(env, str):
-        id = canonical_id(env.rpartition(":")[2])
-    elif env.spec is not None and _HARMLESS_ARGUMENTS.issuperset(env.spec.kwargs):
-        id = env.spec.id
-    else:
-        return None
-    task = SUITE_TASKS.get(id) or _user_tasks.get(id)
-    return task.can_terminate if task else None
 
 
 def _register_fixed_tasks() -> None:

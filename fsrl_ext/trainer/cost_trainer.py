@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from tianshou.data import InfoStats
 from tianshou.policy import BasePolicy
 from tianshou.policy.base import TrainingStats
@@ -20,26 +19,13 @@ from fsrl_ext.data import AheadCollector, CostCollector, CostCollectStats
 from fsrl_ext.data.sizes import round_up
 from fsrl_ext.errors import NonFiniteError, checked
 from fsrl_ext.policy.base import CostEntry
+from fsrl_ext.trainer.curves import training_curves
 from fsrl_ext.trainer.episode_lengths import EpisodeLengths
-from fsrl_ext.trainer.evaluation import evaluate_policy
 from fsrl_ext.trainer.player import EpisodePlayer, parameters_of
 from fsrl_ext.trainer.progress import ProgressBar
 from fsrl_ext.trainer.seeds import renewed_seeds, seed_range
 from fsrl_ext.trainer.selection import Evaluation
-
-
-@dataclass(frozen=True, kw_only=True)
-class PendingSelection:
-    """A selection whose verdict is to come.
-
-    :param env_step: environment steps that the policy had been trained for.
-    :param epoch: after which the policy is tested.
-    :param parameters: of the policy, as :func:`~fsrl_ext.trainer.player.parameters_of` returns them.
-    """
-
-    env_step: int
-    epoch: int
-    parameters: dict[str, Any]
+from fsrl_ext.trainer.selection_episodes import PendingSelection, SelectionEpisodes
 
 
 class CostTrainer(BaseTrainer):
@@ -170,8 +156,7 @@ class CostTrainer(BaseTrainer):
             raise ValueError(f"cost_names must be {num_costs}, one per cost, got {len(cost_names)}")
         self.cost_names = None if cost_names is None else tuple(cost_names)
         self._cost_keys: Sequence[str | int] = self.cost_names or range(num_costs)
-        self.selection_seeds = seeds
-        self.selection_min_episodes = selection_min_episodes
+        self._selections = SelectionEpisodes(test_collector, seeds, selection_min_episodes)
         self.train_seeds = None if train_seeds is None else list(train_seeds)
         self.cost_limit_schedule = cost_limit_schedule
         self._scheduled_from = self._policy_limit() if cost_limit_schedule is not None else None
@@ -182,7 +167,6 @@ class CostTrainer(BaseTrainer):
         self._on_cycle_end = on_cycle_end
         self._on_selection = on_selection
         self._on_candidate = on_candidate
-        self._pending: PendingSelection | None = None
         self._in_epoch = False
         self._steps_before = 0
         self._max_step_per_collect = step_per_collect
@@ -232,7 +216,7 @@ class CostTrainer(BaseTrainer):
         return {
             "counters": counters,
             "best": None if self.best is None else asdict(self.best),
-            "pending": None if self._pending is None else asdict(self._pending),
+            "pending": None if self._selections.pending is None else asdict(self._selections.pending),
             "collector": None if over else self.train_collector.state_dict(),
         }
 
@@ -247,9 +231,8 @@ class CostTrainer(BaseTrainer):
         best = state["best"]
         self.best = None if best is None else Evaluation(**best)
         pending = state.get("pending")  # states of earlier versions have none
-        self._pending = None if pending is None else PendingSelection(**pending)
-        if self._pending is not None:
-            self._play(self._pending)
+        if pending is not None:
+            self._begin(PendingSelection(**pending))
         self._steps_before = self.env_step - self.epoch * self.step_per_epoch
         self._resumed = True
         collector = state["collector"]
@@ -280,10 +263,8 @@ class CostTrainer(BaseTrainer):
             self.test_collector, self.save_best_fn = test_collector, save_best_fn
         if reset_collectors and self.train_seeds is not None:
             self.train_collector.reset_env(gym_reset_kwargs={"seed": self.train_seeds})
-        if self._pending is not None:
-            assert isinstance(self.test_collector, EpisodePlayer)
-            self.test_collector.finish()
-        self.best = self.last = self._pending = None
+        self._selections.finish()  # without a verdict
+        self.best = self.last = None
         self.env_episode = self.num_train_episodes_above = 0
         self._lengths = EpisodeLengths(self.policy, self.train_collector.env_num)
         self._in_epoch, self._steps_before = False, 0
@@ -361,7 +342,7 @@ class CostTrainer(BaseTrainer):
         )
         if stats.n_collected_episodes:
             self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
-            curves = _training_curves(stats, self.cost_limit, self.limit_unit, self.cost_names)
+            curves = training_curves(stats, self.cost_limit, self.limit_unit, self.cost_names)
             self.logger.log_train_data(curves, self.env_step)
         if self._bar is not None:
             self._bar.show(self.env_step, stats, self.cost_limit, self.cost_names, self.limit_unit)
@@ -401,54 +382,44 @@ class CostTrainer(BaseTrainer):
     def test_step(self) -> tuple[CostCollectStats | None, bool]:  # type: ignore[override]
         """Run the selection episodes and keep the better policy, at once or as soon as they are played."""
         self._in_epoch = False
-        if isinstance(self.test_collector, EpisodePlayer):
+        if self._selections.come_later:
             if self._join():
                 return None, True
-            self._pending = PendingSelection(
-                env_step=self.env_step, epoch=self.epoch, parameters=parameters_of(self.policy)
+            self._begin(
+                PendingSelection(
+                    env_step=self.env_step, epoch=self.epoch, parameters=parameters_of(self.policy)
+                )
             )
-            self._play(self._pending)
             self._renew_seeds()
             if self._on_candidate is not None:
                 self._on_candidate()
             return None, self.env_step >= self.step_budget and self._join()
-        assert isinstance(self.test_collector, CostCollector)
-        evaluation = evaluate_policy(
-            self.test_collector,
-            self.selection_seeds,
+        evaluation = self._selections.play(
+            env_step=self.env_step,
             cost_limit=self.cost_limit,
             limit_unit=self.limit_unit,
-            env_step=self.env_step,
-            show_progress=self._bar is not None,
-            what="selection",
             best=self.best,
-            min_episodes=self.selection_min_episodes,
+            show_progress=self._bar is not None,
         )
         self._renew_seeds()
         return None, self._judge(evaluation, self.epoch)
 
-    def _play(self, candidate: PendingSelection) -> None:
+    def _begin(self, candidate: PendingSelection) -> None:
         """Begin to play the episodes of a selection."""
-        assert isinstance(self.test_collector, EpisodePlayer)
-        self.test_collector.start(
-            candidate.parameters,
-            self.selection_seeds,
+        self._selections.begin(
+            candidate,
             cost_limit=self.cost_limit,
             limit_unit=self.limit_unit,
-            env_step=candidate.env_step,
-            show_progress=self.show_progress or self._bar is not None,
-            what="selection",
             best=self.best,
-            min_episodes=self.selection_min_episodes,
+            show_progress=self.show_progress or self._bar is not None,
         )
 
     def _join(self) -> bool:
         """Let the verdict on the last selection take effect, if it is to come; returns whether to stop."""
-        if self._pending is None:
+        played = self._selections.finish()
+        if played is None:
             return False
-        assert isinstance(self.test_collector, EpisodePlayer)
-        evaluation = self.test_collector.finish()
-        candidate, self._pending = self._pending, None
+        candidate, evaluation = played
         return self._judge(evaluation, candidate.epoch)
 
     def _judge(self, evaluation: Evaluation, epoch: int) -> bool:
@@ -480,29 +451,3 @@ class CostTrainer(BaseTrainer):
         if self.train_seeds is None or not collector.replayable or self.epoch % self.epochs_per_renewal:
             return
         collector.renew_seeds(renewed_seeds(self.train_seeds[0], self.epoch, collector.env_num))
-
-
-def _training_curves(
-    stats: CostCollectStats,
-    cost_limit: tuple[float, ...],
-    limit_unit: LimitUnit = "episode",
-    cost_names: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """The points that a collect cycle adds to the curves: means and sums, for arrays are never logged.
-
-    ``costs_stat`` is about sums of costs in any unit of the limits; ``violation`` is in that unit.
-    """
-    keys: Sequence[str | int] = cost_names or range(len(cost_limit))
-
-    def by_cost(values: np.ndarray) -> dict[str | int, float]:
-        return dict(zip(keys, values.tolist(), strict=True))
-
-    curves: dict[str, Any] = asdict(stats)
-    if curves["costs_stat"] is not None:
-        curves["costs_stat"] = {keys[i]: x for i, x in curves["costs_stat"].items()}
-    excess = np.maximum(stats.limited_costs(limit_unit) - np.array(cost_limit), 0.0)
-    curves["violation"] = by_cost(excess.sum(0))
-    if stats.discounted_returns is not None and stats.discounted_costs is not None:
-        curves["discounted_return"] = float(stats.discounted_returns.mean())
-        curves["discounted_cost"] = by_cost(stats.discounted_costs.mean(0))
-    return curves

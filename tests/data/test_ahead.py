@@ -42,6 +42,7 @@ def ahead():
         collector.close()
 
 
+@pytest.mark.usefixtures("new_interpreters")
 @pytest.mark.parametrize("cores", [1, 2])
 def test_collects_what_a_collector_here_would(cores, ahead):
     policy = build_cvpo()

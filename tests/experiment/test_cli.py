@@ -20,41 +20,45 @@ def cli(*arguments, **kwargs):
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120, **kwargs)
 
 
-def test_list_prints_tasks_and_policies_and_nothing_else():
-    out = cli("list")
-    assert out.returncode == 0
-    assert out.stderr == ""
+def test_list_prints_tasks_and_policies(capsys):
+    assert main(["list"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
     for name in ("cvpo", "SafetyCarCircle-v0", "SafetyPointCircle1-v0", "SafetyAntVelocity-v1"):
-        assert any(line.startswith(name) for line in out.stdout.splitlines()), name
+        assert any(line.startswith(name) for line in out.splitlines()), name
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+def test_a_reader_that_has_seen_enough_is_no_error_and_nothing_else_is_printed():
     out = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {' '.join(COMMAND)} list | head -n 1"],
         capture_output=True,
         text=True,
     )
     assert (out.returncode, out.stderr) == (0, "")
+    assert len(out.stdout.splitlines()) == 1
 
 
-def test_train_ends_with_a_table_and_the_folder(tmp_path):
-    out = cli("train", "cvpo", "SafetyBallCircle-v0", "--cost-limit", "10", "--out", str(tmp_path), *TINY)
-    assert out.returncode == 0, out.stderr
+def test_train_ends_with_a_table_and_the_folder(tmp_path, capfd):
+    train = ["train", "cvpo", "SafetyBallCircle-v0", "--out", str(tmp_path), *TINY]
+    assert main([*train, "--cost-limit", "10"]) == 0
+    out, err = capfd.readouterr()
     folder = tmp_path / "SafetyBallCircle-v0-cvpo-seed0-1"
-    assert str(folder) in out.stdout
-    assert str(folder / "curves.png") in out.stdout
-    assert "last policy" in out.stdout
-    assert "training episodes above the limit" in out.stdout
+    assert str(folder) in out
+    assert str(folder / "curves.png") in out
+    assert "last policy" in out
+    assert "training episodes above the limit" in out
     # the live bar: return, cost, limit, speed, time left
-    assert "limit 10" in out.stderr
-    assert "step/s" in out.stderr
-    quiet = cli("train", "cvpo", "SafetyBallCircle-v0", "--quiet", "--out", str(tmp_path), *TINY)
+    assert "limit 10" in err
+    assert "step/s" in err
+    quiet = cli(*train, "--quiet")
     assert quiet.returncode == 0
     assert quiet.stderr == ""
 
 
-def test_help_lists_every_setting_with_its_default():
-    out = cli("train", "--help").stdout
+def test_help_lists_every_setting_with_its_default(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    out = capsys.readouterr().out
     for name, setting in list_settings().items():
         assert setting.help, name
         if name not in ("policy", "task"):
@@ -146,9 +150,9 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path):
 
 
 def test_interrupt_ends_cleanly(tmp_path):
-    arguments = ["train", "cvpo", "SafetyBallCircle-v0", "--out", str(tmp_path), "--steps", "100000"]
+    arguments = ["train", "cvpo", "SafetyBallCircle-v0", "--out", str(tmp_path), *TINY]
     process = subprocess.Popen(
-        [*COMMAND, *arguments, "--selections", "500"],
+        [*COMMAND, *arguments, "--steps", "100000", "--selections", "500"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,21 @@ pytestmark = pytest.mark.slow
 
 PAGE = Path(__file__).parents[2] / "docs" / "your_own_algorithm.md"
 ROOT = PAGE.parents[1]
+# Runs command lines in one process, because its imports take longer than most of them, and says on both
+# streams where each one has ended. The exit code is the first one that is not 0.
+DRIVER = """
+import shlex, sys
+from fsrl_ext.cli import main
+codes = []
+for line in sys.argv[1:]:
+    try:
+        codes.append(main(shlex.split(line)[1:]))
+    except SystemExit as end:  # of a help text
+        codes.append(end.code)
+    for stream in (sys.stdout, sys.stderr):
+        print("$", codes[-1], file=stream, flush=True)
+sys.exit(next(filter(None, codes), 0))
+"""
 
 
 def blocks(language):
@@ -37,7 +53,11 @@ def shell(tmp_path_factory):
             (folder / name[1]).write_text(block)
     assert {x.name for x in folder.iterdir()} == {"sac_penalty.py", "pyproject.toml", "use.py"}
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
-    programs = {"fsrl-ext": f"{sys.executable} -m fsrl_ext.cli", "pip": f"{sys.executable} -m pip"}
+    programs = {
+        "fsrl-ext": f"{sys.executable} -m fsrl_ext.cli",
+        "pip": f"{sys.executable} -m pip",
+        "driver": f"{sys.executable} -c {shlex.quote(DRIVER)}",
+    }
 
     def start(line):
         program, _, rest = line.partition(" ")
@@ -62,19 +82,34 @@ def shell(tmp_path_factory):
         assert "Traceback" not in err, err
         return process.returncode, out, err
 
-    start.folder, start.env = folder, env
+    def run_all(lines):
+        """Exit code, output and errors of each of the lines, in a process for all of them."""
+        _, out, err = finish(start(shlex.join(["driver", *lines])))
+        outs, errs = (re.split(r"^\$ (\d+)\n", text, flags=re.MULTILINE) for text in (out, err))
+        assert len(outs) == 2 * len(lines) + 1, err
+        return [(int(code), *texts) for code, *texts in zip(outs[1::2], outs[::2], errs[::2], strict=False)]
+
+    start.folder, start.env, start.run_all = folder, env, run_all
     code, _, err = finish(start(command("pip install")))
     assert code == 0, err
     return start, finish
 
 
-def test_the_algorithm_is_listed_and_shows_its_help(shell):
-    start, finish = shell
-    code, out, err = finish(start(command("fsrl-ext list")))
+@pytest.fixture(scope="module")
+def said(shell):
+    """The algorithm in the list, its help text, and a setting that it refuses."""
+    start, _ = shell
+    help_line = next(x for x in blocks("bash")[1].splitlines() if x.endswith("--help"))
+    mistake = "fsrl-ext train sac_penalty SafetyBallCircle-v0 --penalty -1"
+    return start.run_all([command("fsrl-ext list"), help_line, mistake])
+
+
+def test_the_algorithm_is_listed_and_shows_its_help(said):
+    code, out, err = said[0]
     assert (code, err) == (0, "")
     assert re.search(r"^sac_penalty +SAC with Lagrange multipliers and an exact penalty", out, re.MULTILINE)
     assert out.index("multitask_cpo") < out.index("sac_penalty")
-    code, out, err = finish(start(next(x for x in blocks("bash")[1].splitlines() if x.endswith("--help"))))
+    code, out, err = said[1]
     assert (code, err) == (0, "")
     assert "--penalty" in out
     words = " ".join(out.split())
@@ -95,13 +130,13 @@ def test_a_run_is_interrupted_resumed_and_judged(shell):
     code, out, err = finish(training)
     assert code == 130, err
     assert "to go on: fsrl-ext resume runs/first" in out
-    code, out, err = finish(start(command("fsrl-ext resume")))
+    (code, _, err), judged = start.run_all([command("fsrl-ext resume"), command("fsrl-ext evaluate")])
     assert code == 0, err
     result = json.loads((first / "result.json").read_text())
     assert (result["status"], result["env_step"]) == ("finished", 3000)
     assert result["resumed"][0]["exact"]
     assert result["config"]["policy_config"]["penalty"] == 2.0
-    code, out, err = finish(start(command("fsrl-ext evaluate")))
+    code, out, err = judged
     assert (code, err) == (0, "")
     assert "10 deterministic episodes" in out
 
@@ -117,9 +152,8 @@ def test_the_page_works_from_python_too(shell):
     assert (config["policy"], config["policy_config"]["cost_reduction"]) == ("sac_penalty", "ucb")
 
 
-def test_a_mistake_is_one_line(shell):
-    start, finish = shell
-    code, out, err = finish(start("fsrl-ext train sac_penalty SafetyBallCircle-v0 --penalty -1"))
+def test_a_mistake_is_one_line(said):
+    code, out, err = said[2]
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert "penalty must be >= 0, got -1.0" in err
 

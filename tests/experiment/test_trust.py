@@ -17,6 +17,7 @@ from toys.runs import resumable_config, run_killed
 from fsrl_ext.cli import main
 from fsrl_ext.errors import CheckpointError, RunFolderError
 from fsrl_ext.experiment import evaluate, load_policy, resume
+from fsrl_ext.experiment.files import content
 from fsrl_ext.experiment.files.archive import write_archive
 from fsrl_ext.experiment.saved.film import record_video
 from fsrl_ext.experiment.training.checkpoint import FORMATS, read_checked, read_checkpoint, write_checked
@@ -118,9 +119,9 @@ class Foreign:
 
 def test_a_pickled_object_is_named_and_never_loaded(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for content in ({"x": Foreign()}, {"x": np.float64(1.0)}, {"x": {1, 2}}):
+    for data in ({"x": Foreign()}, {"x": np.float64(1.0)}, {"x": {1, 2}}):
         with best(folder).open("wb") as file:
-            write_archive(file, content)
+            write_archive(file, data)
         with pytest.raises(
             CheckpointError, match=r"holds a pickled object of [\w.]+, which fsrl_ext never"
         ) as e:
@@ -196,7 +197,9 @@ def test_an_edited_checkpoint_is_refused_with_the_part(folder, name):
     assert one_line(error).startswith(str(best(folder)))
 
 
-def test_a_shared_list_that_is_huge_unfolded_is_refused(folder):
+def test_a_shared_list_that_is_huge_unfolded_is_refused(folder, monkeypatch):
+    assert content.MAX_ENTRIES < 10**7  # which are read within seconds
+    monkeypatch.setattr(content, "MAX_ENTRIES", 10**5)
     bomb = [1]
     for _ in range(40):
         bomb = [bomb, bomb]

@@ -165,6 +165,7 @@ def test_a_deterministic_actor_comes_back_from_the_edge():
     torch.testing.assert_close(actor(obs)[0], torch.full((2, 1), -0.4), atol=0.02, rtol=0)
 
 
+@torch.no_grad()
 def test_a_mean_may_lie_beyond_the_box_up_to_its_range():
     torch.manual_seed(0)
     within, beyond = (GaussianActor(3, 2, mean_range=r) for r in (1.0, 2.0))

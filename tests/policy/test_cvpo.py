@@ -367,7 +367,14 @@ def test_the_extra_share_is_asked_for_at_the_limit_too():
     reach = largest_reduction(q_cost, 0.1)
     for share, asked in [(0.0, 0.0), (0.4, 0.4), (0.6, 0.6)]:
         policy.measured_cost.extra_share.fill_(share)
-        reduction = old_cost - policy._estep_threshold(q_cost, old_cost)
+        reduction = old_cost - policy._estep.threshold(
+            q_cost,
+            old_cost,
+            scale=policy._cost_scale,
+            bound=policy.cost_bound.double(),
+            discounted_bound=policy.cost_threshold,
+            steps=policy._counted_steps,
+        )
         torch.testing.assert_close(reduction, asked * reach)
 
 

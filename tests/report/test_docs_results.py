@@ -34,6 +34,7 @@ def test_a_page_is_that_of_the_result_files(page):
 def test_the_pages_of_results_are_among_them():
     names = {str(page.relative_to(ROOT)) for page in PAGES}
     assert {"README.md", "docs/experiments.md", "docs/known_optimum.md", "docs/environments.md"} <= names
+    assert "docs/concepts.md" in names
     algorithms = (
         "cvpo",
         "sac_lag",

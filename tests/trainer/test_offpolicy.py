@@ -12,7 +12,7 @@ from toys.recorder import Recorder
 from fsrl_ext.data import CostCollector, CostCollectStats, CostVectorReplayBuffer
 from fsrl_ext.errors import NonFiniteError
 from fsrl_ext.trainer import CostOffpolicyTrainer, evaluate_policy
-from fsrl_ext.trainer.cost_trainer import _training_curves
+from fsrl_ext.trainer.curves import training_curves
 
 
 def policy_for(limit=5.0):
@@ -119,7 +119,7 @@ def test_share_above_limit_counts_training_episodes():
 def test_each_cycle_logs_how_far_its_episodes_were_above_the_limits():
     costs = np.array([[3.0, 1.0], [9.0, 2.0], [6.0, 7.0]])
     stats = CostCollectStats(costs=costs)
-    assert _training_curves(stats, (5.0, np.inf))["violation"] == {0: 4.0 + 1.0, 1: 0.0}
+    assert training_curves(stats, (5.0, np.inf))["violation"] == {0: 4.0 + 1.0, 1: 0.0}
 
 
 def test_same_seed_same_run_and_testing_changes_nothing():

@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 
+from fsrl_ext.env.builders import env_fn
 from fsrl_ext.env.check.drawing import check_drawing
 from fsrl_ext.env.check.episodes import Row, rows
 from fsrl_ext.env.check.findings import CheckFailedError, Finding, SkippedError, raised
@@ -19,13 +20,8 @@ from fsrl_ext.env.check.repetition import (
 from fsrl_ext.env.check.spaces import check_action_space, check_bounds, check_observation_space
 from fsrl_ext.env.check.steps import check_costs, check_ends, check_reset, check_step
 from fsrl_ext.env.contract import CostEnv, CostWrapper
-from fsrl_ext.env.registry import (
-    SuiteNotInstalledError,
-    UnknownTaskError,
-    can_terminate,
-    env_fn,
-    make_joint,
-)
+from fsrl_ext.env.registry import SuiteNotInstalledError, make_joint
+from fsrl_ext.env.tasks import UnknownTaskError, can_terminate
 from fsrl_ext.errors import checked
 
 

@@ -8,7 +8,7 @@ import gymnasium
 
 from fsrl_ext.env.meta.family import DEFAULT_TASK_SEED, Family, add_family, list_families
 from fsrl_ext.env.meta.parameters import Distribution
-from fsrl_ext.env.registry import list_tasks, register_task
+from fsrl_ext.env.tasks import list_tasks, register_task
 from fsrl_ext.errors import checked
 
 # A level is one digit of the id.

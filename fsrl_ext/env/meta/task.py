@@ -5,9 +5,10 @@ from typing import Any
 
 import gymnasium
 
+from fsrl_ext.env.builders import EnvFn, env_fn
 from fsrl_ext.env.meta.family import FIRST_HELD_OUT_SEED, Family, checked_seed, find_family
 from fsrl_ext.env.meta.parameters import Parameters, stream
-from fsrl_ext.env.registry import EnvFn, env_fn, make
+from fsrl_ext.env.registry import make
 
 
 @dataclass(frozen=True, kw_only=True)

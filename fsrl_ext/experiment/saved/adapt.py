@@ -18,8 +18,8 @@ from tianshou.policy.base import policy_within_training_step
 from fsrl_ext.cost_names import LimitUnit
 from fsrl_ext.data import MetaCollector
 from fsrl_ext.data.randomness import private_randomness
+from fsrl_ext.env.builders import EnvFn
 from fsrl_ext.env.meta import TaskDescription
-from fsrl_ext.env.registry import EnvFn
 from fsrl_ext.errors import check_argument, checked
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.registry import algorithm

@@ -10,8 +10,8 @@ import gymnasium as gym
 import numpy as np
 
 from fsrl_ext.env import env_fn, make_joint
+from fsrl_ext.env.builders import EnvFn
 from fsrl_ext.env.meta import TaskDescription, find_family, list_families
-from fsrl_ext.env.registry import EnvFn
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training.build import check_costs

@@ -17,23 +17,11 @@ from tianshou.data.types import RolloutBatchProtocol
 from tianshou.policy.base import TLearningRateScheduler
 from torch import Tensor, nn
 
-from fsrl_ext.errors import check_all_finite, check_finite, checked
+from fsrl_ext.errors import check_all_finite, checked
 from fsrl_ext.functional.distribution import Categorical, distribution
-from fsrl_ext.functional.estep import (
-    EStepSolution,
-    Status,
-    largest_reduction,
-    solve_dual,
-    solve_dual_slsqp,
-)
-from fsrl_ext.functional.gaussian import decoupled_kl, is_full_covariance, sample_actions, scale_noise
-from fsrl_ext.functional.mstep import (
-    WeightedMoments,
-    categorical_mstep_loss,
-    mstep_loss,
-    update_kl_multipliers,
-    weighted_moments,
-)
+from fsrl_ext.functional.estep import EStepSolution, Status
+from fsrl_ext.functional.gaussian import sample_actions, scale_noise
+from fsrl_ext.functional.mstep import weighted_moments
 from fsrl_ext.net.values import QValues, reduce_reward
 from fsrl_ext.policy.base import (
     ConstrainedPolicy,
@@ -44,7 +32,7 @@ from fsrl_ext.policy.base import (
     per_cost,
     to_device,
 )
-from fsrl_ext.policy.offpolicy.cost_level import LEVEL_STATES, CostLevel, CriticLevel, MeasuredCost
+from fsrl_ext.policy.offpolicy.cost_level import LEVEL_STATES, CriticLevel, MeasuredCost
 from fsrl_ext.policy.offpolicy.critics import (
     critic_losses,
     hand_back_priorities,
@@ -54,6 +42,8 @@ from fsrl_ext.policy.offpolicy.critics import (
     to_tensors,
 )
 from fsrl_ext.policy.offpolicy.cvpo_config import CVPOConfig
+from fsrl_ext.policy.offpolicy.cvpo_estep import EStep, mean_cost
+from fsrl_ext.policy.offpolicy.cvpo_mstep import TrustRegions, fit_categorical, fit_gaussian
 from fsrl_ext.policy.offpolicy.replay import newest_places
 from fsrl_ext.policy.optimise import clip_gradients, to_host
 
@@ -165,10 +155,9 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         """Estimate of the actor's episode cost, from measured costs."""
         self.level = CriticLevel(measured=self.config.cost_level == "measured")
         """Episode cost that the critics' level stands for, held against measured costs."""
-        self._running_level = CostLevel(self.config.cost_level_rate)
         self._level_unit = float(self.discounted([1.0] * self.num_costs)[0])
+        self._estep = EStep(self.config, self.measured_cost, self._level_unit)
         self._acted_since_update = True
-        self._slsqp_start: tuple[float, ...] | None = None
 
     @property
     def episode_cost(self) -> np.ndarray | None:
@@ -307,9 +296,9 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             "data": self.data.progress(),
             "measured_cost": self.measured_cost.state_dict(),
             "level": self.level.state_dict(),
-            "running_level": self._running_level.state_dict(),
+            "running_level": self._estep.running_level.state_dict(),
             "acted_since_update": self._acted_since_update,
-            "slsqp_start": self._slsqp_start,
+            "slsqp_start": self._estep.slsqp_start,
         }
 
     def _load_units(self, state: Mapping[str, Any]) -> None:
@@ -319,9 +308,9 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self.data.load_progress(state["data"])
         self.measured_cost.load_state_dict(state["measured_cost"])
         self.level.load_state_dict(state["level"])
-        self._running_level.load_state_dict(state["running_level"])
+        self._estep.running_level.load_state_dict(state["running_level"])
         self._acted_since_update = state["acted_since_update"]
-        self._slsqp_start = state["slsqp_start"]
+        self._estep.slsqp_start = state["slsqp_start"]
 
     @property
     def _is_stratified(self) -> bool:
@@ -373,9 +362,17 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         names = ("actor's logits",) if self.is_discrete else ("actor's mean", "actor's scale")
         check_all_finite(checks, ("critic loss", *names))
         log_prior = priors[0] if priors else None
-        old_cost = _mean_cost(q_cost, log_prior)
-        threshold = self._estep_threshold(q_cost, old_cost, log_prior)
-        solution = self._estep(q_reward, q_cost, threshold, log_prior)
+        old_cost = mean_cost(q_cost, log_prior)
+        threshold = self._estep.threshold(
+            q_cost,
+            old_cost,
+            log_prior,
+            scale=self._cost_scale,
+            bound=self.cost_bound.cpu().double(),
+            discounted_bound=self.cost_threshold,
+            steps=self._counted_steps,
+        )
+        solution = self._estep.solve(q_reward, q_cost, threshold, log_prior)
 
         # Critic step; it waits until here because nothing may change if a check fails
         clear_gradients(self._critic_parameters)
@@ -383,13 +380,22 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         self.critic_optim.step()
         # M-step: the actor is fitted to the weighted actions
         weights = to_device(solution.weights, obs.device)
+        how: dict[str, Any] = {
+            "regions": TrustRegions(
+                self.kl_multipliers, self.kl_bounds, self.kl_multiplier_lr, self.kl_multiplier_max
+            ),
+            "iterations": self.config.mstep_iterations,
+            "step_actor": self._step_actor,
+        }
         if actions is None:
-            metrics = self._discrete_mstep(obs, weights, Categorical(batch.old_log_probs), output)
+            metrics = fit_categorical(
+                self.actor, obs, weights, Categorical(batch.old_log_probs), output, **how
+            )
         else:
             old = batch.old_mean, batch.old_scale
             with torch.no_grad():
                 moments = weighted_moments(weights, actions, *old, control_variate=self._is_stratified)
-            metrics = self._mstep(obs, moments, *old, *output)
+            metrics = fit_gaussian(self.actor, obs, moments, *old, *output, **how)
 
         # Moving averages: target critics, old policy, acting average
         self._target.update(self.config.tau)
@@ -415,179 +421,7 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
         q = self.target_critic(obs, self._executed(actions), **self._estep_precision)
         return actions, *self._reduce(q)
 
-    def _estep_threshold(self, q_cost: Tensor, old_cost: Tensor, log_prior: Tensor | None = None) -> Tensor:
-        """Returns the threshold ``[C]`` for a batch, in units of the scales, on the host.
-
-        :param q_cost: ``[C, B, N]``.
-        :param old_cost: ``[C]`` mean of Q_c over the batch under the old policy, in units of the scales.
-        :param log_prior: log probabilities ``[B, N]`` of discrete actions under the old policy.
-        """
-        if self.config.cost_level == "measured":
-            assert self.measured_cost.value is not None, "process_fn comes before learn"
-            bound = self.cost_bound.cpu().double() - self.measured_cost.extra_margin
-            slack = bound - self.measured_cost.value
-            # Towards the limit the cost moves in parts of the distance, because critics rather underestimate
-            # the changes; back from beyond the limit it moves at once.
-            slack = torch.where(slack > 0, self.config.limit_approach * slack, slack)
-            # A difference to the old policy counts once for each step of an episode, and in the discounted
-            # unit as often as the discounts of the steps sum to.
-            change = slack / (self._counted_steps * self._cost_scale)
-            if self.config.recovery_share < 1.0:
-                # An update that has to lower the cost as far as it can forgets the reward; and where episodes
-                # take many collects, each of these updates asks again, until the first one can be measured.
-                reach = largest_reduction(q_cost, self.config.kl_bound, log_prior)
-                change = change - self.measured_cost.extra_share * reach
-                change = change.maximum(-self.config.recovery_share * reach)
-            return old_cost + change
-        # The constraint is on the mean over all states. This batch's states may be dearer or cheaper than
-        # that mean, so the threshold moves with them.
-        self._running_level.add(old_cost)
-        return self.cost_threshold / self._cost_scale + (old_cost - self._running_level.running)
-
-    def _expected_cost(self, q_cost: Tensor, old_cost: Tensor) -> Tensor:
-        """Returns the episode cost ``[C]``, in the limits' unit, that mean values ``q_cost [C]`` stand for.
-
-        :param q_cost: mean over a batch, under a reweighted policy, in units of the scales.
-        :param old_cost: the same under the old policy.
-        """
-        difference = (q_cost - old_cost) * self._cost_scale
-        if self.config.cost_level == "measured":
-            assert self.measured_cost.value is not None
-            return self.measured_cost.value + self._counted_steps * difference
-        return (self._running_level.running * self._cost_scale + difference) / self._level_unit
-
-    def _estep(
-        self, q_reward: Tensor, q_cost: Tensor, threshold: Tensor, log_prior: Tensor | None = None
-    ) -> EStepSolution:
-        """Solves the E-step for the weights ``[B, N]`` of the sampled actions, or of all discrete ones.
-
-        :param q_reward: ``[B, N]`` on the host.
-        :param q_cost: ``[C, B, N]`` on the host.
-        :param threshold: ``[C]`` in the unit of ``q_cost``.
-        :param log_prior: log probabilities ``[B, N]`` of discrete actions under the old policy, on the host.
-        """
-        if self.config.solver == "slsqp":
-            solution = solve_dual_slsqp(
-                q_reward,
-                q_cost,
-                kl_bound=self.config.kl_bound,
-                cost_threshold=threshold,
-                start=self._slsqp_start,
-                log_prior=log_prior,
-            )
-            self._slsqp_start = (solution.temperature, *solution.multipliers.tolist())
-            return solution
-        return solve_dual(
-            q_reward,
-            q_cost,
-            kl_bound=self.config.kl_bound,
-            cost_threshold=threshold,
-            multiplier_max=self.config.multiplier_max,
-            log_prior=log_prior,
-        )
-
-    def _mstep(
-        self,
-        obs: Tensor,
-        moments: WeightedMoments,
-        old_mean: Tensor,
-        old_scale: Tensor,
-        mean: Tensor,
-        scale: Tensor,
-    ) -> dict[str, Tensor]:
-        """Fits the actor to the weighted actions inside the trust regions of mean and covariance.
-
-        :param obs: ``[B, O]``.
-        :param moments: moments of the weighted actions.
-        :param old_mean: ``[B, A]`` of the old policy at ``obs``.
-        :param old_scale: scale of the old policy at ``obs``.
-        :param mean: ``[B, A]`` of the actor at ``obs``, with its graph, for the first iteration.
-        :param scale: scale of the actor at ``obs``, likewise.
-        :return: 0-dim numbers to log.
-        """
-        for iteration in range(self.config.mstep_iterations):
-            if iteration:
-                mean, scale = self.actor(obs)[0]
-            # KL multipliers, loss, and the loss's gradient in mean and scale
-            with torch.no_grad():
-                kl = torch.stack(decoupled_kl(old_mean, old_scale, mean, scale))
-                multipliers = self._next_kl_multipliers(kl)
-                step = mstep_loss(
-                    moments,
-                    old_mean,
-                    old_scale,
-                    mean,
-                    scale,
-                    kl=kl,
-                    kl_bound=self.kl_bounds,
-                    multipliers=multipliers,
-                )
-            if iteration:
-                check_finite(step.loss, "actor loss")
-            self._actor_step((mean, scale), (step.grad_mean, step.grad_scale))
-        kl_relative = kl / self.kl_bounds
-        deviations = scale.detach()
-        if is_full_covariance(mean, scale):
-            deviations = deviations.square().sum(-1).sqrt()
-        return {
-            "loss/actor": step.loss,
-            "mstep/kl_mean_relative": kl_relative[0],
-            "mstep/kl_scale_relative": kl_relative[1],
-            "mstep/multiplier_mean": multipliers[0],
-            "mstep/multiplier_scale": multipliers[1],
-            "policy/std": deviations.mean(),
-        }
-
-    def _discrete_mstep(
-        self, obs: Tensor, weights: Tensor, old: Categorical, logits: Tensor
-    ) -> dict[str, Tensor]:
-        """Fits the actor to the weights of all discrete actions inside one trust region.
-
-        :param obs: ``[B, O]``.
-        :param weights: ``[B, A]``.
-        :param old: the old policy at ``obs``.
-        :param logits: ``[B, A]`` of the actor at ``obs``, with their graph, for the first iteration.
-        :return: 0-dim numbers to log.
-        """
-        for iteration in range(self.config.mstep_iterations):
-            if iteration:
-                logits = self.actor(obs)[0]
-            # KL multiplier, loss, and the loss's gradient in the logits
-            with torch.no_grad():
-                dist = distribution(logits)
-                kl = old.kl(dist).mean().reshape(1)
-                multipliers = self._next_kl_multipliers(kl)
-                step = categorical_mstep_loss(
-                    weights,
-                    old.log_probs,
-                    dist.log_probs,
-                    kl=kl,
-                    kl_bound=self.kl_bounds,
-                    multipliers=multipliers,
-                )
-            if iteration:
-                check_finite(step.loss, "actor loss")
-            self._actor_step((logits,), (step.grad_logits,))
-        return {
-            "loss/actor": step.loss,
-            "mstep/kl_relative": (kl / self.kl_bounds)[0],
-            "mstep/multiplier": multipliers[0],
-            "policy/entropy": dist.entropy().mean(),
-        }
-
-    def _next_kl_multipliers(self, kl: Tensor) -> Tensor:
-        """Moves the KL multipliers by the divergences ``kl``, one for each trust region, and returns them."""
-        multipliers = update_kl_multipliers(
-            self.kl_multipliers,
-            kl,
-            self.kl_bounds,
-            lr=self.kl_multiplier_lr,
-            multiplier_max=self.kl_multiplier_max,
-        )
-        self.kl_multipliers.copy_(multipliers)
-        return multipliers
-
-    def _actor_step(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    def _step_actor(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Moves the actor against the gradients of the loss in its outputs."""
         clear_gradients(self._actor_parameters)
         torch.autograd.backward(outputs, gradients)
@@ -599,7 +433,9 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
 
         :param old_cost: ``[C]`` mean of Q_c over the batch under the old policy, in units of the scales.
         """
-        expected = self._expected_cost(solution.expected_cost.cpu(), old_cost)
+        expected = self._estep.expected_cost(
+            solution.expected_cost.cpu(), old_cost, scale=self._cost_scale, steps=self._counted_steps
+        )
         metrics = {
             "estep/kl_relative": solution.kl / self.config.kl_bound,
             "estep/temperature": solution.temperature,
@@ -621,13 +457,3 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
             | per_cost("constraint/multiplier", solution.multipliers.tolist())
             | self.per_constraint("constraint/surplus", (expected - self.cost_bound.cpu()).tolist())
         )
-
-
-def _mean_cost(q_cost: Tensor, log_prior: Tensor | None) -> Tensor:
-    """Returns the mean ``[C]`` of ``q_cost [C, B, N]`` over states and actions, in float64.
-
-    :param log_prior: log probabilities ``[B, N]`` of the actions; ``None`` for actions that count alike.
-    """
-    if log_prior is None:
-        return q_cost.mean((1, 2), dtype=torch.float64)
-    return (log_prior.double().exp() * q_cost).sum(-1).mean(-1)
