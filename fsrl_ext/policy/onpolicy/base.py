@@ -66,6 +66,10 @@ class OnpolicyConfig(PolicyConfig):
     normalise_steps: int = 100_000
     """Number of environment steps, from the first on, that give the observations' mean and deviation, >= 1.
     While these move, they change the policy beside its updates."""
+    deterministic_eval: bool | None = None
+    """Whether the policy acts with its most probable action outside training steps; false for sampled
+    actions. ``None``: true for continuous actions, and false for discrete ones, because the best policy
+    within a limit may have to mix them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -227,11 +231,15 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
             return self.normaliser(obs)
         return torch.as_tensor(obs, dtype=torch.float32, device=self.device).flatten(1)
 
-    def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
-        """Returns drawn actions, which may lie outside a box; without exploration the most probable ones."""
+    def acting_distribution(self, obs: Any, state: Any = None) -> tuple[Any, Any]:
+        """Returns the distributions of the actions at observations ``[B, O]``, and the actor's state."""
         output, state = self.actor(self._normalised(obs), state=state)
-        dist = distribution(output)
-        return (dist.sample() if explore else dist.mode()), state
+        return distribution(output), state
+
+    def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
+        """Returns drawn actions, which may lie outside a box, or the most probable ones in evaluations."""
+        dist, state = self.acting_distribution(obs, state)
+        return (dist.sample() if explore or self.samples_in_evaluations else dist.mode()), state
 
     @torch.no_grad()
     def process_fn(
