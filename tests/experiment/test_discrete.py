@@ -18,16 +18,23 @@ from fsrl_ext.data.randomness import private_randomness
 from fsrl_ext.env import check_env, make
 from fsrl_ext.env.check.spaces import DISCRETE_ALGORITHMS
 from fsrl_ext.errors import CheckpointError
-from fsrl_ext.experiment import evaluate, export_policy, load_policy, resume, run
+from fsrl_ext.experiment import evaluate, export_policy, load_policy, make_config, resume, run
 from fsrl_ext.experiment.registry import algorithms
 from fsrl_ext.experiment.saved import film
 from fsrl_ext.experiment.saved.diagnosis.diagnose import diagnose
 from fsrl_ext.experiment.saved.load import load_experiment
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training import snapshot
+from fsrl_ext.experiment.training.build import check_effects, check_task
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkpoint
 
 TASK = "ToyDiscrete-v0"  # whose two actions are 3 and 4
+
+
+def presets_of(name):
+    return ("tuned", *algorithms()[name].presets)
+
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "discrete_optimum.py"
 
 
@@ -77,6 +84,41 @@ def test_algorithms_of_continuous_actions_refuse_the_task_before_anything_is_wri
     with pytest.raises(ValueError, match=message):
         run(small_config(name, TASK), out=tmp_path / "runs", show_progress=False)
     assert not (tmp_path / "runs").exists()
+
+
+# Another value of each setting that has no effect on discrete actions.
+CONTINUOUS_ONLY = {
+    **{name: {"initial_std": 0.3} for name in ("cpo", "trpo_lag", "ppo_lag", "focops", "trpo", "ppo")},
+    "cvpo": {
+        "initial_std": 0.3, "covariance": "full", "num_samples": 8, "action_sampling": "stratified",
+        "estep_precision": "forced-bfloat16", "kl_bound_scale": 0.3,
+    },
+}  # fmt: skip
+PAIRS = [(name, setting) for name, settings in CONTINUOUS_ONLY.items() for setting in settings]
+
+
+def test_every_setting_without_effect_on_discrete_actions_is_known():
+    rows = {name: row for name, row in algorithms().items() if row.takes_discrete_actions}
+    assert {name: set(row.continuous_only) for name, row in rows.items()} == {
+        name: set(settings) for name, settings in CONTINUOUS_ONLY.items()
+    }
+
+
+@pytest.mark.parametrize(("name", "setting"), PAIRS)
+def test_a_setting_without_effect_is_refused_before_anything_is_written(name, setting, tmp_path):
+    value = CONTINUOUS_ONLY[name][setting]
+    message = rf"^{setting} must be .* for {TASK}, because {name} does not use it .*, got {value!r}$"
+    with pytest.raises(ValueError, match=message):
+        run(small_config(name, TASK, **{setting: value}), out=tmp_path / "runs", show_progress=False)
+    assert not (tmp_path / "runs").exists()
+    # With continuous actions it is a setting as all others.
+    check_effects(small_config(name, "ToyLine-v0", **{setting: value}), check_task(small_config(name)))
+
+
+@pytest.mark.parametrize(("name", "preset"), [(x, y) for x in CONTINUOUS_ONLY for y in presets_of(x)])
+def test_defaults_and_presets_are_not_refused(name, preset):
+    config = make_config(name, TASK, preset=preset)
+    check_effects(config, check_task(config))
 
 
 @pytest.mark.parametrize("name", [x for x in algorithms() if x not in META_NAMES])

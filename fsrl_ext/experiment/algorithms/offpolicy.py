@@ -426,6 +426,10 @@ ALGORITHMS = {
         training=CVPOTraining,
         networks=cvpo_networks,
         task_defaults=_CVPO_TASKS,
+        continuous_only=(
+            *("initial_std", "covariance", "num_samples", "action_sampling", "estep_precision"),
+            "kl_bound_scale",
+        ),
         presets={"paper": _CVPO_PAPER},
     ),
     "sac_lag": Algorithm(
