@@ -23,8 +23,10 @@ from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.gaussian import kl_divergence
 from fsrl_ext.functional.multiplier import lagrangian_advantage
 from fsrl_ext.net import OnpolicyActor, ValueCritic
-from fsrl_ext.policy.onpolicy.focops import focops_loss
-from fsrl_ext.policy.onpolicy.ppo_lag import clipped_loss
+from fsrl_ext.policy.multipliers import Multipliers
+from fsrl_ext.policy.onpolicy.focops import FOCOPSConfig, focops_loss
+from fsrl_ext.policy.onpolicy.ppo_lag import PPOLagConfig, clipped_loss
+from fsrl_ext.policy.onpolicy.trpo_lag import TRPOLagConfig
 from fsrl_ext.policy.onpolicy.trust_region import CostChanges, must_improve
 
 every = pytest.mark.parametrize("name", list(ONPOLICY))
@@ -144,6 +146,15 @@ def test_the_level_of_the_values_is_saved_and_the_critic_learns_the_rest():
     del state["_extra_state"]["units"]["value_level"]
     older.load_state_dict(state)
     assert older.value_level.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("config", [TRPOLagConfig, PPOLagConfig, FOCOPSConfig])
+def test_a_lasting_excess_raises_the_default_multiplier_before_a_policy_has_lost_its_noise(config):
+    """Some ten updates can make a policy deterministic above its limit, from where no data lead back."""
+    multipliers, limit = Multipliers(1, config()), torch.ones(1)
+    for _ in range(50):
+        multipliers.update(1.2 * limit, limit, limit)
+    assert multipliers.values.item() > 1.0
 
 
 def test_data_that_are_not_finite_leave_the_level():

@@ -90,7 +90,9 @@ def samples_in_evaluations(file: Path) -> bool:
     data = read_checkpoint(file)
     config = in_this_version(ExperimentConfig.from_dict, data["config"], data, file)
     spec = in_this_version(TaskSpec.from_dict, data["spec"], data, file)
-    return config.policy_config.samples_in_evaluations(discrete=spec.num_actions is not None)
+    # The config of another package's policy need not say.
+    decide = getattr(config.policy_config, "samples_in_evaluations", None)
+    return decide is not None and decide(discrete=spec.num_actions is not None)
 
 
 def episode_seeds(episodes: int, seed: int | None = None) -> Sequence[int]:
