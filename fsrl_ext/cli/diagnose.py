@@ -61,6 +61,7 @@ def _diagnose(options: argparse.Namespace, command: str) -> int:
     check_new_files(options.json)
     from fsrl_ext.experiment.saved.diagnosis.diagnose import diagnose
     from fsrl_ext.report.diagnosis.figure import draw_diagnosis
+    from fsrl_ext.report.diagnosis.findings import kind_label
     from fsrl_ext.report.diagnosis.tables import diagnosis_text
     from fsrl_ext.report.files import write_json
 
@@ -71,8 +72,8 @@ def _diagnose(options: argparse.Namespace, command: str) -> int:
     seeds = report["seeds"]
     print(
         f"{report['checkpoint']}: {report['policy']} on {report['task']}, trained for "
-        f"{report['env_step']:,} steps; {len(seeds)} stochastic and {len(seeds)} deterministic episodes, "
-        f"seeds {seeds[0]} to {seeds[-1]}\n"
+        f"{report['env_step']:,} steps; {len(seeds)} stochastic and {len(seeds)} {kind_label(report)} "
+        f"episodes, seeds {seeds[0]} to {seeds[-1]}\n"
     )
     print(diagnosis_text(report))
     data = {"command": command, **report}

@@ -105,7 +105,7 @@ def _on_task(options: argparse.Namespace, command: str) -> int:
         evaluation_table,
     )
     from fsrl_ext.experiment.saved.film import check_drawing
-    from fsrl_ext.experiment.saved.load import episode_seeds
+    from fsrl_ext.experiment.saved.load import episode_seeds, samples_in_evaluations
     from fsrl_ext.report.files import write_json
     from fsrl_ext.report.folder import checkpoint_file
     from fsrl_ext.report.statistics import caution
@@ -126,9 +126,10 @@ def _on_task(options: argparse.Namespace, command: str) -> int:
     )
     file = checkpoint_file(options.run, options.checkpoint)
     elsewhere = "" if chosen is None else f", on {chosen}"
+    stochastic = options.stochastic or samples_in_evaluations(file)
     print(
         f"{file}, trained for {evaluation.env_step:,} steps{elsewhere}: {len(seeds)} "
-        f"{'stochastic' if options.stochastic else 'deterministic'} episodes, seeds {seeds[0]} to {seeds[-1]}"
+        f"{'stochastic' if stochastic else 'deterministic'} episodes, seeds {seeds[0]} to {seeds[-1]}"
     )
     print(evaluation_table(evaluation))
     print(
@@ -144,7 +145,7 @@ def _on_task(options: argparse.Namespace, command: str) -> int:
             source |= {"task": chosen.id, "task_seed": chosen.task_seed}
         write_json(
             Path(options.json),
-            {**source, "stochastic": options.stochastic, **evaluation_report(evaluation)},
+            {**source, "stochastic": stochastic, **evaluation_report(evaluation)},
         )
     _play(options, common, evaluation.cost_names)
     return 0
@@ -157,6 +158,7 @@ def _certify(options: argparse.Namespace, command: str) -> int:
         certificate_table,
         certify,
     )
+    from fsrl_ext.experiment.saved.load import samples_in_evaluations
     from fsrl_ext.report.files import write_json
     from fsrl_ext.report.folder import checkpoint_file
 
@@ -174,9 +176,10 @@ def _certify(options: argparse.Namespace, command: str) -> int:
     file = checkpoint_file(options.run, options.checkpoint)
     episodes = len(certificate.evaluation.returns)
     bound = ", ".join(f"{x:g}" for x in certificate.cost_bound)
+    stochastic = options.stochastic or samples_in_evaluations(file)
     discounted = ", discounted" if certificate.evaluation.limit_unit == "discounted" else ""
     print(
-        f"{file}: {episodes} {'stochastic' if options.stochastic else 'deterministic'} episodes, "
+        f"{file}: {episodes} {'stochastic' if stochastic else 'deterministic'} episodes, "
         f"mean return {certificate.evaluation.return_mean:.2f}"
     )
     print(certificate_table(certificate))
@@ -186,7 +189,7 @@ def _certify(options: argparse.Namespace, command: str) -> int:
         f"can cost more than {bound}{'' if options.cost_bound else f', one for each step{discounted}'})"
     )
     if options.json is not None:
-        source = {"command": command, "checkpoint": str(file), "stochastic": options.stochastic}
+        source = {"command": command, "checkpoint": str(file), "stochastic": stochastic}
         write_json(Path(options.json), {**source, **certificate_report(certificate)})
     return 0
 

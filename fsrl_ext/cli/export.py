@@ -60,13 +60,17 @@ def _export(options: argparse.Namespace, command: str) -> int:
     )
     data = exported.metadata
     sizes = ", ".join(str(x) for x in ("B", *data.get("image_shape", [data["obs_dim"]])))
-    actions = "[B]" if "num_actions" in data else f"[B, {len(data['action_low'])}]"
+    if data["output"] == "probabilities":
+        actions = f"probabilities [B, {data['num_actions']}]"
+    else:
+        actions = "actions [B]" if "num_actions" in data else f"actions [B, {len(data['action_low'])}]"
     print(
         f"{exported.path}: {data['policy']} of {data['task']} after {data['env_step']:,} steps, from "
-        f"observations [{sizes}] to actions {actions}"
+        f"observations [{sizes}] to {actions}"
     )
+    what = "probabilities" if data["output"] == "probabilities" else "actions"
     print(
-        f"largest difference from the policy's actions on {exported.observations} random observations: "
+        f"largest difference from the policy's {what} on {exported.observations} random observations: "
         f"{exported.difference:.1e} (allowed: {TOLERANCE:g})"
     )
     return 0

@@ -56,12 +56,12 @@ class ExperimentConfig:
     """How often, evenly over the run, the policy is tested and the best feasible one kept. Short runs, whose
     test episodes would take more steps than training, are tested less often."""
     selection_episodes: int = 10
-    """Deterministic episodes of each selection."""
+    """Episodes of each selection."""
     selection_min_episodes: int = 5
     """Episodes after which a selection may end early, when it is clear that the policy will not be the best;
     selection_episodes or more for never."""
     final_episodes: int = 50
-    """Deterministic episodes of the final evaluation of the best and of the last policy."""
+    """Episodes of the final evaluation of the best and of the last policy."""
     device: str = "cpu"
     """Device of the networks."""
     threads: int = 1
@@ -209,6 +209,13 @@ class ExperimentConfig:
         ):
             if name in data["training"] and data["training"][name] == former:
                 del data["training"][name]  # as in versions without this setting
+        settings = data["policy_config"]
+        if "deterministic_eval" in settings and settings["deterministic_eval"] is None:
+            # As in versions whose on-policy algorithms had no such setting, and whose CVPO had true.
+            if "gae_lambda" in settings:
+                del settings["deterministic_eval"]
+            else:
+                settings["deterministic_eval"] = True
         if data["policy_config"].get("limit_unit") == "episode":
             del data["policy_config"]["limit_unit"]  # as in versions that had no other unit
         # Not strict JSON, so that a config has the digest that it had in version 0.1.0.

@@ -56,6 +56,7 @@ _BEFORE: dict[str, Any] = {
     "cost_level": "critic",
     "cost_margin": 0.0,
     "margin_rate": 0.0,
+    "deterministic_eval": True,
 }
 """Settings that older files lack, with the values that stand for what their versions did."""
 

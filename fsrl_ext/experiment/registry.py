@@ -71,6 +71,8 @@ class Algorithm:
     :param defaults: settings that differ from the defaults of the classes.
     :param task_defaults: settings for tasks that match ``(suite pattern, id pattern, settings)``; later rows
         win, and all win over ``defaults``.
+    :param continuous_only: settings that have no effect on discrete actions; with such actions a value that
+        is none of the algorithm's defaults is refused.
     :param presets: named bundles of settings, which win over the defaults; ``tuned`` is always there.
     :raises TypeError: for a policy, config or training class of another kind.
     :raises ValueError: if the config and the training class share the name of a setting, or if one of them
@@ -87,6 +89,7 @@ class Algorithm:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     task_defaults: Sequence[TaskDefaults] = ()
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    continuous_only: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, base in (("policy", BasePolicy), ("training", TrainingConfig)):

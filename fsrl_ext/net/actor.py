@@ -42,8 +42,8 @@ class GaussianActor(nn.Module):
     :param initial_std: standard deviation of an untrained actor, in units of the normalised box.
     :param std_range: smallest and largest standard deviation; with full covariance, smallest and largest
         entry on the diagonal of the Cholesky factor.
-    :param bounded: True bounds the mean by a tanh. False leaves it unbounded, for policies that squash samples
-        into the box.
+    :param bounded: True bounds the mean by a tanh. False leaves it unbounded, for policies that squash
+        samples into the box.
     :param mean_range: r > 0, largest size of a bounded mean: the mean is ``r * tanh(x / r)``. A mean beyond 1
         lets most samples be clipped to the edge of the box, so that the actor can play the edge without
         having to lower its standard deviation.

@@ -66,6 +66,22 @@ class PolicyConfig:
         return 0.0
 
     @property
+    def deterministic_eval(self) -> bool | None:
+        """Whether the policy acts with its most probable action outside training steps.
+
+        ``None`` stands for true with continuous actions, and for false with discrete ones.
+        """
+        return True
+
+    def samples_in_evaluations(self, *, discrete: bool) -> bool:
+        """Returns whether actions are sampled outside training steps, too.
+
+        :param discrete: whether the actions are those of a ``Discrete`` space.
+        """
+        chosen = self.deterministic_eval
+        return discrete if chosen is None else not chosen
+
+    @property
     def threshold_unit(self) -> ThresholdUnit:
         """Formula that turns a cost limit into the threshold of discounted cost critics.
 
@@ -382,6 +398,11 @@ class ConstrainedPolicy(BasePolicy[MetricStats], Generic[TConfig]):
             for cost in episode_costs
         ]
         return torch.tensor(values, dtype=torch.float64)
+
+    @property
+    def samples_in_evaluations(self) -> bool:
+        """Whether actions are sampled outside training steps, too: selections and evaluations play them."""
+        return self.config.samples_in_evaluations(discrete=self.is_discrete)
 
     def steps_that_count(self, episode_steps: float) -> float:
         """Returns the cost, in the unit of the limits, of an episode whose every step costs one.

@@ -107,3 +107,7 @@ class MAMLLagConfig(MAMLConfig, OnpolicyMultiplierConfig):
 
     :raises ValueError: for a value outside its range; the message names the field, the value and the range.
     """
+
+    multiplier_gains: tuple[float, ...] = (0.5, 0.05, 0.5)
+    """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per surplus of the size
+    of the cost limit."""

@@ -75,9 +75,10 @@ class OnpolicyMultiplierConfig(MultiplierConfig):
     :raises ValueError: as :class:`MultiplierConfig`.
     """
 
-    multiplier_gains: tuple[float, ...] = (0.5, 0.05, 0.5)
+    multiplier_gains: tuple[float, ...] = (1.0, 0.1, 0.5)
     """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per surplus of the size
-    of the cost limit."""
+    of the cost limit. With smaller ones the policy can lose its noise above the limit before the multipliers
+    have grown, and then no data say how to come back (``docs/notes/onpolicy.md``)."""
     multiplier_surplus_max: float = 1.0
     """PID: largest cost surplus that one update adds to the integral, > 0, relative to the cost limit."""
 

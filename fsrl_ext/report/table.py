@@ -77,7 +77,7 @@ def result_table(result: dict[str, Any]) -> str:
     header = ["policy", "step", "return", cost_word(unit), "limit", *other]
     header += ["selected as feasible", "feasible now"]
     table = text_table(header, rows)
-    note = f"({episodes} deterministic episodes each, mean ± standard error; "
+    note = f"({episodes} test episodes each, mean ± standard error; "
     if not constrained:
         return f"{table}\n{note}no cost is limited)"
     rule = (

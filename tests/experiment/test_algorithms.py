@@ -28,6 +28,7 @@ GONE = {name: {"constraint"} for name in META_NAMES}
 GONE["maml_lag"] = GONE["maml_trpo"] = {"constraint", "limit_gradient", "outer_constraint"}
 GONE["cvpo"] = {"cost_calibration"}
 _DATA = {"normalise_signals"}
+_ONPOLICY = _DATA | {"cost_gamma", "deterministic_eval"}
 _OFFPOLICY = _DATA | {
     "bound_targets", "time_limits", "normalise_observations", "normalise_steps", "cost_gamma", "goal_reward",
     "cost_estimation_step",
@@ -38,14 +39,11 @@ _SINGLE = {"agents", "cost_unit", "network"}
 NEW = {
     **dict.fromkeys(("sac", "ddpg", "td3"), _OFFPOLICY),
     **{name: _OFFPOLICY | _LEVEL | {"cost_margin"} for name in ("sac_lag", "ddpg_lag", "td3_lag")},
-    **{name: _DATA | {"cost_gamma"} for name in ("trpo", "ppo")},
-    **{name: _DATA | {"cost_gamma", "fit_critic_first"} for name in ("maml_trpo", "maml_lag")},
-    **{name: _DATA | {"cost_gamma", "cost_margin"} for name in ("trpo_lag", "ppo_lag", "focops")},
-    "cpo": _DATA | {"cost_gamma", "step_backend", "margin_rate"},
-    **{
-        name: _DATA | {"cost_gamma", "step_backend", "fit_critic_first"}
-        for name in ("meta_cpo", "multitask_cpo")
-    },
+    **dict.fromkeys(("trpo", "ppo"), _ONPOLICY),
+    **{name: _ONPOLICY | {"fit_critic_first"} for name in ("maml_trpo", "maml_lag")},
+    **{name: _ONPOLICY | {"cost_margin"} for name in ("trpo_lag", "ppo_lag", "focops")},
+    "cpo": _ONPOLICY | {"step_backend", "margin_rate"},
+    **{name: _ONPOLICY | {"step_backend", "fit_critic_first"} for name in ("meta_cpo", "multitask_cpo")},
     "cvpo": _OFFPOLICY
     | _LEVEL
     | {"limit_approach", "recovery_share", "margin_rate", "action_sampling", "mean_range"},

@@ -14,30 +14,42 @@ from toys.runs import assert_same_run, resumable_config, run_killed
 from toys.settings import META_NAMES, OFFPOLICY_NAMES, small_config
 
 from fsrl_ext.cli import main
+from fsrl_ext.data.randomness import private_randomness
 from fsrl_ext.env import check_env, make
 from fsrl_ext.env.check.spaces import DISCRETE_ALGORITHMS
 from fsrl_ext.errors import CheckpointError
-from fsrl_ext.experiment import evaluate, export_policy, load_policy, resume, run
+from fsrl_ext.experiment import evaluate, export_policy, load_policy, make_config, resume, run
 from fsrl_ext.experiment.registry import algorithms
 from fsrl_ext.experiment.saved import film
 from fsrl_ext.experiment.saved.diagnosis.diagnose import diagnose
 from fsrl_ext.experiment.saved.load import load_experiment
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training import snapshot
+from fsrl_ext.experiment.training.build import check_effects, check_task
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint, save_checkpoint
 
 TASK = "ToyDiscrete-v0"  # whose two actions are 3 and 4
+
+
+def presets_of(name):
+    return ("tuned", *algorithms()[name].presets)
+
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "discrete_optimum.py"
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Folders of a run of CVPO and of one of PPO-Lag."""
+    """Folders of a run of CVPO, judged by its most probable actions, and of one of PPO-Lag, which samples."""
     out = tmp_path_factory.mktemp("runs")
     settings = {"steps": 160, "step_per_collect": 80, "selections": 1}
+    configs = {
+        "cvpo": small_config("cvpo", TASK, deterministic_eval=True, **settings),
+        "ppo_lag": small_config("ppo_lag", TASK, **settings),
+    }
     return {
-        name: run(small_config(name, TASK, **settings), out=out, run_name=name, show_progress=False).folder
-        for name in ("cvpo", "ppo_lag")
+        name: run(config, out=out, run_name=name, show_progress=False).folder
+        for name, config in configs.items()
     }
 
 
@@ -74,6 +86,41 @@ def test_algorithms_of_continuous_actions_refuse_the_task_before_anything_is_wri
     assert not (tmp_path / "runs").exists()
 
 
+# Another value of each setting that has no effect on discrete actions.
+CONTINUOUS_ONLY = {
+    **{name: {"initial_std": 0.3} for name in ("cpo", "trpo_lag", "ppo_lag", "focops", "trpo", "ppo")},
+    "cvpo": {
+        "initial_std": 0.3, "covariance": "full", "num_samples": 8, "action_sampling": "stratified",
+        "estep_precision": "forced-bfloat16", "kl_bound_scale": 0.3,
+    },
+}  # fmt: skip
+PAIRS = [(name, setting) for name, settings in CONTINUOUS_ONLY.items() for setting in settings]
+
+
+def test_every_setting_without_effect_on_discrete_actions_is_known():
+    rows = {name: row for name, row in algorithms().items() if row.takes_discrete_actions}
+    assert {name: set(row.continuous_only) for name, row in rows.items()} == {
+        name: set(settings) for name, settings in CONTINUOUS_ONLY.items()
+    }
+
+
+@pytest.mark.parametrize(("name", "setting"), PAIRS)
+def test_a_setting_without_effect_is_refused_before_anything_is_written(name, setting, tmp_path):
+    value = CONTINUOUS_ONLY[name][setting]
+    message = rf"^{setting} must be .* for {TASK}, because {name} does not use it .*, got {value!r}$"
+    with pytest.raises(ValueError, match=message):
+        run(small_config(name, TASK, **{setting: value}), out=tmp_path / "runs", show_progress=False)
+    assert not (tmp_path / "runs").exists()
+    # With continuous actions it is a setting as all others.
+    check_effects(small_config(name, "ToyLine-v0", **{setting: value}), check_task(small_config(name)))
+
+
+@pytest.mark.parametrize(("name", "preset"), [(x, y) for x in CONTINUOUS_ONLY for y in presets_of(x)])
+def test_defaults_and_presets_are_not_refused(name, preset):
+    config = make_config(name, TASK, preset=preset)
+    check_effects(config, check_task(config))
+
+
 @pytest.mark.parametrize("name", [x for x in algorithms() if x not in META_NAMES])
 def test_every_algorithm_refuses_other_spaces_before_anything_is_written(name, tmp_path):
     with pytest.raises(ValueError, match=r"ToyGears-v0 has the action space MultiDiscrete\(\[2 3\]\); a"):
@@ -87,42 +134,69 @@ def test_a_saved_policy_is_judged_loaded_and_played(trained, name, capsys):
     judged = json.loads((folder / "result.json").read_text())["last"]
     again = evaluate(folder, checkpoint="last", episodes=4)
     np.testing.assert_array_equal(again.returns, judged["returns"])
+    # In a constant state, a policy that samples takes both actions.
     policy = load_policy(folder)
-    assert policy.compute_action(np.zeros(2, np.float32)) in (3, 4)
-    played = film._play(policy, make(TASK), again.seeds[0], lambda: None)  # as a film does
-    assert (played["return"], played["frames"]) == (again.returns[0], 21)
-    assert main(["evaluate", str(folder), "--episodes", "2", "--stochastic", "--quiet"]) == 0
-    assert "return" in capsys.readouterr().out
+    actions = {int(policy.compute_action(np.zeros(2, np.float32))) for _ in range(100)}
+    assert actions <= {3, 4}
+    assert len(actions) == (1 if name == "cvpo" else 2)
+    # A film plays what an evaluation of the same single episode plays.
+    (alone,) = evaluate(folder, checkpoint="last", episodes=1).returns
+    policy = load_policy(folder / "checkpoints" / "last.pt")
+    with private_randomness(again.seeds[0]):
+        played = film._play(policy, make(TASK), again.seeds[0], lambda: None)
+    assert (played["return"], played["frames"]) == (alone, 21)
+
+
+@pytest.mark.parametrize("name", ["cvpo", "ppo_lag"])
+def test_an_evaluation_says_whether_its_actions_are_sampled(trained, name, tmp_path, capsys):
+    command = ["evaluate", str(trained[name]), "--episodes", "2", "--quiet"]
+    for options, sampled in (([], name == "ppo_lag"), (["--stochastic"], True)):
+        file = tmp_path / f"{len(options)}.json"
+        assert main([*command, *options, "--json", str(file)]) == 0
+        kind = "stochastic" if sampled else "deterministic"
+        assert f"2 {kind} episodes" in capsys.readouterr().out
+        assert json.loads(file.read_text())["stochastic"] is sampled
 
 
 @pytest.mark.parametrize("form", ["onnx", "torchscript"])
 @pytest.mark.parametrize("name", ["cvpo", "ppo_lag"])
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_an_exported_policy_takes_the_same_actions(trained, name, form, tmp_path, capsys):
+def test_an_exported_policy_acts_as_evaluations_do(trained, name, form, tmp_path, capsys):
     path = tmp_path / f"policy.{form}"
     exported = export_policy(trained[name], path, format=form)
-    assert exported.difference == 0
+    assert exported.difference <= 1e-5
+    output = "action" if name == "cvpo" else "probabilities"
+    assert exported.metadata["output"] == output
     assert (exported.metadata["num_actions"], exported.metadata["first_action"]) == (2, 3)
     obs = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
     if form == "onnx":
-        actions = onnxruntime.InferenceSession(path).run(None, {"obs": obs})[0]
+        answer = onnxruntime.InferenceSession(path).run([output], {"obs": obs})[0]
     else:
-        actions = torch.jit.load(path)(torch.from_numpy(obs)).numpy()
+        answer = torch.jit.load(path)(torch.from_numpy(obs)).numpy()
     policy = load_policy(trained[name])
-    assert actions.dtype == np.int64
-    assert actions.tolist() == [policy.compute_action(x) for x in obs]
+    if name == "cvpo":
+        assert exported.difference == 0
+        assert answer.dtype == np.int64
+        assert answer.tolist() == [policy.compute_action(x) for x in obs]
+    else:
+        expected = policy.acting_distribution(obs)[0].probs.detach().numpy()
+        np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-5)
     assert main(["export", str(trained[name]), "--format", form, "--out", str(tmp_path / f"b.{form}")]) == 0
-    assert "to actions [B]" in capsys.readouterr().out
+    assert ("to actions [B]" if name == "cvpo" else "to probabilities [B, 2]") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["cvpo", "ppo_lag"])
 def test_a_policy_is_diagnosed(trained, name, tmp_path, capsys):
     report = diagnose(trained[name], episodes=2, states=2, actions=2)
+    kinds = [report["episodes"][kind]["returns"] for kind in ("stochastic", "deterministic")]
+    assert report["samples_in_evaluations"] == (name == "ppo_lag") == (kinds[0] == kinds[1])
     assert sum(report["actions"]["shares"]) == pytest.approx(1.0)
     assert (report["critic"]["kind"], len(report["actions"]["shares"])) == ("q" if name == "cvpo" else "v", 2)
     command = ["diagnose", str(trained[name]), "--episodes", "2", "--states", "0", "--out", str(tmp_path)]
     assert main(command) == 0
-    assert "share of each action: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "share of each action: " in out
+    assert f"2 stochastic and 2 {'deterministic' if name == 'cvpo' else 'evaluation'} episodes" in out
     assert (tmp_path / "diagnosis.png").stat().st_size
 
 

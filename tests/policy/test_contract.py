@@ -296,11 +296,13 @@ def test_explores_in_training_steps_alone(name):
         assert not torch.equal(policy(batch).act, policy(batch).act)
 
 
-@pytest.mark.parametrize("name", ["cvpo", "sac"])
+@pytest.mark.parametrize("name", ["cvpo", "sac", *ONPOLICY])
 def test_samples_outside_of_training_where_that_is_asked_for(name):
     policy = build(name, deterministic_eval=False)
     batch = Batch(obs=np.zeros((3, 2), np.float32), info={})
     assert not torch.equal(policy(batch).act, policy(batch).act)
+    assert policy.samples_in_evaluations
+    assert not build(name).samples_in_evaluations
 
 
 @every

@@ -96,16 +96,22 @@ def test_an_actor_of_continuous_actions_is_named(name):
 
 
 @every
-def test_evaluation_takes_the_most_probable_action_and_training_samples(name):
-    policy = build(name, space=gym.spaces.Discrete(3)).eval()
+@pytest.mark.parametrize("chosen", [None, False, True])
+def test_evaluations_sample_unless_the_most_probable_action_is_asked_for(name, chosen):
+    policy = build(name, space=gym.spaces.Discrete(3), deterministic_eval=chosen).eval()
     with torch.no_grad():
         policy.actor.head.bias.copy_(torch.tensor([0.0, 1.0, 0.5]))
     obs = np.zeros((2000, 2), np.float32)
-    assert set(policy(Batch(obs=obs, info={})).act.tolist()) == {1}
-    policy.is_within_training_step = True
-    shares = torch.bincount(policy(Batch(obs=obs, info={})).act, minlength=3) / 2000
     wanted = torch.tensor([0.0, 1.0, 0.5]).softmax(0)
-    torch.testing.assert_close(shares, wanted, atol=0.05, rtol=0)
+    torch.testing.assert_close(policy.acting_distribution(obs)[0].probs[7], wanted, atol=1e-2, rtol=0)
+    assert policy.samples_in_evaluations == (chosen is not True)
+    for training in (False, True):
+        policy.is_within_training_step = training
+        shares = torch.bincount(policy(Batch(obs=obs, info={})).act, minlength=3) / 2000
+        if chosen and not training:
+            assert shares.tolist() == [0.0, 1.0, 0.0]
+        else:
+            torch.testing.assert_close(shares, wanted, atol=0.05, rtol=0)
 
 
 def test_random_actions_are_stored_as_the_policy_counts_them():

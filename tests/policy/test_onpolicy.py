@@ -23,8 +23,10 @@ from fsrl_ext.functional.constrained_step import constrained_step
 from fsrl_ext.functional.gaussian import kl_divergence
 from fsrl_ext.functional.multiplier import lagrangian_advantage
 from fsrl_ext.net import OnpolicyActor, ValueCritic
-from fsrl_ext.policy.onpolicy.focops import focops_loss
-from fsrl_ext.policy.onpolicy.ppo_lag import clipped_loss
+from fsrl_ext.policy.multipliers import Multipliers
+from fsrl_ext.policy.onpolicy.focops import FOCOPSConfig, focops_loss
+from fsrl_ext.policy.onpolicy.ppo_lag import PPOLagConfig, clipped_loss
+from fsrl_ext.policy.onpolicy.trpo_lag import TRPOLagConfig
 from fsrl_ext.policy.onpolicy.trust_region import CostChanges, must_improve
 
 every = pytest.mark.parametrize("name", list(ONPOLICY))
@@ -89,6 +91,78 @@ def test_advantages_bootstrap_from_where_the_environment_really_was(cost_gamma):
         )
     values = torch.tensor([[10.0 * obs, obs] for obs, *_ in rows], dtype=torch.float32)
     torch.testing.assert_close(processed.returns, processed.advantages + values)
+
+
+def two_episodes(*, rew=0.0, terminated=False):
+    """Return a buffer of two episodes that end by the time limit, or by a terminal state.
+
+    :param rew: is added to every reward.
+    """
+    buffer = CostVectorReplayBuffer(8, 1)
+    for t, obs in enumerate((0.1, 0.2, 0.3, 0.9, 0.9, 0.8, 0.7, 0.6)):
+        end = t in (3, 7)
+        ending = {"terminated": end and terminated, "truncated": end and not terminated}
+        add_step(buffer, 0, obs, obs - 0.1, **ending, rew=obs + rew, cost=float(t % 3 == 0))
+    return buffer
+
+
+@pytest.mark.parametrize("terminated", [False, True])
+@pytest.mark.parametrize("cost_gamma", [None, 1.0])
+def test_the_level_of_the_values_makes_the_td_errors_of_the_data_zero_on_average(terminated, cost_gamma):
+    buffer = two_episodes(rew=3.0, terminated=terminated)
+    policy = linear_policy(
+        normalise_signals=True, gae_lambda=1e-9, cost_gae_lambda=1e-9, cost_gamma=cost_gamma
+    )
+    for _ in range(2):  # the level follows the critic
+        advantages = policy.process_fn(buffer.sample(0)[0], buffer, buffer.sample_indices(0)).advantages
+        torch.testing.assert_close(advantages.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+        with torch.no_grad():
+            policy.critic.weight.add_(torch.tensor([5.0, 2.0]))
+    assert policy.value_level[0] > 3.0
+
+
+def test_a_constant_in_every_reward_changes_no_advantage_without_terminal_states():
+    """An untrained critic does not make the end of an episode look worse than its beginning."""
+    advantages = []
+    for rew in (0.0, 3.0):
+        buffer = two_episodes(rew=rew)
+        policy = linear_policy(normalise_signals=True, gae_lambda=0.95)
+        advantages.append(policy.process_fn(buffer.sample(0)[0], buffer, buffer.sample_indices(0)).advantages)
+    torch.testing.assert_close(*advantages, atol=1e-4, rtol=0)
+
+
+def test_the_level_of_the_values_is_saved_and_the_critic_learns_the_rest():
+    buffer = two_episodes(rew=3.0)
+    policy, other, older = (linear_policy(normalise_signals=True) for _ in range(3))
+    batch = policy.process_fn(buffer.sample(0)[0], buffer, buffer.sample_indices(0))
+    state = policy.state_dict()
+    other.load_state_dict(state)
+    assert torch.equal(other.value_level, policy.value_level)
+    rest = (batch.returns - policy.value_level) / policy.signal_scale
+    metrics = policy._fit_critic(batch.obs, batch.returns, None, 1)
+    expected = (policy.critic(batch.obs) - rest).square().mean(0).tolist()
+    assert [metrics[f"loss/critic_{x}"] for x in ("reward", "cost")] == pytest.approx(expected)
+    # A file of earlier versions has no level.
+    del state["_extra_state"]["units"]["value_level"]
+    older.load_state_dict(state)
+    assert older.value_level.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("config", [TRPOLagConfig, PPOLagConfig, FOCOPSConfig])
+def test_a_lasting_excess_raises_the_default_multiplier_before_a_policy_has_lost_its_noise(config):
+    """Some ten updates can make a policy deterministic above its limit, from where no data lead back."""
+    multipliers, limit = Multipliers(1, config()), torch.ones(1)
+    for _ in range(50):
+        multipliers.update(1.2 * limit, limit, limit)
+    assert multipliers.values.item() > 1.0
+
+
+def test_data_that_are_not_finite_leave_the_level():
+    buffer = two_episodes()
+    buffer.rew[2] = np.nan
+    policy = linear_policy(normalise_signals=True)
+    policy.process_fn(buffer.sample(0)[0], buffer, buffer.sample_indices(0))
+    assert torch.isfinite(policy.value_level).all()
 
 
 @pytest.mark.parametrize(

@@ -182,9 +182,9 @@ class CVPOTraining(SACTraining):
     covariance: Covariance = "diagonal"
     """The actor's Gaussian: ``diagonal`` or ``full``."""
     mean_range: float = 1.0
-    """Largest size of the actor's mean, >= 1, in units of the normalised action box, which sampled actions are
-    clipped to. With 1 the mean stays in the box, and about half of the actions of a policy that wants the edge
-    miss it by its exploration."""
+    """Largest size of the actor's mean, >= 1, in units of the normalised action box, to which sampled actions
+    are clipped. With 1 the mean stays in the box, and about half of the actions of a policy that wants the
+    edge miss it by its exploration."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -434,6 +434,10 @@ ALGORITHMS = {
         training=CVPOTraining,
         networks=cvpo_networks,
         task_defaults=_CVPO_TASKS,
+        continuous_only=(
+            *("initial_std", "mean_range", "covariance", "num_samples", "action_sampling", "estep_precision"),
+            "kl_bound_scale",
+        ),
         presets={"paper": _CVPO_PAPER},
     ),
     "sac_lag": Algorithm(

@@ -206,6 +206,8 @@ _CPO_TASKS: tuple[TaskDefaults, ...] = (
     ("bullet-safety-gym", "SafetyCarCircle-v0", {"entropy_weight": 0.02}),
 )
 
+_CONTINUOUS_ONLY = ("initial_std",)
+
 ALGORITHMS = {
     "cpo": Algorithm(
         summary="Constrained Policy Optimization (Achiam et al., ICML 2017), on-policy",
@@ -215,6 +217,7 @@ ALGORITHMS = {
         networks=onpolicy_networks,
         defaults=_DEFAULTS,
         task_defaults=_CPO_TASKS,
+        continuous_only=_CONTINUOUS_ONLY,
     ),
     "trpo_lag": Algorithm(
         summary="TRPO with Lagrange multipliers, on-policy",
@@ -224,6 +227,7 @@ ALGORITHMS = {
         networks=onpolicy_networks,
         defaults=_DEFAULTS,
         task_defaults=_TASKS,
+        continuous_only=_CONTINUOUS_ONLY,
     ),
     "ppo_lag": Algorithm(
         summary="PPO with Lagrange multipliers, on-policy",
@@ -233,6 +237,7 @@ ALGORITHMS = {
         networks=ppo_networks,
         defaults=_DEFAULTS,
         task_defaults=_TASKS,
+        continuous_only=_CONTINUOUS_ONLY,
     ),
     "focops": Algorithm(
         summary="First Order Constrained Optimization in Policy Space (Zhang et al., NeurIPS 2020), "
@@ -244,6 +249,7 @@ ALGORITHMS = {
         # Its masked loss takes more and smaller steps to come as far as the bound allows.
         defaults={**_DEFAULTS, "batch_size": 64},
         task_defaults=_TASKS,
+        continuous_only=_CONTINUOUS_ONLY,
     ),
     "trpo": Algorithm(
         summary="TRPO without a constraint; logs costs",
@@ -255,6 +261,7 @@ ALGORITHMS = {
         constrained_as="trpo_lag",
         defaults=_DEFAULTS,
         task_defaults=_TASKS,
+        continuous_only=_CONTINUOUS_ONLY,
     ),
     "ppo": Algorithm(
         summary="PPO without a constraint; logs costs",
@@ -266,5 +273,6 @@ ALGORITHMS = {
         constrained_as="ppo_lag",
         defaults=_DEFAULTS,
         task_defaults=_TASKS,
+        continuous_only=_CONTINUOUS_ONLY,
     ),
 }

@@ -19,7 +19,7 @@ _LARGEST_SETTING = 1e6
 """Of an optimiser's learning rate, momentum and so on."""
 _SIGNS = ("step", "exp_avg_sq")
 """Entries of an optimiser's state that are never negative."""
-_NEWER = frozenset(("drift", "extra_share"))
+_NEWER = frozenset(("drift", "extra_share", "value_level"))
 """Entries of a policy's state that came in the middle of this version; its earlier files lack them."""
 _BOUNDS = ("value_low", "value_high")
 """Bounds of values in a policy's state, which are infinite until rewards and costs were seen."""

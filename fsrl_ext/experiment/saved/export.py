@@ -26,7 +26,7 @@ import fsrl_ext
 from fsrl_ext.errors import checked
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.saved.load import load_saved
-from fsrl_ext.experiment.saved.traceable import TraceablePolicy
+from fsrl_ext.experiment.saved.traceable import TraceablePolicy, gives_probabilities
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training.checkpoint import read_checkpoint
 from fsrl_ext.report.files import check_new_file, in_json, replacing
@@ -54,8 +54,9 @@ class ExportedPolicy:
     """What was written, and how it was checked.
 
     :param path: the file.
-    :param difference: largest difference between the file's actions and the policy's in the check. Below 1
-        in absolute value actions are compared as they are, larger ones relative to the box's largest action.
+    :param difference: largest difference between the file's actions or probabilities and the policy's in the
+        check. Below 1 in absolute value actions are compared as they are, larger ones relative to the box's
+        largest action.
     :param observations: random observations of the check.
     :param metadata: what the file says about the policy.
     """
@@ -80,9 +81,10 @@ def export_policy(
     The file takes observations ``obs`` for any ``B``, float32 ``[B, O]`` or uint8 images ``[B, H, W, K]`` or
     ``[B, K, H, W]`` as the environment returns them, and gives the deterministic actions
     ``action [B, A]`` of an evaluation, in the dtype of the action space: normalised observations, clipped and
-    scaled actions are the file's matter. Discrete actions are ``action [B]``, int64. Before the file is
-    written, its actions are compared with the policy's on random observations. The file computes on a
-    processor, wherever the policy was trained.
+    scaled actions are the file's matter. Discrete actions are ``action [B]``, int64. Where evaluations sample
+    discrete actions, the file gives ``probabilities [B, n]``, float32, in place of ``action``, and its caller
+    samples. Before the file is written, its answers are compared with the policy's on random observations.
+    The file computes on a processor, wherever the policy was trained.
 
     :param run: a run folder, a checkpoint file, or ``zoo:NAME``.
     :param path: a new file; it appears when it is complete.
@@ -91,7 +93,8 @@ def export_policy(
     :param allow_import: whether the module of networks of the user's may be imported, which runs its code.
     :raises CheckpointError: if there is no usable checkpoint.
     :raises ValueError: if the path cannot be used, or the policy cannot be written in this format: its
-        actions are samples, depend on earlier observations, or differ by more than 1e-5 from the file's.
+        actions are samples of a continuous distribution, depend on earlier observations, or differ by more
+        than 1e-5 from the file's.
     :raises ImportError: if a package for ONNX is missing.
     """
     check_format(format)
@@ -99,6 +102,7 @@ def export_policy(
     file = checkpoint_file(run, checkpoint)
     policy, config, spec = load_saved(file, "cpu", allow_import=allow_import)
     metadata = _metadata(config, spec, read_checkpoint(file)["counters"]["env_step"])
+    metadata["output"] = "probabilities" if gives_probabilities(policy) else "action"
     batches = _observations(policy, spec)
     expected = _expected(policy, batches)
     with _refusing(f"this {config.policy} policy cannot be written as {format}"):
@@ -203,9 +207,15 @@ def _statistics(policy: Any, obs_dim: int) -> tuple[np.ndarray, np.ndarray]:
 def _actions(policy: BasePolicy, obs: np.ndarray, seed: int) -> np.ndarray:
     """The policy's actions ``[B, A]`` in the environment's units, as the collectors send them there.
 
+    Of a policy that samples discrete actions, the probabilities ``[B, n]``.
+
     :param seed: of torch, in case the policy samples.
     :raises ValueError: if the policy's actions depend on earlier observations.
     """
+    if gives_probabilities(policy):
+        # The annotation is `Any` because Tianshou's base class lacks the method.
+        acting: Any = policy
+        return to_numpy(acting.acting_distribution(obs)[0].probs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         result = policy(Batch(obs=obs, info=Batch()))
@@ -239,7 +249,7 @@ def _expected(policy: BasePolicy, batches: Sequence[np.ndarray]) -> list[np.ndar
 def _difference(actions: Sequence[np.ndarray], expected: Sequence[np.ndarray], policy: BasePolicy) -> float:
     """Largest difference of actions ``[B, A]``, relative to the box's largest action where that exceeds 1."""
     space: Any = policy.action_space
-    if isinstance(space, gym.spaces.Discrete):
+    if isinstance(space, gym.spaces.Discrete):  # numbers of actions, or probabilities
         return max(float(np.abs(a - b).max()) for a, b in zip(actions, expected, strict=True))
     size = np.maximum(np.maximum(np.abs(space.low), np.abs(space.high)).astype(np.float64), 1.0)
     pairs = zip(actions, expected, strict=True)
@@ -277,8 +287,8 @@ def _onnx(model: TraceablePolicy, like: torch.Tensor, metadata: dict[str, Any]) 
         dynamo=False,
         opset_version=_OPSET,
         input_names=["obs"],
-        output_names=["action"],
-        dynamic_axes={"obs": {0: "batch"}, "action": {0: "batch"}},
+        output_names=[metadata["output"]],
+        dynamic_axes={"obs": {0: "batch"}, metadata["output"]: {0: "batch"}},
     )
     written = onnx.load_model_from_string(out.getvalue())
     texts = {key: x if isinstance(x, str) else json.dumps(x) for key, x in metadata.items()}
@@ -298,7 +308,7 @@ def _read_onnx(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return lambda obs: session.run(["action"], {"obs": obs})[0]
+    return lambda obs: session.run(None, {"obs": obs})[0]
 
 
 _WRITERS: dict[str, Callable[[TraceablePolicy, torch.Tensor, dict[str, Any]], bytes]] = {

@@ -82,6 +82,19 @@ def load_saved(
         return load_experiment(file, device=device, allow_import=allow_import)
 
 
+def samples_in_evaluations(file: Path) -> bool:
+    """Whether evaluations of a saved policy sample its actions, without being asked to.
+
+    :raises CheckpointError: if there is no usable checkpoint.
+    """
+    data = read_checkpoint(file)
+    config = in_this_version(ExperimentConfig.from_dict, data["config"], data, file)
+    spec = in_this_version(TaskSpec.from_dict, data["spec"], data, file)
+    # The config of another package's policy need not say.
+    decide = getattr(config.policy_config, "samples_in_evaluations", None)
+    return decide is not None and decide(discrete=spec.num_actions is not None)
+
+
 def episode_seeds(episodes: int, seed: int | None = None) -> Sequence[int]:
     """``seed, seed + 1, ...``, or the seeds of the final evaluation.
 

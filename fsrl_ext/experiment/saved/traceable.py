@@ -24,7 +24,8 @@ from fsrl_ext.net.actor import bounded_mean
 class TraceablePolicy(nn.Module):
     """Maps observations ``[B, O]`` to the actions ``[B, A]`` that an evaluation sends to the environment.
 
-    Discrete actions are ``[B]``.
+    Discrete actions are ``[B]``. Of a policy that samples discrete actions in evaluations, the module returns
+    the probabilities ``[B, n]`` of the n actions.
 
     The module calls the policy itself, so normaliser, average actor and squashing are the policy's own. Its
     actors are replaced by plain layers, because a trace cannot follow those that choose a fast product by
@@ -58,6 +59,8 @@ class TraceablePolicy(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         """Return actions ``[B, A]`` in the action space, in its dtype, for observations ``[B, O]``."""
         policy: Any = self.policy
+        if gives_probabilities(policy):
+            return policy.acting_distribution(obs)[0].probs
         act = policy(Batch(obs=obs, info=Batch())).act
         if self.first is not None:
             return act + self.first
@@ -69,6 +72,15 @@ class TraceablePolicy(nn.Module):
         if policy.action_scaling:
             act = self.low + (self.high - self.low) * (act + 1.0) / 2.0
         return torch.minimum(torch.maximum(act, self.low), self.high).to(self.dtype)
+
+
+def gives_probabilities(policy: Any) -> bool:
+    """Say whether a policy's file gives the probabilities of discrete actions, which evaluations sample."""
+    return (
+        isinstance(policy.action_space, gym.spaces.Discrete)
+        and getattr(policy, "samples_in_evaluations", False)
+        and hasattr(policy, "acting_distribution")
+    )
 
 
 def plain_actor(actor: nn.Module) -> nn.Module | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fsrl_ext.errors import RunFolderError
 from fsrl_ext.experiment.config import ExperimentConfig
-from fsrl_ext.experiment.training.build import check_device, check_task
+from fsrl_ext.experiment.training.build import check_actions, check_device, check_effects, check_task
 from fsrl_ext.experiment.training.machine import check_machine
 from fsrl_ext.report.folder import RunFolder
 
@@ -34,16 +34,19 @@ def check_runs(configs: Iterable[ExperimentConfig], *, on_this_machine: bool) ->
     :raises ValueError: for a task, a limit, a device or a setting that cannot be used.
     :raises ImportError: for a suite or a package that is not installed.
     """
-    tasks: dict[tuple[Any, ...], ExperimentConfig] = {}
+    tasks: dict[tuple[Any, ...], list[ExperimentConfig]] = {}
     devices = set()
     for config in configs:
         agents = config.training.agents
         key = (config.env_id, len(config.cost_limit), agents, *config.env_arguments.values())
-        tasks.setdefault(key, config)
+        tasks.setdefault(key, []).append(config)
         if on_this_machine:
             devices.add(config.device)
             check_machine(config)
     for device in sorted(devices):
         check_device(device)
-    for config in tasks.values():
-        check_task(config)
+    for of_task in tasks.values():
+        spec = check_task(of_task[0])
+        for config in of_task:
+            check_actions(config, spec)
+            check_effects(config, spec)

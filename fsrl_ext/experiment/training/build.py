@@ -19,6 +19,8 @@ from fsrl_ext.data.env_workers import build_vector
 from fsrl_ext.data.randomness import seed_globals
 from fsrl_ext.env import make_joint
 from fsrl_ext.experiment.config import ExperimentConfig
+from fsrl_ext.experiment.defaults import TUNED
+from fsrl_ext.experiment.explained import explained_defaults
 from fsrl_ext.experiment.registry import algorithm, algorithms
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training.image_task import check_network, check_sees_images
@@ -80,7 +82,7 @@ def check_task(config: ExperimentConfig) -> TaskSpec:
     env = make_joint(config.env_id, **config.env_arguments)
     try:
         spec = TaskSpec.from_env(env, config.env_id)
-        _check_actions(config, spec)
+        check_actions(config, spec)
         check_network(config, spec)
         names = check_costs(env, config.task, config.cost_limit)
     finally:
@@ -97,7 +99,7 @@ def check_task(config: ExperimentConfig) -> TaskSpec:
     return dataclasses.replace(spec, cost_names=names)
 
 
-def _check_actions(config: ExperimentConfig, spec: TaskSpec) -> None:
+def check_actions(config: ExperimentConfig, spec: TaskSpec) -> None:
     """Checks that the algorithm can learn discrete actions, if the task has them.
 
     :raises ValueError: naming the algorithms that can.
@@ -110,6 +112,30 @@ def _check_actions(config: ExperimentConfig, spec: TaskSpec) -> None:
         f"{spec.action_space}, and {config.policy} needs a bounded Box; discrete actions are for "
         f"{', '.join(able)}"
     )
+
+
+def check_effects(config: ExperimentConfig, spec: TaskSpec) -> None:
+    """Checks that no setting was changed that has no effect on the discrete actions of a task.
+
+    Runs that began go on without this check.
+
+    :raises ValueError: naming the first setting that differs from the defaults, or from the preset that the
+        settings are nearest to.
+    """
+    row = algorithm(config.policy)
+    if spec.num_actions is None or not row.continuous_only:
+        return
+    values = {**vars(config.policy_config), **vars(config.training)}
+    presets = [explained_defaults(config.policy, config.task, preset=x) for x in (TUNED, *row.presets)]
+    changes = [
+        {name: preset[name].value for name in row.continuous_only if values[name] != preset[name].value}
+        for preset in presets
+    ]
+    for name, usual in min(changes, key=len).items():
+        raise ValueError(
+            f"{name} must be {usual!r} for {config.task}, because {config.policy} does not use it with "
+            f"discrete actions, got {values[name]!r}"
+        )
 
 
 def check_device(device: str) -> None:

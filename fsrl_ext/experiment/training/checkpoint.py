@@ -42,7 +42,7 @@ T = TypeVar("T")
 _NEWER = frozenset(
     (
         *("agents", "cost_unit", "cost_gamma", "cost_estimation_step", "goal_reward", "recovery_share"),
-        *("actor", "critic", "limit_unit", "network", "mean_range"),
+        *("actor", "critic", "limit_unit", "network", "mean_range", "deterministic_eval"),
     )
 )
 """Settings that came in the middle of this version; its earlier files lack them."""

@@ -111,6 +111,7 @@ def run(
     warn_of_more_processes_than_cores(cores, config)
     build.seed_everything(config)
     policy, spec = build.build_policy(config)
+    build.check_effects(config, spec)
     config = dataclasses.replace(config, costs=spec.cost_names)  # those of a task that names its costs, too
     origin = None if init_from is None else start_from(policy, config, init_from)
     folder = new_run_folder(Path(out), config, run_name)

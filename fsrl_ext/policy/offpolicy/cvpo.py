@@ -166,17 +166,25 @@ class CVPOPolicy(ConstrainedPolicy[CVPOConfig]):
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
         """Returns actions ``[B, A]``, which may lie outside the box, or ``[B]``, and the actor's state."""
-        actor = self.actor if explore or self.average_actor is None else self.average_actor
-        output, state = actor(self.data.observations(obs), state=state)
         if explore and not self.updating:
             self._acted_since_update = True
-        dist = distribution(output)
-        if self.config.deterministic_eval and not explore:
+        dist, state = self.acting_distribution(obs, state, explore=explore)
+        if not explore and not self.samples_in_evaluations:
             return dist.mode(), state
         if self.is_discrete:
             return dist.sample(), state
-        mean, scale = output
-        return sample_actions(mean, scale, 1).squeeze(1), state
+        return sample_actions(dist.mean, dist.std, 1).squeeze(1), state
+
+    def acting_distribution(self, obs: Any, state: Any = None, *, explore: bool = False) -> tuple[Any, Any]:
+        """Returns the distributions of the actions at observations ``[B, O]``, and the actor's state.
+
+        A full covariance has its Cholesky factor in place of the standard deviations.
+
+        :param explore: whether the newest actor acts, as in training, even if there is an average one.
+        """
+        actor = self.actor if explore or self.average_actor is None else self.average_actor
+        output, state = actor(self.data.observations(obs), state=state)
+        return distribution(output), state
 
     @torch.no_grad()
     def process_fn(

@@ -71,8 +71,10 @@ class CVPOConfig(CostLevelConfig):
     old_policy_tau: float = 0.005
     """Weight of the newest actor, per gradient step, in the moving average of ``old_policy`` ``polyak``, in
     (0, 1]."""
-    deterministic_eval: bool = True
-    """Whether the policy acts with the Gaussian's mean outside training steps; false for sampled actions."""
+    deterministic_eval: bool | None = None
+    """Whether the policy acts with its most probable action outside training steps; false for sampled
+    actions. ``None``: true for continuous actions, and false for discrete ones, because the best policy
+    within a limit may have to mix them."""
     average_tau: float | None = None
     """Weight of the newest actor, per gradient step, in a moving average of actors that acts outside training
     steps, in (0, 1]. ``None`` acts with the newest actor. Training is the same either way."""

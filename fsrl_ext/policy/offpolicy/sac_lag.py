@@ -108,7 +108,7 @@ class SACLagPolicy(LagrangianPolicy[SACLagConfig]):
 
     def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
         (mean, std), state = self.actor(self.data.observations(obs), state=state)
-        if self.config.deterministic_eval and not explore:
+        if not explore and not self.samples_in_evaluations:
             return mean.tanh(), state
         return (mean + std * torch.randn_like(mean)).tanh(), state
 

@@ -67,6 +67,10 @@ class OnpolicyConfig(PolicyConfig):
     normalise_steps: int = 100_000
     """Number of environment steps, from the first on, that give the observations' mean and deviation, >= 1.
     While these move, they change the policy beside its updates."""
+    deterministic_eval: bool | None = None
+    """Whether the policy acts with its most probable action outside training steps; false for sampled
+    actions. ``None``: true for continuous actions, and false for discrete ones, because the best policy
+    within a limit may have to mix them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -209,9 +213,12 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         self._moments = np.zeros((3, 1 + self.num_costs))
         self.signal_scale: Tensor
         """``[S]`` scales of reward and costs, by which the critic's targets are divided."""
+        self.value_level: Tensor
+        """``[S]`` numbers, in units of reward and costs, that are added to the critic's values."""
         self.step_scale: Tensor
         """``[C]`` standard deviations of the costs of all steps so far."""
         self.register_buffer("signal_scale", torch.ones(1 + self.num_costs), persistent=False)
+        self.register_buffer("value_level", torch.zeros(1 + self.num_costs), persistent=False)
         self.register_buffer("step_scale", torch.ones(self.num_costs), persistent=False)
         self.episode_cost = np.zeros(self.num_costs)
         """``[C]`` mean cost of the episodes that ended in the newest data, in the unit of the limits."""
@@ -230,11 +237,15 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
             return to_device(obs, self.device)
         return torch.as_tensor(obs, dtype=torch.float32, device=self.device).flatten(1)
 
-    def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
-        """Returns drawn actions, which may lie outside a box; without exploration the most probable ones."""
+    def acting_distribution(self, obs: Any, state: Any = None) -> tuple[Any, Any]:
+        """Returns the distributions of the actions at observations ``[B, O]``, and the actor's state."""
         output, state = self.actor(self._normalised(obs), state=state)
-        dist = distribution(output)
-        return (dist.sample() if explore else dist.mode()), state
+        return distribution(output), state
+
+    def _act(self, obs: Any, state: Any, *, explore: bool) -> tuple[Tensor, Any]:
+        """Returns drawn actions, which may lie outside a box, or the most probable ones in evaluations."""
+        dist, state = self.acting_distribution(obs, state)
+        return (dist.sample() if explore or self.samples_in_evaluations else dist.mode()), state
 
     @torch.no_grad()
     def process_fn(
@@ -301,10 +312,36 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
 
     def _values(self, obs: Tensor) -> Tensor:
         """Returns the critic's values ``[T, S]`` of observations ``[T, O]``, in units of reward and costs."""
-        return self.critic(obs) * self.signal_scale
+        return self.critic(obs) * self.signal_scale + self.value_level
 
     def _prepare_critic(self, data: Trajectories) -> None:
-        """Prepares the critic before it estimates advantages; only meta-learners do so."""
+        r"""Moves the level of the critic's values to where the TD errors of new data are zero on average.
+
+        With the share p of steps after which nothing is bootstrapped, the level moves by
+
+        .. math:: \frac{\mathbb{E} [s + \gamma V(s') - V(s)]}{1 - \gamma (1 - p)} .
+
+        A critic begins at zero, and values of long sums are many times the differences between states. Until
+        an optimiser has raised the critic so far, the missing level would make steps near the end of an
+        episode look worse than all others, by more than any action does (``docs/notes/onpolicy.md``).
+        """
+        if not self.config.normalise_signals:
+            return
+        errors, follows = self._errors(data)
+        # Undiscounted costs without an end in the data have no level; an end per time limit stands for it.
+        loss = (1.0 - follows.mean(0)).clamp(min=1.0 / self.max_episode_steps)
+        change = errors.mean(0) / loss
+        self.value_level += torch.where(change.isfinite(), change, 0.0)  # learn refuses such data
+
+    def _errors(self, data: Trajectories) -> tuple[Tensor, Tensor]:
+        """Returns the TD errors ``[T, S]``, and the factors ``[T, S]`` of the values after each step."""
+        gammas = [self.config.gamma, *[self.config.discount_of_costs] * self.num_costs]
+        follows = torch.tensor(gammas, device=self.device) * ~data.terminated[:, None]
+        over = data.truncated[:, None] & (follows == 1.0)
+        follows = follows.masked_fill(over, 0.0)
+        # The values of a terminal state may be anything, NaN included.
+        ahead = torch.where(follows > 0.0, follows * self._values(data.next_obs), 0.0)
+        return data.signals + ahead - self._values(data.obs), follows
 
     def _advantages(self, data: Trajectories, gae_lambda: float, cost_gae_lambda: float) -> Advantages:
         """Computes generalised advantages and value targets, ``[T, S]`` each, with the critic as it is.
@@ -373,6 +410,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
                 "moments": self._moments.tolist(),
                 "signal_scale": self.signal_scale.tolist(),
                 "step_scale": self.step_scale.tolist(),
+                "value_level": self.value_level.tolist(),
             },
         }
 
@@ -383,6 +421,8 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         self._moments = np.array(state["moments"])
         self.signal_scale.copy_(torch.tensor(state["signal_scale"]))
         self.step_scale.copy_(torch.tensor(state["step_scale"]))
+        # Earlier files had no level: the critic learnt the whole values.
+        self.value_level.copy_(torch.tensor(state.get("value_level", [0.0] * len(self.value_level))))
 
     def learn(
         self, batch: RolloutBatchProtocol, batch_size: int | None, repeat: int, *args: Any, **kwargs: Any
@@ -464,7 +504,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         :raises NonFiniteError: if the loss is not finite; the step on that loss is not taken.
         """
 
-        targets = returns / self.signal_scale
+        targets = (returns - self.value_level) / self.signal_scale
 
         def losses(places: Tensor | slice) -> Tensor:
             return (self.critic(obs[places]) - targets[places]).square().mean(0)

@@ -32,10 +32,6 @@ class FOCOPSConfig(OnpolicyConfig, OnpolicyMultiplierConfig):
     paper) gives no gradient, and the passes over the data end when the mean over states exceeds it."""
     max_grad_norm: float = 0.5
     """Largest norm of the actor's gradient, > 0; a longer gradient is scaled down to it."""
-    multiplier_gains: tuple[float, ...] = (1.0, 0.1, 0.5)
-    """PID: proportional, integral and derivative gain of the multipliers, each >= 0, per surplus of the size
-    of the cost limit. The policy moves less per update than those of the other on-policy algorithms, and
-    smaller gains follow it too late."""
     cost_margin: float = 0.05
     """Share of each cost limit that the multipliers keep free, in [0, 1). The multiplier that holds the limit
     rises as the policy's noise falls, and the integral follows it from below."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fsrl_ext.report.diagnosis.findings import kind_label
 from fsrl_ext.report.study.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure, save
 
 Report = Mapping[str, Any]
@@ -109,7 +110,8 @@ def _order(axis: Any, signal: Report | None, name: str) -> None:
 def _per_step(axis: Any, report: Report, name: str) -> None:
     for kind, colour in (("stochastic", BLUE), ("deterministic", VERMILION)):
         values = report["episodes"][kind]["per_step"][name]
-        axis.plot(np.arange(1, len(values) + 1), values, color=colour, marker="o", markersize=3, label=kind)
+        label = kind_label(report, kind)
+        axis.plot(np.arange(1, len(values) + 1), values, color=colour, marker="o", markersize=3, label=label)
     axis.set(title=f"{name} per step", xlabel="fifth of the episode", ylabel="per step")
     axis.legend(frameon=False)
 
@@ -125,7 +127,7 @@ def _episodes(axis: Any, report: Report) -> None:
             axis.axhline(limit, color=colour, linewidth=0.7, linestyle="--")
             axis.axvline(limit, color=colour, linewidth=0.7, linestyle="--")
     kind = "discounted cost" if report.get("limit_unit") == "discounted" else "cost"
-    axis.set(title=f"{kind} of an episode (dashed: limit)", xlabel="deterministic", ylabel="stochastic")
+    axis.set(title=f"{kind} of an episode (dashed: limit)", xlabel=kind_label(report), ylabel="stochastic")
     axis.legend(frameon=False)
 
 

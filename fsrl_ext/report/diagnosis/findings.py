@@ -59,8 +59,9 @@ def _limit(report: Report, i: int, name: str) -> Iterator[dict[str, str]]:
         return
     mean = numbers["cost_mean"][i]
     kind = "discounted, " if report.get("limit_unit") == "discounted" else ""
-    text = f"{mean:.1f} [{interval[0]:.1f}, {interval[1]:.1f}] {kind}per deterministic episode"
-    rule = "95% interval of the mean cost of deterministic episodes against the limit"
+    of = f"{kind_label(report)} episode"
+    text = f"{mean:.1f} [{interval[0]:.1f}, {interval[1]:.1f}] {kind}per {of}"
+    rule = f"95% interval of the mean cost of {of}s against the limit"
     if interval[0] > limit:
         yield _finding(name, f"The {name} is {text}, above the limit of {limit:g}.", rule)
     elif interval[1] < limit:
@@ -71,7 +72,19 @@ def _limit(report: Report, i: int, name: str) -> Iterator[dict[str, str]]:
         )
 
 
+def kind_label(report: Report, kind: str = "deterministic") -> str:
+    """Return the name of a kind of episodes, ``stochastic`` or the other one.
+
+    The other ones, which selections and evaluations play, are called ``evaluation`` where they sample
+    actions, too, and else ``deterministic``.
+    """
+    sampled = report.get("samples_in_evaluations", False)  # which earlier reports lack
+    return "evaluation" if sampled and kind == "deterministic" else kind
+
+
 def _deterministic(report: Report, i: int, name: str) -> Iterator[dict[str, str]]:
+    if kind_label(report) != "deterministic":
+        return
     difference = report["episodes"]["difference"]
     interval = difference["interval"][1 + i]
     if interval is None or interval[0] <= 0.0 <= interval[1]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fsrl_ext.cost_names import LimitUnit, in_unit
+from fsrl_ext.report.diagnosis.findings import kind_label
 from fsrl_ext.report.diagnosis.training import QUARTERS
 from fsrl_ext.report.statistics import mean_text
 from fsrl_ext.report.table import text_table
@@ -57,7 +58,7 @@ def _episodes(report: Report) -> str:
         costs = zip(one["cost_mean"], one["cost_interval"], strict=True)
         rows.append(
             [
-                kind,
+                kind_label(report, kind),
                 mean_text(one["return_mean"], one["return_interval"], 2),
                 *(mean_text(mean, interval, 2) for mean, interval in costs),
                 f"{one['share_above_limit']:.0%}",
@@ -139,7 +140,7 @@ def _phases(report: Report) -> str:
     for name in ("reward", *report["cost_names"]):
         for kind in ("stochastic", "deterministic"):
             per_step = report["episodes"][kind]["per_step"][name]
-            rows.append([f"{name} per step, {kind}", *(_number(v) for v in per_step)])
+            rows.append([f"{name} per step, {kind_label(report, kind)}", *(_number(v) for v in per_step)])
     return text_table(["Fifths of the episode", *map(str, range(1, len(rows[0])))], rows)
 
 

@@ -109,7 +109,7 @@ _CURVES = (
 )
 
 _POINTS = (
-    "The final evaluation with deterministic episodes: small marks are seeds, large ones are means over "
+    "The final evaluation: small marks are seeds, large ones are means over "
     "seeds with 95% intervals. Hollow marks are infeasible. Left of the dotted limit is allowed; "
     "higher is better."
 )

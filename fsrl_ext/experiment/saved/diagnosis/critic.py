@@ -120,7 +120,7 @@ def critic_of(policy: BasePolicy) -> Critic | None:
 def _state_values(policy: OnpolicyPolicy[Any], obs: Tensor) -> Tensor:
     """Return ``[S, n]``."""
     seen = obs if policy.normaliser is None else policy.normaliser(obs)
-    return (policy.critic(seen) * policy.signal_scale).T
+    return (policy.critic(seen) * policy.signal_scale + policy.value_level).T
 
 
 def _action_values(policy: CVPOPolicy | LagrangianPolicy[Any], obs: Tensor, act: Tensor) -> Tensor:

@@ -69,7 +69,8 @@ def diagnose(
     ``docs/diagnose.md`` explains every number. A run that is still being trained may be diagnosed, too.
 
     :param run: a run folder, a checkpoint file, or ``zoo:NAME``.
-    :param episodes: number of episodes with sampled actions, and of deterministic ones on the same seeds.
+    :param episodes: number of episodes with sampled actions, and of deterministic ones on the same seeds. A
+        policy whose evaluations sample actions, too, samples in both.
     :param states: number of visited states from which several first actions are replayed; 0 for none.
     :param actions: number of these actions in each state, at least 2.
     :param seed: the seeds are ``seed, seed + 1, ...``; those of the final evaluation if not given.
@@ -118,6 +119,7 @@ def diagnose(
                 "limit_unit": config.policy_config.limit_unit,
                 "time_limit": limit,
                 "seeds": list(seeds),
+                "samples_in_evaluations": getattr(policy, "samples_in_evaluations", False),
                 "constraint": constraint,
                 "episodes": _episode_numbers(played, config, limit),
                 "actions": _action_numbers(player, played["stochastic"], seeds[0]),
