@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -87,11 +88,12 @@ def test_algorithms_of_continuous_actions_refuse_the_task_before_anything_is_wri
 
 
 # Another value of each setting that has no effect on discrete actions.
+EXPORT_PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 CONTINUOUS_ONLY = {
     **{name: {"initial_std": 0.3} for name in ("cpo", "trpo_lag", "ppo_lag", "focops", "trpo", "ppo")},
     "cvpo": {
         "initial_std": 0.3, "covariance": "full", "num_samples": 8, "action_sampling": "stratified",
-        "estep_precision": "forced-bfloat16", "kl_bound_scale": 0.3,
+        "estep_precision": "forced-bfloat16", "kl_bound_scale": 0.3, "mean_range": 2.0,
     },
 }  # fmt: skip
 PAIRS = [(name, setting) for name, settings in CONTINUOUS_ONLY.items() for setting in settings]
@@ -181,6 +183,11 @@ def test_an_exported_policy_acts_as_evaluations_do(trained, name, form, tmp_path
     else:
         expected = policy.acting_distribution(obs)[0].probs.detach().numpy()
         np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-5)
+    if (name, form) == ("ppo_lag", "onnx"):
+        program = re.findall(r"^```python\n(.*?)^```$", EXPORT_PAGE.read_text(), re.DOTALL | re.MULTILINE)[-1]
+        names = {"session": onnxruntime.InferenceSession(path), "obs": obs, "first_action": 3}
+        exec(program, names | {"generator": np.random.default_rng(0)}, names)
+        assert (len(names["action"]), set(names["action"])) == (50, {3, 4})
     assert main(["export", str(trained[name]), "--format", form, "--out", str(tmp_path / f"b.{form}")]) == 0
     assert ("to actions [B]" if name == "cvpo" else "to probabilities [B, 2]") in capsys.readouterr().out
 

@@ -178,7 +178,9 @@ def test_explained_defaults_say_where_they_come_from():
             "safety-gymnasium-agents tasks": 0.98,
         },
     )
-    assert anywhere["cost_margin"] == Default(0.0, elsewhere={"bullet-safety-gym tasks": 0.5})
+    assert anywhere["cost_margin"] == Default(
+        0.0, elsewhere={"bullet-safety-gym tasks": 0.5, "*[0-2]-v0": 0.2}
+    )
     paper = explained_defaults("cvpo", "SafetyPointGoal1-v0", preset="paper")
     assert (paper["estimation_step"], paper["cost_limit"]) == (Default(1, "preset"), Default((25.0,), "task"))
     assert explained_defaults("sac", "SafetyPointGoal1-v0")["cost_limit"] == Default((math.inf,))
