@@ -424,6 +424,12 @@ _CVPO_TASKS: tuple[TaskDefaults, ...] = (
             "cost_margin": 0.2,
         },
     ),
+    # Velocity: episodes of as many collects, in which the cost is spread over all steps
+    (
+        "safety-gymnasium",
+        "*Velocity-v1",
+        {"recovery_share": 0.8, "cost_level_episodes": 10.0, "margin_rate": 0.05},
+    ),
 )
 
 ALGORITHMS = {

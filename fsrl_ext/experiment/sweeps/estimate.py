@@ -23,14 +23,14 @@ from fsrl_ext.report.progress import read_columns
 
 RATES: dict[str, dict[str, float]] = {
     "cpo": {"bullet-safety-gym": 970.0, "known-optimum": 3100.0, "safety-gymnasium": 1900.0},
-    "cvpo": {"bullet-safety-gym": 190.0, "known-optimum": 790.0, "safety-gymnasium": 260.0},
+    "cvpo": {"bullet-safety-gym": 190.0, "known-optimum": 790.0, "safety-gymnasium": 330.0},
     "ddpg_lag": {"bullet-safety-gym": 430.0, "known-optimum": 1700.0},
     "focops": {"bullet-safety-gym": 790.0, "known-optimum": 2900.0},
     "maml_trpo": {"meta": 3000.0},
     "meta_cpo": {"meta": 3100.0},
     "multitask_cpo": {"meta": 2600.0},
     "ppo_lag": {"bullet-safety-gym": 890.0, "known-optimum": 7300.0},
-    "sac_lag": {"bullet-safety-gym": 370.0, "known-optimum": 840.0, "safety-gymnasium": 280.0},
+    "sac_lag": {"bullet-safety-gym": 370.0, "known-optimum": 840.0, "safety-gymnasium": 550.0},
     "td3_lag": {"bullet-safety-gym": 480.0, "known-optimum": 1100.0},
     "trpo_lag": {"bullet-safety-gym": 900.0, "known-optimum": 6300.0, "safety-gymnasium": 2100.0},
 }
