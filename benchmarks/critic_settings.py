@@ -10,8 +10,9 @@ that is right, and 0 for differences that mean nothing; its interval resamples e
 standard deviation of the values over the actions of a state, in standard deviations of a step's reward or
 cost. *states* is the correlation of the values of states with the realised sums.
 
-The settings of a case are ``steps`` (n, 20), ``gamma`` (0.99), ``tau`` (0.05), ``lr`` (1e-3), ``batch`` (128),
-``updates`` (12000), ``members`` (1, whose mean is judged), and ``target`` (0; 1 judges the target networks).
+The settings of a case are ``steps`` (n, 20), ``gamma`` (0.99), ``tau`` (0.05), ``lr`` (1e-3), ``batch``
+(128), ``updates`` (12000), ``members`` (1, whose mean is judged), and ``target`` (0; 1 judges the target
+networks).
 """
 
 from __future__ import annotations
