@@ -36,6 +36,7 @@ from fsrl_ext.experiment.saved.load import load_experiment
 from fsrl_ext.experiment.training.build import test_collector
 from fsrl_ext.experiment.training.snapshot import read_snapshot
 from fsrl_ext.report import text_table
+from fsrl_ext.report.diagnosis.measures import discounted_sums
 
 Value = Callable[[Tensor, Tensor], Tensor]
 """Values ``[n, 2]`` of reward and cost for observations and actions."""
@@ -161,7 +162,8 @@ class Lab:
         values = torch.stack([value(self.played_obs, others[:, k]) for k in range(ACTIONS)], 1).numpy()
         half = ACTIONS // 2
         shape = self.played.shape
-        sums = discounted(self.played, gamma) / self.scale.numpy()
+        gammas, nothing = np.full(2, gamma), np.zeros(2)
+        sums = np.stack([discounted_sums(x, gammas, nothing) for x in self.played]) / self.scale.numpy()
         played = value(self.played_obs, self.played_act).numpy()
         predicted = (played - values[:, :half].mean(1)).reshape(shape)
         realised = sums - values[:, half:].mean(1).reshape(shape)
@@ -178,16 +180,6 @@ class Lab:
             spread = values[..., k].std(1).mean()
             cells.append([f"{slope:.2f} [{low:.2f}, {high:.2f}]", f"{spread:.2f}", f"{correlation:.2f}"])
         return cells
-
-
-def discounted(signals: np.ndarray, gamma: float) -> np.ndarray:
-    """Discounted sums from each step on, of signals ``[E, T, S]``."""
-    sums = np.zeros_like(signals)
-    following = np.zeros((signals.shape[0], signals.shape[2]))
-    for step in range(signals.shape[1] - 1, -1, -1):
-        following = signals[:, step] + gamma * following
-        sums[:, step] = following
-    return sums
 
 
 def _network(inputs: int) -> nn.Sequential:

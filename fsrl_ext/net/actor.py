@@ -100,7 +100,7 @@ class GaussianActor(nn.Module):
         mean, log_std, lower = out.tensor_split((self.act_dim, 2 * self.act_dim), dim=1)
         std = log_std.clamp(*self.log_std_range).exp()
         if self.bounded:
-            mean = torch.tanh(mean) if self.mean_range == 1 else bounded_mean(mean, self.mean_range)
+            mean = bounded_mean(mean, self.mean_range)
         if self.covariance == "diagonal":
             return (mean, std), state
         scale = torch.diag_embed(std)
@@ -113,7 +113,7 @@ class GaussianActor(nn.Module):
 
 def bounded_mean(x: Tensor, mean_range: float) -> Tensor:
     """Return ``r * tanh(x / r)`` for numbers of any shape, which is about ``x`` where ``x`` is small."""
-    return mean_range * torch.tanh(x / mean_range)
+    return torch.tanh(x) if mean_range == 1 else mean_range * torch.tanh(x / mean_range)
 
 
 class DeterministicActor(nn.Module):

@@ -424,7 +424,7 @@ _CVPO_TASKS: tuple[TaskDefaults, ...] = (
             "cost_margin": 0.2,
         },
     ),
-    # Velocity: episodes of as many collects, in which the cost is spread over all steps
+    # Velocity: episodes of ten collects, too, with the cost spread over all steps (docs/notes/velocity.md)
     (
         "safety-gymnasium",
         "*Velocity-v1",

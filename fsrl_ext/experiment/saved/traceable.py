@@ -165,12 +165,12 @@ def _network(actor: Any, act_dim: int | None = None) -> nn.Sequential:
             layers += [_linear(layer.weight, layer.bias), activation]
     layers.append(_linear(actor.head.weight[head], actor.head.bias[head]))
     if _is_deterministic(actor) or actor.bounded:
-        layers.append(nn.Tanh() if getattr(actor, "mean_range", 1.0) == 1 else _BoundedMean(actor.mean_range))
+        layers.append(_BoundedMean(getattr(actor, "mean_range", 1.0)))
     return nn.Sequential(*layers)
 
 
 class _BoundedMean(nn.Module):
-    """Bounds an actor's mean as :class:`~fsrl_ext.net.GaussianActor` does with ``mean_range``."""
+    """Bounds an actor's mean as :class:`~fsrl_ext.net.GaussianActor` does; a range of 1 is a tanh."""
 
     def __init__(self, mean_range: float) -> None:
         super().__init__()
