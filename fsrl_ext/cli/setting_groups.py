@@ -47,8 +47,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("max_grad_norm",),
     ),
     DATA: (
-        *("num_envs", "step_per_collect", "warmup_steps", "buffer_size", "normalise_observations"),
-        *("normalise_signals", "normalise_steps"),
+        *("num_envs", "step_per_collect", "action_repeat", "warmup_steps", "buffer_size"),
+        *("normalise_observations", "normalise_signals", "normalise_steps"),
     ),
     "several agents (docs/many_agents.md)": ("agents", "cost_unit"),
     "tests of the policy (docs/evaluation.md)": (

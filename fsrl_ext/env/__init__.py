@@ -7,6 +7,7 @@ The files in the order in which to read them:
 - `contract`: what `make` promises of every environment, and the classes that keep the promise;
 - `known_optimum`, `two_costs`, `discrete_optimum`: toy tasks whose best policy within the limits is known;
 - `suite_tasks`: the tasks of all suites as a table;
+- `action_repeat`: actions that last for several steps;
 - `tasks`: users' own tasks, and the list of all tasks;
 - `registry`: `make` by name, and `make_joint`;
 - `builders`: their arguments, for the processes of vector environments;
@@ -22,6 +23,7 @@ simulator that its task needs.
 """
 
 import fsrl_ext.gymnasium_import  # noqa: F401 - before anything else imports gymnasium
+from fsrl_ext.env.action_repeat import ActionRepeat
 from fsrl_ext.env.builders import env_fn
 from fsrl_ext.env.check import Finding, check_env
 from fsrl_ext.env.contract import CostEnv, CostWrapper
@@ -33,6 +35,7 @@ from fsrl_ext.env.suite_tasks import TaskInfo
 from fsrl_ext.env.tasks import UnknownTaskError, can_terminate, list_tasks, register_task, time_limit
 
 __all__ = [
+    "ActionRepeat",
     "ContractError",
     "CostEnv",
     "CostError",

@@ -9,6 +9,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from fsrl_ext.cost_names import checked_names
+from fsrl_ext.env.action_repeat import ActionRepeat
 from fsrl_ext.env.contract import CostEnv, CostUnit, CostWrapper
 from fsrl_ext.env.discrete_optimum import DISCRETE_TASK, DiscreteOptimumEnv
 from fsrl_ext.env.known_optimum import make_known_optimum
@@ -153,9 +154,14 @@ def _make_of_suite(task: TaskInfo, common: Mapping[str, Any], kwargs: Mapping[st
     return make_safety_gymnasium(id, **common, **kwargs)
 
 
-@checked()
+@checked(at_least_one=("action_repeat",))
 def make_joint(
-    id: str, render_mode: str | None = None, *, cost_unit: CostUnit = "team", **kwargs: Any
+    id: str,
+    render_mode: str | None = None,
+    *,
+    cost_unit: CostUnit = "team",
+    action_repeat: int = 1,
+    **kwargs: Any,
 ) -> gymnasium.Env:
     """Build a task as one environment, whose observations and actions are those of all of its agents.
 
@@ -165,8 +171,17 @@ def make_joint(
     :param id: as for `make`; the other arguments are those of `make`, too.
     :param cost_unit: whether a task of several agents has one cost, the team's, or one cost for each agent;
         without effect on a task of one agent.
+    :param action_repeat: the number of steps that an action lasts for; above 1 the environment is an
+        `ActionRepeat`, whose rewards and costs are sums over these steps.
     :raises ValueError: an agent's observations or actions are no vectors of numbers.
     """
+    env = _joint(id, render_mode, cost_unit, kwargs)
+    return env if action_repeat == 1 else ActionRepeat(env, action_repeat)
+
+
+def _joint(
+    id: str, render_mode: str | None, cost_unit: CostUnit, kwargs: Mapping[str, Any]
+) -> gymnasium.Env:
     env = make(id, render_mode, **kwargs)
     if isinstance(env, gymnasium.Env):
         return env

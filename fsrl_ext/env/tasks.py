@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 
+from fsrl_ext.env.action_repeat import ActionRepeat
 from fsrl_ext.env.suite_tasks import SUITE_TASKS, SUITES, USER, TaskInfo, canonical_id
 from fsrl_ext.errors import checked
 
@@ -79,8 +80,16 @@ def list_tasks() -> list[TaskInfo]:
 
 @checked()
 def time_limit(env: gymnasium.Env) -> int | None:
-    """Return the number of steps after which an episode of `env` is truncated; None for no limit."""
-    return env.spec.max_episode_steps if env.spec is not None else None
+    """Return the number of calls of `step` after which an episode of `env` is truncated; None for no limit.
+
+    With an `ActionRepeat` around it, an environment is called less often than its `spec` says.
+    """
+    limit = env.spec.max_episode_steps if env.spec is not None else None
+    while limit is not None and isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, ActionRepeat):
+            limit = -(-limit // env.repeat)
+        env = env.env
+    return limit
 
 
 @checked()

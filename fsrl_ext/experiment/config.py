@@ -101,6 +101,11 @@ class ExperimentConfig:
                 raise ValueError(f"{name} must be at most {most:,}, got {getattr(self, name)}")
         self.training.check_steps(self.steps)
         self.training.check_policy(self.policy_config)
+        if self.training.action_repeat > 1 and self.policy_config.limit_unit == "discounted":
+            raise ValueError(
+                "action_repeat must be 1 with limit_unit='discounted', which discounts by environment steps, "
+                f"got {self.training.action_repeat}"
+            )
 
     def _check_limits(self, *, constrained: bool, counterpart: str | None) -> None:
         object.__setattr__(self, "cost_limit", as_cost_limits(self.cost_limit))
@@ -159,7 +164,7 @@ class ExperimentConfig:
     @property
     def env_arguments(self) -> dict[str, Any]:
         """Arguments of :func:`fsrl_ext.env.make_joint` beside the id, in training and in every evaluation."""
-        return {"cost_unit": self.training.cost_unit, **named(self.costs)}
+        return {**self.training.env_arguments, **named(self.costs)}
 
     @property
     def imports_modules(self) -> bool:
@@ -204,7 +209,7 @@ class ExperimentConfig:
             del data["selection_min_episodes"]  # as in versions that always played all episodes
         for name, former in (
             *(("agents", "shared"), ("cost_unit", "team"), ("actor", None), ("critic", None)),
-            ("network", "mlp"),
+            *(("network", "mlp"), ("action_repeat", 1)),
             ("mean_range", 1.0),
         ):
             if name in data["training"] and data["training"][name] == former:

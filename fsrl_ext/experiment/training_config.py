@@ -113,6 +113,16 @@ class TrainingConfig(ABC):
         return "team"
 
     @property
+    def action_repeat(self) -> int:
+        """Steps that an action lasts for; a field of the algorithms that can decide less often."""
+        return 1
+
+    @property
+    def env_arguments(self) -> dict[str, Any]:
+        """Arguments of :func:`fsrl_ext.env.make_joint` that these settings decide."""
+        return {"cost_unit": self.cost_unit, "action_repeat": self.action_repeat}
+
+    @property
     def network(self) -> NetworkKind:
         """What observations the networks are for; a field of the algorithms that can see images."""
         return "mlp"
@@ -209,7 +219,7 @@ class TrainingConfig(ABC):
         """
         return RayCollector(
             policy,
-            env_fn(task, cost_unit=self.cost_unit, **named(costs)),
+            env_fn(task, **self.env_arguments, **named(costs)),
             buffer,
             actors=self.ray_actors,
             ahead=ahead,
@@ -253,7 +263,12 @@ def named(costs: tuple[str, ...] | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentTraining(TrainingConfig):
-    """Settings of tasks with several agents or with images, which the algorithms for a single task share."""
+    """Settings of decisions, images and several agents, which the algorithms for a single task share."""
+
+    action_repeat: int = 1
+    """Environment steps that each action lasts for. Rewards and costs of these steps are summed up, and the
+    policy learns from one transition for them, so that an action matters more. Discount factors, windows and
+    buffer_size count transitions; everything else counts environment steps."""
 
     network: NetworkKind = "mlp"
     """Networks of actor and critics: ``mlp`` for observations that are vectors of numbers, ``cnn`` for images
@@ -268,6 +283,7 @@ class AgentTraining(TrainingConfig):
         super().__post_init__()
         check_fields(
             self,
+            at_least_one=("action_repeat",),
             choices={
                 "agents": get_args(AgentPolicies),
                 "cost_unit": get_args(CostUnit),

@@ -16,7 +16,7 @@ from tianshou.utils import BaseLogger
 
 from fsrl_ext.cost_names import LimitUnit
 from fsrl_ext.data import AheadCollector, CostCollector, CostCollectStats
-from fsrl_ext.data.sizes import round_up
+from fsrl_ext.data.sizes import ceil_div, round_up
 from fsrl_ext.errors import NonFiniteError, checked
 from fsrl_ext.policy.base import CostEntry
 from fsrl_ext.trainer.curves import training_curves
@@ -72,6 +72,8 @@ class CostTrainer(BaseTrainer):
     :param train_seeds: seeds of the training environments' first episodes; ``None`` leaves them alone. If the
         collector is replayable, its environments get other seeds, which follow from these, every
         :attr:`epochs_per_renewal` epochs.
+    :param action_repeat: environment steps that a transition of the collectors lasts for. All numbers of steps
+        of this class are environment steps.
     :param cost_names: names of the costs ``[C]``, which logs and the progress bar have in place of numbers.
     :param logger: any Tianshou logger.
     :param show_progress: whether to draw the progress bar.
@@ -95,6 +97,7 @@ class CostTrainer(BaseTrainer):
             "step_per_collect",
             "batch_size",
             "selection_min_episodes",
+            "action_repeat",
         ),
         at_least_zero=("selection_seeds", "train_seeds"),
         own=("policy", "train_collector"),
@@ -118,6 +121,7 @@ class CostTrainer(BaseTrainer):
         save_best_fn: Callable[[BasePolicy], None] | None = None,
         cost_limit_schedule: Callable[[int], tuple[float, ...]] | None = None,
         train_seeds: Sequence[int] | None = None,
+        action_repeat: int = 1,
         cost_names: Sequence[str] | None = None,
         logger: BaseLogger | None = None,
         show_progress: bool = True,
@@ -140,7 +144,7 @@ class CostTrainer(BaseTrainer):
             test_collector=test_collector,  # type: ignore[arg-type]
             max_epoch=max_epoch,
             # Whole vector steps only, or every epoch would end with a cycle of a few steps.
-            step_per_epoch=round_up(step_per_epoch, train_collector.env_num),
+            step_per_epoch=round_up(step_per_epoch, train_collector.env_num * action_repeat),
             step_per_collect=step_per_collect,
             episode_per_test=len(seeds),
             batch_size=batch_size,
@@ -170,6 +174,7 @@ class CostTrainer(BaseTrainer):
         self._in_epoch = False
         self._steps_before = 0
         self._max_step_per_collect = step_per_collect
+        self.action_repeat = action_repeat
         self._bar: ProgressBar | None = None
         self._resumed = False
         self._lengths = EpisodeLengths(policy, train_collector.env_num)
@@ -334,12 +339,14 @@ class CostTrainer(BaseTrainer):
             self.policy.cost_limit = self.cost_limit_schedule(self.env_step)  # type: ignore[assignment]
         with self._naming_the_step():
             stats = self._collect_cycle()
-        self.env_step += stats.n_collected_steps
+        self.env_step += stats.n_collected_steps * self.action_repeat
         self.env_episode += stats.n_collected_episodes
         self.num_train_episodes_above += stats.num_above(self.cost_limit, self.limit_unit)
         self._lengths.see(
             stats, assumed=self._assumes_full_length(stats), last=self.env_step >= self.step_budget
         )
+        stats.n_collected_steps *= self.action_repeat
+        stats.lens = stats.lens * self.action_repeat
         if stats.n_collected_episodes:
             self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
             curves = training_curves(stats, self.cost_limit, self.limit_unit, self.cost_names)
@@ -353,11 +360,11 @@ class CostTrainer(BaseTrainer):
     def _collect_cycle(self) -> CostCollectStats:
         """Collect the steps up to the next update, which never reach past the end of the epoch."""
         collector = self.train_collector
-        steps, random = self._request(self.env_step)
-        stats = collector.collect(n_step=steps, random=random)
-        more = self.env_step + steps < self.step_budget
-        if isinstance(collector, AheadCollector) and collector.ahead and more:
-            collector.start(*self._request(self.env_step + steps))
+        transitions, random = self._request(self.env_step)
+        stats = collector.collect(n_step=transitions, random=random)
+        next_step = self.env_step + transitions * self.action_repeat
+        if isinstance(collector, AheadCollector) and collector.ahead and next_step < self.step_budget:
+            collector.start(*self._request(next_step))
         return stats
 
     def _assumes_full_length(self, stats: CostCollectStats) -> bool:
@@ -365,10 +372,10 @@ class CostTrainer(BaseTrainer):
         return False
 
     def _request(self, env_step: int) -> tuple[int, bool]:
-        """The number of steps of the collect that begins at a step, and whether its actions are random."""
+        """The transitions of the collect that begins at a step, and whether its actions are random."""
         due = self.step_per_epoch - env_step % self.step_per_epoch
-        steps = round_up(min(self._max_step_per_collect, due), self.train_collector.env_num)
-        return steps, env_step < self.warmup_steps
+        transitions = ceil_div(min(self._max_step_per_collect, due), self.action_repeat)
+        return round_up(transitions, self.train_collector.env_num), env_step < self.warmup_steps
 
     def _log_update(self, stats: TrainingStats, metrics: dict[str, float]) -> TrainingStats:
         """Log the means of a cycle's gradient steps at the environment step; returns ``stats`` with them."""

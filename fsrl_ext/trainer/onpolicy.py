@@ -28,7 +28,7 @@ class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):
     :raises ValueError: the buffer is too small for a collect, or a number is too small.
     """
 
-    @checked(at_least_one=("step_per_epoch", "step_per_collect", "repeat_per_collect"))
+    @checked(at_least_one=("step_per_epoch", "step_per_collect", "repeat_per_collect", "action_repeat"))
     def __init__(
         self,
         *,
@@ -36,12 +36,14 @@ class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):
         step_per_epoch: int,
         step_per_collect: int,
         repeat_per_collect: int,
+        action_repeat: int = 1,
         **arguments: Any,
     ) -> None:
-        step_per_collect = round_up(step_per_collect, train_collector.env_num)
-        if train_collector.buffer.maxsize < step_per_collect:
+        step_per_collect = round_up(step_per_collect, train_collector.env_num * action_repeat)
+        transitions = step_per_collect // action_repeat
+        if train_collector.buffer.maxsize < transitions:
             raise ValueError(
-                f"train_collector.buffer must hold the {step_per_collect} steps of a collect, "
+                f"train_collector.buffer must hold the {transitions} steps of a collect, "
                 f"got a size of {train_collector.buffer.maxsize}"
             )
         super().__init__(
@@ -49,6 +51,7 @@ class CostOnpolicyTrainer(CostTrainer, OnpolicyTrainer):
             step_per_epoch=round_up(step_per_epoch, step_per_collect),
             step_per_collect=step_per_collect,
             repeat_per_collect=repeat_per_collect,
+            action_repeat=action_repeat,
             **arguments,
         )
 

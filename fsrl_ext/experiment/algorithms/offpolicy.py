@@ -122,7 +122,7 @@ class OffpolicyTraining(AgentTraining):
                 policy, task, buffer, ahead=self.collect_ahead, discount=discount, seed=seed, costs=costs
             )
         processes = self.env_processes(cores, task)
-        make_env = env_fn(task, cost_unit=self.cost_unit, **named(costs))
+        make_env = env_fn(task, **self.env_arguments, **named(costs))
         make_envs = functools.partial(train_envs, make_env, processes, self.num_envs)
         if not self.collect_ahead:
             return CostCollector(policy, make_envs(), buffer, discount=discount, replayable=True)
@@ -156,6 +156,7 @@ class OffpolicyTraining(AgentTraining):
             step_per_collect=self.step_per_collect,
             batch_size=self.batch_size,
             update_per_step=self.update_per_step,
+            action_repeat=self.action_repeat,
             # A policy that was trained before has better data to start with than random actions.
             warmup_steps=0 if warm_start else self.warmup_steps,
             train_seeds=seed_range("train", self.num_envs, run_seed=seed),

@@ -77,6 +77,11 @@ class OnpolicyTraining(ValueCriticTraining, AgentTraining):
         super().__post_init__()
         check_fields(self, at_least_one=("batch_size", "repeat_per_collect"))
 
+    @property
+    def _collect(self) -> int:
+        """Environment steps of a collect, in whole vector steps."""
+        return round_up(self.step_per_collect, self.num_envs * self.action_repeat)
+
     def collector(
         self,
         policy: BasePolicy,
@@ -92,7 +97,7 @@ class OnpolicyTraining(ValueCriticTraining, AgentTraining):
         policy.cores = cores
         # The buffer holds one collect, in whole vector steps.
         buffer = CostVectorReplayBuffer(
-            round_up(self.step_per_collect, self.num_envs),
+            self._collect // self.action_repeat,
             self.num_envs,
             num_costs=num_costs,
             random_seed=seed,
@@ -102,7 +107,7 @@ class OnpolicyTraining(ValueCriticTraining, AgentTraining):
                 policy, task, buffer, ahead=False, discount=discount, seed=seed, costs=costs
             )
         envs = train_envs(
-            env_fn(task, cost_unit=self.cost_unit, **named(costs)),
+            env_fn(task, **self.env_arguments, **named(costs)),
             self.env_processes(cores, task),
             self.num_envs,
             own_share=self.workers == "auto",
@@ -122,8 +127,7 @@ class OnpolicyTraining(ValueCriticTraining, AgentTraining):
         **shared: Any,
     ) -> CostOnpolicyTrainer:
         # Epochs hold whole collects, so their number follows from their length.
-        collect = round_up(self.step_per_collect, self.num_envs)
-        step_per_epoch = max(round(round(steps / selections) / collect), 1) * collect
+        step_per_epoch = max(round(round(steps / selections) / self._collect), 1) * self._collect
         return CostOnpolicyTrainer(
             policy=policy,
             train_collector=collector,
@@ -132,6 +136,7 @@ class OnpolicyTraining(ValueCriticTraining, AgentTraining):
             step_per_collect=self.step_per_collect,
             batch_size=self.batch_size,
             repeat_per_collect=self.repeat_per_collect,
+            action_repeat=self.action_repeat,
             train_seeds=seed_range("train", self.num_envs, run_seed=seed),
             **shared,
         )

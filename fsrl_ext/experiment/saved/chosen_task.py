@@ -75,7 +75,7 @@ class ChosenTask:
         :param limit: what the policy is to be judged by, one number per cost.
         :raises ValueError: if shapes or costs differ.
         """
-        env = self.make(cost_unit=config.training.cost_unit)
+        env = self.make(**config.training.env_arguments)
         try:
             spec = TaskSpec.from_env(env, self.id)
             parameters = dict(getattr(env.unwrapped, "task_parameters", {}))

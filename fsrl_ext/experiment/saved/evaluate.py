@@ -182,7 +182,7 @@ def saved_player(
     else:
         chosen = chosen.with_costs_of(config)
         spec, _ = chosen.check(spec, config, limit or config.cost_limit)
-        make_env = chosen.env_fn(cost_unit=config.training.cost_unit)
+        make_env = chosen.env_fn(**config.training.env_arguments)
     group = test_envs(config, episodes or config.selection_episodes)
     collector = test_collector(policy, config, spec, episodes=group, make_env=make_env)
     try:

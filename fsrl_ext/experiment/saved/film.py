@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from tianshou.policy import BasePolicy
 
 from fsrl_ext.data.action_boxes import ActionSpaces
 from fsrl_ext.data.randomness import private_randomness
-from fsrl_ext.env.contract import CostUnit
 from fsrl_ext.env.display import has_display
 from fsrl_ext.env.meta import TaskDescription
 from fsrl_ext.env.suite_tasks import META, SAFETY, SUITE_TASKS
@@ -65,7 +64,7 @@ def record_video(
     policy, config, chosen = _load(
         checkpoint_file(run, checkpoint), device, chosen, allow_import=allow_import
     )
-    env = _make_drawing(chosen, "rgb_array", config.training.cost_unit)
+    env = _make_drawing(chosen, "rgb_array", config.training.env_arguments)
     # A name that nobody can have put a link at before.
     unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
     try:
@@ -104,7 +103,7 @@ def show(
     policy, config, chosen = _load(
         checkpoint_file(run, checkpoint), device, chosen, allow_import=allow_import
     )
-    env = _make_drawing(chosen, "human", config.training.cost_unit)
+    env = _make_drawing(chosen, "human", config.training.env_arguments)
     pause, due = 1 / _frames_per_second(env), time.perf_counter()
 
     def wait() -> None:  # for an environment that keeps the time itself, the next step is due already
@@ -173,15 +172,16 @@ def _camera(task: str) -> dict[str, Any]:
     return {"camera_name": "fixedfar", "width": 480, "height": 480}
 
 
-def _make_drawing(task: ChosenTask, mode: str, cost_unit: CostUnit = "team") -> gym.Env:
+def _make_drawing(task: ChosenTask, mode: str, arguments: Mapping[str, Any]) -> gym.Env:
     """Makes an environment, and draws a frame of a film on trial, because OpenGL starts with the first one.
 
+    :param arguments: of the environment in training.
     :raises ValueError: if there is no display or no OpenGL, or the environment has no such mode.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Gymnasium warns about the mode that is refused below
-            env = task.make(mode, cost_unit=cost_unit, **_camera(task.id))
+            env = task.make(mode, **arguments, **_camera(task.id))
     except (RuntimeError, TypeError, AttributeError, gym.error.Error) as error:
         raise ValueError(_why_not_drawn(task, error)) from error
     if env.render_mode != mode:

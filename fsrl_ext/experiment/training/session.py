@@ -111,7 +111,8 @@ class Session:
     def _build_trainer(self, show_progress: bool) -> CostTrainer:
         config = self.config
         # Testing never takes more steps than training: short runs are tested less often.
-        test_steps = config.selection_episodes * self._spec.max_episode_steps
+        decisions = config.selection_episodes * self._spec.max_episode_steps
+        test_steps = decisions * config.training.action_repeat
         return config.training.trainer(
             self.policy,
             self._train_collector,
