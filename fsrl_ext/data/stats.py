@@ -93,6 +93,12 @@ class CostCollectStats(CollectStats):
             self.discounted_costs = episodes.discounted_costs
         self.refresh_all_sequence_stats()
 
+    def multiply_steps(self, steps: int) -> None:
+        """Count every transition as so many environment steps."""
+        self.n_collected_steps *= steps
+        self.lens = self.lens * steps
+        self.refresh_all_sequence_stats()
+
     def state_dict(self) -> dict[str, Any]:
         """Return the numbers and arrays. Summaries are left out: they follow from the arrays."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}

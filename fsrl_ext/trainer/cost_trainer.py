@@ -345,8 +345,8 @@ class CostTrainer(BaseTrainer):
         self._lengths.see(
             stats, assumed=self._assumes_full_length(stats), last=self.env_step >= self.step_budget
         )
-        stats.n_collected_steps *= self.action_repeat
-        stats.lens = stats.lens * self.action_repeat
+        if self.action_repeat > 1:
+            stats.multiply_steps(self.action_repeat)
         if stats.n_collected_episodes:
             self.last_rew, self.last_len = float(stats.returns.mean()), float(stats.lens.mean())
             curves = training_curves(stats, self.cost_limit, self.limit_unit, self.cost_names)

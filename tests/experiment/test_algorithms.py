@@ -35,7 +35,7 @@ _OFFPOLICY = _DATA | {
 }  # fmt: skip
 _LEVEL = {"cost_level", "cost_level_episodes"}
 _RUN = {"selection_min_episodes", "costs", "actor", "critic", "limit_unit"}
-_SINGLE = {"agents", "cost_unit", "network"}
+_SINGLE = {"agents", "cost_unit", "network", "action_repeat"}
 NEW = {
     **dict.fromkeys(("sac", "ddpg", "td3"), _OFFPOLICY),
     **{name: _OFFPOLICY | _LEVEL | {"cost_margin"} for name in ("sac_lag", "ddpg_lag", "td3_lag")},
