@@ -28,6 +28,7 @@ class ActionRepeat(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Make one decision; `info["cost"]` is the sum of the costs of its steps."""
+        reward: Any
         observation, reward, terminated, truncated, info = self.env.step(action)
         cost = info["cost"]
         for _ in range(self.repeat - 1):
@@ -36,4 +37,3 @@ class ActionRepeat(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
             observation, more, terminated, truncated, info = self.env.step(action)
             reward, cost = reward + more, cost + info["cost"]
         return observation, reward, terminated, truncated, {**info, "cost": cost}
-

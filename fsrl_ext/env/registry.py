@@ -179,9 +179,7 @@ def make_joint(
     return env if action_repeat == 1 else ActionRepeat(env, action_repeat)
 
 
-def _joint(
-    id: str, render_mode: str | None, cost_unit: CostUnit, kwargs: Mapping[str, Any]
-) -> gymnasium.Env:
+def _joint(id: str, render_mode: str | None, cost_unit: CostUnit, kwargs: Mapping[str, Any]) -> gymnasium.Env:
     env = make(id, render_mode, **kwargs)
     if isinstance(env, gymnasium.Env):
         return env

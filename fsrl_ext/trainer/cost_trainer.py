@@ -72,8 +72,8 @@ class CostTrainer(BaseTrainer):
     :param train_seeds: seeds of the training environments' first episodes; ``None`` leaves them alone. If the
         collector is replayable, its environments get other seeds, which follow from these, every
         :attr:`epochs_per_renewal` epochs.
-    :param action_repeat: environment steps that a transition of the collectors lasts for. All numbers of steps
-        of this class are environment steps.
+    :param action_repeat: environment steps that a transition of the collectors lasts for; all numbers of
+        steps of this class are environment steps.
     :param cost_names: names of the costs ``[C]``, which logs and the progress bar have in place of numbers.
     :param logger: any Tianshou logger.
     :param show_progress: whether to draw the progress bar.
