@@ -98,7 +98,8 @@ def caution(counts: Iterable[int], unit: str) -> str:
 
 def mean_text(mean: float, interval: Sequence[float] | None, digits: int = 1) -> str:
     """The mean with its interval in brackets, or alone without one."""
-    texts = [f"{x:z.{digits}f}" for x in (mean, *(interval or ()))]
+    # Sums differ by rounding between machines, which must not decide the digits of a mean such as 8.35.
+    texts = [f"{round(x, 9):z.{digits}f}" for x in (mean, *(interval or ()))]
     return texts[0] if interval is None else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 

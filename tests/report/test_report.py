@@ -174,3 +174,9 @@ def test_trajectories_are_drawn_over_circle_and_walls(tmp_path):
         plot_trajectories({"adapted": []}, **where, path=tmp_path / "none.png")
     with pytest.raises(ValueError, match=r"paths must be \[T, 2\], got \[50, 3\] in 'adapted'"):
         plot_trajectories({"adapted": [np.zeros((50, 3))]}, **where, path=tmp_path / "none.png")
+
+
+def test_rounding_between_machines_does_not_decide_a_digit():
+    exact = 8.35
+    for value in (exact, np.nextafter(exact, 0), np.nextafter(exact, 9), exact + 1e-13):
+        assert mean_text(float(value), None) == mean_text(exact, None)
