@@ -68,6 +68,8 @@ def _export(options: argparse.Namespace, command: str) -> int:
         f"{exported.path}: {data['policy']} of {data['task']} after {data['env_step']:,} steps, from "
         f"observations [{sizes}] to {actions}"
     )
+    if "action_repeat" in data:
+        print(f"each action is for {data['action_repeat']} environment steps, as in training")
     what = "probabilities" if data["output"] == "probabilities" else "actions"
     print(
         f"largest difference from the policy's {what} on {exported.observations} random observations: "

@@ -8,8 +8,9 @@ import torch
 from toys.runs import assert_same_run, resumable_config, run_killed
 from toys.settings import small_config
 
+from fsrl_ext import cli
 from fsrl_ext.env import make
-from fsrl_ext.experiment import evaluate, load_policy, make_config, resume, run
+from fsrl_ext.experiment import evaluate, export_policy, load_policy, make_config, resume, run
 from fsrl_ext.experiment.training import build
 from fsrl_ext.report import read_progress
 from fsrl_ext.trainer import seed_range
@@ -94,6 +95,16 @@ def test_one_core_and_two_make_the_same_run(tmp_path):
         run(config, out=tmp_path, run_name=f"cores{n}", cores=n, show_progress=False).folder for n in (1, 2)
     )
     assert_same_run(one, two)
+
+
+def test_an_exported_policy_says_how_long_its_actions_last(tmp_path, capsys):
+    for repeat in (1, 3):
+        folder = run(small_config("ddpg_lag", action_repeat=repeat), out=tmp_path, show_progress=False).folder
+        out = tmp_path / f"{repeat}.pt"
+        assert export_policy(folder, out, format="torchscript").metadata.get("action_repeat", 1) == repeat
+        command = ["export", str(folder), "--format", "torchscript", "--out", f"{out}.again"]
+        assert cli.main(command) == 0
+        assert ("each action is for 3 environment steps" in capsys.readouterr().out) == (repeat == 3)
 
 
 def test_a_run_without_repetition_has_the_digest_of_earlier_versions():

@@ -155,6 +155,8 @@ def _metadata(config: ExperimentConfig, spec: TaskSpec, env_step: int) -> dict[s
         "action_high": spec.action_high,
         "action_dtype": spec.action_dtype,
     }
+    if config.training.action_repeat > 1:
+        data["action_repeat"] = config.training.action_repeat
     if spec.image_shape is not None:
         data["image_shape"] = spec.image_shape
     if spec.num_actions is not None:
