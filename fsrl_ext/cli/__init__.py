@@ -35,6 +35,7 @@ from fsrl_ext.cli.failures import explained, interruption
 from fsrl_ext.cli.options import join_numbers
 from fsrl_ext.cli.signals import INTERRUPTED, ending_signals, exit_code
 from fsrl_ext.cli.terminal import find_own_modules, one_line, prepare_streams
+from fsrl_ext.cli.unknown import nearest, refuse_unknown
 
 _EXAMPLE = """examples:
   fsrl-ext train cvpo SafetyBallCircle-v0 --cost-limit 10 --steps 200000
@@ -58,7 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             find_own_modules()
             parser = _parser(arguments)
-            options = parser.parse_args(join_numbers(arguments, train.settings_of_several(arguments)))
+            joined = join_numbers(arguments, train.settings_of_several(arguments))
+            options, unknown = parser.parse_known_args(joined)
+            if unknown:
+                name = next(x for x in arguments if not x.startswith("-"))
+                refuse_unknown(_command_parser(name), options, unknown)
             code = options.command(options, shlex.join(["fsrl-ext", *arguments]))
             if code != INTERRUPTED:
                 return code
@@ -94,6 +99,15 @@ def _show_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line each; argparse's own come after the whole usage."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Names the choice that is nearest to a misspelt one, before argparse's list of all."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = nearest(str(value), [str(x) for x in action.choices or ()])
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise argparse.ArgumentError(action, f"{error.message}{hint}") from None
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {one_line(ValueError(message))} (see '{self.prog} --help')\n")

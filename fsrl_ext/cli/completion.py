@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -116,10 +115,8 @@ def _values() -> dict[tuple[str, str], Iterable[str]]:
         ("zoo", "name"): [one.name for one in zoo_policies()],
     }
     for name, setting in all_settings().items():
-        if setting.kind is bool:
-            values["train", name] = ("true", "false")
-        elif typing.get_origin(setting.kind) is typing.Literal:
-            values["train", name] = typing.get_args(setting.kind)
+        if setting.words:
+            values["train", name] = setting.words
     return values
 
 

@@ -20,7 +20,10 @@ PAGES = {
     "CostNamesError": "docs/many_costs.md",
     "UnknownTaskError": "docs/environments.md",
     "SuiteNotInstalledError": "docs/environments.md",
-    "UnknownFamilyError": "docs/meta_tasks.md",
+    "TaskImportError": "docs/your_own_environment.md",
+    "FamilyError": "docs/meta_tasks.md",
+    "UnknownPolicyError": "docs/choosing.md",
+    "CostCountError": "docs/many_costs.md",
     "NonFiniteError": "docs/runs.md",
     "RunFolderError": "docs/runs.md",
     "RunStoppedError": "docs/runs.md",
@@ -32,6 +35,8 @@ PAGES = {
 
 COMMAND_PAGES = {
     "sweep": "docs/sweeps.md",
+    "evaluate": "docs/evaluation.md",
+    "adapt": "docs/algorithms/meta_cpo.md",
     "diagnose": "docs/diagnose.md",
     "export": "docs/export.md",
     "report": "docs/report.md",

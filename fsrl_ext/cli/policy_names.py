@@ -21,13 +21,15 @@ def check_policy(arguments: Sequence[str]) -> None:
     A process that has imported the registry leaves the check to it, since policies may have been registered.
 
     :param arguments: what follows ``train``; a policy is looked for in the first place alone.
-    :raises ValueError: if the name is unknown, suggesting the nearest.
+    :raises UnknownPolicyError: if the name is unknown, suggesting the nearest.
     """
     if not arguments or arguments[0].startswith("-") or "fsrl_ext.experiment.registry" in sys.modules:
         return
     points = importlib.metadata.entry_points(group="fsrl_ext.algorithms")
     known = list(dict.fromkeys([*BUILT_IN, *(point.name for point in points)]))
     if arguments[0] not in known:
+        from fsrl_ext.errors import UnknownPolicyError
+
         near = difflib.get_close_matches(arguments[0].lower(), known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"unknown policy {arguments[0]!r}; {hint}available: {', '.join(known)}")
+        raise UnknownPolicyError(f"unknown policy {arguments[0]!r}; {hint}available: {', '.join(known)}")

@@ -57,8 +57,12 @@ def _train(options: argparse.Namespace, command: str) -> int:
     given = vars(options)
     known = list_settings(options.policy)
     for name in given:
-        if name not in known and any(name in list_settings(other) for other in algorithms()):
-            raise ValueError(f"{options.policy} has no setting --{name.replace('_', '-')}")
+        having = [] if name in known else [x for x in algorithms() if name in list_settings(x)]
+        if having:
+            others = ", ".join(having[:4]) + (", ..." if len(having) > 4 else "")
+            raise ValueError(
+                f"{options.policy} has no setting --{name.replace('_', '-')}; it is one of {others}"
+            )
     settings = {name: known[name].parse(given[name]) for name in known if name in given}
     config = make_config(preset=options.preset, **settings)
     done = run(

@@ -64,7 +64,7 @@ def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str], nargs: str |
             group.add_argument(
                 f"--{name.replace('_', '-')}",
                 default=argparse.SUPPRESS,
-                metavar="VALUE[,VALUE]" if settings[name].has_several else "VALUE",
+                metavar=settings[name].shown_value,
                 help=texts[name].replace("%", "%%") if name in texts else argparse.SUPPRESS,
             )
         if title == COMMON:

@@ -32,7 +32,14 @@ from fsrl_ext.env.known_optimum import KnownOptimumEnv
 from fsrl_ext.env.meta.registration import register_family
 from fsrl_ext.env.registry import SuiteNotInstalledError, make, make_joint
 from fsrl_ext.env.suite_tasks import TaskInfo
-from fsrl_ext.env.tasks import UnknownTaskError, can_terminate, list_tasks, register_task, time_limit
+from fsrl_ext.env.tasks import (
+    TaskImportError,
+    UnknownTaskError,
+    can_terminate,
+    list_tasks,
+    register_task,
+    time_limit,
+)
 
 __all__ = [
     "ActionRepeat",
@@ -46,6 +53,7 @@ __all__ = [
     "MissingCostError",
     "NamedCostReader",
     "SuiteNotInstalledError",
+    "TaskImportError",
     "TaskInfo",
     "UnknownTaskError",
     "can_terminate",

@@ -25,7 +25,7 @@ from fsrl_ext.env.suite_tasks import (
     TaskInfo,
     canonical_id,
 )
-from fsrl_ext.env.tasks import USER_TASKS, is_installed, unknown_task
+from fsrl_ext.env.tasks import USER_TASKS, TaskImportError, is_installed, unknown_task
 from fsrl_ext.env.two_costs import TWO_COSTS_TASK, TwoCostsEnv
 from fsrl_ext.errors import checked
 
@@ -74,7 +74,7 @@ def make(
     :param kwargs: passed to the environment's constructor; `fast=False` makes a navigation task of
         safety-gymnasium run the package's own code for every step and reset.
     :raises UnknownTaskError: no task has the id.
-    :raises ImportError: the module before the colon cannot be imported.
+    :raises TaskImportError: the module before the colon cannot be imported.
     :raises ContractError: the function after the colon builds no `pettingzoo.ParallelEnv`.
     :raises SuiteNotInstalledError: the id belongs to a suite that is not installed.
     :raises ValueError: `max_episode_steps` or `task_seed` is out of range, `task_seed` is given for a task
@@ -230,7 +230,7 @@ def _import_own(module: str, id: str) -> None:
     """Import the module that registers a user's task.
 
     :raises ValueError: the name is that of no module.
-    :raises ImportError: the module is not there, or raises an error of its own; the message has the reason.
+    :raises TaskImportError: the module is not there, or raises an error of its own; the message has it.
     """
     if not all(part.isidentifier() for part in module.split(".")):
         raise ValueError(
@@ -240,7 +240,9 @@ def _import_own(module: str, id: str) -> None:
         importlib.import_module(module)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise ImportError(f"the module of {id!r} cannot be imported ({reason})") from error
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        where = "; it must be in this folder, or in a package that is installed" if missing else ""
+        raise TaskImportError(f"the module of {id!r} cannot be imported ({reason}){where}") from error
 
 
 def _make_own_navigation(

@@ -26,6 +26,10 @@ class UnknownTaskError(ValueError):
     """Reports an id that no task has; the message names the nearest ids."""
 
 
+class TaskImportError(ImportError):
+    """Reports that the module of a task "module:id" cannot be imported; the message has the reason."""
+
+
 def unknown_task(id: str) -> UnknownTaskError:
     """Return the error about an id that no task has."""
     known = [*SUITE_TASKS, *USER_TASKS, *gymnasium.registry]

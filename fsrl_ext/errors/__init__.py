@@ -5,10 +5,12 @@ from fsrl_ext.errors.checks import check_argument, check_fields, check_types, ch
 from fsrl_ext.errors.exceptions import (
     ArgumentTypeError,
     CheckpointError,
+    CostCountError,
     NoCheckpointError,
     NonFiniteError,
     RunFolderError,
     RunStoppedError,
+    UnknownPolicyError,
 )
 from fsrl_ext.errors.finite import check_all_finite, check_finite
 from fsrl_ext.errors.kinds import shown
@@ -16,10 +18,12 @@ from fsrl_ext.errors.kinds import shown
 __all__ = [
     "ArgumentTypeError",
     "CheckpointError",
+    "CostCountError",
     "NoCheckpointError",
     "NonFiniteError",
     "RunFolderError",
     "RunStoppedError",
+    "UnknownPolicyError",
     "check_all_finite",
     "check_argument",
     "check_fields",

@@ -19,6 +19,14 @@ class NoCheckpointError(CheckpointError):
     """There is no checkpoint where one is expected."""
 
 
+class CostCountError(ValueError):
+    """There are more or fewer cost limits than costs."""
+
+
+class UnknownPolicyError(ValueError):
+    """No algorithm has a name; the message names the nearest one and all others."""
+
+
 class RunFolderError(ValueError):
     """A run folder is missing, is incomplete, is in use, or exists already."""
 

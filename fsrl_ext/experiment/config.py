@@ -11,7 +11,7 @@ from typing import Any
 
 from fsrl_ext.cost_names import checked_names
 from fsrl_ext.env.suite_tasks import canonical_id
-from fsrl_ext.errors import check_argument, check_fields, check_types
+from fsrl_ext.errors import CostCountError, check_argument, check_fields, check_types
 from fsrl_ext.experiment.former import from_saved
 from fsrl_ext.experiment.registry import algorithm
 from fsrl_ext.experiment.training_config import OWN_NETWORKS, TrainingConfig, named
@@ -115,13 +115,13 @@ class ExperimentConfig:
                 several = f"{len(self.costs)} numbers, one for each of the costs {', '.join(self.costs)}"
                 wanted = several if len(self.costs) > 1 else f"1 number for the cost {self.costs[0]}"
                 got = ",".join(f"{x:g}" for x in self.cost_limit)
-                raise ValueError(f"cost_limit must have {wanted}, got {got}")
+                raise CostCountError(f"cost_limit must have {wanted}, got {got}")
         if self.cost_limit_start is not None:
             object.__setattr__(
                 self, "cost_limit_start", as_cost_limits(self.cost_limit_start, "cost_limit_start")
             )
             if len(self.cost_limit_start) != len(self.cost_limit):
-                raise ValueError(
+                raise CostCountError(
                     f"cost_limit_start must have {len(self.cost_limit)} numbers as cost_limit has, "
                     f"got {len(self.cost_limit_start)}"
                 )

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from tianshou.policy import BasePolicy
 
-from fsrl_ext.errors import checked
+from fsrl_ext.errors import UnknownPolicyError, checked
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import TrainingConfig
 
@@ -165,13 +165,13 @@ def algorithms() -> Mapping[str, Algorithm]:
 def algorithm(name: str) -> Algorithm:
     """The algorithm of a name.
 
-    :raises ValueError: if the name is unknown, suggesting the nearest.
+    :raises UnknownPolicyError: if the name is unknown, suggesting the nearest.
     """
     known = algorithms()
     if name not in known:
         near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"unknown policy {name!r}; {hint}available: {', '.join(known)}")
+        raise UnknownPolicyError(f"unknown policy {name!r}; {hint}available: {', '.join(known)}")
     return known[name]
 
 

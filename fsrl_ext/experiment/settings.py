@@ -40,8 +40,25 @@ class Setting:
     @property
     def has_several(self) -> bool:
         """Whether the value is a tuple."""
-        members = typing.get_args(self.kind) if isinstance(self.kind, types.UnionType) else (self.kind,)
-        return any(typing.get_origin(x) is tuple for x in members)
+        return any(typing.get_origin(x) is tuple for x in _members(self.kind))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The values that are words, such as ``exact`` and ``slsqp``, or ``true`` and ``false``."""
+        words: list[str] = []
+        for kind in _members(self.kind):
+            words += typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+            words += ("true", "false") if kind is bool else ()
+        return tuple(words)
+
+    @property
+    def shown_value(self) -> str:
+        """What stands for a value in a help: its words, or ``VALUE`` for numbers and other texts."""
+        if self.has_several:
+            return "VALUE[,VALUE]"
+        others = [x for x in _members(self.kind) if x is not bool and typing.get_origin(x) is not Literal]
+        free = ["VALUE"] if [x for x in others if x is not type(None)] else []
+        return "|".join([*free, *self.words])
 
     def parse(self, text: str, *, separator: Separator = ",") -> Any:
         """The field's value from text.
@@ -142,6 +159,12 @@ def field_docs(cls: type) -> dict[str, str]:
             if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
                 docs[field.target.id] = " ".join(str(text.value.value).split()).rstrip(".")
     return docs
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    """The alternatives of a union; of another kind the kind itself."""
+    is_union = isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
+    return typing.get_args(kind) if is_union else (kind,)
 
 
 def _convert(text: str, kind: Any, separator: Separator) -> Any:

@@ -20,6 +20,7 @@ from fsrl_ext.data import AheadCollector, CostCollector, CostVectorReplayBuffer,
 from fsrl_ext.data.env_workers import build_grouped_vector, build_vector
 from fsrl_ext.env import env_fn, list_tasks
 from fsrl_ext.env.contract import CostUnit
+from fsrl_ext.env.meta import FamilyError, find_family, list_families
 from fsrl_ext.errors import check_argument, check_fields, check_types
 from fsrl_ext.experiment.network_path import as_path
 from fsrl_ext.policy.base import PolicyConfig
@@ -163,7 +164,16 @@ class TrainingConfig(ABC):
 
     @classmethod
     def judged_task(cls, task: str) -> str:
-        """The environment id that a policy for the task is judged in: the task itself."""
+        """The environment id that a policy for the task is judged in: the task itself.
+
+        :raises FamilyError: for the name of a family of tasks.
+        """
+        if task in list_families():
+            family = find_family(task)
+            raise FamilyError(
+                f"{task!r} is a family of tasks, on which meta_cpo and the other meta-learners train; one of "
+                f"its tasks is {family.id(min(family.levels))}"
+            )
         return task
 
     def check_steps(self, steps: int) -> None:

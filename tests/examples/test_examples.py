@@ -53,6 +53,14 @@ SCRIPTS = {
         "",
         rf"limit 50, best policy: return {NUMBER}, .*\nlimit 50, last .*\nlimit 25, best .*\nlimit 25, last ",
     ),
+    "mlp/car_push1.py": (
+        "--action-repeat 3",
+        rf"{TABLE}(.*\n)*one episode: 17 decisions of 3 steps, cost {NUMBER}\n",
+    ),
+    "mlp/car_button1.py": (
+        "--max-episodes 10",
+        rf"mean cost after 10 episodes: \w+, between {NUMBER} and {NUMBER}; limit 25\nshare .* at most 30%\n",
+    ),
     "mlp/point_circle1.py": ("", r"\d+ steps: return .*\nfinished after \d+ steps: "),
     "mlp/car_circle1.py": ("", r"policy.torchscript: within .*\none episode with the file: return "),
     "mlp/car_button_fixed.py": ("", rf"num_samples = 32, by default 16\n(.*\n)*{TABLE}"),
@@ -65,6 +73,14 @@ SCRIPTS = {
         rf"\d+ of 50 steps per episode, \d of 2 ended with a fall\ncost of an episode {NUMBER}, ",
     ),
     "mlp/ant_velocity.py": ("", rf"limit at step +0:  200.0\n(.*\n)*{TABLE}"),
+    "mlp/swimmer_velocity.py": (
+        "--episodes 2",
+        rf"discounted cost {NUMBER}\d, (within|above) the limit 5\nsum of the costs .* {NUMBER}, return ",
+    ),
+    "mlp/humanoid_velocity.py": (
+        "--episodes 2",
+        rf"newest training .* -\n *last policy, sampled .* {NUMBER} .*%\n *last policy, mean actions .*%\n",
+    ),
     "mlp/walker2d_velocity.py": (
         "",
         r"\| cpo \|.*\n(.*\n)*.*\| ppo \|.*\n(.*\n)*.*walker2d.png: .*\n.*walker2d.html",
@@ -92,8 +108,9 @@ SCRIPTS = {
 TASKS = {
     *(f"Safety{robot}{kind}-v0" for robot in ("Ball", "Car", "Drone", "Ant") for kind in ("Circle", "Run")),
     *(f"SafetyPoint{kind}1-v0" for kind in ("Goal", "Button", "Push", "Circle")),
-    *("SafetyCarGoal1-v0", "SafetyCarCircle1-v0", "SafetyCarButtonFixed-v0"),
-    *(f"Safety{robot}Velocity-v1" for robot in ("HalfCheetah", "Hopper", "Ant", "Walker2d")),
+    *(f"SafetyCar{kind}1-v0" for kind in ("Goal", "Button", "Push", "Circle")),
+    "SafetyCarButtonFixed-v0",
+    *(f"Safety{x}Velocity-v1" for x in ("HalfCheetah", "Hopper", "Ant", "Walker2d", "Swimmer", "Humanoid")),
     *(f"Safety{robot}{kind}" for robot in ("Point", "Car") for kind in ("Stcircle", "Stbutton")),
 }
 ROW = re.compile(

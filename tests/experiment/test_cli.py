@@ -121,7 +121,7 @@ def test_help_about_what_there_is_not_is_one_line(capsys, arguments, words):
         (["cvpo", "SafetyBallCircle-v0", "--cost-limit", "nan"], "cost_limit must be >= 0"),
         (["cvpo", "SafetyBallCircle-v0", "--cost-limit", "ten"], "cost_limit must be a number"),
         (["cvpo", "SafetyBallCircle-v0", "--gamma", "1"], "gamma must be in (0, 1)"),
-        (["cvpo", "SafetyBallCircle-v0", "--gama", "0.9"], "unrecognized arguments: --gama"),
+        (["cvpo", "SafetyBallCircle-v0", "--gama", "0.9"], "unknown option --gama; did you mean --gamma?"),
         (["cvpo", "SafetyBallCircle-v0", "--shared-body", "maybe"], "must be true or false, got 'maybe'"),
         (["cvpo", "SafetyBallCircle-v0", "--run-name", "taken"], "'taken' exists already"),
         (["sac_lag", "CartPole-v1"], "CartPole-v1 has the action space Discrete(2)"),

@@ -68,6 +68,21 @@ class TestGroups:
     def test_the_usage_is_short(self, capsys):
         assert shown(capsys, "train", "cvpo").startswith("usage: fsrl-ext train POLICY TASK [--SETTING VALUE")
 
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("cost-level", "measured|critic"),
+            ("shared-body", "true|false"),
+            ("deterministic-eval", "true|false"),
+            ("workers", "VALUE|auto"),
+            ("cost-limit", "VALUE[,VALUE]"),
+            ("gamma", "VALUE"),
+            ("average-tau", "VALUE"),
+        ],
+    )
+    def test_a_setting_shows_the_words_that_it_takes(self, name, value, capsys):
+        assert f"  --{name} {value}" in re.split(r"\n| {2,}(?=[A-Z])", shown(capsys, "train", "cvpo"))
+
     def test_no_setting_is_in_two_groups_and_every_name_is_a_setting(self):
         names = [name for group in GROUPS.values() for name in group]
         assert len(set(names)) == len(names)
@@ -159,10 +174,18 @@ class TestPages:
             (["evaluate", "nowhere"], "runs"),
             (["resume", "nowhere"], "runs"),
             (["evaluate", "damaged.pt"], "trust"),
+            (["evaluate", "zoo:cvpo-car-circle", "--episodes", "0"], "evaluation"),
+            (["evaluate", "zoo:cvpo-car-circle", "--cost-limit", "5,6"], "many_costs"),
+            (["adapt", "zoo:cvpo-car-circle", "--task", "SafetyPointStcircle2-v0"], "algorithms/meta_cpo"),
+            (["train", "cvop", "SafetyCarCircle-v0"], "choosing"),
             (["train", "cvpo", "SafetyCarCircel-v0"], "environments"),
+            (["train", "cvpo", "SafetyPointStcircle"], "meta_tasks"),
+            (["train", "cvpo", "no_such_module:Cart-v0"], "your_own_environment"),
+            (["train", "cvpo", "SafetyCarCircle-v0", "--cost-limit", "5,6"], "many_costs"),
             (["train", "meta_cpo", "Nobodys"], "meta_tasks"),
             (["train", "cvpo", "SafetyPointGoal2-v0", "--costs", "9lives"], "many_costs"),
-            (["sweep", "--policies", "cvop", "--tasks", "SafetyCarCircle-v0"], "sweeps"),
+            (["sweep", "--policies", "cvop", "--tasks", "SafetyCarCircle-v0"], "choosing"),
+            (["sweep", "--policies", "cvpo"], "sweeps"),
             (["export", "damaged.pt", "--format", "torchscript", "--out", "damaged.pt"], "export"),
             (["zoo", "nobody"], "zoo"),
         ],
@@ -175,6 +198,59 @@ class TestPages:
         err = capsys.readouterr().err
         assert err.endswith(f" (see docs/{page}.md)\n"), err
         assert len(err.splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "line"),
+        [
+            (
+                ["train", "cvpo", "SafetyCarCircle-v0", "--cost-limt", "10"],
+                "fsrl-ext train: unknown option --cost-limt; did you mean --cost-limit or --cost-unit? "
+                "(see 'fsrl-ext train cvpo --help')",
+            ),
+            (
+                ["train", "cvpo", "SafetyCarCircle-v0", "--cost_limit=10"],
+                "fsrl-ext train: unknown option --cost_limit; did you mean --cost-limit? "
+                "(see 'fsrl-ext train cvpo --help')",
+            ),
+            (
+                ["train", "ppo_lag", "SafetyCarCircle-v0", "--lr", "0.1"],
+                "fsrl-ext train: unknown option --lr; did you mean --multiplier-lr or --actor-lr or "
+                "--critic-lr? (see 'fsrl-ext train ppo_lag --help')",
+            ),
+            (
+                ["train", "cvpo", "SafetyCarCircle-v0", "--epoch", "10"],
+                "fsrl-ext train: unknown option --epoch (see 'fsrl-ext train cvpo --help')",
+            ),
+            (
+                ["evaluate", "nowhere", "--episods", "1"],
+                "fsrl-ext evaluate: unknown option --episods; did you mean --episodes or --max-episodes? "
+                "(see 'fsrl-ext evaluate --help')",
+            ),
+            (
+                ["--quite", "resume", "nowhere"],
+                "fsrl-ext resume: unknown option --quite; did you mean --quiet? "
+                "(see 'fsrl-ext resume --help')",
+            ),
+            (
+                ["zoo", "one", "two"],
+                "fsrl-ext zoo: unrecognized arguments: two (see 'fsrl-ext zoo --help')",
+            ),
+        ],
+        ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+    )
+    def test_an_unknown_option_is_answered_with_the_nearest(self, arguments, line, capsys):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert capsys.readouterr().err == f"{line}\n"
+
+    def test_a_misspelt_command_is_answered_with_the_nearest(self, capsys):
+        with pytest.raises(SystemExit, match="2"):
+            main(["trian"])
+        assert capsys.readouterr().err.endswith("; did you mean train? (see 'fsrl-ext --help')\n")
+
+    def test_a_setting_of_other_algorithms_is_answered_with_their_names(self, capsys):
+        assert main(["train", "cvpo", "SafetyCarCircle-v0", "--clip", "0.1"]) == 2
+        assert capsys.readouterr().err == "fsrl-ext: cvpo has no setting --clip; it is one of ppo_lag, ppo\n"
 
     def test_an_error_about_a_setting_names_none(self, capsys):
         assert main(["train", "cvpo", "SafetyBallCircle-v0", "--gamma", "1"]) == 2

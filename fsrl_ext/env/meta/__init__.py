@@ -14,7 +14,14 @@ Only the three simulator files need safety-gymnasium, and `make` imports them.
 """
 
 from fsrl_ext.env.meta import safety_families as _safety_families  # noqa: F401  (adds the families)
-from fsrl_ext.env.meta.family import DEFAULT_TASK_SEED, Family, UnknownFamilyError, find_family, list_families
+from fsrl_ext.env.meta.family import (
+    DEFAULT_TASK_SEED,
+    Family,
+    FamilyError,
+    UnknownFamilyError,
+    find_family,
+    list_families,
+)
 from fsrl_ext.env.meta.held_out import held_out_suite
 from fsrl_ext.env.meta.parameters import (
     Choice,
@@ -34,6 +41,7 @@ __all__ = [
     "Computed",
     "Distribution",
     "Family",
+    "FamilyError",
     "Fixed",
     "Integers",
     "Parameters",

@@ -15,7 +15,11 @@ FIRST_HELD_OUT_SEED = 2**31
 SEED_END = 2**32
 
 
-class UnknownFamilyError(ValueError):
+class FamilyError(ValueError):
+    """Reports that a family is asked for by a name that none has, or stands where one task is needed."""
+
+
+class UnknownFamilyError(FamilyError):
     """Reports a name that no family has; the message names the nearest names."""
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from fsrl_ext.env import env_fn, make_joint
 from fsrl_ext.env.builders import EnvFn
 from fsrl_ext.env.meta import TaskDescription, find_family, list_families
+from fsrl_ext.errors import CostCountError
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training.build import check_costs
@@ -100,7 +101,7 @@ class ChosenTask:
                     f"{spec.action_space}, {config.task} has {trained_on.action_space}"
                 )
             if len(limit) != len(config.cost_limit):
-                raise ValueError(
+                raise CostCountError(
                     f"cost_limit must have one number per cost: {config.task} has {len(config.cost_limit)}, "
                     f"got {len(limit)}"
                 )

@@ -16,7 +16,7 @@ from fsrl_ext.data import CostCollector
 from fsrl_ext.env import env_fn
 from fsrl_ext.env.agents import TeamEpisode
 from fsrl_ext.env.meta import TaskDescription
-from fsrl_ext.errors import checked
+from fsrl_ext.errors import CostCountError, checked
 from fsrl_ext.experiment.saved.chosen_task import other_task
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
 from fsrl_ext.experiment.task import TaskSpec
@@ -172,7 +172,7 @@ def saved_player(
     policy, config, spec = load_saved(file, device, allow_import=allow_import)
     if limit is not None and len(limit) != len(config.cost_limit):
         which = f" ({', '.join(config.costs)})" if config.costs else ""
-        raise ValueError(
+        raise CostCountError(
             f"cost_limit must have one number per cost: {config.task} has {len(config.cost_limit)}{which}, "
             f"got {len(limit)}"
         )

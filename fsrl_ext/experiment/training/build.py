@@ -18,6 +18,7 @@ from fsrl_ext.data import CostCollector, CostVectorReplayBuffer
 from fsrl_ext.data.env_workers import build_vector
 from fsrl_ext.data.randomness import seed_globals
 from fsrl_ext.env import make_joint
+from fsrl_ext.errors import CostCountError
 from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.defaults import TUNED
 from fsrl_ext.experiment.explained import explained_defaults
@@ -199,7 +200,7 @@ def check_costs(env: gym.Env, task: str, cost_limit: tuple[float, ...]) -> tuple
     """Checks by one step that there is one limit for each cost of the task.
 
     :return: the names of the costs; ``None`` for costs without names.
-    :raises ValueError: naming both numbers, and the costs if they have names.
+    :raises CostCountError: naming both numbers, and the costs if they have names.
     """
     env.reset(seed=0)
     cost = env.step(env.action_space.sample())[4]["cost"]
@@ -207,7 +208,7 @@ def check_costs(env: gym.Env, task: str, cost_limit: tuple[float, ...]) -> tuple
     names = getattr(env, "cost_names", None)
     if num_costs != len(cost_limit):
         which = f" ({', '.join(names)})" if names else ""
-        raise ValueError(
+        raise CostCountError(
             f"cost_limit must have one number per cost: {task} reports {num_costs}{which}, "
             f"got {len(cost_limit)}"
         )
