@@ -7,6 +7,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 STEP_OPTIONS = ("cost_margin", "kl_bound")
@@ -92,14 +93,16 @@ def check_checkpoint(run: str, which: Literal["best", "last"] = "best", *, name:
     """Refuses a run or a file that is not there, before anything heavy is imported.
 
     :param name: what the error begins with.
-    :raises NoCheckpointError: naming the file that is missing.
+    :raises NoCheckpointError: naming the file that is missing; of a folder of runs also the first of these.
     """
     from fsrl_ext.errors import NoCheckpointError
     from fsrl_ext.report.folder import checkpoint_file
 
     file = checkpoint_file(run, which)
     if not file.is_file():
-        raise NoCheckpointError(f"{name}no checkpoint at {file}")
+        runs = sorted(x.parent for x in Path(run).glob("*/config.json")) if run else []
+        hint = f"; {run} is a folder of runs, such as {runs[0]}" if runs else ""
+        raise NoCheckpointError(f"{name}no checkpoint at {file}{hint}")
 
 
 def check_new_files(*paths: str | None) -> None:

@@ -243,6 +243,14 @@ class TestPages:
             main(arguments)
         assert capsys.readouterr().err == f"{line}\n"
 
+    def test_a_folder_of_runs_is_answered_with_one_of_them(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "runs" / "second").mkdir(parents=True)
+        (tmp_path / "runs" / "second" / "config.json").write_text("{}")
+        assert main(["evaluate", "runs"]) == 2
+        err = capsys.readouterr().err
+        assert "; runs is a folder of runs, such as runs/second (see docs/runs.md)" in err
+
     def test_a_misspelt_command_is_answered_with_the_nearest(self, capsys):
         with pytest.raises(SystemExit, match="2"):
             main(["trian"])
