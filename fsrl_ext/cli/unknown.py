@@ -26,12 +26,22 @@ def refuse_unknown(
     option = next((x.partition("=")[0] for x in unknown if x.startswith("-")), None)
     if option is None:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    policy = getattr(options, "policy", None)
+    policy = _policy(options)
     near = _similar(option.lstrip("-").replace("_", "-"), _long_options(parser, policy))
     hint = f"; did you mean {' or '.join(f'--{x}' for x in near)}?" if near else ""
     help_of = parser.prog if policy is None else f"{parser.prog} {policy}"
     print(f"{parser.prog}: unknown option {option}{hint} (see '{help_of} --help')", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _policy(options: argparse.Namespace) -> str | None:
+    """The policy of ``train``; ``None`` where the value of an unknown option took its place."""
+    name: str | None = getattr(options, "policy", None)
+    if name is not None:
+        from fsrl_ext.experiment.registry import algorithms
+
+        return name if name in algorithms() else None
+    return None
 
 
 def _long_options(parser: argparse.ArgumentParser, policy: str | None) -> list[str]:

@@ -222,6 +222,10 @@ class TestPages:
                 "fsrl-ext train: unknown option --epoch (see 'fsrl-ext train cvpo --help')",
             ),
             (
+                ["train", "--sead", "1", "cvpo", "SafetyCarCircle-v0"],
+                "fsrl-ext train: unknown option --sead; did you mean --seed? (see 'fsrl-ext train --help')",
+            ),
+            (
                 ["evaluate", "nowhere", "--episods", "1"],
                 "fsrl-ext evaluate: unknown option --episods; did you mean --episodes or --max-episodes? "
                 "(see 'fsrl-ext evaluate --help')",
