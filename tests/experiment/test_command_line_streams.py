@@ -67,7 +67,8 @@ def test_a_module_that_fails_is_one_line(tmp_path, monkeypatch, capsys):
     assert main(["train", "cvpo", "failing_of_a_test:Own-v0"]) == 2
     err = capsys.readouterr().err
     assert err == (
-        "fsrl-ext: the module of 'failing_of_a_test:Own-v0' cannot be imported (KeyError: 'nothing')\n"
+        "fsrl-ext: the module of 'failing_of_a_test:Own-v0' cannot be imported (KeyError: 'nothing') "
+        "(see docs/your_own_environment.md)\n"
     )
 
 
