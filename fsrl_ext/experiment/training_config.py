@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import gymnasium as gym
 from tianshou.env import BaseVectorEnv, DummyVectorEnv
@@ -28,7 +28,7 @@ from fsrl_ext.trainer.seeds import collecting_process_seed
 
 WorkerType = Literal["process", "ray"]
 AgentPolicies = Literal["shared", "independent"]
-NetworkKind = Literal["mlp", "cnn"]
+NetworkKind = Literal["mlp", "cnn", "gru"]
 OWN_NETWORKS = ("actor", "critic")
 """Settings that name code of the user's, which builds networks."""
 MAX_ENVS = 10_000
@@ -46,6 +46,9 @@ class TrainingConfig(ABC):
 
     :raises ValueError: for values that cannot be used, naming them.
     """
+
+    can_be_recurrent: ClassVar[bool] = False
+    """Whether ``network`` may be ``gru``."""
 
     hidden_sizes: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers of actor and critics."""
@@ -124,7 +127,7 @@ class TrainingConfig(ABC):
 
     @property
     def network(self) -> NetworkKind:
-        """What observations the networks are for; a field of the algorithms that can see images."""
+        """The kind of the networks; a field of the algorithms that can see images."""
         return "mlp"
 
     @property
@@ -272,7 +275,8 @@ class AgentTraining(TrainingConfig):
 
     network: NetworkKind = "mlp"
     """Networks of actor and critics: ``mlp`` for observations that are vectors of numbers, ``cnn`` for images
-    (uint8), which convolutions turn into the inputs of the hidden layers."""
+    (uint8), which convolutions turn into the inputs of the hidden layers. On-policy algorithms also have
+    ``gru``, recurrent networks for vectors, which remember the earlier observations of the episode."""
     agents: AgentPolicies = "shared"
     """Policies of several agents: one for all of them, which sees an agent's number (``shared``), or one for
     each (``independent``). The critics see the whole team."""
