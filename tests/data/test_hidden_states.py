@@ -1,4 +1,4 @@
-"""Collectors hand hidden states on within an episode, and not into the next one, for each environment alone."""
+"""Collectors hand hidden states on within an episode and not into the next one, in each environment."""
 
 import gymnasium as gym
 import numpy as np

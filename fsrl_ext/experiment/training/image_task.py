@@ -57,4 +57,6 @@ def check_sees_images(config: ExperimentConfig, spec: TaskSpec, policy: BasePoli
 def check_is_recurrent(config: ExperimentConfig, policy: BasePolicy) -> None:
     """:raises ValueError: if network is gru, and the policy of another package is not recurrent."""
     if config.training.network == "gru" and not getattr(policy, "is_recurrent", False):
-        raise ValueError(f"network must be 'mlp' for {config.policy}, which builds its own networks, got 'gru'")
+        raise ValueError(
+            f"network must be 'mlp' for {config.policy}, which builds its own networks, got 'gru'"
+        )

@@ -325,7 +325,11 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         signals = np.concatenate([buffer.rew[indices, None], buffer.cost[indices]], axis=1)
         obs, next_obs = self._normalised(batch.obs), self._normalised(buffer.obs_next[indices])
         data = Trajectories(
-            *(self._in_windows(obs, next_obs, buffer, indices, ends) if self.is_recurrent else (obs, next_obs)),
+            *(
+                self._in_windows(obs, next_obs, buffer, indices, ends)
+                if self.is_recurrent
+                else (obs, next_obs)
+            ),
             to_device(signals, device),
             to_device(buffer.terminated[indices], device),
             to_device(buffer.truncated[indices], device),
@@ -575,9 +579,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         """Returns the mean KL divergence of the policy that collected from the current one, in nats."""
         return float(rollout.dist.kl(self._dist(rollout.obs)).mean())
 
-    def _fit_critic(
-        self, obs: Any, returns: Tensor, batch_size: int | None, repeat: int
-    ) -> dict[str, float]:
+    def _fit_critic(self, obs: Any, returns: Tensor, batch_size: int | None, repeat: int) -> dict[str, float]:
         """Fits the critic's values to returns by least squares.
 
         :param obs: ``[T, O]``, normalised, or windows.
