@@ -337,11 +337,10 @@ class CostCollector(Collector[CostCollectStats]):
             answer.policy_entry.pop("hidden_state", None)  # which Tianshou would store
         return answer
 
-    def _reset_hidden_state_based_on_type(
-        self, env_ind_local_D: np.ndarray, last_hidden_state_RH: Any
-    ) -> None:
+    @staticmethod
+    def _reset_hidden_state_based_on_type(env_ind_local_D: np.ndarray, last_hidden_state_RH: Any) -> None:
         if not isinstance(last_hidden_state_RH, torch.Tensor):
-            super()._reset_hidden_state_based_on_type(env_ind_local_D, last_hidden_state_RH)
+            Collector._reset_hidden_state_based_on_type(env_ind_local_D, last_hidden_state_RH)
             return
         # Tianshou sets a copy of these rows to zero.
         done = np.zeros(len(last_hidden_state_RH), dtype=bool)

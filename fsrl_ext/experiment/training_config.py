@@ -275,8 +275,8 @@ class AgentTraining(TrainingConfig):
 
     network: NetworkKind = "mlp"
     """Networks of actor and critics: ``mlp`` for observations that are vectors of numbers, ``cnn`` for images
-    (uint8), which convolutions turn into the inputs of the hidden layers. On-policy algorithms also have
-    ``gru``, recurrent networks for vectors, which remember the earlier observations of the episode."""
+    (uint8), which convolutions turn into the inputs of the hidden layers. In on-policy learning also ``gru``,
+    for vectors that do not tell the whole state: recurrent networks, which remember the episode."""
     agents: AgentPolicies = "shared"
     """Policies of several agents: one for all of them, which sees an agent's number (``shared``), or one for
     each (``independent``). The critics see the whole team."""

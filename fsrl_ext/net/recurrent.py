@@ -84,6 +84,8 @@ class GRUFeatures(nn.Module):
         self.width = obs_dim + size
         """Number of features, O + H."""
         self.gru = nn.GRU(obs_dim, size, batch_first=True)
+        self.like: Tensor
+        self.register_buffer("like", torch.zeros(0), persistent=False)
 
     def forward(self, obs: Tensor, state: Tensor) -> Tensor:
         """Return features ``[W, L, O + H]``, whose last H numbers are the hidden states after each step.
@@ -104,15 +106,14 @@ class GRUFeatures(nn.Module):
         :param state: ``[B, H]``; ``None`` at the beginning of episodes.
         :return: features ``[B, O + H]``, and the hidden states ``[B, H]`` after the step.
         """
-        weight = self.gru.weight_ih_l0
-        seen = torch.as_tensor(obs, dtype=weight.dtype, device=weight.device).flatten(1)
-        before = self.start(len(seen)) if state is None else torch.as_tensor(state).to(weight)
+        seen = torch.as_tensor(obs, dtype=self.like.dtype, device=self.like.device).flatten(1)
+        before = self.start(len(seen)) if state is None else torch.as_tensor(state).to(self.like)
         features = self(seen[:, None], before).squeeze(1)
         return features, features[:, -self.size :]
 
     def start(self, count: int) -> Tensor:
         """Return ``count`` hidden states as they are at the beginning of an episode, zeros ``[count, H]``."""
-        return self.gru.weight_ih_l0.new_zeros(count, self.size)
+        return self.like.new_zeros(count, self.size)
 
 
 class RecurrentActor(nn.Module):

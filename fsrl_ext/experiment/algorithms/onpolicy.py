@@ -20,7 +20,6 @@ from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import (
     OWN_NETWORKS,
     AgentTraining,
-    NetworkKind,
     TrainingConfig,
     has_simulator,
     named,
@@ -72,10 +71,6 @@ class OnpolicyTraining(ValueCriticTraining, AgentTraining):
 
     can_be_recurrent = True
 
-    network: NetworkKind = "mlp"
-    """Networks of actor and critics: ``mlp`` for observations that are vectors of numbers, ``cnn`` for images
-    (uint8), which convolutions turn into the inputs of the hidden layers, and ``gru`` for vectors that do not
-    tell the whole state: a recurrent unit of the actor and one of the critics remember the episode."""
     gru_size: int = 64
     """Width of the hidden state of the recurrent units, with network gru."""
     bptt_steps: int = 32

@@ -323,13 +323,13 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         # An environment's last row ends its data, even if its episode goes on in the next collect.
         ends = buffer.done[indices] | np.isin(indices, buffer.unfinished_index())
         signals = np.concatenate([buffer.rew[indices, None], buffer.cost[indices]], axis=1)
-        obs, next_obs = self._normalised(batch.obs), self._normalised(buffer.obs_next[indices])
+        obs: Any = self._normalised(batch.obs)
+        next_obs: Any = self._normalised(buffer.obs_next[indices])
+        if self.is_recurrent:
+            obs, next_obs = self._in_windows(obs, next_obs, buffer, indices, ends)
         data = Trajectories(
-            *(
-                self._in_windows(obs, next_obs, buffer, indices, ends)
-                if self.is_recurrent
-                else (obs, next_obs)
-            ),
+            obs,
+            next_obs,
             to_device(signals, device),
             to_device(buffer.terminated[indices], device),
             to_device(buffer.truncated[indices], device),
@@ -478,7 +478,9 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Returns mean cost and length of the newest episodes, and the scales of reward and costs."""
-        carried = self._carried and {name: state.tolist() for name, state in self._carried.items()}
+        carried: dict[str, Any] | None = None
+        if self._carried is not None:
+            carried = {name: state.tolist() for name, state in self._carried.items()}
         return {
             **({"hidden_states": carried} if self.is_recurrent else {}),
             "episode_cost": self.episode_cost.tolist(),
