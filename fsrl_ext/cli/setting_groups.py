@@ -33,7 +33,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("cost_ensemble", "cost_reduction", "ucb_scale", "fit_critic_first"),
     ),
     "networks and optimisers": (
-        *("network", "hidden_sizes", "critic_hidden_sizes", "actor", "critic", "shared_body", "covariance"),
+        *("network", "gru_size", "bptt_steps"),
+        *("hidden_sizes", "critic_hidden_sizes", "actor", "critic", "shared_body", "covariance"),
         *(
             "initial_std",
             "mean_range",

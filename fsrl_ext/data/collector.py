@@ -26,7 +26,7 @@ from fsrl_ext.data.buffer import CostBuffer
 from fsrl_ext.data.cost_env import CostVectorEnv
 from fsrl_ext.data.episodes import EpisodeTracker, FinishedEpisodes
 from fsrl_ext.data.errors import NonFiniteStepError
-from fsrl_ext.data.fast_collect import FastCollector, check_one_reward
+from fsrl_ext.data.fast_collect import FastCollector, check_one_reward, forgotten, is_recurrent
 from fsrl_ext.data.history import EnvHistory, replay
 from fsrl_ext.data.row_writer import RowWriter
 from fsrl_ext.data.seeds import restart_seeds
@@ -62,8 +62,10 @@ class CostCollector(Collector[CostCollectStats]):
     :param pass_info: show the environments' infos to the policy and to hooks. It is off by default, because
         converting them takes longer than everything else in a collector step.
     :param fast: use the loop of :mod:`fsrl_ext.data.fast_collect` where nothing needs Tianshou's own: there
-        are no hooks, no infos, no rendering and no recurrent state, and the buffer holds plain arrays. The
-        results are the same, bit for bit.
+        are no hooks, no infos and no rendering, and the buffer holds plain arrays. The results are the same,
+        bit for bit. A policy that says ``is_recurrent`` has a tensor ``[R, H]`` as its state, which is kept
+        for each environment until the end of its episode and is not stored; of another policy with a state,
+        Tianshou's own loop stores it.
     :param replayable: remember what the environments went through since they were last seeded, which
         :meth:`state_dict` needs.
     :raises TypeError: ``buffer`` has no place for costs, or ``collect_stats_class`` has none.
@@ -205,12 +207,16 @@ class CostCollector(Collector[CostCollectStats]):
         """Return open episodes, environments and buffer as plain arrays and numbers, between two collects.
 
         :param with_buffer: whether the buffer is part of it.
-        :raises ValueError: the collector is not replayable, shows infos or keeps a recurrent state.
+        :raises ValueError: the collector is not replayable, shows infos, or keeps the state of a policy that
+            does not say ``is_recurrent``.
         :raises TypeError: the buffer is not a :class:`CostVectorReplayBuffer` of plain arrays.
         """
         history = self._history()
-        if self.env.pass_info or self._pre_collect_hidden_state_RH is not None:
-            raise ValueError("state_dict needs a collector without pass_info and without a recurrent policy")
+        hidden = self._pre_collect_hidden_state_RH
+        if self.env.pass_info or (hidden is not None and not is_recurrent(self.policy)):
+            raise ValueError(
+                "state_dict needs a collector without pass_info, and a policy without a state of its own kind"
+            )
         state: dict[str, Any] = {
             "history": history.state_dict(),
             "obs": None if self._pre_collect_obs_RO is None else self._pre_collect_obs_RO.copy(),
@@ -218,6 +224,8 @@ class CostCollector(Collector[CostCollectStats]):
             "spaces": [space.np_random.bit_generator.state for space in self.action_spaces],
             "counters": [self.collect_step, self.collect_episode, self.collect_time, self.env.steps],
         }
+        if isinstance(hidden, torch.Tensor):
+            state["hidden_states"] = hidden.cpu().numpy().copy()
         return state | ({"buffer": self._vector_buffer().state_dict()} if with_buffer else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> bool:
@@ -239,8 +247,8 @@ class CostCollector(Collector[CostCollectStats]):
         self.collect_step, self.collect_episode, self.collect_time, self.env.steps = state["counters"]
         if obs is not None and state["obs"] is not None and np.array_equal(obs, state["obs"]):
             self._episodes.load_state_dict(state["episodes"])
-            self._start_from(obs)
-            self._pre_collect_hidden_state_RH = None
+            hidden = state.get("hidden_states")
+            self._start_from(obs, None if hidden is None else torch.as_tensor(hidden.copy()))
             return True
         warnings.warn(
             "the environments were never seeded; new episodes begin"
@@ -324,7 +332,20 @@ class CostCollector(Collector[CostCollectStats]):
     ) -> CollectActionBatchProtocol:
         # The policy may change what it sees; the observations are stored after it has acted.
         seen = deepcopy(last_obs_RO)
-        return super()._compute_action_policy_hidden(random, ready_env_ids_R, seen, *others, **kwargs)
+        answer = super()._compute_action_policy_hidden(random, ready_env_ids_R, seen, *others, **kwargs)
+        if is_recurrent(self.policy):
+            answer.policy_entry.pop("hidden_state", None)  # which Tianshou would store
+        return answer
+
+    @staticmethod
+    def _reset_hidden_state_based_on_type(env_ind_local_D: np.ndarray, last_hidden_state_RH: Any) -> None:
+        if not isinstance(last_hidden_state_RH, torch.Tensor):
+            Collector._reset_hidden_state_based_on_type(env_ind_local_D, last_hidden_state_RH)
+            return
+        # Tianshou sets a copy of these rows to zero.
+        done = np.zeros(len(last_hidden_state_RH), dtype=bool)
+        done[env_ind_local_D] = True
+        last_hidden_state_RH.copy_(forgotten(last_hidden_state_RH, done))
 
     def _can_collect_fast(self, n_episode: int | None, render: float | None) -> bool:
         return (
@@ -332,7 +353,7 @@ class CostCollector(Collector[CostCollectStats]):
             and not (self._on_step_hook or self._on_episode_done_hook or self.env.pass_info or render)
             and (n_episode is None or n_episode >= self.env_num)
             and self._pre_collect_obs_RO is not None
-            and self._pre_collect_hidden_state_RH is None
+            and (self._pre_collect_hidden_state_RH is None or is_recurrent(self.policy))
             and RowWriter.can_write(self.buffer)
         )
 
@@ -349,12 +370,14 @@ class CostCollector(Collector[CostCollectStats]):
             spaces=self.action_spaces,
             exploration_noise=self.exploration_noise,
         )
+        hidden: Any = self._pre_collect_hidden_state_RH
         done = loop.collect(
             self._pre_collect_obs_RO,
             n_step=n_step,
             n_episode=n_episode,
             random=random,
             reset_kwargs=gym_reset_kwargs or {},
+            state=hidden,
         )
         if done is None:
             self.fast = False
@@ -362,7 +385,7 @@ class CostCollector(Collector[CostCollectStats]):
         self.collect_step += done.steps
         self.collect_episode += done.episodes
         if n_step:
-            self._start_from(done.obs)
+            self._start_from(done.obs, done.state)
         else:
             self.reset_env(gym_reset_kwargs)
         stats = self.collect_stats_class()
@@ -371,9 +394,10 @@ class CostCollector(Collector[CostCollectStats]):
             stats.pred_dist_std_array = done.deviations
         return stats
 
-    def _start_from(self, obs: np.ndarray) -> None:
-        """Let the next collect start from observations ``[N, ...]``."""
+    def _start_from(self, obs: np.ndarray, state: torch.Tensor | None) -> None:
+        """Let the next collect start from observations ``[N, ...]`` and hidden states ``[N, H]``."""
         self._failed = False
+        self._pre_collect_hidden_state_RH = state
         self._pre_collect_obs_RO = obs
         self._pre_collect_info_R = np.full(self.env_num, None)
 

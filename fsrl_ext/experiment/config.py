@@ -13,7 +13,7 @@ from fsrl_ext.cost_names import checked_names
 from fsrl_ext.env.suite_tasks import canonical_id
 from fsrl_ext.errors import CostCountError, check_argument, check_fields, check_types
 from fsrl_ext.experiment.former import from_saved
-from fsrl_ext.experiment.registry import algorithm
+from fsrl_ext.experiment.registry import algorithm, algorithms
 from fsrl_ext.experiment.training_config import OWN_NETWORKS, TrainingConfig, named
 from fsrl_ext.functional.returns import as_cost_limits, decayed_cost_limit
 from fsrl_ext.policy.base import PolicyConfig
@@ -99,6 +99,7 @@ class ExperimentConfig:
         for name, most in (("selection_episodes", 10**6), ("final_episodes", 10**6), ("threads", 4096)):
             if getattr(self, name) > most:
                 raise ValueError(f"{name} must be at most {most:,}, got {getattr(self, name)}")
+        self._check_recurrent()
         self.training.check_steps(self.steps)
         self.training.check_policy(self.policy_config)
         if self.training.action_repeat > 1 and self.policy_config.limit_unit == "discounted":
@@ -106,6 +107,15 @@ class ExperimentConfig:
                 "action_repeat must be 1 with limit_unit='discounted', which discounts by environment steps, "
                 f"got {self.training.action_repeat}"
             )
+
+    def _check_recurrent(self) -> None:
+        if self.training.network != "gru" or self.training.can_be_recurrent:
+            return
+        able = [name for name, row in algorithms().items() if row.training.can_be_recurrent]
+        raise ValueError(
+            f"network must be 'mlp' or 'cnn' for {self.policy}, got 'gru'; recurrent networks are for "
+            f"{', '.join(able)}"
+        )
 
     def _check_limits(self, *, constrained: bool, counterpart: str | None) -> None:
         object.__setattr__(self, "cost_limit", as_cost_limits(self.cost_limit))
@@ -209,7 +219,7 @@ class ExperimentConfig:
             del data["selection_min_episodes"]  # as in versions that always played all episodes
         for name, former in (
             *(("agents", "shared"), ("cost_unit", "team"), ("actor", None), ("critic", None)),
-            *(("network", "mlp"), ("action_repeat", 1)),
+            *(("network", "mlp"), ("action_repeat", 1), ("gru_size", 64), ("bptt_steps", 32)),
             ("mean_range", 1.0),
         ):
             if name in data["training"] and data["training"][name] == former:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import gymnasium as gym
 from tianshou.env import BaseVectorEnv, DummyVectorEnv
@@ -29,7 +29,7 @@ from fsrl_ext.trainer.seeds import collecting_process_seed
 
 WorkerType = Literal["process", "ray"]
 AgentPolicies = Literal["shared", "independent"]
-NetworkKind = Literal["mlp", "cnn"]
+NetworkKind = Literal["mlp", "cnn", "gru"]
 OWN_NETWORKS = ("actor", "critic")
 """Settings that name code of the user's, which builds networks."""
 MAX_ENVS = 10_000
@@ -47,6 +47,9 @@ class TrainingConfig(ABC):
 
     :raises ValueError: for values that cannot be used, naming them.
     """
+
+    can_be_recurrent: ClassVar[bool] = False
+    """Whether ``network`` may be ``gru``."""
 
     hidden_sizes: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers of actor and critics."""
@@ -125,7 +128,7 @@ class TrainingConfig(ABC):
 
     @property
     def network(self) -> NetworkKind:
-        """What observations the networks are for; a field of the algorithms that can see images."""
+        """The kind of the networks; a field of the algorithms that can see images."""
         return "mlp"
 
     @property
@@ -282,7 +285,8 @@ class AgentTraining(TrainingConfig):
 
     network: NetworkKind = "mlp"
     """Networks of actor and critics: ``mlp`` for observations that are vectors of numbers, ``cnn`` for images
-    (uint8), which convolutions turn into the inputs of the hidden layers."""
+    (uint8), which convolutions turn into the inputs of the hidden layers. In on-policy learning also ``gru``,
+    for vectors that do not tell the whole state: recurrent networks, which remember the episode."""
     agents: AgentPolicies = "shared"
     """Policies of several agents: one for all of them, which sees an agent's number (``shared``), or one for
     each (``independent``). The critics see the whole team."""

@@ -10,6 +10,7 @@
 - `mlp`: products and gradients of small networks on a processor;
 - `tanh`: values and gradients of small tanh networks on a processor;
 - `onpolicy`: the Gaussian actor and the state values of the on-policy algorithms;
+- `recurrent`: actors and critics that remember the episode by a GRU, for the on-policy algorithms;
 - `normaliser`: running mean and variance of observations, for the on-policy algorithms.
 """
 
@@ -27,6 +28,7 @@ from fsrl_ext.net.features import (
 from fsrl_ext.net.images import ConvNet, ImageFeatures
 from fsrl_ext.net.normaliser import ObservationNormaliser
 from fsrl_ext.net.onpolicy import OnpolicyActor, ValueCritic
+from fsrl_ext.net.recurrent import GRUFeatures, RecurrentActor, RecurrentValueCritic, Windows
 from fsrl_ext.net.values import QValues, reduce_cost, reduce_reward
 
 __all__ = [
@@ -40,13 +42,17 @@ __all__ = [
     "FeatureCritic",
     "FeatureValueCritic",
     "Features",
+    "GRUFeatures",
     "GaussianActor",
     "ImageFeatures",
     "ObservationNormaliser",
     "OnpolicyActor",
     "QValues",
+    "RecurrentActor",
+    "RecurrentValueCritic",
     "SharedFeatureCritic",
     "ValueCritic",
+    "Windows",
     "reduce_cost",
     "reduce_reward",
 ]

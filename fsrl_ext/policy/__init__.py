@@ -1,6 +1,7 @@
 """Safe reinforcement learning algorithms as ``tianshou.policy.BasePolicy`` subclasses."""
 
 import fsrl_ext.gymnasium_import  # noqa: F401 - before anything else imports gymnasium
+from fsrl_ext.policy.acting import EpisodeActor
 from fsrl_ext.policy.base import ConstrainedPolicy, PolicyConfig
 from fsrl_ext.policy.meta_config import MAMLConfig, MAMLLagConfig, MetaCPOConfig
 from fsrl_ext.policy.meta_cpo import MetaCPOPolicy
@@ -23,6 +24,7 @@ __all__ = [
     "DDPGConfig",
     "DDPGLagConfig",
     "DDPGLagPolicy",
+    "EpisodeActor",
     "FOCOPSConfig",
     "FOCOPSPolicy",
     "MAMLConfig",

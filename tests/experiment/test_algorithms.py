@@ -36,13 +36,14 @@ _OFFPOLICY = _DATA | {
 _LEVEL = {"cost_level", "cost_level_episodes"}
 _RUN = {"selection_min_episodes", "costs", "actor", "critic", "limit_unit"}
 _SINGLE = {"agents", "cost_unit", "network", "action_repeat"}
+_RECURRENT = {"gru_size", "bptt_steps"}
 NEW = {
     **dict.fromkeys(("sac", "ddpg", "td3"), _OFFPOLICY),
     **{name: _OFFPOLICY | _LEVEL | {"cost_margin"} for name in ("sac_lag", "ddpg_lag", "td3_lag")},
-    **dict.fromkeys(("trpo", "ppo"), _ONPOLICY),
+    **dict.fromkeys(("trpo", "ppo"), _ONPOLICY | _RECURRENT),
     **{name: _ONPOLICY | {"fit_critic_first"} for name in ("maml_trpo", "maml_lag")},
-    **{name: _ONPOLICY | {"cost_margin"} for name in ("trpo_lag", "ppo_lag", "focops")},
-    "cpo": _ONPOLICY | {"step_backend", "margin_rate"},
+    **{name: _ONPOLICY | _RECURRENT | {"cost_margin"} for name in ("trpo_lag", "ppo_lag", "focops")},
+    "cpo": _ONPOLICY | _RECURRENT | {"step_backend", "margin_rate"},
     **{name: _ONPOLICY | {"step_backend", "fit_critic_first"} for name in ("meta_cpo", "multitask_cpo")},
     "cvpo": _OFFPOLICY
     | _LEVEL

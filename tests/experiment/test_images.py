@@ -176,7 +176,7 @@ REFUSED = (
         "network must be 'mlp' for ToyLine-v0, whose observations are vectors of",
     ),
     ("sac_lag", "ToySmallPicture-v0", "cnn", "height and width must be >= 36 for the convolutions, got 32"),
-    ("cpo", TASK, "rnn", "network must be one of mlp, cnn, got 'rnn'"),
+    ("cpo", TASK, "rnn", "network must be one of mlp, cnn, gru, got 'rnn'"),
 )
 
 

@@ -193,3 +193,33 @@ def trap_cost(share: float, escape: float) -> float:
         falls = free * share * TRAP_RISK
         free, trapped = free - falls, trapped * (1 - escape) + falls
     return cost
+
+
+class CueEnv(gym.Env):
+    """Shows a cue, -1 or 1, before the first step alone, and pays for actions of the cue's sign after it.
+
+    Each step but the first earns ``cue * a``, and each of these costs ``|a|``; all observations but the first
+    are zero. A wrapper's time limit ends the episodes.
+
+    The return of a memoryless policy is zero on average: after the first step its actions do not depend on
+    the cue, whose two values are equally likely. No policy earns more than it costs, so the best return
+    within a limit on the cost of an episode is the limit itself.
+    """
+
+    def __init__(self) -> None:
+        self.observation_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.cue, self.begins = 1.0, True
+
+    def _observe(self) -> np.ndarray:
+        return np.array([self.cue if self.begins else 0.0], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
+        super().reset(seed=seed)
+        self.cue, self.begins = float(self.np_random.choice([-1.0, 1.0])), True
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple:
+        a = 0.0 if self.begins else float(action[0])
+        self.begins = False
+        return self._observe(), self.cue * a, False, False, {"cost": abs(a)}

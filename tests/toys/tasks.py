@@ -6,6 +6,7 @@ from typing import Any
 
 from fsrl_ext.env import register_family, register_task
 from fsrl_ext.env.meta import Fixed, Uniform
+from toys.cmdps import CueEnv
 from toys.envs import (
     AimEnv,
     DiscreteEnv,
@@ -43,6 +44,7 @@ TASKS = (
     ("ToyGlobalNoise-v0", GlobalNoiseEnv, {}, False),
     ("ToyStrict-v0", StrictEnv, {}, False),
     ("ToyStrictWider-v0", StrictEnv, {"high": (0.3, 0.7)}, False),
+    ("ToyCue-v0", CueEnv, {}, False),
     ("ToyDiscrete-v0", DiscreteEnv, {"first": 3}, False),
     ("ToyGears-v0", GearsEnv, {}, False),
     ("ToyPicture-v0", PictureEnv, {}, False),

@@ -12,7 +12,14 @@ from fsrl_ext.experiment.algorithms.images import image_features
 from fsrl_ext.experiment.network_path import make_network
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import TrainingConfig
-from fsrl_ext.net import AgentActors, CategoricalActor, FeatureActor, Features
+from fsrl_ext.net import (
+    AgentActors,
+    CategoricalActor,
+    FeatureActor,
+    Features,
+    GRUFeatures,
+    RecurrentActor,
+)
 from fsrl_ext.net.discrete import Activation
 
 
@@ -21,17 +28,22 @@ def build_actor(
 ) -> nn.Module:
     """An actor of the task's shapes; with several agents, actors that see their own observations alone.
 
-    With images, the actor sees their features.
+    With images, the actor sees their features. A recurrent actor sees the features of a GRU.
 
     :param make_actor: the actor's class, called with the lengths of observations and actions.
-    :param training: says whether several agents share one actor, and whether the actor sees observations or
-        the features that a network of the user's computes.
+    :param training: says whether several agents share one actor, whether the actor is recurrent, and whether
+        it sees observations or the features that a network of the user's computes.
     :param settings: further arguments of the class.
     """
     make = functools.partial(make_actor, **settings)
     if spec.image_shape is not None:
         features = image_features(spec.image_shape, "actor", training.actor)
         return FeatureActor(features, make(features.width, spec.act_dim))
+    if training.network == "gru":
+        recurrent: Any = training
+        memory = GRUFeatures(spec.obs_dim, recurrent.gru_size)
+        actor = make(memory.width, spec.act_dim)
+        return RecurrentActor(memory, actor, bptt_steps=recurrent.bptt_steps)
     if training.actor is not None:
         make = functools.partial(_on_features, training.actor, functools.partial(make, hidden_sizes=()))
     if spec.team is None:

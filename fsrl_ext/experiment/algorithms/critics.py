@@ -14,6 +14,8 @@ from fsrl_ext.net import (
     EnsembleCritic,
     FeatureCritic,
     FeatureValueCritic,
+    GRUFeatures,
+    RecurrentValueCritic,
     SharedFeatureCritic,
     ValueCritic,
 )
@@ -55,7 +57,10 @@ def _q_critic(in_dim: int, spec: TaskSpec, **settings: Any) -> nn.Module:
 
 
 def build_value_critic(spec: TaskSpec, training: Any, *, num_costs: int) -> nn.Module:
-    """A critic of states, for reward and costs. With images, all its networks see the same features."""
+    """A critic of states, for reward and costs.
+
+    With images, all its networks see the same features; those of a recurrent critic see the same GRU.
+    """
     sizes: dict[str, Any] = {
         "hidden_sizes": training.critic_hidden_sizes or training.hidden_sizes,
         "shared_body": training.shared_body,
@@ -63,6 +68,9 @@ def build_value_critic(spec: TaskSpec, training: Any, *, num_costs: int) -> nn.M
     if spec.image_shape is not None:
         features = image_features(spec.image_shape, "critic", training.critic)
         return SharedFeatureCritic(features, ValueCritic(features.width, num_costs=num_costs, **sizes))
+    if training.network == "gru":
+        memory = GRUFeatures(spec.obs_dim, training.gru_size)
+        return RecurrentValueCritic(memory, ValueCritic(memory.width, num_costs=num_costs, **sizes))
     if training.critic is not None:
         return FeatureValueCritic(spec.obs_dim, maker("critic", training.critic), num_costs=num_costs)
     return ValueCritic(spec.obs_dim, num_costs=num_costs, **sizes)

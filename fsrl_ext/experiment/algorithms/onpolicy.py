@@ -18,6 +18,7 @@ from fsrl_ext.experiment.algorithms.optimisers import adam
 from fsrl_ext.experiment.registry import Algorithm, TaskDefaults
 from fsrl_ext.experiment.task import TaskSpec
 from fsrl_ext.experiment.training_config import (
+    OWN_NETWORKS,
     AgentTraining,
     TrainingConfig,
     has_simulator,
@@ -68,6 +69,12 @@ class ValueCriticTraining(TrainingConfig):
 class OnpolicyTraining(ValueCriticTraining, AgentTraining):
     """Training on one collect after the other, each used once: CPO and TRPO, whose actor has no optimiser."""
 
+    can_be_recurrent = True
+
+    gru_size: int = 64
+    """Width of the hidden state of the recurrent units, with network gru."""
+    bptt_steps: int = 32
+    """Steps of an episode that gradients go back through time in an update, at most, with network gru."""
     batch_size: int = 256
     """Transitions of a minibatch."""
     repeat_per_collect: int = 10
@@ -75,7 +82,19 @@ class OnpolicyTraining(ValueCriticTraining, AgentTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, at_least_one=("batch_size", "repeat_per_collect"))
+        counts = ("batch_size", "repeat_per_collect", "gru_size", "bptt_steps")
+        check_fields(self, at_least_one=counts)
+        if self.network == "gru":
+            for name in OWN_NETWORKS:
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} must be none with network='gru', got {getattr(self, name)!r}")
+            return
+        for name, unused in (("gru_size", 64), ("bptt_steps", 32)):
+            if getattr(self, name) != unused:
+                raise ValueError(
+                    f"{name} must be {unused} with network={self.network!r}, which does not use it, "
+                    f"got {getattr(self, name)}"
+                )
 
     @property
     def _collect(self) -> int:

@@ -91,6 +91,7 @@ _PLAYING: dict[str, Any] = {
     "episodes": dict.fromkeys(("sums", "discounted", "weight", "lens"), ARRAY),
     "spaces": [_GENERATOR],
     "counters": [NOT_NEGATIVE],
+    "hidden_states?": ARRAY,
 }
 _RANDOMNESS: dict[str, Any] = {
     "python": [ANY],

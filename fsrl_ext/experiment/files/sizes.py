@@ -41,7 +41,7 @@ def check_sizes(config: ExperimentConfig, state: Mapping[str, Any]) -> None:
     ):
         if value > _MOST[name]:
             raise ValueError(f"{name} must be at most {_MOST[name]} in a file, got {value}")
-    for name in ("hidden_sizes", "critic_hidden_sizes", "reward_ensemble", "cost_ensemble"):
+    for name in ("hidden_sizes", "critic_hidden_sizes", "reward_ensemble", "cost_ensemble", "gru_size"):
         widths: Any = getattr(training, name, None)
         sizes = widths if isinstance(widths, tuple) else (widths or 0,)
         products = [a * b for a, b in pairwise(sizes)]

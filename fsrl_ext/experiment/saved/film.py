@@ -14,7 +14,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from tianshou.policy import BasePolicy
 
 from fsrl_ext.data.action_boxes import ActionSpaces
@@ -27,6 +26,7 @@ from fsrl_ext.experiment.config import ExperimentConfig
 from fsrl_ext.experiment.saved.chosen_task import ChosenTask, other_task
 from fsrl_ext.experiment.saved.load import episode_seeds, load_saved, torch_threads
 from fsrl_ext.experiment.training.permission import check_import
+from fsrl_ext.policy import EpisodeActor
 from fsrl_ext.report.files import check_new_file
 from fsrl_ext.report.folder import Which, checkpoint_file
 from fsrl_ext.trainer.progress import progress
@@ -137,12 +137,11 @@ def check_drawing(
 def _play(policy: BasePolicy, env: gym.Env, seed: int, after_step: Callable[[], None]) -> dict[str, Any]:
     """Plays one episode; ``after_step`` is called after the reset, too."""
     obs, _ = env.reset(seed=seed)
-    spaces = ActionSpaces([env.action_space])
+    spaces, act = ActionSpaces([env.action_space]), EpisodeActor(policy)
     total, cost, steps, done = 0.0, np.zeros(1), 0, False
     after_step()
     while not done:
-        with torch.no_grad():
-            actions = np.reshape(policy.compute_action(obs), (1, *(env.action_space.shape or ())))
+        actions = np.reshape(act(obs), (1, *(env.action_space.shape or ())))
         # A policy saved by an earlier version may act in float32 where the environment has float64.
         obs, reward, terminated, truncated, info = env.step(spaces.fit(actions, np.arange(1))[0])
         total, cost, steps = total + float(reward), cost + info["cost"], steps + 1

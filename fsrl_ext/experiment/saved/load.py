@@ -29,6 +29,8 @@ def load_policy(
 ) -> BasePolicy:
     """A policy that acts, without its environment: ``policy.compute_action(obs)``.
 
+    A recurrent policy acts by :class:`~fsrl_ext.policy.EpisodeActor`, which remembers the episode.
+
     :param path: a checkpoint file, a run folder (its best policy), or ``zoo:NAME``.
     :param device: where to put it; the device it was trained on if not given.
     :param allow_import: whether the module of networks of the user's may be imported, which runs its code.

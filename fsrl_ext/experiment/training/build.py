@@ -24,7 +24,11 @@ from fsrl_ext.experiment.defaults import TUNED
 from fsrl_ext.experiment.explained import explained_defaults
 from fsrl_ext.experiment.registry import algorithm, algorithms
 from fsrl_ext.experiment.task import TaskSpec
-from fsrl_ext.experiment.training.image_task import check_network, check_sees_images
+from fsrl_ext.experiment.training.image_task import (
+    check_is_recurrent,
+    check_network,
+    check_sees_images,
+)
 from fsrl_ext.experiment.training_config import TrainCollector, named
 from fsrl_ext.net import (
     AgentActors,
@@ -55,6 +59,7 @@ def build_policy(config: ExperimentConfig) -> tuple[BasePolicy, TaskSpec]:
     policy = fresh_policy(config, spec)
     _check_own_networks(config, policy)
     check_sees_images(config, spec, policy)
+    check_is_recurrent(config, policy)
     if spec.team is not None and not isinstance(getattr(policy, "actor", None), AgentActors):
         raise ValueError(
             f"{config.policy} cannot train {config.task}, which has {len(spec.team.names)} agents: its "
@@ -174,6 +179,8 @@ def _check_memory(config: ExperimentConfig, spec: TaskSpec) -> None:
     for name in ("hidden_sizes", "critic_hidden_sizes"):
         widths = (obs_dim, *(getattr(training, name) or ()), 1)
         sizes[name] = members * max(a * b for a, b in pairwise(widths))
+    gru_size = getattr(training, "gru_size", 1)
+    sizes["gru_size"] = 3 * gru_size * (obs_dim + gru_size)
     for name, numbers in sizes.items():
         try:
             np.empty(numbers, dtype=np.float32)

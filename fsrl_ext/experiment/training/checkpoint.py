@@ -43,7 +43,7 @@ _NEWER = frozenset(
     (
         *("agents", "cost_unit", "cost_gamma", "cost_estimation_step", "goal_reward", "recovery_share"),
         *("actor", "critic", "limit_unit", "network", "mean_range", "deterministic_eval"),
-        "action_repeat",
+        *("action_repeat", "gru_size", "bptt_steps"),
     )
 )
 """Settings that came in the middle of this version; its earlier files lack them."""

@@ -1,4 +1,4 @@
-"""Whether algorithm, networks and task agree about images."""
+"""Whether algorithm, networks and task agree about images and memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ def check_network(config: ExperimentConfig, spec: TaskSpec) -> None:
     """
     network, shape = config.training.network, spec.image_shape
     if shape is None:
-        if network != "mlp":
+        if network == "gru" and spec.team is not None:
+            raise ValueError(
+                f"network must be 'mlp' for {config.task}, which has {len(spec.team.names)} agents, got 'gru'"
+            )
+        if network == "cnn":
             raise ValueError(
                 f"network must be 'mlp' for {config.task}, whose observations are vectors of {spec.obs_dim} "
                 f"numbers, got {network!r}; 'cnn' is for images, uint8 [H, W, C] or [C, H, W]"
@@ -30,7 +34,7 @@ def check_network(config: ExperimentConfig, spec: TaskSpec) -> None:
             f"{config.policy} cannot train {config.task}, whose observations are images {list(shape)}; "
             f"images are for {', '.join(able)}"
         )
-    if network != "cnn":
+    if network != "cnn":  # a recurrent one is for vectors, too
         raise ValueError(
             f"network must be 'cnn' for {config.task}, whose observations are images {list(shape)}, "
             f"got {network!r}"
@@ -48,3 +52,11 @@ def check_sees_images(config: ExperimentConfig, spec: TaskSpec, policy: BasePoli
                 f"{config.policy} cannot train {config.task}, whose observations are images: its {name} "
                 "does not see images (fsrl_ext.net.ImageFeatures makes features of them)"
             )
+
+
+def check_is_recurrent(config: ExperimentConfig, policy: BasePolicy) -> None:
+    """:raises ValueError: if network is gru, and the policy of another package is not recurrent."""
+    if config.training.network == "gru" and not getattr(policy, "is_recurrent", False):
+        raise ValueError(
+            f"network must be 'mlp' for {config.policy}, which builds its own networks, got 'gru'"
+        )

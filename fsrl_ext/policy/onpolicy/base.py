@@ -29,6 +29,7 @@ from fsrl_ext.functional.returns import (
     steps_before,
     weighted_advantages,
 )
+from fsrl_ext.net import RecurrentActor, RecurrentValueCritic, Windows
 from fsrl_ext.net.normaliser import ObservationNormaliser
 from fsrl_ext.policy.base import (
     ConstrainedPolicy,
@@ -41,6 +42,7 @@ from fsrl_ext.policy.base import (
     per_cost,
     to_device,
 )
+from fsrl_ext.policy.onpolicy.sequences import Cuts, Sequences
 from fsrl_ext.policy.optimise import descend, fit_with_lbfgs
 
 
@@ -92,8 +94,8 @@ TConfig = TypeVar("TConfig", bound=OnpolicyConfig)
 class Rollout(NamedTuple):
     """The data of one collect, with what the policy that collected them computed for them."""
 
-    obs: Tensor
-    """``[T, O]`` normalised observations."""
+    obs: Any
+    """``[T, O]`` normalised observations; those of a recurrent policy as :class:`~fsrl_ext.net.Windows`."""
     act: Tensor
     """``[T, A]`` actions as drawn, before clipping, or ``[T]`` discrete actions."""
     log_density: Tensor
@@ -110,17 +112,17 @@ class Rollout(NamedTuple):
 
         :param batch_size: transitions of a minibatch; ``None`` for all at once.
         """
-        for places in shuffled(len(self.obs), batch_size, self.obs.device):
-            yield Rollout(*(x[places] for x in self))
+        for places, rows in minibatches(self.obs, batch_size):
+            yield Rollout(self.obs[places], *(x[rows] for x in self[1:]))
 
 
 class Trajectories(NamedTuple):
     """The data from which advantages are computed: each environment's steps in order of time."""
 
-    obs: Tensor
-    """``[T, O]`` normalised observations before each step."""
-    next_obs: Tensor
-    """``[T, O]`` normalised observations after each step."""
+    obs: Any
+    """``[T, O]`` normalised observations before each step, or :class:`~fsrl_ext.net.Windows` of them."""
+    next_obs: Any
+    """``[T, O]`` normalised observations after each step, or windows of one step each."""
     signals: Tensor
     """``[T, S]`` reward and costs."""
     terminated: Tensor
@@ -129,6 +131,21 @@ class Trajectories(NamedTuple):
     """``[T]`` bool: whether the time limit ended the episode with the step."""
     ends: Tensor
     """``[T]`` bool: whether the next row belongs to another episode or environment."""
+
+
+def minibatches(obs: Any, batch_size: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields all steps once in random order, in minibatches: places in ``obs``, and numbers of the steps.
+
+    Both are the same, but of a recurrent policy the places are windows, each with all of its steps.
+
+    :param obs: ``[T, O]``, or windows.
+    :param batch_size: steps of a minibatch; ``None`` for all at once.
+    """
+    if isinstance(obs, Windows):
+        yield from obs.minibatches(batch_size)
+        return
+    for places in shuffled(len(obs), batch_size, obs.device):
+        yield places, places
 
 
 def shuffled(size: int, batch_size: int | None, device: torch.device) -> tuple[Tensor, ...]:
@@ -149,10 +166,17 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
     Continuous actions are drawn from a Gaussian; only the environment gets them clipped to the normalised box
     ``[-1, 1]``. Discrete actions are drawn from a categorical distribution.
 
+    A recurrent policy learns from windows of consecutive steps. The hidden states before them are those of
+    the policy that collected: every update computes them from the beginning of each episode on, and episodes
+    that go on in the next collect go on with the hidden states that the policy keeps for it. The collects of
+    such a policy have to be passed to it one after the other, each once.
+
     :param actor: ``((mean, std), state) = actor(obs)``, such as :class:`~fsrl_ext.net.OnpolicyActor`; for
         discrete actions ``(logits [B, A], state) = actor(obs)``, such as
-        :class:`~fsrl_ext.net.CategoricalActor`.
-    :param critic: ``values [B, S] = critic(obs)``, such as :class:`~fsrl_ext.net.ValueCritic`.
+        :class:`~fsrl_ext.net.CategoricalActor`. With a :class:`~fsrl_ext.net.RecurrentActor` the policy is
+        recurrent.
+    :param critic: ``values [B, S] = critic(obs)``, such as :class:`~fsrl_ext.net.ValueCritic`; of a recurrent
+        policy a :class:`~fsrl_ext.net.RecurrentValueCritic`.
     :param critic_optim: optimiser of the critic. ``torch.optim.LBFGS`` takes one step, of several iterations,
         on all data, with its settings for each network by itself; another optimiser takes minibatches in
         ``repeat`` passes over the data.
@@ -208,6 +232,13 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
             if obs_dim is None:
                 raise ValueError("obs_dim must be given to normalise observations, got None")
             self.normaliser = ObservationNormaliser(obs_dim, horizon=self.config.normalise_steps)
+        if isinstance(actor, RecurrentActor) != isinstance(critic, RecurrentValueCritic):
+            raise ValueError(
+                "actor and critic must both be recurrent or neither, "
+                f"got {type(actor).__name__} and {type(critic).__name__}"
+            )
+        self._sequences: Sequences | None = None
+        self._carried: dict[str, Tensor] | None = None
         self.cores = 1
         """Threads that fit the critic's networks at a time, at most; the number changes no result."""
         self._moments = np.zeros((3, 1 + self.num_costs))
@@ -228,6 +259,25 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
 
     def _set_up(self) -> None:
         """Builds the parts that only one algorithm has; the constructor calls it last."""
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether actions depend on earlier observations of the episode, by a hidden state."""
+        return isinstance(self.actor, RecurrentActor)
+
+    def compute_action(self, obs: Any, info: dict[str, Any] | None = None, state: Any = None) -> Any:
+        """Returns the action for one observation, in the environment's units.
+
+        :raises ValueError: if the policy is recurrent, because the method returns no hidden state;
+            :class:`~fsrl_ext.policy.EpisodeActor` remembers it.
+        """
+        if self.is_recurrent:
+            raise ValueError(
+                "compute_action has no place for the hidden state of a recurrent policy; "
+                "act = fsrl_ext.policy.EpisodeActor(policy) keeps it: act.reset() before each episode, "
+                "action = act(obs) in it"
+            )
+        return super().compute_action(obs, info, state)
 
     def _normalised(self, obs: Any) -> Tensor:
         """Returns observations ``[B, O]`` as the networks see them; images stay as they are."""
@@ -273,9 +323,13 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         # An environment's last row ends its data, even if its episode goes on in the next collect.
         ends = buffer.done[indices] | np.isin(indices, buffer.unfinished_index())
         signals = np.concatenate([buffer.rew[indices, None], buffer.cost[indices]], axis=1)
+        obs: Any = self._normalised(batch.obs)
+        next_obs: Any = self._normalised(buffer.obs_next[indices])
+        if self.is_recurrent:
+            obs, next_obs = self._in_windows(obs, next_obs, buffer, indices, ends)
         data = Trajectories(
-            self._normalised(batch.obs),
-            self._normalised(buffer.obs_next[indices]),
+            obs,
+            next_obs,
             to_device(signals, device),
             to_device(buffer.terminated[indices], device),
             to_device(buffer.truncated[indices], device),
@@ -292,6 +346,31 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         batch.obs = to_device(batch.obs, device)
         batch.act = to_device(batch.act, device)
         return batch
+
+    def _in_windows(
+        self, obs: Tensor, next_obs: Tensor, buffer: Any, indices: np.ndarray, ends: np.ndarray
+    ) -> tuple[Windows, Windows]:
+        """Runs actor and critic over the data, and returns observations and next observations as windows.
+
+        The hidden states before the windows are kept for :meth:`learn`, and those at the end of the data for
+        the next data. The hidden states of an episode that the policy has not seen the beginning of are zero.
+
+        :param obs: ``[T, O]`` normalised; likewise ``next_obs``.
+        :param indices: as in :meth:`process_fn`.
+        :param ends: ``[T]`` bool: whether the next row belongs to another episode or environment.
+        """
+        actor: Any = self.actor
+        owners, first_steps = _owners(buffer, indices)
+        cuts = Cuts.of(ends, owners, first_steps, actor.bptt_steps, obs.device)
+        parts: dict[str, Any] = {"actor": actor.features, "critic": self.critic.features}
+        carried = self._carried
+        if carried is None or len(carried["actor"]) != len(first_steps):
+            carried = {name: part.start(len(first_steps)) for name, part in parts.items()}
+        states = {name: cuts.hidden_states(part, obs, carried[name].to(obs)) for name, part in parts.items()}
+        self._carried = {name: after[cuts.last_steps] for name, (_, after) in states.items()}
+        self._sequences = Sequences(cuts, states["actor"][0], states["critic"][0])
+        afterwards = Windows.of_single_steps(next_obs, states["actor"][1], states["critic"][1])
+        return self._sequences.windows(obs), afterwards
 
     def _measure_scales(self, signals: np.ndarray) -> None:
         """Adds ``signals [T, S]`` to the moments of all steps, and sets the scales.
@@ -372,11 +451,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         :param indices: as in :meth:`process_fn`.
         :param ends: ``[T]`` bool: whether the next row belongs to another episode or environment.
         """
-        owners = np.searchsorted(buffer.subbuffer_edges, indices, side="right") - 1
-        first = buffer.episodes.first_steps
-        if len(first) == 1:
-            first = np.full(len(buffer.subbuffer_edges) - 1, first[0])
-        steps = steps_before(np.concatenate([[True], ends[:-1]]), owners, first)
+        steps = steps_before(np.concatenate([[True], ends[:-1]]), *_owners(buffer, indices))
         return self.config.discount_of_costs**steps
 
     def _read_episodes(self, buffer: Any, indices: np.ndarray) -> None:
@@ -403,7 +478,11 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Returns mean cost and length of the newest episodes, and the scales of reward and costs."""
+        carried: dict[str, Any] | None = None
+        if self._carried is not None:
+            carried = {name: state.tolist() for name, state in self._carried.items()}
         return {
+            **({"hidden_states": carried} if self.is_recurrent else {}),
             "episode_cost": self.episode_cost.tolist(),
             "episode_length": self.episode_length,
             "units": {
@@ -415,6 +494,9 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         }
 
     def _load_progress(self, state: Mapping[str, Any]) -> None:
+        if self.is_recurrent and state["hidden_states"] is not None:
+            states = state["hidden_states"].items()
+            self._carried = {name: torch.tensor(x, device=self.device) for name, x in states}
         self.episode_cost, self.episode_length = np.array(state["episode_cost"]), state["episode_length"]
 
     def _load_units(self, state: Mapping[str, Any]) -> None:
@@ -455,12 +537,19 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
 
         :return: mean KL divergence, in nats, of the policy before from the policy after.
         """
-        before = self._dist(normaliser(obs))
+        before = self._dist(self._inputs(normaliser(obs)))
         normaliser.update(obs)
-        return float(before.kl(self._dist(normaliser(obs))).mean())
+        return float(before.kl(self._dist(self._inputs(normaliser(obs)))).mean())
 
-    def _dist(self, obs: Tensor) -> Any:
-        """Returns the actor's distributions for normalised observations ``[B, O]``."""
+    def _inputs(self, obs: Tensor) -> Any:
+        """Returns normalised observations ``[T, O]`` of the processed data as actor and critic take them."""
+        if not self.is_recurrent:
+            return obs
+        assert self._sequences is not None, "process_fn comes before learn"
+        return self._sequences.windows(obs)
+
+    def _dist(self, obs: Any) -> Any:
+        """Returns the actor's distributions for normalised observations ``[B, O]``, or for windows."""
         return distribution(self.actor(obs)[0])
 
     @torch.no_grad()
@@ -472,11 +561,12 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         assert isinstance(batch.obs, Tensor), "process_fn comes before learn"
         assert isinstance(batch.act, Tensor), "process_fn comes before learn"
         obs = self._normalised(batch.obs)
-        dist = self._dist(obs)
+        inputs = self._inputs(obs)
+        dist = self._dist(inputs)
         density = dist.log_density(batch.act)
         sums = torch.stack([obs.sum(dtype=density.dtype), density.sum(), batch.returns.sum()])
         check_all_finite(sums, ["observations", "actions", "returns of reward or cost"])
-        return Rollout(obs, batch.act, density, dist, batch.advantages, batch.returns)
+        return Rollout(inputs, batch.act, density, dist, batch.advantages, batch.returns)
 
     @abstractmethod
     def _update_actor(self, rollout: Rollout, batch_size: int | None, repeat: int) -> dict[str, float]:
@@ -491,12 +581,10 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
         """Returns the mean KL divergence of the policy that collected from the current one, in nats."""
         return float(rollout.dist.kl(self._dist(rollout.obs)).mean())
 
-    def _fit_critic(
-        self, obs: Tensor, returns: Tensor, batch_size: int | None, repeat: int
-    ) -> dict[str, float]:
+    def _fit_critic(self, obs: Any, returns: Tensor, batch_size: int | None, repeat: int) -> dict[str, float]:
         """Fits the critic's values to returns by least squares.
 
-        :param obs: ``[T, O]``, normalised.
+        :param obs: ``[T, O]``, normalised, or windows.
         :param returns: ``[T, S]``.
         :param batch_size: transitions of a minibatch, ``None`` for all at once; L-BFGS takes all at once.
         :param repeat: passes over the data; L-BFGS makes one call instead.
@@ -506,24 +594,24 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
 
         targets = (returns - self.value_level) / self.signal_scale
 
-        def losses(places: Tensor | slice) -> Tensor:
-            return (self.critic(obs[places]) - targets[places]).square().mean(0)
+        def losses(places: Tensor | slice, rows: Tensor | slice) -> Tensor:
+            return (self.critic(obs[places]) - targets[rows]).square().mean(0)
 
         if isinstance(self.critic_optim, torch.optim.LBFGS):
             self._fit_with_lbfgs(self.critic_optim, obs, targets)
         else:
             for _ in range(repeat):
-                for places in shuffled(len(obs), batch_size, obs.device):
-                    loss = losses(places).sum()
+                for places, rows in minibatches(obs, batch_size):
+                    loss = losses(places, rows).sum()
                     descend(self.critic_optim, loss, self._critic_parameters, "critic loss")
         with torch.no_grad():
-            remaining = losses(slice(None))
+            remaining = losses(slice(None), slice(None))
         unexplained = (remaining / targets.var(0, correction=0).clamp(min=1e-12)).tolist()
         metrics = {"loss/critic_reward": float(remaining[0]), "critic/unexplained_reward": unexplained[0]}
         metrics |= per_cost("loss/critic_cost", remaining[1:].tolist())
         return metrics | per_cost("critic/unexplained_cost", unexplained[1:])
 
-    def _fit_with_lbfgs(self, optim: torch.optim.LBFGS, obs: Tensor, targets: Tensor) -> None:
+    def _fit_with_lbfgs(self, optim: torch.optim.LBFGS, obs: Any, targets: Tensor) -> None:
         """Fits the critic's networks to targets, each by an L-BFGS of its own with the optimiser's settings.
 
         The networks share no parameter, so a length of the step and a curvature for each network fit them
@@ -564,7 +652,7 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
                 torch._foreach_copy_(list(self._critic_parameters), before)
             raise
 
-    def _fit_whole_critic(self, optim: torch.optim.LBFGS, obs: Tensor, targets: Tensor) -> None:
+    def _fit_whole_critic(self, optim: torch.optim.LBFGS, obs: Any, targets: Tensor) -> None:
         """Fits a critic of any class to targets by one call of the optimiser."""
 
         def backward() -> Tensor:
@@ -575,3 +663,16 @@ class OnpolicyPolicy(ConstrainedPolicy[TConfig]):
             return loss.detach()
 
         fit_with_lbfgs(optim, backward, self._critic_parameters, "critic loss")
+
+
+def _owners(buffer: Any, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the environment of each row, and how many steps the environments' first episodes had before.
+
+    :param indices: ``[T]`` places of all transitions in the buffer.
+    :return: ``[T]`` and ``[N]``.
+    """
+    owners = np.searchsorted(buffer.subbuffer_edges, indices, side="right") - 1
+    first = buffer.episodes.first_steps
+    if len(first) == 1:
+        first = np.full(len(buffer.subbuffer_edges) - 1, first[0])
+    return owners, first

@@ -81,7 +81,8 @@ def diagnose(
     :param show_progress: whether to show on a terminal how far the work is.
     :return: plain numbers, lists and text, as in the file of ``fsrl-ext diagnose --json``.
     :raises CheckpointError: if there is no usable checkpoint.
-    :raises ValueError: for arguments that cannot be used, naming them, and for a meta-learned policy.
+    :raises ValueError: for arguments that cannot be used, naming them, and for a meta-learned or
+        recurrent policy.
     """
     if actions < 2:
         raise ValueError(f"actions must be a whole number >= 2, got {actions}")
@@ -92,6 +93,11 @@ def diagnose(
         raise ValueError(
             f"diagnose needs a policy of one task, got {config.policy} in {file}, whose critic is fitted "
             "anew to the data of each task"
+        )
+    if getattr(policy, "is_recurrent", False):
+        raise ValueError(
+            f"diagnose needs a policy that acts on one observation at a time, got {config.policy} in {file}, "
+            "which is recurrent"
         )
     check_import(config.env_id, file, allow_import=allow_import)
     limit = spec.max_episode_steps
