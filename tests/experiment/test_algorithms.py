@@ -71,7 +71,7 @@ def test_what_could_be_set_can_be_set_and_nothing_else(name):
 
 @pytest.mark.parametrize("name", list(BEFORE))
 def test_what_a_class_lacks_cannot_be_set(name):
-    task = "MetaAim" if name in GONE else "ToyLine-v0"
+    task = "MetaAim" if name in META_NAMES else "ToyLine-v0"
     for lacking in {x for names in BEFORE.values() for x in names} - set(list_settings(name)):
         with pytest.raises(ValueError, match=f"unknown setting '{lacking}'"):
             make_config(name, task, **{lacking: 1})

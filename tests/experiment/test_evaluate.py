@@ -332,7 +332,7 @@ def test_real_tasks_are_drawn_whole(task):
     from fsrl_ext.experiment.saved.film import _frame, _make_drawing
 
     try:
-        env = _make_drawing(ChosenTask(task), "rgb_array")
+        env = _make_drawing(ChosenTask(task), "rgb_array", {})
     except ValueError as error:
         pytest.skip(f"nothing to draw with: {error}")
     try:

@@ -21,6 +21,7 @@ from fsrl_ext.experiment import evaluate, load_policy, resume
 SAVED = Path(__file__).parents[1] / "saved_runs"
 CVPO, CPO = "cvpo_interrupted_0.1.0", "cpo_finished_0.1.0"
 EVALUATIONS = json.loads((SAVED / "evaluations.json").read_text())["evaluations"]
+ACTIONS = json.loads((SAVED / "actions.json").read_text())["actions"]
 
 
 def copy_of(name, tmp_path):
@@ -46,13 +47,26 @@ def test_the_policy_acts(name, tmp_path):
 
 @pytest.mark.parametrize("checkpoint", ["best", "last"])
 @pytest.mark.parametrize("name", [CVPO, CPO])
-def test_evaluations_have_the_numbers_of_the_version_that_trained(name, checkpoint, tmp_path):
+def test_actions_are_those_of_the_version_that_trained(name, checkpoint, tmp_path):
+    policy = load_policy(copy_of(name, tmp_path) / "checkpoints" / f"{checkpoint}.pt")
+    expected = ACTIONS[name][checkpoint]
+    observations = np.array(expected["observations"], dtype=np.float32)
+    # Another processor may round otherwise.
+    actions = [policy.compute_action(obs) for obs in observations]
+    np.testing.assert_allclose(actions, expected["actions"], atol=1e-5)
+
+
+@pytest.mark.parametrize("checkpoint", ["best", "last"])
+@pytest.mark.parametrize("name", [CVPO, CPO])
+def test_it_is_evaluated(name, checkpoint, tmp_path):
+    # Rounding grows within an episode of this task, so returns differ between processors.
     evaluation = evaluate(copy_of(name, tmp_path), episodes=2, checkpoint=checkpoint)
     expected = EVALUATIONS[name][checkpoint]
     assert evaluation.env_step == expected["env_step"]
-    # Another processor may round the actions otherwise.
-    np.testing.assert_allclose(evaluation.returns, expected["returns"], rtol=1e-3)
-    np.testing.assert_allclose(evaluation.costs, expected["costs"], rtol=1e-3)
+    assert np.shape(evaluation.returns) == np.shape(expected["returns"])
+    assert np.shape(evaluation.costs) == np.shape(expected["costs"])
+    assert np.isfinite(evaluation.returns).all()
+    assert ((evaluation.costs >= 0) & (evaluation.costs <= 200)).all()
 
 
 @pytest.mark.parametrize(("name", "policy"), [(CVPO, "cvpo"), (CPO, "cpo")])
