@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import importlib.util
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -91,7 +92,7 @@ def time_limit(env: gymnasium.Env) -> int | None:
     limit = env.spec.max_episode_steps if env.spec is not None else None
     while limit is not None and isinstance(env, gymnasium.Wrapper):
         if isinstance(env, ActionRepeat):
-            limit = -(-limit // env.repeat)
+            limit = math.ceil(limit / env.repeat)
         env = env.env
     return limit
 

@@ -10,7 +10,7 @@ from toys.settings import small_config
 
 from fsrl_ext import cli
 from fsrl_ext.env import make
-from fsrl_ext.experiment import evaluate, export_policy, load_policy, make_config, resume, run
+from fsrl_ext.experiment import certify, evaluate, export_policy, load_policy, make_config, resume, run
 from fsrl_ext.experiment.training import build
 from fsrl_ext.report import read_progress
 from fsrl_ext.trainer import seed_range
@@ -94,6 +94,12 @@ def test_one_core_and_two_make_the_same_run(tmp_path):
         run(config, out=tmp_path, run_name=f"cores{n}", cores=n, show_progress=False).folder for n in (1, 2)
     )
     assert_same_run(one, two)
+
+
+def test_a_proof_knows_what_all_steps_of_an_episode_can_cost(tmp_path):
+    folder = run(small_config("cvpo", action_repeat=REPEAT), out=tmp_path, show_progress=False).folder
+    certificate = certify(folder, cost_limit=HORIZON - 0.001, max_episodes=4)
+    assert certificate.cost_bound == (HORIZON,)
 
 
 def test_an_exported_policy_says_how_long_its_actions_last(tmp_path, capsys):

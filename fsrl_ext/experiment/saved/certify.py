@@ -146,7 +146,7 @@ def _bounds(cost_bound: float | Sequence[float] | None, player: SavedPlayer) -> 
 
     :raises ValueError: if there is not one per cost, or if there is nothing to certify.
     """
-    limits, steps = player.cost_limit, float(player.spec.max_episode_steps)
+    limits, steps = player.cost_limit, float(player.episode_steps)
     if not any(math.isfinite(limit) for limit in limits):
         raise ValueError("cost_limit must be finite for at least one cost, or there is nothing to certify")
     most = steps

@@ -142,6 +142,8 @@ class SavedPlayer(NamedTuple):
     """Discount factor of the costs."""
     spec: TaskSpec
     """Shapes and time limit of the task that is played."""
+    episode_steps: int
+    """Environment steps of the longest episode, rounded up to whole decisions."""
     env_step: int
     """Environment steps of the policy's training."""
     cost_names: tuple[str, ...] | None
@@ -195,6 +197,7 @@ def saved_player(
                 limit_unit=settings.limit_unit,
                 cost_discount=settings.discount_of_costs,
                 spec=spec,
+                episode_steps=spec.max_episode_steps * config.training.action_repeat,
                 env_step=env_step,
                 cost_names=config.costs,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +41,7 @@ def draw_curves(
         training episodes so far (of the first cost).
     """
     columns = min(len(panels), _MOST_COLUMNS)
-    blocks = -(-len(panels) // columns)
+    blocks = math.ceil(len(panels) / columns)
     height = 1 + max(panel.num_costs for panel in panels)
     with new_figure(blocks * height, columns, height=1.35) as (figure, axes):
         for number, panel in enumerate(panels):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,7 @@ def _cost_and_return(axis: Any, panel: Panel, which: Which, cost: int) -> None:
 def _draw(panels: Sequence[Panel], path: Path, draw: Callable[[Any, Panel, int], None]) -> None:
     """One panel for each facet and cost; several costs are below each other."""
     columns = min(len(panels), _MOST_COLUMNS)
-    blocks = -(-len(panels) // columns)
+    blocks = math.ceil(len(panels) / columns)
     height = max(panel.num_costs for panel in panels)
     with new_figure(blocks * height, columns, height=2.1) as (figure, axes):
         for number, panel in enumerate(panels):
